@@ -1,0 +1,22 @@
+//! The names that people and other programs meet on objects: annotations, managers, the API group.
+
+/// API group of `McpServerHealth`.
+pub const GROUP: &str = "mcphealth.dev";
+/// Served version.
+pub const VERSION: &str = "v1alpha1";
+/// Field manager of every write, and the reporting controller of every Event.
+pub const MANAGER: &str = "mcp-health-operator";
+/// On the target: the attempt that changed it last. Set in the same patch as the change.
+pub const ATTEMPT_ANNOTATION: &str = "mcphealth.dev/attempt";
+/// On the target: the last actions as JSON, so that deleting the object does not reset its limits.
+pub const ACTIONS_ANNOTATION: &str = "mcphealth.dev/actions";
+/// On a Namespace: `"true"` holds every action on the objects in it.
+pub const SUSPEND_ANNOTATION: &str = "mcphealth.dev/suspend";
+/// In the cluster-wide switch (a `ConfigMap`): `"true"` holds every action of the operator.
+pub const SUSPEND_KEY: &str = "suspend";
+/// Prefix of all annotations and labels that are ours.
+pub const ANNOTATION_PREFIX: &str = "mcphealth.dev/";
+/// The annotation by which `kubectl rollout restart` makes a new template.
+pub const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
+/// The label that the Deployment controller adds to the templates of its ReplicaSets.
+pub const POD_TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
