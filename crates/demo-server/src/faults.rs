@@ -1,0 +1,420 @@
+//! Faults that can be switched on at the start, and most of them while running.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::serde::unsigned_duration::friendly::compact;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::circuit::Circuit;
+use crate::config::{ConfigError, Settings, invalid};
+use crate::store::Store;
+
+const MIB: usize = 1 << 20;
+
+/// One thing that goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
+pub enum Fault {
+    /// The process ends.
+    Crash {
+        /// With this exit code.
+        #[serde(default = "one")]
+        exit: u8,
+        /// This long from now.
+        #[serde(default, with = "compact::required")]
+        after: Duration,
+        /// With this last line on standard error.
+        #[serde(default = "crash_message")]
+        message: String,
+    },
+    /// `/health` answers 503.
+    NeverReady,
+    /// It takes this long until it listens.
+    SlowStart {
+        /// How long.
+        #[serde(with = "compact::required")]
+        delay: Duration,
+    },
+    /// Memory grows.
+    LeakMemory {
+        /// MiB a second.
+        rate: u32,
+        /// MiB at which it stops growing.
+        #[serde(default = "leak_cap")]
+        cap: u32,
+    },
+    /// Every tool call and request takes longer.
+    Slow {
+        /// By this much.
+        #[serde(with = "compact::required")]
+        delay: Duration,
+    },
+    /// Tool calls fail.
+    FailTool {
+        /// Of this tool; `*` for all.
+        #[serde(default = "every_tool")]
+        tool: String,
+        /// This share of the calls.
+        #[serde(default = "hundred")]
+        percent: u32,
+        /// The error type in metrics and logs.
+        #[serde(default = "tool_error")]
+        error_type: String,
+        /// What the caller and the log are told.
+        #[serde(default = "tool_message")]
+        message: String,
+    },
+    /// Connections are taken from the pool and left idle in a transaction.
+    HoldDbConnections {
+        /// How many.
+        count: u32,
+    },
+    /// `/mcp` accepts requests and does not answer them.
+    WedgeMcp,
+    /// It listens on 127.0.0.1 only.
+    ListenLocalhost,
+    /// The circuit opens and does not recover by itself.
+    StuckCircuit,
+}
+
+fn one() -> u8 {
+    1
+}
+fn hundred() -> u32 {
+    100
+}
+fn leak_cap() -> u32 {
+    1024
+}
+fn every_tool() -> String {
+    "*".to_owned()
+}
+fn tool_error() -> String {
+    "tool_error".to_owned()
+}
+fn tool_message() -> String {
+    "the fault fail-tool is on".to_owned()
+}
+fn crash_message() -> String {
+    "fatal: the fault crash is on".to_owned()
+}
+
+/// Why a fault cannot be switched on.
+#[derive(Debug, thiserror::Error)]
+pub enum FaultError {
+    /// It changes how the server starts.
+    #[error("{0} works only from the start: set it in the environment or the configuration file")]
+    OnlyAtStart(&'static str),
+    /// It needs Postgres.
+    #[error("hold-db-connections needs DATABASE_URL")]
+    NeedsDatabase,
+    /// A number makes no sense.
+    #[error("{0}")]
+    Nonsense(&'static str),
+}
+
+impl Fault {
+    /// The settings that [`Fault::from_settings`] reads.
+    const SETTINGS: [&'static str; 16] = [
+        "FAULT_CRASH_EXIT",
+        "FAULT_CRASH_AFTER",
+        "FAULT_CRASH_MESSAGE",
+        "FAULT_NEVER_READY",
+        "FAULT_SLOW_START",
+        "FAULT_LEAK_MEMORY",
+        "FAULT_LEAK_MEMORY_CAP",
+        "FAULT_SLOW",
+        "FAULT_FAIL_TOOL",
+        "FAULT_FAIL_TOOL_PERCENT",
+        "FAULT_FAIL_TOOL_ERROR_TYPE",
+        "FAULT_FAIL_TOOL_MESSAGE",
+        "FAULT_HOLD_DB_CONNECTIONS",
+        "FAULT_WEDGE_MCP",
+        "FAULT_LISTEN_LOCALHOST",
+        "FAULT_STUCK_CIRCUIT",
+    ];
+
+    /// The faults that the settings switch on.
+    pub fn from_settings(settings: &Settings) -> Result<Vec<Self>, ConfigError> {
+        if let Some(name) = settings.names_with("FAULT_").find(|name| !Self::SETTINGS.contains(name)) {
+            return Err(ConfigError::UnknownFault(name.to_owned()));
+        }
+        let text =
+            |name: &str, default: fn() -> String| settings.get(name).map_or_else(default, str::to_owned);
+        let mut faults = Vec::new();
+
+        let exit = settings.parse("FAULT_CRASH_EXIT")?;
+        let after = settings.duration("FAULT_CRASH_AFTER")?;
+        if exit.is_some() || after.is_some() {
+            faults.push(Self::Crash {
+                exit: exit.unwrap_or_else(one),
+                after: after.unwrap_or_default(),
+                message: text("FAULT_CRASH_MESSAGE", crash_message),
+            });
+        }
+        if let Some(delay) = settings.duration("FAULT_SLOW_START")? {
+            faults.push(Self::SlowStart { delay });
+        }
+        if let Some(rate) = settings.parse("FAULT_LEAK_MEMORY")? {
+            let cap = settings.parse("FAULT_LEAK_MEMORY_CAP")?.unwrap_or_else(leak_cap);
+            faults.push(Self::LeakMemory { rate, cap });
+        }
+        if let Some(delay) = settings.duration("FAULT_SLOW")? {
+            faults.push(Self::Slow { delay });
+        }
+        if let Some(tool) = settings.get("FAULT_FAIL_TOOL") {
+            faults.push(Self::FailTool {
+                tool: tool.to_owned(),
+                percent: settings.parse("FAULT_FAIL_TOOL_PERCENT")?.unwrap_or_else(hundred),
+                error_type: text("FAULT_FAIL_TOOL_ERROR_TYPE", tool_error),
+                message: text("FAULT_FAIL_TOOL_MESSAGE", tool_message),
+            });
+        }
+        if let Some(count) = settings.parse("FAULT_HOLD_DB_CONNECTIONS")? {
+            faults.push(Self::HoldDbConnections { count });
+        }
+        for (name, fault) in [
+            ("FAULT_NEVER_READY", Self::NeverReady),
+            ("FAULT_WEDGE_MCP", Self::WedgeMcp),
+            ("FAULT_LISTEN_LOCALHOST", Self::ListenLocalhost),
+            ("FAULT_STUCK_CIRCUIT", Self::StuckCircuit),
+        ] {
+            if settings.flag(name)? {
+                faults.push(fault);
+            }
+        }
+        for fault in &faults {
+            fault.check().map_err(|error| invalid("FAULT_*", error))?;
+        }
+        Ok(faults)
+    }
+
+    /// The name it is listed and cleared under.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Crash { .. } => "crash",
+            Self::NeverReady => "never-ready",
+            Self::SlowStart { .. } => "slow-start",
+            Self::LeakMemory { .. } => "leak-memory",
+            Self::Slow { .. } => "slow",
+            Self::FailTool { .. } => "fail-tool",
+            Self::HoldDbConnections { .. } => "hold-db-connections",
+            Self::WedgeMcp => "wedge-mcp",
+            Self::ListenLocalhost => "listen-localhost",
+            Self::StuckCircuit => "stuck-circuit",
+        }
+    }
+
+    fn check(&self) -> Result<(), FaultError> {
+        match self {
+            Self::LeakMemory { rate: 0, .. } => {
+                Err(FaultError::Nonsense("the rate of leak-memory must be at least 1"))
+            }
+            Self::FailTool { percent, .. } if !(1..=100).contains(percent) => {
+                Err(FaultError::Nonsense("the percent of fail-tool must be 1 to 100"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A fault that is on, with the task that keeps it up. Dropping it ends the task and frees what it holds.
+#[derive(Debug)]
+struct Active {
+    fault: Fault,
+    task: Option<AbortHandle>,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// The faults that are on.
+#[derive(Debug)]
+pub struct Faults {
+    active: watch::Sender<BTreeMap<&'static str, Arc<Active>>>,
+    store: Arc<Store>,
+    circuit: Arc<Circuit>,
+    calls: AtomicU32,
+}
+
+impl Faults {
+    /// No fault is on.
+    pub fn new(store: Arc<Store>, circuit: Arc<Circuit>) -> Self {
+        Self { active: watch::Sender::default(), store, circuit, calls: AtomicU32::new(0) }
+    }
+
+    /// Switches a fault on while the server runs, in place of one of the same name.
+    pub fn switch_on(&self, fault: Fault) -> Result<(), FaultError> {
+        match fault {
+            Fault::SlowStart { .. } | Fault::ListenLocalhost => Err(FaultError::OnlyAtStart(fault.name())),
+            fault => self.switch_on_at_start(fault),
+        }
+    }
+
+    /// Switches on a fault of the configuration.
+    pub fn switch_on_at_start(&self, fault: Fault) -> Result<(), FaultError> {
+        fault.check()?;
+        let task = match &fault {
+            Fault::Crash { exit, after, message } => {
+                Some(tokio::spawn(crash(*exit, *after, message.clone())).abort_handle())
+            }
+            Fault::LeakMemory { rate, cap } => Some(tokio::spawn(leak(*rate, *cap)).abort_handle()),
+            Fault::HoldDbConnections { count } => {
+                if self.store.pool().is_none() {
+                    return Err(FaultError::NeedsDatabase);
+                }
+                Some(tokio::spawn(hold_connections(Arc::clone(&self.store), *count)).abort_handle())
+            }
+            Fault::StuckCircuit => {
+                self.circuit.trip(Timestamp::now());
+                None
+            }
+            _ => None,
+        };
+        tracing::warn!(target: "mcp.server", event = "fault_switched_on", fault = fault.name(), "Fault switched on");
+        let name = fault.name();
+        self.active.send_modify(|active| {
+            active.insert(name, Arc::new(Active { fault, task }));
+        });
+        Ok(())
+    }
+
+    /// Switches a fault off. False if it was not on.
+    pub fn clear(&self, name: &str) -> bool {
+        let cleared = self.active.send_if_modified(|active| active.remove(name).is_some());
+        if cleared {
+            tracing::info!(target: "mcp.server", event = "fault_cleared", fault = name, "Fault cleared");
+        }
+        cleared
+    }
+
+    /// What is on.
+    pub fn list(&self) -> Vec<Fault> {
+        self.active.borrow().values().map(|active| active.fault.clone()).collect()
+    }
+
+    /// Whether a fault is on.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.active.borrow().contains_key(name)
+    }
+
+    /// Waits as long as the fault `slow` says.
+    pub async fn slow_down(&self) {
+        let delay = match self.active.borrow().get("slow").map(|active| &active.fault) {
+            Some(Fault::Slow { delay }) => *delay,
+            _ => return,
+        };
+        tokio::time::sleep(delay).await;
+    }
+
+    /// Waits while the fault `wedge-mcp` is on.
+    pub async fn until_not_wedged(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.active.subscribe().wait_for(|active| !active.contains_key("wedge-mcp")).await;
+    }
+
+    /// The type and message to fail this call with, if it is to fail.
+    pub fn tool_failure(&self, called: &str) -> Option<(String, String)> {
+        let active = self.active.borrow();
+        let Fault::FailTool { tool, percent, error_type, message } = &active.get("fail-tool")?.fault else {
+            return None;
+        };
+        if tool != "*" && tool != called {
+            return None;
+        }
+        // Spread evenly rather than drawn: 30 percent fail 3 calls of any 10.
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) % 100;
+        let fails = (call + 1) * percent / 100 > call * percent / 100;
+        fails.then(|| (error_type.clone(), message.clone()))
+    }
+}
+
+async fn crash(exit: u8, after: Duration, message: String) {
+    tokio::time::sleep(after).await;
+    crash_now(exit, &message);
+}
+
+/// Ends the process as a program does that failed: a last line on standard error, an exit code.
+pub fn crash_now(exit: u8, message: &str) -> ! {
+    eprintln!("{message}");
+    std::process::exit(i32::from(exit))
+}
+
+async fn leak(rate: u32, cap: u32) {
+    let mut held = Vec::new();
+    let mut interval = tokio::time::interval(Duration::from_secs(1) / rate);
+    while held.len() < cap as usize {
+        interval.tick().await;
+        // Every byte is written, so that the pages are real.
+        held.push(std::hint::black_box(vec![0xA5_u8; MIB]));
+    }
+    std::future::pending::<()>().await;
+    drop(held);
+}
+
+/// Holds connections until it is aborted. One that somebody else ends is not taken again: its place
+/// in the pool is free from then on, as it is when a leaked session is terminated in the database.
+async fn hold_connections(store: Arc<Store>, count: u32) {
+    let mut held = JoinSet::new();
+    for _ in 0..count {
+        let store = Arc::clone(&store);
+        held.spawn(async move {
+            let Some(pool) = store.pool() else { return };
+            match pool.get().await {
+                Ok(connection) => {
+                    let connection = connection.detach();
+                    if connection.batch_execute("BEGIN; SELECT 1").await.is_ok() {
+                        connection.closed().await;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(target: "mcp.server", event = "fault_failed", "Cannot hold a connection: {error}");
+                }
+            }
+        });
+    }
+    while held.join_next().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::CircuitConfig;
+
+    #[tokio::test]
+    async fn a_share_of_the_calls_fails_evenly() {
+        let faults = {
+            let config = CircuitConfig {
+                failure_threshold: 1,
+                recovery_timeout: Duration::ZERO,
+                half_open_max_calls: 1,
+            };
+            Faults::new(Arc::new(Store::in_memory()), Arc::new(Circuit::new(config)))
+        };
+        let fault = serde_json::from_str(r#"{"fault": "fail-tool", "tool": "search", "percent": 30}"#);
+        faults.switch_on(fault.expect("a fault")).expect("switched on");
+        let failed = (0..100).filter(|_| faults.tool_failure("search").is_some()).count();
+        assert_eq!(failed, 30);
+        assert!(faults.tool_failure("list_assignments").is_none());
+    }
+
+    #[test]
+    fn a_fault_reads_as_it_is_listed() {
+        let json = r#"{"fault":"slow","delay":"1s 500ms"}"#;
+        let fault: Fault = serde_json::from_str(json).expect("a fault");
+        assert_eq!(fault, Fault::Slow { delay: Duration::from_millis(1500) });
+        assert_eq!(serde_json::to_string(&fault).expect("JSON"), json);
+        assert!(serde_json::from_str::<Fault>(r#"{"fault":"slow","dellay":"1s"}"#).is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! The routes, and what happens to every request before and after.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{MatchedPath, Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use jiff::Timestamp;
+use rmcp::model::JsonObject;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::App;
+use crate::circuit::EXTERNAL_API;
+use crate::faults::Fault;
+use crate::health::{self, Health};
+use crate::{mcp, metrics, tools};
+
+const REQUEST_ID: &str = "x-request-id";
+const BODY_LIMIT: usize = 4 << 20;
+
+/// All routes. `ended` cuts off MCP streams that would otherwise stay open.
+pub fn router(app: &Arc<App>, ended: CancellationToken) -> Router {
+    let traffic = Router::new()
+        .route("/", get(root))
+        .route("/tools", get(list_tools))
+        .route("/tools/{name}", get(describe_tool))
+        .route("/tools/{name}/execute", post(execute_tool))
+        .nest_service("/mcp", mcp::service(app, ended))
+        .layer(from_fn_with_state(Arc::clone(app), traffic));
+    let mut upkeep = Router::new()
+        .route("/health", get(async |State(app): State<Arc<App>>| answer(health::overall(&app).await)))
+        .route(
+            "/health/database",
+            get(async |State(app): State<Arc<App>>| answer(health::database(&app).await)),
+        )
+        .route("/health/tools", get(async |State(app): State<Arc<App>>| answer(health::tools(&app))))
+        .route("/metrics", get(metrics_text))
+        .route("/circuit-breakers", get(circuits))
+        .route("/circuit-breakers/{name}/reset", post(reset_circuit));
+    if app.config.admin {
+        upkeep = upkeep
+            .route("/admin/faults", get(list_faults).post(switch_on_fault))
+            .route("/admin/faults/{name}", delete(clear_fault));
+    }
+    traffic.merge(upkeep).layer(axum::middleware::from_fn(every_request)).with_state(Arc::clone(app))
+}
+
+/// The id of a request, which [`every_request`] has made sure of.
+pub fn request_id(headers: &HeaderMap) -> &str {
+    headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
+}
+
+/// Gives the request an id, and says how long it took.
+async fn every_request(mut request: Request, next: Next) -> Response {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    if request_id(request.headers()).is_empty() {
+        let id = format!("req-{}", LAST.fetch_add(1, Ordering::Relaxed) + 1);
+        if let Ok(id) = HeaderValue::try_from(id) {
+            request.headers_mut().insert(REQUEST_ID, id);
+        }
+    }
+    let id = request.headers().get(REQUEST_ID).cloned();
+    let started = Instant::now();
+    let mut response = next.run(request).await;
+    let millis = format!("{:.1}ms", started.elapsed().as_secs_f64() * 1000.0);
+    if let Ok(millis) = HeaderValue::try_from(millis) {
+        response.headers_mut().insert("x-response-time", millis);
+    }
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Faults, metrics and a log line for what clients ask. Health checks and scrapes do not come by here:
+/// counted as traffic, they would hide that nobody else is asking.
+async fn traffic(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let is_mcp = request.uri().path().starts_with("/mcp");
+    let endpoint = if is_mcp {
+        "/mcp".to_owned()
+    } else {
+        request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned()
+    };
+    let request_id = request_id(request.headers()).to_owned();
+    let started = Instant::now();
+
+    if is_mcp {
+        app.faults.until_not_wedged().await;
+    }
+    let (rpc, request) = if is_mcp && method == Method::POST {
+        match rpc_method(request).await {
+            Ok(read) => read,
+            Err(response) => return response,
+        }
+    } else {
+        (None, request)
+    };
+    // Calls of tools are slowed down, counted and logged where they run.
+    let is_call = rpc.as_deref() == Some("tools/call") || endpoint.ends_with("/execute");
+    if !is_call {
+        app.faults.slow_down().await;
+    }
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    let reached_a_tool = is_call && (status < 400 || !is_mcp);
+    if !reached_a_tool {
+        let took = started.elapsed();
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        app.metrics.request(&endpoint, status, took);
+        tracing::info!(target: "mcp.transport", event = "request_completed", endpoint, method = %method,
+            rpc_method = rpc, request_id, status, duration_ms, "Request completed");
+    }
+    response
+}
+
+/// The JSON-RPC method of a request, and the request as it was.
+async fn rpc_method(request: Request) -> Result<(Option<String>, Request), Response> {
+    #[derive(Deserialize)]
+    struct Message {
+        method: String,
+    }
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, BODY_LIMIT).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE.into_response())?;
+    let method = serde_json::from_slice::<Message>(&body).ok().map(|message| message.method);
+    Ok((method, Request::from_parts(parts, Body::from(body))))
+}
+
+fn answer(health: Health) -> Response {
+    let status = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health.body)).into_response()
+}
+
+fn error(status: StatusCode, message: impl std::fmt::Display) -> Response {
+    (status, Json(json!({"error": message.to_string()}))).into_response()
+}
+
+async fn root() -> Json<Value> {
+    Json(json!({"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"), "mcp": "/mcp"}))
+}
+
+async fn list_tools() -> Json<Value> {
+    let tools =
+        tools::all().into_iter().map(|tool| json!({"name": tool.name, "description": tool.description}));
+    Json(json!({"tools": tools.collect::<Vec<_>>()}))
+}
+
+async fn describe_tool(Path(name): Path<String>) -> Response {
+    match tools::all().into_iter().find(|tool| tool.name == name) {
+        Some(tool) => {
+            let body =
+                json!({"name": tool.name, "description": tool.description, "parameters": tool.input_schema});
+            Json(body).into_response()
+        }
+        None => error(StatusCode::NOT_FOUND, "no such tool"),
+    }
+}
+
+async fn execute_tool(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    Json(arguments): Json<JsonObject>,
+) -> Response {
+    match tools::call(&app, &name, arguments, request_id(&headers)).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(failure) => {
+            let status = StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let body = json!({"error": failure.error_type(), "message": failure.to_string(), "tool": name});
+            (status, Json(body)).into_response()
+        }
+    }
+}
+
+async fn metrics_text(State(app): State<Arc<App>>) -> Response {
+    match app.metrics.encode(app.store.pool().map(|pool| pool.usage())) {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(failure) => error(StatusCode::INTERNAL_SERVER_ERROR, failure),
+    }
+}
+
+async fn circuits(State(app): State<Arc<App>>) -> Response {
+    Json(json!([app.circuit.view(Timestamp::now(), app.faults.is_on("stuck-circuit"))])).into_response()
+}
+
+async fn reset_circuit(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
+    if name != EXTERNAL_API {
+        return error(StatusCode::NOT_FOUND, "no such circuit");
+    }
+    app.circuit.reset();
+    tracing::info!(target: "mcp.server", event = "circuit_reset", circuit = name, "Circuit reset");
+    Json(app.circuit.view(Timestamp::now(), app.faults.is_on("stuck-circuit"))).into_response()
+}
+
+async fn list_faults(State(app): State<Arc<App>>) -> Response {
+    Json(json!({"faults": app.faults.list()})).into_response()
+}
+
+async fn switch_on_fault(State(app): State<Arc<App>>, Json(fault): Json<Value>) -> Response {
+    let fault: Fault = match serde_json::from_value(fault) {
+        Ok(fault) => fault,
+        Err(failure) => return error(StatusCode::UNPROCESSABLE_ENTITY, failure),
+    };
+    let answer = json!(fault);
+    match app.faults.switch_on(fault) {
+        Ok(()) => (StatusCode::CREATED, Json(answer)).into_response(),
+        Err(failure) => error(StatusCode::UNPROCESSABLE_ENTITY, failure),
+    }
+}
+
+async fn clear_fault(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
+    if app.faults.clear(&name) {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        error(StatusCode::NOT_FOUND, "this fault is not on")
+    }
+}

@@ -1,0 +1,5 @@
+//! The server in a process of its own.
+
+mod faults;
+mod server;
+mod support;
