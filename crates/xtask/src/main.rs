@@ -1,3 +1,83 @@
-//! xtask
+//! The developer's commands: `cargo xtask …`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use xtask::cluster::{down, shell_environment, state::DEFAULT_NAME, status::Status};
+use xtask::{Cluster, Result};
+
+/// The developer's commands of mcp-health-operator.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant a command; what it does is in the library.
+#[derive(Subcommand)]
+enum Command {
+    /// A real one-node Kubernetes on this machine.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+}
+
+#[derive(Subcommand)]
+enum ClusterCommand {
+    /// Brings the cluster up, or what of it is missing, and waits until it is ready.
+    Up {
+        #[command(flatten)]
+        name: Name,
+        /// Do not install system packages; name them and stop.
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Removes the cluster and everything it has on this machine.
+    Down(Name),
+    /// Tells what runs.
+    Status(Name),
+    /// Prints what points a terminal at the cluster: eval "$(cargo xtask cluster env)".
+    Env(Name),
+}
+
+#[derive(Args)]
+struct Name {
+    /// Which cluster.
+    #[arg(long, default_value = DEFAULT_NAME)]
+    name: String,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Cluster(command) => cluster(command),
+    }
+}
+
+fn cluster(command: ClusterCommand) -> Result<ExitCode> {
+    match command {
+        ClusterCommand::Up { name, no_install } => {
+            let cluster = Cluster::up(&name.name, !no_install)?;
+            eprintln!("  eval \"$(cargo xtask cluster env)\"   kubeconfig: {}", cluster.kubeconfig.display());
+        }
+        ClusterCommand::Down(name) => down::down(&name.name)?,
+        ClusterCommand::Status(name) => {
+            let status = Status::of(&name.name)?;
+            print!("{status}");
+            if !status.is_ready() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        ClusterCommand::Env(name) => println!("{}", shell_environment(&name.name)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,48 @@
+//! Takes a cluster away, whole or half started, running, killed or from before a restart of the machine.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::state::{Layout, Saved};
+use super::{cgroups, network, node, sysctls};
+use crate::error::{Error, Result};
+use crate::progress::Step;
+
+/// Removes everything that the cluster called `name` has on this machine; nothing there is fine too.
+pub fn down(name: &str) -> Result<()> {
+    let layout = Layout::new(name)?;
+    let lock = layout.lock()?;
+    let step = Step::start(format!("removing the cluster {name}"));
+    let saved = Saved::load(&layout);
+
+    node::stop(&layout, &saved)?;
+    cgroups::remove(&layout)?;
+    network::remove(&layout)?;
+    remove_all(&layout.run)?;
+    sysctls::restore()?;
+    // The list of folders is in the cluster's own folder: that one goes last.
+    for folder in &saved.created_folders {
+        // Deepest first, as they were recorded; one that others use by now is not empty and stays.
+        let _ = fs::remove_dir(folder);
+    }
+    remove_all(&layout.dir)?;
+    let _ = fs::remove_file(layout.dir.with_extension("lock"));
+    drop(lock);
+    step.done();
+    Ok(())
+}
+
+/// Removes a folder. Its mounts were inside the node and ended with it, so there is nothing to unmount, and nothing
+/// that a mount could lead to.
+fn remove_all(folder: &std::path::Path) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while folder.exists() {
+        match fs::remove_dir_all(folder) {
+            Ok(()) => break,
+            // The kernel may need a moment for the last mounts of a node that has just ended.
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            Err(source) => return Err(Error::file("remove", folder)(source)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! The programs a cluster is made of, built from the Go module proxy once and kept in the cache.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sha2::{Digest, Sha256};
+
+use super::state::{hex, write_folder};
+use crate::cache;
+use crate::command::{last_lines, spawn_error};
+use crate::error::{Error, Result};
+use crate::progress::Step;
+
+/// The oldest Go that builds the parts.
+pub const GO: (u32, u32) = (1, 26);
+
+/// One Go module that gives one or more programs.
+pub struct Part {
+    /// Its name and its folder under `parts/`.
+    pub name: &'static str,
+    /// The Go module whose version is the part's version; none for a module of our own.
+    module: Option<&'static str>,
+    /// The files of the pinned module.
+    files: &'static [(&'static str, &'static str)],
+    /// Program name and Go package.
+    programs: &'static [(&'static str, &'static str)],
+    /// Go variables that hold the version, as `-X` takes them; `{}` stands for the version.
+    version_variables: &'static [&'static str],
+}
+
+macro_rules! files {
+    ($part:literal: $($file:literal),+) => {
+        &[$(($file, include_str!(concat!("../../parts/", $part, "/", $file)))),+]
+    };
+}
+
+/// Kubernetes: the control plane, the node's agents and kubectl.
+pub const KUBERNETES: Part = Part {
+    name: "kubernetes",
+    module: Some("k8s.io/kubernetes"),
+    files: files!("kubernetes": "go.mod", "go.sum"),
+    programs: &[
+        ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+        ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+        ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+        ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+        ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+        ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+    ],
+    // Without them the version is a placeholder that clients fail to parse.
+    version_variables: &[
+        "k8s.io/component-base/version.gitVersion={}",
+        "k8s.io/component-base/version.gitMajor={major}",
+        "k8s.io/component-base/version.gitMinor={minor}",
+        "k8s.io/component-base/version.gitTreeState=clean",
+        "k8s.io/client-go/pkg/version.gitVersion={}",
+        "k8s.io/client-go/pkg/version.gitMajor={major}",
+        "k8s.io/client-go/pkg/version.gitMinor={minor}",
+        "k8s.io/client-go/pkg/version.gitTreeState=clean",
+    ],
+};
+
+/// The container runtime and the network plugins.
+pub const CONTAINERD: Part = Part {
+    name: "containerd",
+    module: Some("github.com/containerd/containerd/v2"),
+    files: files!("containerd": "go.mod", "go.sum"),
+    programs: &[
+        ("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+        ("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+        ("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
+        ("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
+        ("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
+        ("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
+        ("portmap", "github.com/containernetworking/plugins/plugins/meta/portmap"),
+    ],
+    version_variables: &["github.com/containerd/containerd/v2/version.Version={}"],
+};
+
+/// The API server's store.
+pub const ETCD: Part = Part {
+    name: "etcd",
+    module: Some("go.etcd.io/etcd/server/v3"),
+    files: files!("etcd": "go.mod", "go.sum"),
+    programs: &[("etcd", "go.etcd.io/etcd/server/v3")],
+    version_variables: &[],
+};
+
+/// The cluster's DNS server.
+pub const COREDNS: Part = Part {
+    name: "coredns",
+    module: Some("github.com/coredns/coredns"),
+    files: files!("coredns": "go.mod", "go.sum", "main.go"),
+    programs: &[("coredns", ".")],
+    version_variables: &[],
+};
+
+/// Installs charts.
+pub const HELM: Part = Part {
+    name: "helm",
+    module: Some("helm.sh/helm/v4"),
+    files: files!("helm": "go.mod", "go.sum"),
+    programs: &[("helm", "helm.sh/helm/v4/cmd/helm")],
+    version_variables: &["helm.sh/helm/v4/internal/version.version={}"],
+};
+
+/// The process that holds namespaces open: a pod's, and the node's.
+pub const PAUSE: Part = Part {
+    name: "pause",
+    module: None,
+    files: files!("pause": "go.mod", "main.go"),
+    programs: &[("pause", ".")],
+    version_variables: &[],
+};
+
+/// All that a cluster of our own needs.
+pub const ALL: [&Part; 6] = [&KUBERNETES, &CONTAINERD, &ETCD, &COREDNS, &HELM, &PAUSE];
+
+/// Programs by name, and the versions of the parts they come from.
+#[derive(Debug, Clone, Default)]
+pub struct Programs {
+    /// Where each program is.
+    pub paths: BTreeMap<String, PathBuf>,
+    /// The version of each part.
+    pub versions: BTreeMap<String, String>,
+}
+
+impl Programs {
+    /// The path of a program that a part provides.
+    pub fn path(&self, program: &str) -> Result<&Path> {
+        self.paths.get(program).map(PathBuf::as_path).ok_or_else(|| {
+            Error::other(format!("no part provides `{program}`: run `cargo xtask cluster down`, then `up`"))
+        })
+    }
+}
+
+impl Part {
+    /// The version that the pinned module requires.
+    pub fn version(&self) -> &'static str {
+        let Some(module) = self.module else { return "v1" };
+        self.files[0]
+            .1
+            .lines()
+            .map(|line| line.trim().trim_start_matches("require ").split_ascii_whitespace())
+            .find_map(|mut words| if words.next() == Some(module) { words.next() } else { None })
+            .unwrap_or("unknown")
+    }
+
+    /// Where its programs are once it is built: a change of the pinned module or its flags is another folder.
+    pub fn folder(&self) -> Result<PathBuf> {
+        let mut hash = Sha256::new();
+        for (name, content) in self.files {
+            hash.update(name);
+            hash.update(content);
+        }
+        hash.update(self.linker_flags());
+        let key = &hex(&hash.finalize())[..12];
+        Ok(cache::root()?.join("parts").join(format!("{}-{}-{key}", self.name, self.version())))
+    }
+
+    /// Whether it is built.
+    pub fn is_built(&self) -> Result<bool> {
+        Ok(self.folder()?.is_dir())
+    }
+
+    fn linker_flags(&self) -> String {
+        let version = self.version();
+        let mut numbers = version.trim_start_matches('v').split('.');
+        let major = numbers.next().unwrap_or_default();
+        let minor = numbers.next().unwrap_or_default();
+        self.version_variables.iter().fold("-s -w".to_owned(), |flags, variable| {
+            let set = variable.replace("{}", version).replace("{major}", major).replace("{minor}", minor);
+            flags + " -X " + &set
+        })
+    }
+
+    /// Builds it into a folder beside its own, and moves that into place when all is there.
+    fn build(&self) -> Result<()> {
+        let folder = self.folder()?;
+        let above = folder.parent().unwrap_or(&folder);
+        let partial = above.join(format!(".{}-{}", self.name, std::process::id()));
+        let source = partial.join("source");
+        let bin = partial.join("bin");
+        write_folder(&source)?;
+        write_folder(&bin)?;
+        for (name, content) in self.files {
+            let file = source.join(name);
+            fs::write(&file, content).map_err(Error::file("write", &file))?;
+        }
+        let outcome = self.compile(&source, &bin).and_then(|()| {
+            fs::remove_dir_all(&source).map_err(Error::file("remove", &source))?;
+            match fs::rename(&partial, &folder) {
+                Err(_) if folder.is_dir() => Ok(()),
+                other => other.map_err(Error::file("move into place", &folder)),
+            }
+        });
+        if partial.exists() {
+            let _ = fs::remove_dir_all(&partial);
+        }
+        outcome
+    }
+
+    fn compile(&self, source: &Path, bin: &Path) -> Result<()> {
+        let step = Step::start(format!("building {} {}", self.name, self.version()));
+        let log = source.join("build.log");
+        let output = File::create(&log).map_err(Error::file("create", &log))?;
+        let mut go = Command::new("go");
+        go.current_dir(source).args(["build", "-buildvcs=false", "-trimpath", "-ldflags", &self.linker_flags()]);
+        match self.programs {
+            [(name, _)] => go.arg("-o").arg(bin.join(name)),
+            _ => go.arg("-o").arg(format!("{}/", bin.display())),
+        };
+        go.args(self.programs.iter().map(|(_, package)| package))
+            .envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOWORK", "off")])
+            .env_remove("GOOS")
+            .env_remove("GOARCH")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output);
+        let mut child = go.spawn().map_err(|source| spawn_error(&go, source))?;
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(|source| spawn_error(&go, source))? {
+                break status;
+            }
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            step.note(said.lines().last().unwrap_or_default());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        };
+        if !status.success() {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            return Err(Error::Command {
+                what: format!("building {} {}", self.name, self.version()),
+                status: status.to_string(),
+                command: crate::command::display(&go),
+                output: last_lines(&said, 15),
+            });
+        }
+        step.done();
+        Ok(())
+    }
+}
+
+/// The parts that are still to be built.
+pub fn missing(wanted: &[&'static Part]) -> Result<Vec<&'static Part>> {
+    let mut missing = Vec::new();
+    for part in wanted {
+        let provided = part.programs.iter().all(|(name, _)| from_assets(name).is_some());
+        if !provided && !part.is_built()? {
+            missing.push(*part);
+        }
+    }
+    Ok(missing)
+}
+
+/// Builds what is missing of `wanted`, and tells where every program is.
+pub fn ensure(wanted: &[&'static Part]) -> Result<Programs> {
+    let cache = cache::root()?.join("parts");
+    write_folder(&cache)?;
+    let lock = cache.join(".lock");
+    let file = File::create(&lock).map_err(Error::file("create", &lock))?;
+    file.lock().map_err(Error::file("lock", &lock))?;
+
+    for part in missing(wanted)? {
+        part.build()?;
+    }
+    let mut programs = Programs::default();
+    for part in wanted {
+        programs.versions.insert(part.name.to_owned(), part.version().to_owned());
+        let bin = part.folder()?.join("bin");
+        for (name, _) in part.programs {
+            let path = from_assets(name).unwrap_or_else(|| bin.join(name));
+            programs.paths.insert((*name).to_owned(), path);
+        }
+    }
+    Ok(programs)
+}
+
+/// A program that a folder of ready-made control-plane programs provides.
+fn from_assets(program: &str) -> Option<PathBuf> {
+    if !matches!(program, "etcd" | "kube-apiserver" | "kubectl") {
+        return None;
+    }
+    let folder = env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty())?;
+    let path = std::path::absolute(Path::new(&folder).join(program)).ok()?;
+    path.is_file().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_pins_a_version() {
+        for part in ALL {
+            assert!(part.version().starts_with('v'), "{}: {}", part.name, part.version());
+        }
+        assert_eq!(KUBERNETES.version(), "v1.36.3");
+    }
+
+    #[test]
+    fn the_version_reaches_the_linker() {
+        let flags = KUBERNETES.linker_flags();
+        assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.36.3"), "{flags}");
+        assert!(flags.contains("gitMinor=36"), "{flags}");
+    }
+}

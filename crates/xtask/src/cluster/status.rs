@@ -1,0 +1,85 @@
+//! What runs of a cluster.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::node;
+use super::process::PidRecord;
+use super::state::{Layout, Saved};
+use super::{Cluster, kubectl_in};
+use crate::command::run;
+use crate::error::Result;
+
+/// The state of a cluster of ours at one moment.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// The number of the node's first process; none when the cluster is down.
+    pub node: Option<i32>,
+    /// Each part and the number of its process; none for one that ended.
+    pub parts: Vec<(String, Option<i32>)>,
+    /// The versions of the parts.
+    pub versions: Vec<(String, String)>,
+    /// The administrator's kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// What the API server says about the node: `Ready`, `NotReady`, or why it cannot say.
+    pub readiness: String,
+}
+
+impl Status {
+    /// Looks at the cluster called `name`.
+    pub fn of(name: &str) -> Result<Self> {
+        let layout = Layout::new(name)?;
+        let saved = Saved::load(&layout);
+        let node = node::find(&layout, &saved).map(|record| record.pid);
+        let running = |record: &PidRecord| record.is_alive().then_some(record.pid);
+        let readiness = match (node, Cluster::open(name)) {
+            (None, _) => "the cluster is down".to_owned(),
+            (Some(_), Err(error)) => error.to_string(),
+            (Some(_), Ok(cluster)) => {
+                let query = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
+                let mut command = kubectl_in(&cluster.kubectl, &cluster.kubeconfig);
+                command.args(["--request-timeout=5s", "get", "node", &layout.node_name(), "-o", query]);
+                match run("asking for the node", &mut command) {
+                    Ok(answer) if answer == "True" => "Ready".to_owned(),
+                    Ok(_) => "NotReady".to_owned(),
+                    Err(error) => error.to_string(),
+                }
+            }
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            node,
+            parts: saved.daemons.iter().map(|(name, record)| (name.clone(), running(record))).collect(),
+            versions: saved.versions.clone().into_iter().collect(),
+            kubeconfig: layout.kubeconfig(),
+            readiness,
+        })
+    }
+
+    /// Whether everything runs and the node is ready.
+    pub fn is_ready(&self) -> bool {
+        self.node.is_some() && self.readiness == "Ready" && self.parts.iter().all(|(_, pid)| pid.is_some())
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "cluster     {}", self.name)?;
+        writeln!(f, "node        {}", self.readiness)?;
+        let Some(node) = self.node else { return Ok(()) };
+        writeln!(f, "kubeconfig  {}", self.kubeconfig.display())?;
+        writeln!(f, "inside      nsenter -t {node} -m -n -p")?;
+        writeln!(f, "\n{:<26}PID", "PART")?;
+        for (name, pid) in &self.parts {
+            let pid = pid.map_or_else(|| "ended".to_owned(), |pid| pid.to_string());
+            writeln!(f, "{name:<26}{pid}")?;
+        }
+        writeln!(f, "\n{:<26}VERSION", "BUILT")?;
+        for (name, version) in &self.versions {
+            writeln!(f, "{name:<26}{version}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! The developer's commands as a library: a real one-node Kubernetes on this machine, and images for it.
+//!
+//! The demo and the end-to-end tests use the same [`cluster::Cluster`] as `cargo xtask cluster`.
+
+pub mod cache;
+pub mod cluster;
+pub mod command;
+pub mod error;
+pub mod images;
+pub mod progress;
+
+pub use cluster::Cluster;
+pub use error::{Error, Result};
