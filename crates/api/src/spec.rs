@@ -22,14 +22,23 @@ use crate::{Duration, McpServerHealthStatus};
     status = "McpServerHealthStatus",
     derive = "PartialEq",
     doc = "The health policy of one MCP server, and the state of its incidents.",
-    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
     printcolumn(name = "Severity", type_ = "string", json_path = ".status.severity"),
     printcolumn(name = "Incident", type_ = "string", json_path = ".status.incidents[0].type"),
     printcolumn(name = "Last-Action", type_ = "string", json_path = ".status.lastAction.action"),
     printcolumn(name = "Outcome", type_ = "string", json_path = ".status.lastAction.outcome"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", priority = "1"),
-    printcolumn(name = "Hold", type_ = "string", json_path = ".status.incidents[0].hold.reason", priority = "1"),
+    printcolumn(
+        name = "Hold",
+        type_ = "string",
+        json_path = ".status.incidents[0].hold.reason",
+        priority = "1"
+    ),
     printcolumn(name = "Template", type_ = "string", json_path = ".status.target.template", priority = "1")
 )]
 #[serde(rename_all = "camelCase")]

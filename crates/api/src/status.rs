@@ -94,6 +94,9 @@ pub struct LastAction {
     pub at: Time,
     /// The attempt.
     pub attempt: String,
+    /// Digest of the template that it replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// How it ended; absent while it is judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,

@@ -1,1 +1,29 @@
-//! core
+//! What the operator concludes and decides, as pure functions: no I/O, no clock, no async. What is decided
+//! here can be tested by a table, and replayed.
+//!
+//! One direction, in the order of the modules:
+//! [`signals`] → [`diagnose`] (with the [`catalogue`]) → [`verify`] → [`decide`] (with [`actions`] and
+//! [`guards`]) → [`attempt`] → [`report`]. Each takes the [`Case`]: one server at one moment.
+
+pub mod actions;
+pub mod attempt;
+mod case;
+pub mod catalogue;
+pub mod decide;
+pub mod diagnose;
+pub mod digest;
+pub mod guards;
+pub mod healthy;
+pub mod mask;
+pub mod ownership;
+pub mod report;
+mod server;
+pub mod signals;
+pub mod verify;
+mod words;
+
+pub use case::{Case, Fleet, Settings};
+pub use decide::{Decision, decide};
+pub use diagnose::{Diagnosis, diagnose};
+pub use server::Server;
+pub use verify::{Story, verify};

@@ -1,0 +1,54 @@
+//! One server at one moment: what every pure function is given.
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{McpServerHealthSpec, McpServerHealthStatus};
+
+use crate::signals::Signals;
+
+/// What the operator's own configuration fixes for all servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// A server's first template counts as healthy when its pods were ready for this long.
+    pub seen_healthy_after: SignedDuration,
+    /// A template takes the place of the last healthy one when its pods were ready for this long.
+    pub replaces_healthy_after: SignedDuration,
+    /// Signals must be quiet for this long before an effect is judged or an incident is closed.
+    pub settle: SignedDuration,
+    /// How many servers may be acted on at once, in the cluster.
+    pub max_concurrent_actions: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            seen_healthy_after: SignedDuration::from_secs(10),
+            replaces_healthy_after: SignedDuration::from_secs(60),
+            settle: SignedDuration::from_secs(15),
+            max_concurrent_actions: 1,
+        }
+    }
+}
+
+/// What the operator is doing on *other* servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// The servers with an attempt under way, as `namespace/name`.
+    pub acting: Vec<String>,
+}
+
+/// One server at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// Generation of the object.
+    pub generation: i64,
+    /// What its team declared.
+    pub spec: &'a McpServerHealthSpec,
+    /// What the operator wrote last.
+    pub status: &'a McpServerHealthStatus,
+    /// What is seen.
+    pub signals: &'a Signals,
+    /// The operator's configuration.
+    pub settings: &'a Settings,
+    /// The moment; to the second, as statuses keep it.
+    pub now: Timestamp,
+}

@@ -1,0 +1,127 @@
+//! ServiceNotResponding: no pod of the server is ready, or none behind its Service (guide 004, Service Not
+//! Responding; 001, Cannot Connect).
+//!
+//! Judged by the pods' readiness and by EndpointSlices.
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+
+use super::{Entry, lasting};
+use crate::{
+    Case, Server,
+    diagnose::{Finding, Judgement},
+    words,
+};
+
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::ServiceNotResponding,
+    guide: "004 Operational Runbooks, Service Not Responding",
+    judge,
+    runbook,
+};
+
+/// How long nothing may be ready. A rollout that replaces all pods at once takes a moment.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
+fn judge(case: &Case, server: &Server) -> Judgement {
+    let target = server.target;
+    if target.desired == 0 {
+        return Judgement::Clear;
+    }
+    if server.ready() > 0 { judge_services(case, server) } else { judge_pods(case, server) }
+}
+
+/// No pod is ready: is it long enough?
+fn judge_pods(case: &Case, server: &Server) -> Judgement {
+    if server.target.ready > 0 {
+        // The Deployment's controller still counts ready pods: contradictory, and soon decided either way.
+        return Judgement::Unknown;
+    }
+    let pods = server.current_pods();
+    let last_change = pods.iter().map(|pod| pod.ready_changed).max();
+    let Some(since) = last_change.or(server.target.replica_failure.as_ref().map(|(_, since)| *since)) else {
+        return Judgement::Unknown;
+    };
+    // A pod that never was ready has the time that its probes ask for.
+    let starting = pods.iter().any(|pod| {
+        pod.restarts() == 0
+            && pod.ready_changed
+                <= pod.created.saturating_add(SignedDuration::from_secs(2)).unwrap_or(pod.created)
+    });
+    let default = if starting { PATIENCE.max(server.target.startup_budget) } else { PATIENCE };
+    let patience = lasting(case, IncidentType::ServiceNotResponding, default);
+    let due = since.saturating_add(patience).unwrap_or(Timestamp::MAX);
+    if due > case.now {
+        return Judgement::Suspected { until: due };
+    }
+    let cause = server.cause(Cause::NotReady);
+    Judgement::Found(Finding {
+        incident: IncidentType::ServiceNotResponding,
+        cause,
+        severity: Severity::SEV1,
+        since,
+        evidence: vec![
+            format!(
+                "none of {} wanted pods is ready since {} ({})",
+                server.target.desired,
+                words::moment(since),
+                words::span(case.now.duration_since(since))
+            ),
+            if cause == Cause::NotReady {
+                format!("{} was seen healthy before", server.current_words())
+            } else {
+                format!("{} was never seen healthy", server.current_words())
+            },
+        ],
+        youngest_pod: pods.iter().map(|pod| pod.created).max(),
+        witness: None,
+        forbids: &[],
+    })
+}
+
+/// Pods are ready: do the Services lead to them?
+fn judge_services(case: &Case, server: &Server) -> Judgement {
+    let Some(services) = case.signals.services.fresh() else { return Judgement::Unknown };
+    let Some(broken) = services.iter().find(|service| service.ready_endpoints == 0) else {
+        return Judgement::Clear;
+    };
+    // Endpoints follow readiness within seconds: wait until every ready pod has been so for a while.
+    let Some(since) = server.pods.iter().filter(|pod| pod.ready).map(|pod| pod.ready_changed).max() else {
+        return Judgement::Clear;
+    };
+    let due = since
+        .saturating_add(lasting(case, IncidentType::ServiceNotResponding, PATIENCE))
+        .unwrap_or(Timestamp::MAX);
+    if due > case.now {
+        return Judgement::Suspected { until: due };
+    }
+    let mut evidence = vec![format!(
+        "{} ready, and none of them is a ready endpoint of Service {}",
+        if server.ready() == 1 { "1 pod is".to_owned() } else { format!("{} pods are", server.ready()) },
+        broken.name
+    )];
+    evidence.push(if broken.selects_pods {
+        format!("its selector {} matches the pods: look at its ports and targetPort", broken.selector)
+    } else {
+        format!("its selector {} matches no label of the pod template", broken.selector)
+    });
+    Judgement::Found(Finding {
+        incident: IncidentType::ServiceNotResponding,
+        cause: Cause::ServiceMismatch,
+        severity: Severity::SEV1,
+        since,
+        evidence,
+        youngest_pod: None,
+        witness: None,
+        // The pods are well; nothing that is done to them brings the Service back.
+        forbids: &[ActionType::RolloutRestart, ActionType::Rollback],
+    })
+}
+
+fn runbook(cause: Cause, _: &Server) -> &'static [ActionType] {
+    match cause {
+        Cause::BadRollout => &[ActionType::Rollback, ActionType::RolloutRestart],
+        Cause::NotReady => &[ActionType::RolloutRestart],
+        _ => &[],
+    }
+}

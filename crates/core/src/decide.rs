@@ -1,0 +1,272 @@
+//! decide: what to do about the primary incident, now: wait, act, hold, or hand over; and when to look
+//! again. The runbook is a ladder: a step that did not help gives way to the next.
+
+use jiff::Timestamp;
+use mcp_health_api::{ActionType, Hold, Incident, Outcome, Time};
+
+use crate::{
+    Case, Diagnosis, Fleet, Server, Story,
+    actions::{self, Plan, Planned},
+    attempt::past_actions,
+    catalogue,
+    guards::{Question, Verdict, ask},
+    words,
+};
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Nothing; look again then, or when something changes.
+    Wait {
+        /// The time of the next look.
+        until: Option<Timestamp>,
+        /// What is waited for, as the incident's `next`.
+        next: Option<String>,
+    },
+    /// This, now.
+    Act(Box<Plan>),
+    /// Continue the recorded attempt: what it did is not known. Where a guard now speaks against it, it may
+    /// only be found done, not be done.
+    Resume {
+        /// Why it may not be done any more.
+        against: Option<String>,
+    },
+    /// Not now.
+    Hold {
+        /// The guard's answer.
+        hold: Hold,
+        /// What would be done.
+        what: String,
+    },
+    /// Nothing that automation should do.
+    Escalate {
+        /// In one word.
+        reason: String,
+        /// In a sentence.
+        message: String,
+    },
+}
+
+impl Decision {
+    fn wait(until: Option<Timestamp>) -> Self {
+        Self::Wait { until, next: None }
+    }
+
+    fn escalate(reason: &str, message: impl Into<String>) -> Self {
+        Self::Escalate { reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+/// Decides about the primary incident. The others follow from it and never act.
+pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) -> Decision {
+    let Some(incident) = story.primary() else { return Decision::wait(story.look_again) };
+    let server = Server::of(case);
+    if let Some(attempt) = incident.open_attempt() {
+        if attempt.is_carried_out() {
+            return overdue(case, incident).unwrap_or_else(|| verifying(incident, story.look_again));
+        }
+        return resume(case, server.as_ref(), diagnosis, story, fleet, incident);
+    }
+    if incident.escalation.is_some() {
+        return Decision::wait(story.look_again);
+    }
+    if let Some(overdue) = overdue(case, incident) {
+        return overdue;
+    }
+    // What cannot be seen cannot be acted on; what is quiet needs no action.
+    let Some(server) = server else { return blind(story) };
+    if let Some(quiet) = &incident.quiet_since {
+        let until = quiet.0.saturating_add(case.settings.settle).ok();
+        return Decision::Wait {
+            until,
+            next: until.map(|at| format!("resolved if quiet until {}", words::moment(at))),
+        };
+    }
+    if let Some(last) = incident.attempts.last()
+        && last.outcome == Some(Outcome::Superseded)
+        && last.steps.first().is_some_and(|step| step.resource_version == server.target.resource_version)
+    {
+        // What is seen is still what was decided on; the change that got in between is on its way.
+        return Decision::wait(case.now.saturating_add(case.settings.settle).ok());
+    }
+    let asked = Asked { case, server: &server, diagnosis, story, fleet, incident };
+    match incident.attempts.iter().rev().find(|attempt| attempt.is_spent()).map(|last| (last, last.outcome)) {
+        Some((last, _)) if last.undoes.is_some() => {
+            Decision::escalate("MadeThingsWorse", "an action made things worse and was taken back")
+        }
+        Some((_, Some(Outcome::Worse))) => match actions::plan_undo(&server, incident) {
+            Some(plan) => match asked.may(&plan) {
+                Verdict::Permit => Decision::Act(Box::new(plan)),
+                Verdict::Hold { message, .. } | Verdict::Refuse { message, .. } => Decision::escalate(
+                    "MadeThingsWorse",
+                    format!("an action made things worse and could not be taken back: {message}"),
+                ),
+            },
+            None => Decision::escalate("MadeThingsWorse", "an action made things worse"),
+        },
+        Some((last, Some(Outcome::Reverted))) => Decision::escalate(
+            "Reverted",
+            format!("{}: {}", last.id, last.message.as_deref().unwrap_or("somebody took the action back")),
+        ),
+        Some((last, Some(Outcome::Inconclusive))) => Decision::escalate(
+            "Inconclusive",
+            format!("{}: {}", last.id, last.message.as_deref().unwrap_or("its effect could not be judged")),
+        ),
+        _ => asked.climb(),
+    }
+}
+
+/// One server, one incident, and everything a guard may ask.
+struct Asked<'a> {
+    case: &'a Case<'a>,
+    server: &'a Server<'a>,
+    diagnosis: &'a Diagnosis,
+    story: &'a Story,
+    fleet: &'a Fleet,
+    incident: &'a Incident,
+}
+
+impl Asked<'_> {
+    fn may(&self, plan: &Plan) -> Verdict {
+        let past = past_actions(self.case, self.server, &self.story.incidents, None);
+        ask(&Question {
+            case: self.case,
+            server: self.server,
+            diagnosis: self.diagnosis,
+            incidents: &self.story.incidents,
+            incident: self.incident,
+            plan,
+            resumed: None,
+            past: &past,
+            fleet: self.fleet,
+        })
+    }
+
+    /// The first step of the runbook that was not tried and can be taken.
+    fn climb(&self) -> Decision {
+        let incident = self.incident;
+        let mut tried: Vec<ActionType> = incident
+            .attempts
+            .iter()
+            .filter(|attempt| attempt.is_spent())
+            .map(|attempt| attempt.action)
+            .collect();
+        let mut obstacles: Vec<(&'static str, String)> = Vec::new();
+        for step in runbook(self.case, self.server, incident) {
+            let Some(action) = step else {
+                return Decision::escalate("Runbook", "the runbook hands over to a person at this step");
+            };
+            if let Some(at) = tried.iter().position(|one| *one == action) {
+                tried.remove(at);
+                continue;
+            }
+            match actions::plan(action, self.case, self.server, incident) {
+                Planned::Later { until, why } => {
+                    return Decision::Wait { until: Some(until), next: Some(format!("{action}: {why}")) };
+                }
+                Planned::Impossible { reason, message } => obstacles.push((reason, message)),
+                Planned::Ready(plan) => match self.may(&plan) {
+                    Verdict::Permit => return Decision::Act(Box::new(plan)),
+                    Verdict::Refuse { reason, message } => obstacles.push((reason, message)),
+                    Verdict::Hold { reason, message, until } => {
+                        let hold = Hold { reason: reason.to_owned(), message, until: until.map(Time) };
+                        return Decision::Hold { hold, what: plan.what };
+                    }
+                },
+            }
+        }
+        self.hand_over(obstacles)
+    }
+
+    fn hand_over(&self, obstacles: Vec<(&'static str, String)>) -> Decision {
+        let incident = self.incident;
+        let spent: Vec<_> = incident.attempts.iter().filter(|attempt| attempt.is_spent()).collect();
+        if let Some((reason, message)) = obstacles.into_iter().next() {
+            return Decision::escalate(reason, message);
+        }
+        match spent.last() {
+            Some(last) => Decision::escalate(
+                "RunbookExhausted",
+                format!("{} did not help: {}", last.action, last.message.as_deref().unwrap_or("no change")),
+            ),
+            None => Decision::escalate(
+                "NoAutomaticAction",
+                format!("{} ({}) has no automatic action", incident.incident_type, incident.cause),
+            ),
+        }
+    }
+}
+
+/// The ladder: the object's own, or the catalogue's. `None` is a person.
+fn runbook(case: &Case, server: &Server, incident: &Incident) -> Vec<Option<ActionType>> {
+    let own = case.spec.overrides.iter().find(|one| one.incident == incident.incident_type);
+    if let Some(steps) = own.and_then(|own| own.runbook.as_ref()) {
+        return steps.iter().map(mcp_health_api::RunbookStep::action).collect();
+    }
+    let default =
+        catalogue::entry(incident.incident_type).map(|entry| (entry.runbook)(incident.cause, server));
+    default.unwrap_or_default().iter().copied().map(Some).collect()
+}
+
+/// The answer is due, whatever the runbook has left.
+fn overdue(case: &Case, incident: &Incident) -> Option<Decision> {
+    let due = incident.respond_by.0;
+    (incident.escalation.is_none() && due <= case.now).then(|| {
+        Decision::escalate(
+            "ResponseOverdue",
+            format!("unresolved after {}", words::span(due.duration_since(incident.opened_at.0))),
+        )
+    })
+}
+
+fn verifying(incident: &Incident, look_again: Option<Timestamp>) -> Decision {
+    let deadline = incident.open_attempt().and_then(|attempt| attempt.verify_at.as_ref()).map(|at| at.0);
+    let next =
+        deadline.map(|at| format!("resolved once ready and settled; given up at {}", words::moment(at)));
+    Decision::Wait { until: look_again.into_iter().chain(deadline).min(), next }
+}
+
+fn blind(story: &Story) -> Decision {
+    let overdue = story.primary().map(|incident| incident.respond_by.0);
+    Decision::Wait {
+        until: story.look_again.into_iter().chain(overdue).min(),
+        next: Some("waits for evidence: see the condition SignalsAvailable".to_owned()),
+    }
+}
+
+/// A recorded intent passes all guards again: somebody may have edited the status, or thrown a switch.
+fn resume(
+    case: &Case,
+    server: Option<&Server>,
+    diagnosis: &Diagnosis,
+    story: &Story,
+    fleet: &Fleet,
+    incident: &Incident,
+) -> Decision {
+    let Some((attempt, server)) = incident.open_attempt().zip(server) else { return blind(story) };
+    let plan = Plan {
+        action: attempt.action,
+        what: String::new(),
+        why: attempt.why.clone(),
+        steps: attempt.steps.clone(),
+        undoes: attempt.undoes.clone(),
+    };
+    let past = past_actions(case, server, &story.incidents, Some(&attempt.id));
+    let verdict = ask(&Question {
+        case,
+        server,
+        diagnosis,
+        incidents: &story.incidents,
+        incident,
+        plan: &plan,
+        resumed: Some(attempt),
+        past: &past,
+        fleet,
+    });
+    match verdict {
+        Verdict::Permit => Decision::Resume { against: None },
+        Verdict::Hold { message, .. } | Verdict::Refuse { message, .. } => {
+            Decision::Resume { against: Some(message) }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! diagnose: from signals to findings. Every rule of the [`catalogue`](crate::catalogue) is asked; of what
+//! they find, one is the primary, and the others follow from it.
+
+use jiff::Timestamp;
+use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+
+use crate::{Case, Server, catalogue::CATALOGUE};
+
+/// Something that is wrong, and what shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// The catalogue's entry.
+    pub incident: IncidentType,
+    /// Why, as far as the signals tell.
+    pub cause: Cause,
+    /// How bad.
+    pub severity: Severity,
+    /// When it began.
+    pub since: Timestamp,
+    /// What was seen, as sentences; the most telling first.
+    pub evidence: Vec<String>,
+    /// When the youngest of the pods that show it was created.
+    pub youngest_pod: Option<Timestamp>,
+    /// A pod and container whose last log lines would tell more.
+    pub witness: Option<Witness>,
+    /// What must not be done to this server while this is so, whatever else is found.
+    pub forbids: &'static [ActionType],
+}
+
+/// A container whose previous run left a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// The pod.
+    pub pod: String,
+    /// The container in it.
+    pub container: String,
+}
+
+/// What one rule says of one server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Judgement {
+    /// It is not so.
+    Clear,
+    /// It may be so; look again then.
+    Suspected {
+        /// The time of the next look.
+        until: Timestamp,
+    },
+    /// It is so.
+    Found(Finding),
+    /// What the rule needs cannot be seen. Neither opens nor closes anything.
+    Unknown,
+}
+
+/// What all rules say of one server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Diagnosis {
+    /// What is wrong; the primary finding first.
+    pub findings: Vec<Finding>,
+    /// Incident types whose rule says that all is well. Only these may close.
+    pub clear: Vec<IncidentType>,
+    /// When a rule wants to look again though nothing changes.
+    pub look_again: Option<Timestamp>,
+}
+
+impl Diagnosis {
+    /// The finding of a type.
+    pub fn finding(&self, incident: IncidentType) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.incident == incident)
+    }
+
+    /// Whether an action is forbidden, by any finding.
+    pub fn forbidding(&self, action: ActionType) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.forbids.contains(&action))
+    }
+}
+
+/// How near to the root a cause is; the smallest is the primary (DESIGN: dependency, database, node → bad
+/// revision or configuration → resource → process → symptom).
+fn distance_from_root(finding: &Finding) -> (u8, Severity, IncidentType) {
+    let distance = match finding.cause {
+        Cause::BadRollout | Cause::NeverHealthy => 1,
+        Cause::QuotaExceeded | Cause::Unschedulable => 2,
+        Cause::ProcessExit => 3,
+        Cause::NotReady | Cause::ServiceMismatch => 4,
+    };
+    (distance, finding.severity, finding.incident)
+}
+
+/// Asks every rule. Without fresh evidence of the target, its revisions and its pods, nothing is concluded.
+pub fn diagnose(case: &Case) -> Diagnosis {
+    let mut diagnosis = Diagnosis::default();
+    let Some(server) = Server::of(case) else { return diagnosis };
+    for entry in CATALOGUE {
+        match (entry.judge)(case, &server) {
+            Judgement::Clear => diagnosis.clear.push(entry.incident),
+            Judgement::Suspected { until } => {
+                diagnosis.look_again = diagnosis.look_again.into_iter().chain([until]).min();
+            }
+            Judgement::Found(mut finding) => {
+                let wanted = case.spec.overrides.iter().find(|wanted| wanted.incident == entry.incident);
+                if let Some(severity) = wanted.and_then(|wanted| wanted.severity) {
+                    finding.severity = severity;
+                }
+                diagnosis.findings.push(finding);
+            }
+            Judgement::Unknown => {}
+        }
+    }
+    diagnosis.findings.sort_by_key(|finding| {
+        let (distance, severity, incident) = distance_from_root(finding);
+        // Among equals near the root, the catalogue's order: what shows most of the fault comes first.
+        (distance, CATALOGUE.iter().position(|entry| entry.incident == incident), severity)
+    });
+    diagnosis
+}

@@ -1,0 +1,19 @@
+//! `spec.limits.maxActionsPerHour`: of any kind, for any incident, undoing included. Counted on the target
+//! too, so that neither a restart nor a recreated object starts it anew.
+
+use super::{HOUR, Question, Verdict, of_the_last_hour};
+
+pub fn check(question: &Question) -> Verdict {
+    let limit = question.case.spec.limits.max_actions_per_hour as usize;
+    let recent: Vec<_> = of_the_last_hour(question).collect();
+    if recent.len() < limit {
+        return Verdict::Permit;
+    }
+    // It lifts when as many have aged out as there are too many.
+    let oldest = recent[recent.len() - limit].at;
+    Verdict::hold_until(
+        "ActionsPerHour",
+        format!("{} actions in the last hour (spec.limits.maxActionsPerHour: {limit})", recent.len()),
+        oldest.saturating_add(HOUR).unwrap_or(oldest),
+    )
+}

@@ -1,0 +1,16 @@
+//! How many servers are acted on at once, in the whole cluster: a storm of failures has one cause more
+//! often than many, and many actions at once make it worse.
+
+use super::{Question, Verdict};
+
+pub fn check(question: &Question) -> Verdict {
+    let (acting, limit) = (&question.fleet.acting, question.case.settings.max_concurrent_actions);
+    if acting.len() < limit || question.resumed.is_some() {
+        return Verdict::Permit;
+    }
+    let others = acting.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    Verdict::hold(
+        "ConcurrentActions",
+        format!("{} of at most {limit} servers are being acted on: {others}", acting.len()),
+    )
+}

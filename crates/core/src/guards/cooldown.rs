@@ -1,0 +1,27 @@
+//! `spec.limits.cooldown`: the pause after an action. It doubles with every further action within an hour.
+//! Taking back what made things worse does not wait.
+
+use super::{Question, Verdict, of_the_last_hour};
+use crate::words;
+
+/// The pause is doubled at most so often.
+const MOST_DOUBLINGS: u32 = 6;
+
+pub fn check(question: &Question) -> Verdict {
+    let Some(last) = question.past.last() else { return Verdict::Permit };
+    if question.plan.undoes.is_some() || question.resumed.is_some() {
+        return Verdict::Permit;
+    }
+    let recent = u32::try_from(of_the_last_hour(question).count()).unwrap_or(u32::MAX);
+    let doublings = recent.saturating_sub(1).min(MOST_DOUBLINGS);
+    let pause = question.case.spec.limits.cooldown.span().saturating_mul(1 << doublings);
+    let until = last.at.saturating_add(pause).unwrap_or(last.at);
+    if until <= question.case.now {
+        return Verdict::Permit;
+    }
+    Verdict::hold_until(
+        "Cooldown",
+        format!("{} after {} at {}", words::span(pause), last.action, words::moment(last.at)),
+        until,
+    )
+}

@@ -1,0 +1,26 @@
+//! No action on missing or stale evidence: everything that the action or its fences rest on is fresh, and
+//! the incident is still being found.
+
+use super::{Question, Verdict};
+
+pub fn check(question: &Question) -> Verdict {
+    let signals = question.case.signals;
+    let problem = [
+        signals.target.problem("the Deployment"),
+        signals.revisions.problem("its ReplicaSets"),
+        signals.pods.problem("its pods"),
+        signals.autoscalers.problem("its autoscalers"),
+    ]
+    .into_iter()
+    .flatten()
+    .next();
+    if let Some(problem) = problem {
+        return Verdict::hold("EvidenceNotFresh", problem);
+    }
+    // Taking back what made things worse needs no finding: its verification was the evidence.
+    if question.plan.undoes.is_none() && question.diagnosis.finding(question.incident.incident_type).is_none()
+    {
+        return Verdict::hold("EvidenceGone", "the incident is not being found at this moment");
+    }
+    Verdict::Permit
+}

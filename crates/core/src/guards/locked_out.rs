@@ -1,0 +1,27 @@
+//! What made things worse, or what somebody took back, is not tried again: not in this incident, and not
+//! within an hour of it.
+
+use mcp_health_api::Outcome;
+
+use super::{HOUR, Question, Verdict};
+
+pub fn check(question: &Question) -> Verdict {
+    if question.plan.undoes.is_some() {
+        return Verdict::Permit;
+    }
+    let action = question.plan.action;
+    let here = question.incident.attempts.iter().rev().filter(|attempt| attempt.action == action);
+    let here =
+        here.filter_map(|attempt| Some((attempt.outcome?, attempt.id.as_str(), attempt.recorded_at.0)));
+    let last = question.case.status.last_action.as_ref().filter(|last| last.action == action);
+    let last = last.and_then(|last| Some((last.outcome?, last.attempt.as_str(), last.at.0)));
+    let recent = last.filter(|(_, _, at)| question.case.now.duration_since(*at) < HOUR);
+    here.chain(recent).find(|(outcome, ..)| matches!(outcome, Outcome::Worse | Outcome::Reverted)).map_or(
+        Verdict::Permit,
+        |(outcome, attempt, _)| {
+            let why =
+                if outcome == Outcome::Worse { "made things worse" } else { "was taken back by somebody" };
+            Verdict::refuse("LockedOut", format!("{action} is locked: {attempt} {why}"))
+        },
+    )
+}

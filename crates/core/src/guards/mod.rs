@@ -1,0 +1,127 @@
+//! The guards: one file each, a pure function from a [`Question`] to a [`Verdict`]. They are asked in the
+//! order of [`GUARDS`]; the first that does not permit decides, and its reason shows in `hold`, in a
+//! condition and in a metric.
+
+mod action_allowed;
+mod actions_an_hour;
+mod attempt_in_flight;
+mod attempts_an_incident;
+mod autoscaler;
+mod concurrent_actions;
+mod cooldown;
+mod evidence_fresh;
+mod gitops;
+mod locked_out;
+mod mode;
+mod paused;
+mod prohibition;
+mod rollout_in_progress;
+mod suspended;
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{Attempt, Incident};
+
+use crate::{Case, Diagnosis, Fleet, Server, actions::Plan, signals::RecordedAction};
+
+/// May this be done, here and now?
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The server and the moment.
+    pub case: &'a Case<'a>,
+    /// The server, as seen.
+    pub server: &'a Server<'a>,
+    /// What is found wrong with it.
+    pub diagnosis: &'a Diagnosis,
+    /// All open incidents of the server.
+    pub incidents: &'a [Incident],
+    /// The one to act on.
+    pub incident: &'a Incident,
+    /// What would be done.
+    pub plan: &'a Plan,
+    /// The attempt, where it is recorded already and asked about again after a restart.
+    pub resumed: Option<&'a Attempt>,
+    /// The actions on this server in the last day, oldest first, without the one in question.
+    pub past: &'a [RecordedAction],
+    /// What happens on other servers.
+    pub fleet: &'a Fleet,
+}
+
+/// A guard's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing against it.
+    Permit,
+    /// Not now.
+    Hold {
+        /// In one word.
+        reason: &'static str,
+        /// In a sentence.
+        message: String,
+        /// When it lifts by itself, if it does.
+        until: Option<Timestamp>,
+    },
+    /// Not this action, here: the runbook's next step, or a person.
+    Refuse {
+        /// In one word.
+        reason: &'static str,
+        /// In a sentence.
+        message: String,
+    },
+}
+
+impl Verdict {
+    fn hold(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Hold { reason, message: message.into(), until: None }
+    }
+
+    fn hold_until(reason: &'static str, message: impl Into<String>, until: Timestamp) -> Self {
+        Self::Hold { reason, message: message.into(), until: Some(until) }
+    }
+
+    fn refuse(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Refuse { reason, message: message.into() }
+    }
+}
+
+/// All guards, in order.
+pub const GUARDS: &[fn(&Question) -> Verdict] = &[
+    mode::check,
+    suspended::check,
+    action_allowed::check,
+    evidence_fresh::check,
+    attempt_in_flight::check,
+    rollout_in_progress::check,
+    paused::check,
+    gitops::check,
+    autoscaler::check,
+    prohibition::check,
+    locked_out::check,
+    attempts_an_incident::check,
+    actions_an_hour::check,
+    cooldown::check,
+    concurrent_actions::check,
+];
+
+/// The first answer that is not a permit. A refusal comes before a hold: waiting for what will not be done
+/// helps nobody.
+pub fn ask(question: &Question) -> Verdict {
+    let verdicts = GUARDS.iter().map(|guard| guard(question));
+    let mut held = None;
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Permit => {}
+            Verdict::Refuse { .. } => return verdict,
+            Verdict::Hold { .. } => held = held.or(Some(verdict)),
+        }
+    }
+    held.unwrap_or(Verdict::Permit)
+}
+
+/// An hour, the window of the limits.
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// The actions of the last hour.
+fn of_the_last_hour<'a>(question: &'a Question) -> impl Iterator<Item = &'a RecordedAction> {
+    let now = question.case.now;
+    question.past.iter().filter(move |action| now.duration_since(action.at) < HOUR)
+}

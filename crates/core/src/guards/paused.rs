@@ -1,0 +1,15 @@
+//! A paused Deployment: somebody is at work, and a change of its template would have no effect until they
+//! are done.
+
+use super::{Question, Verdict};
+use crate::actions::touches;
+
+pub fn check(question: &Question) -> Verdict {
+    if question.server.target.paused && touches(question.plan.action).template {
+        return Verdict::hold(
+            "DeploymentPaused",
+            "the Deployment is paused (spec.paused): resume it, or undo the change by hand",
+        );
+    }
+    Verdict::Permit
+}

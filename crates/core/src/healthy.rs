@@ -1,0 +1,113 @@
+//! Which template was seen healthy: the one place a rollback can go back to.
+//!
+//! Seen, that is: the operator itself saw all its pods ready, long enough, and without a restart.
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{HealthyRevision, TargetStatus, Time};
+
+use crate::{Case, Server};
+
+/// The target for the status, and when to look again at a template that is not proven yet.
+pub fn target_status(
+    case: &Case,
+    server: &Server,
+    anything_wrong: bool,
+) -> (TargetStatus, Option<Timestamp>) {
+    let (proven, look_again) = if anything_wrong { (None, None) } else { proven(case, server) };
+    let status = TargetStatus {
+        uid: server.target.uid.clone(),
+        ready_replicas: server.ready_replicas(),
+        desired_replicas: server.target.desired,
+        template: server.target.template.clone(),
+        last_healthy: proven.or_else(|| server.last_healthy.cloned()),
+    };
+    (status, look_again)
+}
+
+/// The template in force, once it is proven; or the moment when it may be.
+fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Timestamp>) {
+    let Some(current) = server.current() else { return (None, None) };
+    let remembered = server.last_healthy.is_some_and(|healthy| {
+        // A restart makes another ReplicaSet of the same template; the newest is the one that stays longest.
+        healthy.template == current.template && healthy.uid == current.uid
+    });
+    let pods = server.current_pods();
+    let sound = server.target.desired > 0 && server.is_rolled_out() && pods.iter().all(|pod| pod.ready);
+    let (Some(since), true, false) = (server.ready_since(), sound, remembered) else { return (None, None) };
+    let replaces = server.last_healthy.is_some_and(|healthy| healthy.template != current.template);
+    let wait = if replaces { case.settings.replaces_healthy_after } else { case.settings.seen_healthy_after };
+    let restarted = pods
+        .iter()
+        .flat_map(|pod| &pod.containers)
+        .filter_map(|one| one.last_exit.as_ref())
+        .map(|exit| exit.at);
+    // A restart starts the time anew: a template that falls over every minute is not healthy.
+    let from = restarted.chain([since]).max().unwrap_or(since);
+    let due = from.saturating_add(wait).unwrap_or(Timestamp::MAX);
+    if due > case.now {
+        return (None, Some(due));
+    }
+    let revision = HealthyRevision {
+        template: current.template.clone(),
+        replica_set: current.name.clone(),
+        uid: current.uid.clone(),
+        revision: current.number,
+        since: Time(since),
+    };
+    (Some(revision), None)
+}
+
+/// Where a rollback goes, or why it cannot go anywhere (yet).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Way {
+    /// To this template.
+    To(HealthyRevision),
+    /// To one that serves beside the bad one, once it has been ready long enough.
+    Soon(Timestamp),
+    /// The template in force is the one that was seen healthy.
+    AlreadyThere,
+    /// The ReplicaSet that held it is gone.
+    Gone(HealthyRevision),
+    /// None was ever seen healthy.
+    NeverSeen,
+}
+
+/// The way back from the template in force. What serves right now comes before what is remembered.
+pub fn way_back(server: &Server, seen_healthy_after: SignedDuration, now: Timestamp) -> Way {
+    let beside = server.serving_beside().map(|(revision, since)| {
+        let due = since.saturating_add(seen_healthy_after).unwrap_or(Timestamp::MAX);
+        let found = HealthyRevision {
+            template: revision.template.clone(),
+            replica_set: revision.name.clone(),
+            uid: revision.uid.clone(),
+            revision: revision.number,
+            since: Time(since),
+        };
+        if due <= now { Way::To(found) } else { Way::Soon(due) }
+    });
+    if let Some(Way::To(found)) = beside {
+        return Way::To(found);
+    }
+    let remembered = server.last_healthy.map(|healthy| {
+        if healthy.template == server.target.template {
+            Way::AlreadyThere
+        } else if server.revisions.iter().any(|revision| revision.uid == healthy.uid) {
+            Way::To(healthy.clone())
+        } else if let Some(same) =
+            server.revisions.iter().find(|revision| revision.template == healthy.template)
+        {
+            Way::To(HealthyRevision {
+                replica_set: same.name.clone(),
+                uid: same.uid.clone(),
+                ..healthy.clone()
+            })
+        } else {
+            Way::Gone(healthy.clone())
+        }
+    });
+    match (remembered, beside) {
+        (Some(Way::Gone(_)) | None, Some(soon)) => soon,
+        (Some(way), _) => way,
+        (None, None) => Way::NeverSeen,
+    }
+}

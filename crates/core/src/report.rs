@@ -1,0 +1,401 @@
+//! report: the story and the decision as a status, and the changes of state that are worth an Event.
+//! A status that says nothing new is equal to the one before, and is not written.
+
+use jiff::Timestamp;
+use mcp_health_api::{
+    Condition, ConditionType, Escalation, Incident, IncidentState, McpServerHealthStatus, Outcome, Reason,
+    Time,
+};
+
+use crate::{Case, Decision, Diagnosis, Server, Story, words};
+
+/// Longest text of a condition or an event.
+const LONGEST: usize = 900;
+
+/// The status that tells the story, after the decision.
+pub fn status(
+    case: &Case,
+    diagnosis: &Diagnosis,
+    story: &Story,
+    decision: &Decision,
+) -> McpServerHealthStatus {
+    let mut incidents = story.incidents.clone();
+    for (rank, incident) in incidents.iter_mut().enumerate() {
+        if rank == 0 {
+            tell_decision(incident, decision);
+        } else {
+            incident.next = incident.caused_by.as_ref().map(|primary| format!("follows {primary}"));
+        }
+        incident.state = state_of(incident);
+    }
+    let mut status = McpServerHealthStatus {
+        observed_generation: Some(case.generation),
+        severity: incidents.iter().map(|incident| incident.severity).min(),
+        summary: None,
+        conditions: Vec::new(),
+        target: story.target.clone(),
+        last_action: story.last_action.clone(),
+        incidents,
+        history: story.history.clone(),
+    };
+    let server = Server::of(case);
+    status.summary = Some(summary(case, server.as_ref(), &status));
+    status.conditions = conditions(case, server.as_ref(), diagnosis, decision, &status);
+    status
+}
+
+/// Notes on the primary incident what was decided.
+fn tell_decision(incident: &mut Incident, decision: &Decision) {
+    match decision {
+        Decision::Hold { hold, what } => {
+            incident.next = Some(match &hold.until {
+                Some(until) => {
+                    format!("would {what}; held until {} ({})", words::moment(until.0), hold.reason)
+                }
+                None => format!("would {what}; held ({})", hold.reason),
+            });
+            incident.hold = Some(hold.clone());
+        }
+        Decision::Wait { next, .. } => {
+            incident.hold = None;
+            incident.next = match (&incident.escalation, next) {
+                (Some(escalation), _) => Some(format!("a person is needed: {}", escalation.message)),
+                (None, Some(next)) => Some(next.clone()),
+                (None, None) => None,
+            };
+        }
+        Decision::Act(_) | Decision::Resume { .. } => {
+            incident.hold = None;
+            incident.next = match incident.open_attempt() {
+                Some(attempt) => attempt
+                    .verify_at
+                    .as_ref()
+                    .map(|at| format!("resolved once ready and settled; given up at {}", words::moment(at.0)))
+                    .or_else(|| Some(format!("{} is being carried out", attempt.action))),
+                None => Some("decides anew".to_owned()),
+            };
+        }
+        Decision::Escalate { message, .. } => {
+            incident.hold = None;
+            incident.next = Some(format!("a person is needed: {message}"));
+        }
+    }
+}
+
+fn state_of(incident: &Incident) -> IncidentState {
+    if incident.escalation.is_some() {
+        return IncidentState::Escalated;
+    }
+    match incident.open_attempt() {
+        Some(attempt) if attempt.undoes.is_some() => IncidentState::Undoing,
+        Some(attempt) if attempt.is_carried_out() => IncidentState::Verifying,
+        Some(_) => IncidentState::Mitigating,
+        None if incident.hold.is_some() => IncidentState::Held,
+        None => IncidentState::Detected,
+    }
+}
+
+/// Why a person is needed.
+pub fn escalation(reason: &str, message: &str, now: Timestamp) -> Escalation {
+    Escalation { reason: reason.to_owned(), message: words::shorten(message, LONGEST), at: Time(now) }
+}
+
+fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus) -> String {
+    if let Some((reason, message)) = stalled(case, status) {
+        if status.incidents.is_empty() || reason != Reason::Forbidden {
+            return message;
+        }
+    }
+    let Some(incident) = status.incidents.first() else {
+        return match server {
+            None => problems(case).first().map_or_else(
+                || "nothing is known of the server yet".to_owned(),
+                |problem| format!("the server cannot be judged: {problem}"),
+            ),
+            Some(server) if server.target.desired == 0 => "scaled to zero".to_owned(),
+            Some(server) if server.is_rolled_out() => {
+                format!("healthy: {} ready", words::count(server.ready(), "pod"))
+            }
+            Some(server) => {
+                format!("coming up: {} of {} pods are ready", server.ready(), server.target.desired)
+            }
+        };
+    };
+    let mut sentence =
+        format!("{} ({}) since {}", incident.incident_type, incident.cause, words::moment(incident.since.0));
+    if let Some(attempt) = incident.attempts.last() {
+        let did = match (attempt.outcome, attempt.is_carried_out()) {
+            (None, false) => format!("; {} recorded", attempt.action),
+            (None, true) => format!("; {} done, verifying", attempt.action),
+            (Some(outcome), _) => format!("; {}: {outcome}", attempt.action),
+        };
+        sentence.push_str(&did);
+    }
+    match (&incident.escalation, &incident.hold) {
+        (Some(escalation), _) => sentence.push_str(&format!("; a person is needed: {}", escalation.message)),
+        (None, Some(hold)) => sentence.push_str(&format!("; held: {}", hold.message)),
+        (None, None) => {}
+    }
+    if status.incidents.len() > 1 {
+        let others = words::count(status.incidents.len() - 1, "incident");
+        sentence.push_str(&format!("; {others} more follow from it"));
+    }
+    words::shorten(&sentence, LONGEST)
+}
+
+/// Why the operator cannot work on this object.
+fn stalled(case: &Case, status: &McpServerHealthStatus) -> Option<(Reason, String)> {
+    let name = &case.spec.target_ref.name;
+    if let Some(rival) = &case.signals.rival {
+        return Some((
+            Reason::TargetConflict,
+            format!(
+                "McpServerHealth {rival} is older and has the same target, Deployment {name}: delete one of the two"
+            ),
+        ));
+    }
+    if case.signals.target.fresh().is_some_and(Option::is_none) {
+        return Some((
+            Reason::TargetNotFound,
+            format!("there is no Deployment {name} in this namespace; the operator waits for it"),
+        ));
+    }
+    let refused = status.incidents.iter().filter_map(|incident| incident.escalation.as_ref());
+    let refused = refused.filter(|escalation| escalation.reason == Reason::Forbidden.to_string());
+    if let Some(refused) = refused.last() {
+        return Some((Reason::Forbidden, refused.message.clone()));
+    }
+    let forbidden = problems(case).into_iter().find(|problem| problem.contains("forbidden"))?;
+    Some((Reason::Forbidden, forbidden))
+}
+
+/// What cannot be seen, and why.
+fn problems(case: &Case) -> Vec<String> {
+    let signals = case.signals;
+    [
+        signals.target.problem("the Deployment"),
+        signals.revisions.problem("its ReplicaSets"),
+        signals.pods.problem("its pods"),
+        signals.services.problem("its Services"),
+        signals.autoscalers.problem("its autoscalers"),
+        signals.namespace_suspended.problem("the namespace's switch"),
+        signals.cluster_suspended.problem("the cluster-wide switch"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn conditions(
+    case: &Case,
+    server: Option<&Server>,
+    diagnosis: &Diagnosis,
+    decision: &Decision,
+    status: &McpServerHealthStatus,
+) -> Vec<Condition> {
+    let summary = status.summary.clone().unwrap_or_default();
+    let primary = status.incidents.first();
+    let stalled = stalled(case, status);
+    let problems = problems(case);
+    let open = primary.and_then(|incident| Some((incident, incident.open_attempt()?)));
+    let escalated = status.incidents.iter().find_map(|incident| incident.escalation.as_ref());
+    let named = |reason: &dyn std::fmt::Display| reason.to_string();
+    let rolled_out = server.is_some_and(Server::is_rolled_out);
+
+    let ready = if stalled.as_ref().is_some_and(|(reason, _)| *reason != Reason::Forbidden) {
+        ("Unknown", stalled.as_ref().map_or_else(String::new, |(reason, _)| named(reason)), summary.clone())
+    } else {
+        match (server, primary) {
+            (_, Some(incident)) => ("False", named(&incident.incident_type), summary.clone()),
+            (None, None) => ("Unknown", named(&Reason::NoEvidence), summary.clone()),
+            (Some(server), None) if server.target.desired == 0 => {
+                ("Unknown", named(&Reason::ScaledToZero), summary.clone())
+            }
+            (Some(_), None) if rolled_out && diagnosis.findings.is_empty() => {
+                ("True", named(&Reason::Healthy), summary.clone())
+            }
+            (Some(server), None) if server.ready() > 0 => {
+                ("True", named(&Reason::Progressing), summary.clone())
+            }
+            (Some(_), None) => ("False", named(&Reason::Progressing), summary.clone()),
+        }
+    };
+    let signals = match problems.first() {
+        None => {
+            ("True", named(&Reason::AllSignalsFresh), "everything that the rules need is seen".to_owned())
+        }
+        Some(_) => ("False", named(&Reason::SignalsMissing), words::shorten(&problems.join("; "), LONGEST)),
+    };
+    let active = match primary {
+        Some(incident) => (
+            "True",
+            named(&incident.incident_type),
+            format!("{} {}, severity {}", incident.id, incident.state, incident.severity),
+        ),
+        None => ("False", named(&Reason::NoIncident), "no incident is open".to_owned()),
+    };
+    let remediating = match open {
+        Some((_, attempt)) if attempt.is_carried_out() => (
+            "True",
+            named(&Reason::Verifying),
+            format!("{} ({}) is being judged", attempt.id, attempt.action),
+        ),
+        Some((_, attempt)) => (
+            "True",
+            named(&Reason::Acting),
+            format!("{} ({}) is being carried out", attempt.id, attempt.action),
+        ),
+        None => ("False", named(&Reason::Idle), "nothing is under way".to_owned()),
+    };
+    let allowed = match decision {
+        Decision::Hold { hold, .. } => ("False", hold.reason.clone(), hold.message.clone()),
+        _ => match standing_hold(case) {
+            Some((reason, message)) => ("False", reason.to_owned(), message.to_owned()),
+            None => ("True", named(&Reason::Permitted), "the operator may act, within its limits".to_owned()),
+        },
+    };
+    let person = match escalated {
+        Some(escalation) => ("True", escalation.reason.clone(), escalation.message.clone()),
+        None => ("False", named(&Reason::Working), "no person is needed".to_owned()),
+    };
+    let reconciling = match (&stalled, open) {
+        (None, Some(_)) => ("True", named(&Reason::Verifying), summary.clone()),
+        (None, None) if server.is_some() && primary.is_none() && !rolled_out => {
+            ("True", named(&Reason::Progressing), summary)
+        }
+        _ => ("False", named(&Reason::Idle), "nothing is about to change by itself".to_owned()),
+    };
+    let stalled = match stalled {
+        Some((reason, message)) => ("True", named(&reason), message),
+        None => ("False", named(&Reason::Working), "nothing is in the way of the operator's work".to_owned()),
+    };
+    [
+        (ConditionType::Ready, ready),
+        (ConditionType::SignalsAvailable, signals),
+        (ConditionType::IncidentActive, active),
+        (ConditionType::Remediating, remediating),
+        (ConditionType::RemediationAllowed, allowed),
+        (ConditionType::Escalated, person),
+        (ConditionType::Reconciling, reconciling),
+        (ConditionType::Stalled, stalled),
+    ]
+    .into_iter()
+    .map(|(kind, (value, reason, message))| condition(case, kind, value, reason, &message))
+    .collect()
+}
+
+/// What would hold any action, also while there is nothing to do.
+fn standing_hold(case: &Case) -> Option<(&'static str, &'static str)> {
+    let signals = case.signals;
+    if case.spec.mode == mcp_health_api::Mode::Observe {
+        Some(("ObserveMode", "spec.mode is Observe: the operator reports and does not act"))
+    } else if case.spec.suspend {
+        Some(("Suspended", "spec.suspend is true on this object"))
+    } else if signals.namespace_suspended.fresh() == Some(&true) {
+        Some(("NamespaceSuspended", "the namespace is suspended"))
+    } else if signals.cluster_suspended.fresh() == Some(&true) {
+        Some(("ClusterSuspended", "the operator is suspended for the whole cluster"))
+    } else {
+        None
+    }
+}
+
+fn condition(case: &Case, kind: ConditionType, value: &str, reason: String, message: &str) -> Condition {
+    let kind = kind.to_string();
+    let before = case.status.conditions.iter().find(|before| before.type_ == kind && before.status == value);
+    Condition {
+        last_transition_time: before.map_or(Time(case.now), |before| before.last_transition_time.clone()),
+        message: words::shorten(message, LONGEST),
+        observed_generation: Some(case.generation),
+        reason,
+        status: value.to_owned(),
+        type_: kind,
+    }
+}
+
+/// A change of state, for `kubectl get events`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// `Warning` rather than `Normal`.
+    pub warning: bool,
+    /// In one word.
+    pub reason: &'static str,
+    /// What is being done: the incident type or the action.
+    pub action: String,
+    /// In a sentence.
+    pub note: String,
+}
+
+/// What changed from one status to the next that people want to hear of.
+pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Vec<News> {
+    let mut news = Vec::new();
+    let mut tell = |warning, reason, action: &dyn std::fmt::Display, note: String| {
+        news.push(News { warning, reason, action: action.to_string(), note: words::shorten(&note, LONGEST) });
+    };
+    for incident in &after.incidents {
+        let known = before.incidents.iter().find(|one| one.id == incident.id);
+        let kind = &incident.incident_type;
+        if known.is_none() {
+            let evidence = incident.evidence.first().map_or("", String::as_str);
+            let note = format!("{} ({}), {}: {evidence}", kind, incident.cause, incident.severity);
+            tell(true, "IncidentOpened", kind, note);
+        }
+        for attempt in &incident.attempts {
+            let was = known.and_then(|known| known.attempts.iter().find(|one| one.id == attempt.id));
+            if attempt.is_carried_out() && was.is_none_or(|was| !was.is_carried_out()) {
+                let template = attempt.steps.first().and_then(|step| step.to.as_deref()).unwrap_or_default();
+                tell(
+                    false,
+                    "ActionTaken",
+                    &attempt.action,
+                    format!("{} ({template}): {}", attempt.id, attempt.why),
+                );
+            }
+            if let Some(outcome) = attempt.outcome.filter(|_| was.is_none_or(|was| was.outcome.is_none())) {
+                let note =
+                    format!("{} {outcome}: {}", attempt.id, attempt.message.as_deref().unwrap_or_default());
+                tell(outcome != Outcome::Improved, "ActionJudged", &attempt.action, note);
+            }
+        }
+        let held = incident.hold.as_ref().map(|hold| &hold.reason);
+        if let Some(hold) = &incident.hold
+            && known.and_then(|known| known.hold.as_ref()).map(|hold| &hold.reason) != held
+        {
+            tell(true, "ActionHeld", kind, format!("{}: {}", hold.reason, hold.message));
+        }
+        if let Some(escalation) = &incident.escalation
+            && known.is_none_or(|known| known.escalation.is_none())
+        {
+            tell(
+                true,
+                "Escalated",
+                kind,
+                format!("{} {}: {}", incident.severity, escalation.reason, escalation.message),
+            );
+        }
+    }
+    for past in after.history.iter().take_while(|past| !before.history.iter().any(|one| one.id == past.id)) {
+        let done =
+            if past.actions.is_empty() { String::new() } else { format!(" ({})", past.actions.join(", ")) };
+        let note = format!(
+            "{} {} after {}: {}{done}",
+            past.incident_type, past.id, past.time_to_resolve, past.resolution
+        );
+        tell(false, "IncidentResolved", &past.incident_type, note);
+    }
+    news
+}
+
+/// When to look again though nothing changes: the earliest of what the story and the decision ask for.
+pub fn next_look(story: &Story, decision: &Decision) -> Option<Timestamp> {
+    let decided = match decision {
+        Decision::Wait { until, .. } => *until,
+        Decision::Hold { hold, .. } => hold.until.as_ref().map(|until| until.0),
+        Decision::Act(_) | Decision::Resume { .. } | Decision::Escalate { .. } => None,
+    };
+    let due = story
+        .primary()
+        .filter(|incident| incident.escalation.is_none())
+        .map(|incident| incident.respond_by.0);
+    story.look_again.into_iter().chain(decided).chain(due).min()
+}

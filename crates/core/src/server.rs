@@ -1,0 +1,139 @@
+//! The server behind the signals: its revision in force, its pods by revision, what is ready.
+//! Exists only where all that it is made of is fresh.
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{Cause, HealthyRevision};
+
+use crate::{
+    Case,
+    signals::{Pod, Revision, Target},
+};
+
+/// The target, its revisions and its pods, all fresh.
+#[derive(Clone, Debug)]
+pub struct Server<'a> {
+    /// The Deployment.
+    pub target: &'a Target,
+    /// Its ReplicaSets.
+    pub revisions: &'a [Revision],
+    /// The pods that count.
+    pub pods: Vec<&'a Pod>,
+    /// The template to go back to; only if it belongs to this very Deployment.
+    pub last_healthy: Option<&'a HealthyRevision>,
+}
+
+impl<'a> Server<'a> {
+    /// The server, if the Deployment exists and all that is needed is fresh.
+    pub fn of(case: &Case<'a>) -> Option<Self> {
+        let target = case.signals.target.fresh()?.as_ref()?;
+        let revisions = case.signals.revisions.fresh()?;
+        let pods = case.signals.pods.fresh()?;
+        let remembered = case.status.target.as_ref().filter(|remembered| remembered.uid == target.uid);
+        Some(Self {
+            target,
+            revisions,
+            pods: pods.iter().filter(|pod| pod.counts()).collect(),
+            last_healthy: remembered.and_then(|remembered| remembered.last_healthy.as_ref()),
+        })
+    }
+
+    /// The ReplicaSet of the template in force: of several with one digest (a restart makes them), the newest.
+    pub fn current(&self) -> Option<&'a Revision> {
+        self.revisions
+            .iter()
+            .filter(|revision| revision.template == self.target.template)
+            .max_by_key(|revision| revision.number)
+    }
+
+    /// The pods of a ReplicaSet.
+    pub fn pods_of(&self, revision: &Revision) -> impl Iterator<Item = &'a Pod> + use<'a, '_> {
+        let uid = revision.uid.clone();
+        self.pods.iter().copied().filter(move |pod| pod.revision == uid)
+    }
+
+    /// The pods of the template in force.
+    pub fn current_pods(&self) -> Vec<&'a Pod> {
+        self.current().map(|revision| self.pods_of(revision).collect()).unwrap_or_default()
+    }
+
+    /// The pods that are ready, of any revision.
+    pub fn ready(&self) -> usize {
+        self.pods.iter().filter(|pod| pod.ready).count()
+    }
+
+    /// Ready pods as the status keeps them.
+    pub fn ready_replicas(&self) -> i32 {
+        i32::try_from(self.ready()).unwrap_or(i32::MAX)
+    }
+
+    /// Pods of another template are still there, or pods of the one in force are not made yet.
+    pub fn is_rolling_out(&self) -> bool {
+        let target = self.target;
+        target.observed_generation < target.generation
+            || target.updated < target.desired
+            || target.replicas > target.updated
+    }
+
+    /// Every wanted pod is of the template in force, and ready.
+    pub fn is_rolled_out(&self) -> bool {
+        let ready = self.current_pods().iter().filter(|pod| pod.ready).count();
+        !self.is_rolling_out() && usize::try_from(self.target.desired).is_ok_and(|desired| ready >= desired)
+    }
+
+    /// Since when the last of the pods in force is ready.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        self.current_pods().iter().filter(|pod| pod.ready).map(|pod| pod.ready_changed).max()
+    }
+
+    /// The template in force is the one that was seen healthy last.
+    pub fn template_was_healthy(&self) -> bool {
+        self.last_healthy.is_some_and(|healthy| healthy.template == self.target.template)
+    }
+
+    /// Another revision whose pods are all ready: during a stuck rollout, the old one still serves. With the
+    /// moment since when.
+    pub fn serving_beside(&self) -> Option<(&'a Revision, Timestamp)> {
+        self.revisions
+            .iter()
+            .filter(|revision| revision.template != self.target.template && revision.replicas > 0)
+            .filter_map(|revision| {
+                let pods: Vec<_> = self.pods_of(revision).collect();
+                let sound = !pods.is_empty() && pods.iter().all(|pod| pod.ready && pod.restarts() == 0);
+                let since = pods.iter().map(|pod| pod.ready_changed).max()?;
+                sound.then_some((revision, since))
+            })
+            .max_by_key(|(revision, _)| revision.number)
+    }
+
+    /// Whom to blame when the template in force does not work: itself, where another one did;
+    /// `otherwise`, where it worked before.
+    pub fn cause(&self, otherwise: Cause) -> Cause {
+        if self.template_was_healthy() {
+            otherwise
+        } else if self.last_healthy.is_some() || self.serving_beside().is_some() {
+            Cause::BadRollout
+        } else {
+            Cause::NeverHealthy
+        }
+    }
+
+    /// `revision 3 (template 9f31c2…)`, for sentences.
+    pub fn current_words(&self) -> String {
+        match self.current().and_then(|revision| revision.number) {
+            Some(number) => format!("revision {number} (template {})", self.target.template),
+            None => format!("template {}", self.target.template),
+        }
+    }
+}
+
+impl Pod {
+    /// How often its containers were started anew.
+    pub fn restarts(&self) -> i32 {
+        self.containers.iter().map(|container| container.restarts).sum()
+    }
+
+    /// It is ready, and has been for `long`.
+    pub fn is_ready_for(&self, long: SignedDuration, now: Timestamp) -> bool {
+        self.ready && now.duration_since(self.ready_changed) >= long
+    }
+}

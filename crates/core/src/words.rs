@@ -1,0 +1,30 @@
+//! How moments and spans read in sentences.
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::Duration;
+
+/// `12:01:07`, in UTC.
+pub fn moment(at: Timestamp) -> String {
+    at.strftime("%H:%M:%S").to_string()
+}
+
+/// `1m30s`; to the second.
+pub fn span(span: SignedDuration) -> String {
+    Duration::from(SignedDuration::from_secs(span.as_secs())).to_string()
+}
+
+/// `1 pod`, `3 pods`.
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// At most `limit` characters, ended by an ellipsis where something is left out.
+pub fn shorten(text: &str, limit: usize) -> String {
+    let text = text.trim();
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(limit.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
