@@ -70,6 +70,12 @@ pub enum Fault {
         #[serde(default = "tool_message")]
         message: String,
     },
+    /// A tool is not registered: neither listed nor found.
+    HideTool {
+        /// Which one; `*` for all.
+        #[serde(default = "every_tool")]
+        tool: String,
+    },
     /// Connections are taken from the pool and left idle in a transaction.
     HoldDbConnections {
         /// How many.
@@ -121,7 +127,7 @@ pub enum FaultError {
 
 impl Fault {
     /// The settings that [`Fault::from_settings`] reads.
-    const SETTINGS: [&'static str; 16] = [
+    const SETTINGS: [&'static str; 17] = [
         "FAULT_CRASH_EXIT",
         "FAULT_CRASH_AFTER",
         "FAULT_CRASH_MESSAGE",
@@ -134,6 +140,7 @@ impl Fault {
         "FAULT_FAIL_TOOL_PERCENT",
         "FAULT_FAIL_TOOL_ERROR_TYPE",
         "FAULT_FAIL_TOOL_MESSAGE",
+        "FAULT_HIDE_TOOL",
         "FAULT_HOLD_DB_CONNECTIONS",
         "FAULT_WEDGE_MCP",
         "FAULT_LISTEN_LOCALHOST",
@@ -176,6 +183,9 @@ impl Fault {
                 message: text("FAULT_FAIL_TOOL_MESSAGE", tool_message),
             });
         }
+        if let Some(tool) = settings.get("FAULT_HIDE_TOOL") {
+            faults.push(Self::HideTool { tool: tool.to_owned() });
+        }
         if let Some(count) = settings.parse("FAULT_HOLD_DB_CONNECTIONS")? {
             faults.push(Self::HoldDbConnections { count });
         }
@@ -204,6 +214,7 @@ impl Fault {
             Self::LeakMemory { .. } => "leak-memory",
             Self::Slow { .. } => "slow",
             Self::FailTool { .. } => "fail-tool",
+            Self::HideTool { .. } => "hide-tool",
             Self::HoldDbConnections { .. } => "hold-db-connections",
             Self::WedgeMcp => "wedge-mcp",
             Self::ListenLocalhost => "listen-localhost",
@@ -322,6 +333,14 @@ impl Faults {
     pub async fn until_not_wedged(&self) {
         // The sender lives in `self`, so this cannot fail.
         let _ = self.active.subscribe().wait_for(|active| !active.contains_key("wedge-mcp")).await;
+    }
+
+    /// Whether the fault `hide-tool` is on for this tool.
+    pub fn hides(&self, name: &str) -> bool {
+        match self.active.borrow().get("hide-tool").map(|active| &active.fault) {
+            Some(Fault::HideTool { tool }) => tool == "*" || tool == name,
+            _ => false,
+        }
     }
 
     /// The type and message to fail this call with, if it is to fail.

@@ -79,9 +79,14 @@ pub async fn database(app: &App) -> Health {
     Health { healthy: error.is_none(), body }
 }
 
-/// The tools.
-pub fn tools(_: &App) -> Health {
-    Health { healthy: true, body: json!({"status": word(true), "count": tools::all().len()}) }
+/// The tools: a server without any is of no use.
+pub fn tools(app: &App) -> Health {
+    let count = tools::offered(app).len();
+    let mut body = json!({"status": word(count > 0), "count": count});
+    if count == 0 {
+        body["error"] = "no tool is registered".into();
+    }
+    Health { healthy: count > 0, body }
 }
 
 fn startup(app: &App) -> Health {

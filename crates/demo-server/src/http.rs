@@ -148,14 +148,15 @@ async fn root() -> Json<Value> {
     Json(json!({"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"), "mcp": "/mcp"}))
 }
 
-async fn list_tools() -> Json<Value> {
-    let tools =
-        tools::all().into_iter().map(|tool| json!({"name": tool.name, "description": tool.description}));
+async fn list_tools(State(app): State<Arc<App>>) -> Json<Value> {
+    let tools = tools::offered(&app)
+        .into_iter()
+        .map(|tool| json!({"name": tool.name, "description": tool.description}));
     Json(json!({"tools": tools.collect::<Vec<_>>()}))
 }
 
-async fn describe_tool(Path(name): Path<String>) -> Response {
-    match tools::all().into_iter().find(|tool| tool.name == name) {
+async fn describe_tool(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
+    match tools::offered(&app).into_iter().find(|tool| tool.name == name) {
         Some(tool) => {
             let body =
                 json!({"name": tool.name, "description": tool.description, "parameters": tool.input_schema});

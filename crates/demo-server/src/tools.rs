@@ -113,17 +113,19 @@ impl ToolError {
     }
 }
 
-/// The tools on offer.
-pub fn all() -> Vec<Tool> {
+/// The tools on offer: all of them, less those that the fault `hide-tool` hides.
+pub fn offered(app: &App) -> Vec<Tool> {
     let read = || ToolAnnotations::new().read_only(true);
-    vec![
+    let mut tools = vec![
         Tool::new("create_assignment", "Add an assignment", schema_for_type::<CreateAssignment>())
             .with_annotations(ToolAnnotations::new().read_only(false).destructive(false)),
         Tool::new("list_assignments", "List the newest assignments", schema_for_type::<ListAssignments>())
             .with_annotations(read()),
         Tool::new("search", "Find assignments by words in their title", schema_for_type::<Search>())
             .with_annotations(read()),
-    ]
+    ];
+    tools.retain(|tool| !app.faults.hides(&tool.name));
+    tools
 }
 
 /// Calls a tool, over whichever protocol, and counts, times and logs the call.
@@ -169,6 +171,7 @@ pub async fn call(
 
 async fn run(app: &App, name: &str, arguments: JsonObject) -> Result<Value, ToolError> {
     match name {
+        _ if app.faults.hides(name) => Err(ToolError::Unknown(name.to_owned())),
         "create_assignment" => {
             let CreateAssignment { title, assignee } = parse(arguments)?;
             if title.trim().is_empty() {

@@ -101,6 +101,19 @@ async fn fail_tool_fails_that_tool_alone_and_counts_it_as_a_server_error() {
 }
 
 #[tokio::test]
+async fn a_hidden_tool_is_neither_listed_nor_found() {
+    let server = Running::start(&[ADMIN, ("FAULT_HIDE_TOOL", "search")]).await;
+    let client = server.client().await;
+    let tools = within(client.list_all_tools()).await.expect("tools");
+    assert!(tools.len() == 2 && tools.iter().all(|tool| tool.name != "search"), "{tools:?}");
+    assert_eq!(server.post("/tools/search/execute", json!({"query": "x"})).await.status, 404);
+    assert_eq!(server.get("/health").await.status, 200);
+    assert_eq!(server.post("/admin/faults", json!({"fault": "hide-tool"})).await.status, 201);
+    assert_eq!(within(client.list_all_tools()).await.expect("no tools"), []);
+    assert_eq!(server.get("/health").await["failed_components"], json!(["tools"]));
+}
+
+#[tokio::test]
 async fn held_connections_are_idle_in_a_transaction_and_exhaust_the_pool_until_ended() {
     let Some(postgres) = Postgres::start().await else { return };
     let settings = [
