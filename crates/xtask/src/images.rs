@@ -53,14 +53,11 @@ impl Image {
         let passwd = format!(
             "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:{NONROOT}:{NONROOT}:nonroot:/tmp:/sbin/nologin\n"
         );
-        let image = Self {
-            name: name.to_owned(),
-            entrypoint: Vec::new(),
-            user: NONROOT,
-            entries: BTreeMap::new(),
-        };
-        let mut image =
-            image.text("/etc/passwd", &passwd).text("/etc/group", &format!("root:x:0:\nnonroot:x:{NONROOT}:\n"));
+        let image =
+            Self { name: name.to_owned(), entrypoint: Vec::new(), user: NONROOT, entries: BTreeMap::new() };
+        let mut image = image
+            .text("/etc/passwd", &passwd)
+            .text("/etc/group", &format!("root:x:0:\nnonroot:x:{NONROOT}:\n"));
         image.add("/tmp", Entry::Folder { mode: 0o1777 });
         image
     }
@@ -86,7 +83,9 @@ impl Image {
         let mut image = Self::empty(name).with_program(pause, "/pause")?;
         image.entrypoint = vec!["/pause".to_owned()];
         image.user = 0;
-        for folder in ["/usr", "/lib", "/lib64", "/opt", "/root", "/srv", "/var", "/run", "/proc", "/sys", "/dev"] {
+        for folder in
+            ["/usr", "/lib", "/lib64", "/opt", "/root", "/srv", "/var", "/run", "/proc", "/sys", "/dev"]
+        {
             image.add(folder, Entry::Folder { mode: 0o755 });
         }
         Ok(image.link("/bin", "usr/bin").link("/sbin", "usr/sbin"))

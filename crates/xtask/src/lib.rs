@@ -2,6 +2,8 @@
 //!
 //! The demo and the end-to-end tests use the same [`cluster::Cluster`] as `cargo xtask cluster`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod cache;
 pub mod cluster;
 pub mod command;

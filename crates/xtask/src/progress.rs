@@ -19,7 +19,9 @@ impl Step {
         let what = what.into();
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix} {elapsed:.dim} {msg:.dim}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner:.cyan} {prefix} {elapsed:.dim} {msg:.dim}")
+            {
                 bar.set_style(style);
             }
             bar.set_prefix(what.clone());

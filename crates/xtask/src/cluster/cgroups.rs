@@ -114,10 +114,14 @@ pub fn remove(layout: &Layout) -> Result<()> {
 }
 
 /// The cluster's folders that exist.
-pub fn folders(layout: &Layout) -> Vec<PathBuf> {
+fn folders(layout: &Layout) -> Vec<PathBuf> {
     let roots = match detect() {
         Version::V2(root) => vec![root],
-        Version::V1(hierarchies) => hierarchies,
+        // Beside version 1 there may be a version 2 hierarchy without controllers, which containers also join.
+        Version::V1(mut hierarchies) => {
+            hierarchies.push(PathBuf::from("/sys/fs/cgroup/unified"));
+            hierarchies
+        }
     };
     roots.into_iter().map(|root| root.join(&name(layout)[1..])).filter(|folder| folder.is_dir()).collect()
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::network::Network;
 use super::node::Node;
 use super::parts::Programs;
 use super::preflight;
 use super::state::{Layout, Saved, write_file};
-use super::network::Network;
 use crate::command::{run, succeeds, which};
 use crate::error::{Error, Result};
 use crate::images::Archive;
@@ -38,7 +38,7 @@ pub fn start(
     let daemon = programs.path("containerd")?;
     node.daemon(saved, "containerd", daemon, &["--config".to_owned(), config.display().to_string()])?;
     let ctr = programs.path("ctr")?;
-    node.await_daemon(saved, "containerd", Duration::from_secs(60), || {
+    node.await_daemon(saved, "containerd", Duration::from_mins(1), || {
         layout.containerd_socket().exists() && succeeds(client(layout, ctr).arg("version"))
     })
 }
@@ -52,9 +52,7 @@ pub fn import(layout: &Layout, ctr: &Path, archive: &Archive) -> Result<()> {
     }
     run(
         &format!("importing {}", archive.name),
-        client(layout, ctr)
-            .args(["images", "import", "--snapshotter", snapshotter()])
-            .arg(&archive.path),
+        client(layout, ctr).args(["images", "import", "--snapshotter", snapshotter()]).arg(&archive.path),
     )
     .map(drop)
 }

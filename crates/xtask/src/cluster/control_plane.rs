@@ -1,17 +1,16 @@
 //! etcd, the API server, the controller manager and the scheduler.
 
-use std::process::Command;
 use std::time::Duration;
 
+use super::Cluster;
 use super::network::{API_PORT, Network};
 use super::node::Node;
 use super::parts::Programs;
 use super::state::{Layout, Saved};
 use crate::command::succeeds;
 use crate::error::Result;
-use crate::progress::Step;
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Starts etcd and the API server, without waiting for them.
 pub fn start(
@@ -26,17 +25,8 @@ pub fn start(
 }
 
 /// Waits until the API server serves.
-pub fn await_ready(layout: &Layout, node: &Node, saved: &Saved, programs: &Programs, step: &Step) -> Result<()> {
-    step.note("the API server");
-    let kubectl = programs.path("kubectl")?;
-    let ready = || {
-        succeeds(
-            Command::new(kubectl)
-                .arg("--kubeconfig")
-                .arg(layout.kubeconfig())
-                .args(["--request-timeout=5s", "get", "--raw", "/readyz"]),
-        )
-    };
+pub fn await_ready(cluster: &Cluster, node: &Node, saved: &Saved) -> Result<()> {
+    let ready = || succeeds(cluster.kubectl().args(["--request-timeout=5s", "get", "--raw", "/readyz"]));
     node.await_daemon(saved, "etcd", Duration::from_secs(1), || true)?;
     node.await_daemon(saved, "kube-apiserver", LIMIT, ready)
 }
@@ -136,6 +126,9 @@ fn controller_manager(layout: &Layout, network: Network) -> Vec<String> {
         format!("--requestheader-client-ca-file={}", pki("front-proxy-ca.crt")),
         format!("--service-account-private-key-file={}", pki("service-accounts.key")),
         "--use-service-account-credentials=true".to_owned(),
+        // With the default of 20 a second it needs five seconds to create its own credentials.
+        "--kube-api-qps=200".to_owned(),
+        "--kube-api-burst=400".to_owned(),
         // There is one; an election only delays it.
         "--leader-elect=false".to_owned(),
         "--profiling=false".to_owned(),

@@ -11,6 +11,9 @@ use crate::progress::Step;
 /// Removes everything that the cluster called `name` has on this machine; nothing there is fine too.
 pub fn down(name: &str) -> Result<()> {
     let layout = Layout::new(name)?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::other("removing a cluster needs root: run the same command with sudo"));
+    }
     let lock = layout.lock()?;
     let step = Step::start(format!("removing the cluster {name}"));
     let saved = Saved::load(&layout);

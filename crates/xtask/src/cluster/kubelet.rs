@@ -73,7 +73,6 @@ fn kubelet(layout: &Layout, network: Network) -> String {
         "cgroupRoot": cgroups::name(layout),
         "failCgroupV1": false,
         "enforceNodeAllocatable": [],
-        "localStorageCapacityIsolation": false,
         "failSwapOn": false,
         "oomScoreAdj": 0,
         "maxPods": 250,
@@ -100,6 +99,7 @@ fn kube_proxy(layout: &Layout, network: Network) -> String {
         "clusterCIDR": network.pods(),
         "hostnameOverride": layout.node_name(),
         "oomScoreAdj": 0,
+        "nodePortAddresses": ["primary"],
         "clientConnection": {"kubeconfig": layout.config("kube-proxy.kubeconfig").display().to_string()},
         // The machine's limits stay as they are.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn name_servers_out_of_the_pods_reach_are_left_out() {
-        let resolv = "# local\nnameserver 127.0.0.53\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nsearch x\n";
+        let resolv =
+            "# local\nnameserver 127.0.0.53\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nsearch x\n";
         assert_eq!(reachable(resolv), "nameserver 192.0.2.53\n");
     }
 }

@@ -78,7 +78,7 @@ impl Cluster {
             Some(network) => network,
             None => *saved.network.insert(Network::choose(&layout.id)?),
         };
-        pki::ensure(&layout, &network)?;
+        pki::ensure(&layout, network)?;
         link_programs(&layout, &programs)?;
 
         let step = Step::start("starting the node");
@@ -93,10 +93,10 @@ impl Cluster {
         step.done();
 
         let step = Step::start("starting the control plane");
-        control_plane::await_ready(&layout, &node, &saved, &programs, &step)?;
+        let cluster = Self::ours(layout.clone(), network, &programs)?;
+        control_plane::await_ready(&cluster, &node, &saved)?;
         control_plane::start_controllers(&layout, network, &node, &mut saved, &programs)?;
         kubelet::start(&layout, network, &node, &mut saved, &programs)?;
-        let cluster = Self::ours(layout.clone(), network, &programs)?;
         cluster.apply(&addons::manifest(network))?;
         step.done();
 
@@ -182,13 +182,20 @@ impl Cluster {
 
     /// A kubectl that talks to this cluster; arguments are to be added.
     pub fn kubectl(&self) -> Command {
-        kubectl_in(&self.kubectl, &self.kubeconfig)
+        self.client(&self.kubectl)
     }
 
     /// A Helm that talks to this cluster; arguments are to be added.
     pub fn helm(&self) -> Command {
-        let mut command = Command::new(&self.helm);
-        command.env_remove("KUBECONTEXT").arg("--kubeconfig").arg(&self.kubeconfig);
+        self.client(&self.helm)
+    }
+
+    fn client(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_remove("HELM_KUBECONTEXT").arg("--kubeconfig").arg(&self.kubeconfig);
+        if let Some(ours) = &self.ours {
+            command.env("NO_PROXY", no_proxy(ours.network)).env_remove("no_proxy");
+        }
         command
     }
 
@@ -243,7 +250,7 @@ impl Cluster {
         saved: &Saved,
         step: &Step,
     ) -> Result<()> {
-        let limit = Duration::from_secs(120);
+        let limit = Duration::from_mins(2);
         let node_name = layout.node_name();
         let ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
         step.note("the kubelet");
@@ -280,18 +287,27 @@ impl Cluster {
 /// The shell lines that point a terminal at the cluster called `name`.
 pub fn shell_environment(name: &str) -> Result<String> {
     let layout = Layout::new(name)?;
-    Cluster::open(name)?;
-    Ok(format!(
+    let cluster = Cluster::open(name)?;
+    let mut lines = format!(
         "export KUBECONFIG='{}'; export PATH='{}':\"$PATH\"",
         layout.kubeconfig().display(),
         layout.bin().display()
-    ))
+    );
+    let proxied = ["HTTPS_PROXY", "https_proxy"].iter().any(|name| std::env::var_os(name).is_some());
+    if let (true, Some(ours)) = (proxied, &cluster.ours) {
+        lines = format!("{lines}; export NO_PROXY='{}'; unset no_proxy", no_proxy(ours.network));
+    }
+    Ok(lines)
 }
 
-fn kubectl_in(kubectl: &Path, kubeconfig: &Path) -> Command {
-    let mut command = Command::new(kubectl);
-    command.arg("--kubeconfig").arg(kubeconfig);
-    command
+/// The user's exceptions from a proxy, and the cluster's addresses, which no proxy reaches.
+fn no_proxy(network: Network) -> String {
+    let current = std::env::var("NO_PROXY").or_else(|_| std::env::var("no_proxy")).unwrap_or_default();
+    let ours = network.all();
+    if current.is_empty() || current.split(',').any(|part| part == ours) {
+        return if current.is_empty() { ours } else { current };
+    }
+    format!("{current},{ours}")
 }
 
 /// Checks the machine and builds the parts. A cluster that runs keeps the programs that it was started with.

@@ -30,12 +30,14 @@ pub struct Network {
 impl Network {
     /// Addresses for a cluster: the same ones each time for the same id, unless the machine already uses them.
     pub fn choose(id: &str) -> Result<Self> {
-        let ip = |args: &[&str]| run("reading this machine's addresses", Command::new(ip_program()).args(args));
+        let ip =
+            |args: &[&str]| run("reading this machine's addresses", Command::new(ip_program()).args(args));
         let mut taken = ip(&["-4", "-o", "address"])?;
         taken += &ip(&["-4", "route", "show", "table", "all"])?;
         taken += &fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        Self::free(id, &taken)
-            .ok_or_else(|| Error::other("no free network: every 10.64.0.0/16 to 10.191.0.0/16 is in use here"))
+        Self::free(id, &taken).ok_or_else(|| {
+            Error::other("no free network: every 10.64.0.0/16 to 10.191.0.0/16 is in use here")
+        })
     }
 
     fn free(id: &str, taken: &str) -> Option<Self> {
@@ -95,7 +97,8 @@ pub fn ensure(layout: &Layout, network: Network, node: &Node) -> Result<()> {
             run("setting up the node's network", node.enter().arg(ip_program()).args(args)).map(drop)
         };
         let node_pid = node.pid().to_string();
-        let (host_address, node_address) = (format!("{}/30", network.host()), format!("{}/30", network.node()));
+        let (host_address, node_address) =
+            (format!("{}/30", network.host()), format!("{}/30", network.node()));
         host(&["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &node_pid])?;
         inside(&["address", "add", &node_address, "dev", "eth0"])?;
         inside(&["link", "set", "eth0", "up"])?;

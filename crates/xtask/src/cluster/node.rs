@@ -4,6 +4,7 @@
 //! all others with it, and their mounts and network devices go too. Whatever was killed, nothing is left to find.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -70,11 +71,12 @@ fn start(layout: &Layout, saved: &mut Saved, pause: &Path) -> Result<PidRecord> 
     for (from, to) in &mounts {
         write_folder(from)?;
         create_mount_point(saved, Path::new(to))?;
-        script += &format!("mount --bind '{}' '{to}'\n", from.display());
+        let _ = writeln!(script, "mount --bind '{}' '{to}'", from.display());
     }
     // Remembered before anything runs, so that `down` also removes them after a start that was cut short.
     saved.store(layout)?;
-    script += &format!(
+    let _ = writeln!(
+        script,
         "'{ip}' link set lo up\n\
          echo 1 > /proc/sys/net/ipv4/ip_forward\n\
          for which in all default; do echo 0 > /proc/sys/net/ipv4/conf/$which/send_redirects; done\n\
@@ -82,7 +84,7 @@ fn start(layout: &Layout, saved: &mut Saved, pause: &Path) -> Result<PidRecord> 
          echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables\n\
          fi\n\
          : > '{ready}'\n\
-         exec '{pause}' {MARK} {id}\n",
+         exec '{pause}' {MARK} {id}",
         ip = super::network::ip_program().display(),
         ready = ready.display(),
         pause = pause.display(),
@@ -163,7 +165,7 @@ impl Node<'_> {
         let mut child = command.spawn().map_err(|source| spawn_error(&command, source))?;
         child.wait().map_err(|source| spawn_error(&command, source))?;
         let mut record = None;
-        wait_until(Duration::from_secs(2), || {
+        wait_until(Duration::from_secs(5), || {
             record = self.running(program);
             record.is_some()
         });

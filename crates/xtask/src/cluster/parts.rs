@@ -208,7 +208,13 @@ impl Part {
         let log = source.join("build.log");
         let output = File::create(&log).map_err(Error::file("create", &log))?;
         let mut go = Command::new("go");
-        go.current_dir(source).args(["build", "-buildvcs=false", "-trimpath", "-ldflags", &self.linker_flags()]);
+        go.current_dir(source).args([
+            "build",
+            "-buildvcs=false",
+            "-trimpath",
+            "-ldflags",
+            &self.linker_flags(),
+        ]);
         match self.programs {
             [(name, _)] => go.arg("-o").arg(bin.join(name)),
             _ => go.arg("-o").arg(format!("{}/", bin.display())),

@@ -16,7 +16,7 @@ use super::state::{Layout, write_file};
 use crate::error::{Error, Result};
 
 /// Makes what is missing; what is there stays, so that a restarted cluster keeps trusting itself.
-pub fn ensure(layout: &Layout, network: &Network) -> Result<()> {
+pub fn ensure(layout: &Layout, network: Network) -> Result<()> {
     // Written last, so that a half-made set is made anew.
     let complete = layout.pki("complete");
     if complete.exists() {
@@ -81,8 +81,11 @@ impl<'a> Authority<'a> {
         let make = || {
             let mut params = parameters(name, None, &[])?;
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.key_usages =
-                vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            params.key_usages = vec![
+                KeyUsagePurpose::DigitalSignature,
+                KeyUsagePurpose::KeyCertSign,
+                KeyUsagePurpose::CrlSign,
+            ];
             let key = KeyPair::generate()?;
             let certificate = params.self_signed(&key)?;
             Ok((certificate.pem(), key.serialize_pem(), Issuer::new(params, key)))
@@ -134,7 +137,7 @@ fn certificate_error(subject: &str) -> impl FnOnce(rcgen::Error) -> Error {
 }
 
 /// Writes a kubeconfig that holds its certificates itself, so that it can be copied elsewhere.
-fn write_kubeconfig(layout: &Layout, network: &Network, user: &str, path: &Path) -> Result<()> {
+fn write_kubeconfig(layout: &Layout, network: Network, user: &str, path: &Path) -> Result<()> {
     let data = |file: String| {
         let path = layout.pki(&file);
         fs::read(&path).map(|bytes| BASE64.encode(bytes)).map_err(Error::file("read", &path))

@@ -84,8 +84,8 @@ fn go(to_build: &[&Part]) -> Vec<String> {
             // An older Go fetches the one that is asked for, unless told not to.
             let fetches = run("asking Go for its settings", Command::new("go").args(["env", "GOTOOLCHAIN"]))
                 .is_ok_and(|setting| setting.contains("auto") || setting.contains("path"));
-            let enough = go_version(&said)
-                .is_some_and(|version| version >= GO || (fetches && version >= (1, 21)));
+            let enough =
+                go_version(&said).is_some_and(|version| version >= GO || (fetches && version >= (1, 21)));
             if !enough {
                 missing.push(format!("{wanted}; here is: {}", said.trim()));
             }
@@ -136,9 +136,7 @@ fn kernel() -> Vec<String> {
 
 /// Tries what the node's network needs, in a network namespace that ends with the trial.
 fn network_devices() -> Option<String> {
-    if which("unshare").is_none() {
-        return None;
-    }
+    which("unshare")?;
     // Loads what is a module here; the trial below tells whether it is enough.
     for module in ["bridge", "veth", "br_netfilter", "overlay", "nf_conntrack"] {
         let _ = succeeds(Command::new("modprobe").arg(module));
@@ -148,12 +146,9 @@ fn network_devices() -> Option<String> {
                  iptables -w -A FORWARD -m conntrack --ctstate ESTABLISHED -m statistic --mode random \
                  --probability 0.5 -j ACCEPT";
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    run(
-        "the trial",
-        Command::new("unshare").args(["--net", "sh", "-ec", trial]).env("PATH", path),
-    )
-    .err()
-    .map(|error| format!("network namespaces with bridge, veth and iptables (nat, conntrack); {error}"))
+    run("the trial", Command::new("unshare").args(["--net", "sh", "-ec", trial]).env("PATH", path))
+        .err()
+        .map(|error| format!("network namespaces with bridge, veth and iptables (nat, conntrack); {error}"))
 }
 
 #[cfg(test)]

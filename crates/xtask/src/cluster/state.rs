@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -91,9 +91,15 @@ impl Layout {
     pub fn lock(&self) -> Result<File> {
         let path = self.dir.with_extension("lock");
         write_folder(path.parent().unwrap_or(&path))?;
-        let file = File::create(&path).map_err(Error::file("create", &path))?;
-        file.lock().map_err(Error::file("lock", &path))?;
-        Ok(file)
+        loop {
+            let file = File::create(&path).map_err(Error::file("create", &path))?;
+            file.lock().map_err(Error::file("lock", &path))?;
+            let mine = file.metadata().map_err(Error::file("read", &path))?;
+            // Whoever held it may have removed the file together with the cluster.
+            if fs::metadata(&path).is_ok_and(|current| current.ino() == mine.ino()) {
+                return Ok(file);
+            }
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::Cluster;
 use super::node;
 use super::process::PidRecord;
 use super::state::{Layout, Saved};
-use super::{Cluster, kubectl_in};
 use crate::command::run;
 use crate::error::Result;
 
@@ -39,7 +39,7 @@ impl Status {
             (Some(_), Err(error)) => error.to_string(),
             (Some(_), Ok(cluster)) => {
                 let query = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
-                let mut command = kubectl_in(&cluster.kubectl, &cluster.kubeconfig);
+                let mut command = cluster.kubectl();
                 command.args(["--request-timeout=5s", "get", "node", &layout.node_name(), "-o", query]);
                 match run("asking for the node", &mut command) {
                     Ok(answer) if answer == "True" => "Ready".to_owned(),

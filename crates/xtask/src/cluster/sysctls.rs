@@ -33,10 +33,7 @@ struct Before {
 /// Remembers the settings, unless a cluster already did, and turns forwarding on.
 pub fn save() -> Result<()> {
     if load().is_none() {
-        let values = CHANGED
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), read(name)?)))
-            .collect();
+        let values = CHANGED.into_iter().filter_map(|name| Some((name.to_owned(), read(name)?))).collect();
         let text = serde_json::to_string(&Before { boot: boot_id(), values })
             .map_err(|error| Error::other(error.to_string()))?;
         write_file(Path::new(FILE), &text)?;
