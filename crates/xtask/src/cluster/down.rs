@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::state::{Layout, Saved};
-use super::{cgroups, network, node, sysctls};
+use super::{cgroups, machine, network, node};
 use crate::error::{Error, Result};
 use crate::progress::Step;
 
@@ -21,12 +21,10 @@ pub fn down(name: &str) -> Result<()> {
     node::stop(&layout, &saved)?;
     cgroups::remove(&layout)?;
     network::remove(&layout)?;
-    remove_all(&layout.run)?;
-    sysctls::restore()?;
-    // The list of folders is in the cluster's own folder: that one goes last.
-    for folder in &saved.created_folders {
-        // Deepest first, as they were recorded; one that others use by now is not empty and stays.
-        let _ = fs::remove_dir(folder);
+    {
+        let _lock = machine::lock()?;
+        remove_all(&layout.run)?;
+        machine::restore(&saved)?;
     }
     remove_all(&layout.dir)?;
     let _ = fs::remove_file(layout.dir.with_extension("lock"));

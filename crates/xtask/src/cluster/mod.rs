@@ -14,6 +14,7 @@ mod containerd;
 mod control_plane;
 pub mod down;
 mod kubelet;
+mod machine;
 pub mod network;
 mod node;
 mod packages;
@@ -23,7 +24,6 @@ mod preflight;
 pub mod process;
 pub mod state;
 pub mod status;
-mod sysctls;
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::process::{self, PidRecord, wait_until};
 use super::state::{Layout, Saved, write_folder};
-use super::{cgroups, sysctls};
+use super::{cgroups, machine};
 use crate::command::{last_lines, spawn_error, which};
 use crate::error::{Error, Result};
 
@@ -34,10 +34,11 @@ pub fn ensure<'a>(layout: &'a Layout, saved: &mut Saved, pause: &Path) -> Result
     saved.daemons.clear();
     cgroups::remove(layout)?;
     super::network::remove(layout)?;
+    let _lock = machine::lock()?;
     if layout.run.exists() {
         fs::remove_dir_all(&layout.run).map_err(Error::file("remove", &layout.run))?;
     }
-    sysctls::save()?;
+    machine::prepare()?;
     cgroups::ensure(layout)?;
     let record = start(layout, saved, pause)?;
     saved.node = Some(record.clone());

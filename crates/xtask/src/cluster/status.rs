@@ -23,7 +23,7 @@ pub struct Status {
     pub versions: Vec<(String, String)>,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
-    /// What the API server says about the node: `Ready`, `NotReady`, or why it cannot say.
+    /// What the API server says about the node: `Ready`, `NotReady`, or why that is not known.
     pub readiness: String,
 }
 
@@ -44,7 +44,7 @@ impl Status {
                 match run("asking for the node", &mut command) {
                     Ok(answer) if answer == "True" => "Ready".to_owned(),
                     Ok(_) => "NotReady".to_owned(),
-                    Err(error) => error.to_string(),
+                    Err(_) => "unknown: the API server does not answer".to_owned(),
                 }
             }
         };
