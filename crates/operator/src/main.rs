@@ -1,3 +1,138 @@
-//! operator
+//! mcp-health-operator: watches MCP servers, opens incidents, runs their runbooks, verifies.
+//!
+//! The code is laid out as the flow goes: `observe/` → core's diagnose, verify, decide → `status` (record) →
+//! `act/` → `status` and `events` (report). `reconcile.rs` reads as that flow; begin there.
 
-fn main() {}
+mod act;
+mod config;
+mod controller;
+mod error;
+mod events;
+mod fleet;
+mod lease;
+mod observe;
+mod reconcile;
+mod status;
+mod telemetry;
+
+use std::{collections::HashMap, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Parser;
+use futures::{
+    StreamExt,
+    channel::mpsc::{UnboundedSender, unbounded},
+    future::join_all,
+};
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    config::Config,
+    lease::Lease,
+    observe::{Stores, table::Key},
+    reconcile::Context,
+    telemetry::Metrics,
+};
+
+/// How long the first lists may take before the operator goes on and says what is missing.
+const FIRST_LISTS: Duration = Duration::from_secs(30);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = Config::parse();
+    telemetry::start_log(&config);
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tracing::error!(why, "the operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<(), String> {
+    let client = Client::try_default().await.map_err(|error| {
+        format!("no way to the API server: {error}; is this a pod, or is KUBECONFIG set?")
+    })?;
+    let metrics = Arc::new(Metrics::default());
+    if !config.metrics_addr.is_empty() {
+        let (address, metrics) = (config.metrics_addr.clone(), Arc::clone(&metrics));
+        tokio::spawn(async move {
+            if let Err(error) = telemetry::serve(&address, metrics).await {
+                tracing::error!(address, %error, "metrics and probes cannot be served");
+            }
+        });
+    }
+
+    let (wake, woken) = unbounded();
+    let stores = Arc::new(Stores::new(&config, wake));
+    let context = Arc::new(Context {
+        client: client.clone(),
+        stores: Arc::clone(&stores),
+        statuses: status::Statuses::default(),
+        fleet: fleet::Fleet::default(),
+        lease: Lease::new(&config),
+        recorder: events::recorder(client.clone(), &config.identity),
+        settings: config.settings(),
+        metrics: Arc::clone(&metrics),
+    });
+
+    // Whoever waits for the lease is warm already: the tables are kept up from the start.
+    let watches = tokio::spawn(join_all(stores.watches(&client, &config)));
+    let leases = lease::api(&client, &config);
+    let work = async {
+        first_lists(&stores).await;
+        metrics.set_ready();
+        context.lease.acquire(&leases).await;
+        let mut queues: HashMap<Option<String>, UnboundedSender<Key>> = HashMap::new();
+        let mut controllers = Vec::new();
+        for scope in config.scopes() {
+            let (queue, keys) = unbounded();
+            queues.insert(scope.clone(), queue);
+            controllers.push(controller::run(client.clone(), scope, keys, Arc::clone(&context)));
+        }
+        let distribute = woken.for_each(|key: Key| {
+            let queue = queues.get(&None).or_else(|| queues.get(&Some(key.namespace.to_string())));
+            if let Some(queue) = queue {
+                // Fails only when the operator is ending.
+                let _ = queue.unbounded_send(key);
+            }
+            std::future::ready(())
+        });
+        tokio::select! {
+            () = context.lease.keep(&leases) => Err("the lease is lost".to_owned()),
+            _ = join_all(controllers) => Err("the controllers ended".to_owned()),
+            () = distribute => Err("the watches ended".to_owned()),
+        }
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
+        () = asked_to_end() => {
+            tracing::info!("asked to end; the lease is given up");
+            context.lease.release(&leases).await;
+            Ok(())
+        }
+    };
+    watches.abort();
+    ended
+}
+
+/// Waits for the first lists, but not forever: what is missing shows in the conditions.
+async fn first_lists(stores: &Stores) {
+    let settled = async {
+        while !stores.are_settled() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(FIRST_LISTS, settled).await.is_err() {
+        tracing::warn!("not everything could be listed within {} s; going on", FIRST_LISTS.as_secs());
+    }
+}
+
+async fn asked_to_end() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

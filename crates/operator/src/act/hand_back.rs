@@ -1,0 +1,54 @@
+//! HandBackOwnership: the fields that were changed go back to the manager that owns the rest of the pod
+//! template, so that its next apply goes through. Replayable: done twice, it is the same.
+
+use kube::Resource;
+use mcp_health_core::ownership::hand_back;
+use serde_json::{Value, json};
+
+use super::Target;
+use crate::{
+    error::{Error, answer},
+    observe::DeploymentWire,
+};
+
+/// The Deployment controller writes status at the same time: so often is a lost race run again.
+const TRIES: usize = 5;
+
+/// Hands back what `changed` shows as ours. What cannot be handed back is logged: it does no harm that the
+/// owner's own `--force-conflicts` does not mend.
+pub async fn carry_out(target: &Target<'_>, changed: DeploymentWire) -> Result<(), Error> {
+    let mut seen = changed;
+    for _ in 0..TRIES {
+        let meta = seen.meta();
+        let fields: Vec<Value> = meta
+            .managed_fields
+            .iter()
+            .flatten()
+            .filter_map(|entry| serde_json::to_value(entry).ok())
+            .collect();
+        let Some(after) = hand_back(&fields) else { return Ok(()) };
+        let operations = json!([
+            {"op": "test", "path": "/metadata/uid", "value": meta.uid},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
+            {"op": "replace", "path": "/metadata/managedFields", "value": after},
+        ]);
+        match target.patch("handing back field ownership", operations).await? {
+            Ok(_) => return Ok(()),
+            Err(error) if answer(&error).is_some_and(|status| matches!(status.code, 409 | 422)) => {
+                match target.live().await? {
+                    Some(live) => seen = live,
+                    None => return Ok(()),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(target = target.words(), %error, "field ownership could not be handed back");
+                return Ok(());
+            }
+        }
+    }
+    tracing::warn!(
+        target = target.words(),
+        "field ownership could not be handed back: the object changes too fast"
+    );
+    Ok(())
+}

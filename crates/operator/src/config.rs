@@ -1,0 +1,85 @@
+//! The operator's own configuration: flags, each with an environment variable.
+
+use clap::{Parser, ValueEnum};
+use mcp_health_api::Duration;
+use mcp_health_core::Settings;
+
+/// Heals MCP servers on Kubernetes by the health policies that their teams declare.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "mcp-health-operator", version)]
+pub struct Config {
+    /// Namespaces to watch, separated by commas; empty: the whole cluster.
+    #[arg(long, env = "WATCH_NAMESPACES", value_delimiter = ',', default_value = "")]
+    pub watch_namespaces: Vec<String>,
+    /// Hold a Lease, so that of several operators one acts.
+    #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_election: bool,
+    /// Namespace of the Lease and of the switch.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "mcp-health-system")]
+    pub lease_namespace: String,
+    /// Name of the Lease.
+    #[arg(long, env = "LEASE_NAME", default_value = "mcp-health-operator")]
+    pub lease_name: String,
+    /// How long a leader may be silent before another takes over.
+    #[arg(long, env = "LEASE_DURATION", default_value = "15s")]
+    pub lease_duration: Duration,
+    /// This operator's name among the candidates. Default: the pod's name.
+    #[arg(long, env = "POD_NAME", default_value = "mcp-health-operator")]
+    pub identity: String,
+    /// `ConfigMap` in the lease's namespace whose key `suspend`, set to "true", stops every action. Empty: none.
+    #[arg(long, env = "SWITCH_CONFIGMAP", default_value = "")]
+    pub switch_configmap: String,
+    /// Where /metrics, /healthz and /readyz are served. Empty: nowhere.
+    #[arg(long, env = "METRICS_ADDR", default_value = "0.0.0.0:8080")]
+    pub metrics_addr: String,
+    /// How long the pods of a server's first template are ready before it counts as healthy.
+    #[arg(long, env = "SEEN_HEALTHY_AFTER", default_value = "10s")]
+    pub seen_healthy_after: Duration,
+    /// How long the pods of a new template are ready before it takes the place of the last healthy one.
+    #[arg(long, env = "REPLACES_HEALTHY_AFTER", default_value = "60s")]
+    pub replaces_healthy_after: Duration,
+    /// How long signals are quiet before an effect is judged or an incident closed.
+    #[arg(long, env = "SETTLE", default_value = "15s")]
+    pub settle: Duration,
+    /// How many servers may be acted on at once, in the cluster.
+    #[arg(long, env = "MAX_CONCURRENT_ACTIONS", default_value_t = 1)]
+    pub max_concurrent_actions: usize,
+    /// Form of the log.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Plain)]
+    pub log_format: LogFormat,
+    /// Level of the log: a level, or directives as in `info,kube=debug`.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// Form of the log.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Plain,
+}
+
+impl Config {
+    /// The namespaces to watch; `None` stands for the whole cluster.
+    pub fn scopes(&self) -> Vec<Option<String>> {
+        let named: Vec<_> =
+            self.watch_namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
+        if named.is_empty() {
+            vec![None]
+        } else {
+            named.into_iter().map(|name| Some(name.to_owned())).collect()
+        }
+    }
+
+    /// What of it the pure core is given.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            seen_healthy_after: self.seen_healthy_after.span(),
+            replaces_healthy_after: self.replaces_healthy_after.span(),
+            settle: self.settle.span(),
+            max_concurrent_actions: self.max_concurrent_actions.max(1),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Deployments: the targets. A row holds what the rules ask of one, and the labels that Services select by.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentStatus},
+        core::v1::Container,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::Resource;
+use mcp_health_api::{ACTIONS_ANNOTATION, ATTEMPT_ANNOTATION};
+use mcp_health_core::{
+    digest,
+    signals::{RecordedAction, Target},
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::table::{Key, Row};
+
+/// A Deployment as it comes over the wire: the template is hashed, and dropped.
+#[derive(Resource, Deserialize, Clone, Debug)]
+#[resource(inherit = Deployment)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentWire {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// What is asked for.
+    #[serde(default)]
+    pub spec: DeploymentSpec,
+    /// What its controller says.
+    #[serde(default)]
+    pub status: DeploymentStatus,
+}
+
+/// The fields of a Deployment's spec that are looked at.
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentSpec {
+    replicas: Option<i32>,
+    paused: bool,
+    progress_deadline_seconds: Option<i32>,
+    min_ready_seconds: Option<i32>,
+    template: Value,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeploymentRow {
+    /// What the core is given, for the default container.
+    pub target: Target,
+    /// The labels of its pods.
+    pub pod_labels: BTreeMap<String, String>,
+    /// The containers, in order.
+    containers: Vec<String>,
+}
+
+impl DeploymentRow {
+    /// The target, with the container that the object names, if there is one of that name.
+    pub fn target(&self, container: Option<&str>) -> Target {
+        let mut target = self.target.clone();
+        if let Some(name) = container.filter(|name| self.containers.iter().any(|one| one == name)) {
+            name.clone_into(&mut target.container);
+        }
+        target
+    }
+}
+
+impl Row for DeploymentRow {
+    fn group(&self) -> Option<Key> {
+        None
+    }
+
+    fn changes_verdict(&self, before: &Self) -> bool {
+        // A new resourceVersion alone says nothing, but the next change must be fenced by it.
+        let mut same = self.target.clone();
+        same.resource_version.clone_from(&before.target.resource_version);
+        same != before.target || self.pod_labels != before.pod_labels || self.containers != before.containers
+    }
+}
+
+/// The row of a Deployment.
+pub fn view(wire: DeploymentWire) -> Option<(Key, DeploymentRow)> {
+    let meta = wire.metadata;
+    let key = Key::new(meta.namespace.as_deref()?, meta.name.as_deref()?);
+    let (spec, status) = (wire.spec, wire.status);
+    let condition = |kind: &str, value: &str| {
+        let conditions = status.conditions.iter().flatten();
+        conditions
+            .clone()
+            .find(|one| one.type_.as_deref() == Some(kind) && one.status.as_deref() == Some(value))
+    };
+    let deadline = condition("Progressing", "False")
+        .filter(|condition| condition.reason.as_deref() == Some("ProgressDeadlineExceeded"));
+    let failure = condition("ReplicaFailure", "True");
+    let containers: Vec<Container> = spec
+        .template
+        .pointer("/spec/containers")
+        .and_then(|containers| serde_json::from_value(containers.clone()).ok())
+        .unwrap_or_default();
+    let server = containers
+        .iter()
+        .find(|container| container.ports.as_ref().is_some_and(|ports| !ports.is_empty()))
+        .or(containers.first());
+    let annotations = meta.annotations.as_ref();
+    let annotation = |name: &str| annotations.and_then(|all| all.get(name));
+    let target = Target {
+        uid: meta.uid.clone()?,
+        resource_version: meta.resource_version.clone()?,
+        generation: meta.generation.unwrap_or_default(),
+        observed_generation: status.observed_generation.unwrap_or_default(),
+        template: digest::of_template(&spec.template),
+        desired: spec.replicas.unwrap_or(1),
+        replicas: status.replicas.unwrap_or_default(),
+        updated: status.updated_replicas.unwrap_or_default(),
+        ready: status.ready_replicas.unwrap_or_default(),
+        paused: spec.paused,
+        deadline_exceeded: deadline.map(|condition| condition.message.clone().unwrap_or_default()),
+        replica_failure: failure.and_then(|condition| {
+            let since = condition.last_transition_time.as_ref()?.0;
+            Some((condition.message.clone().unwrap_or_default(), since))
+        }),
+        progress_deadline: SignedDuration::from_secs(spec.progress_deadline_seconds.unwrap_or(600).into()),
+        startup_budget: containers.iter().map(startup_budget).max().unwrap_or_default()
+            + SignedDuration::from_secs(spec.min_ready_seconds.unwrap_or_default().into()),
+        container: server.map(|container| container.name.clone()).unwrap_or_default(),
+        has_annotations: annotations.is_some_and(|annotations| !annotations.is_empty()),
+        template_has_annotations: spec
+            .template
+            .pointer("/metadata/annotations")
+            .is_some_and(Value::is_object),
+        attempt: annotation(ATTEMPT_ANNOTATION).cloned(),
+        actions: annotation(ACTIONS_ANNOTATION).map(|text| read_actions(text)).unwrap_or_default(),
+        gitops: gitops_owner(&meta),
+    };
+    let pod_labels = spec
+        .template
+        .pointer("/metadata/labels")
+        .and_then(|labels| serde_json::from_value(labels.clone()).ok())
+        .unwrap_or_default();
+    let containers = containers.into_iter().map(|container| container.name).collect();
+    Some((key, DeploymentRow { target, pod_labels, containers }))
+}
+
+/// The actions that the target remembers. Whatever else stands there counts as none: each entry by itself.
+pub fn read_actions(text: &str) -> Vec<RecordedAction> {
+    let entries: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+    entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect()
+}
+
+/// How long a container's own probes let it take to become ready.
+fn startup_budget(container: &Container) -> SignedDuration {
+    let probes = [&container.startup_probe, &container.readiness_probe];
+    let seconds = probes.into_iter().flatten().map(|probe| {
+        let tries = i64::from(probe.failure_threshold.unwrap_or(3));
+        let period = i64::from(probe.period_seconds.unwrap_or(10));
+        i64::from(probe.initial_delay_seconds.unwrap_or_default()) + tries * period
+    });
+    SignedDuration::from_secs(seconds.sum())
+}
+
+/// The GitOps tool that keeps this Deployment as Git says, by the marks that it leaves.
+fn gitops_owner(meta: &ObjectMeta) -> Option<String> {
+    const MARKS: &[(&str, &str)] = &[
+        ("argocd.argoproj.io/tracking-id", "Argo CD"),
+        ("argocd.argoproj.io/instance", "Argo CD"),
+        ("kustomize.toolkit.fluxcd.io/name", "Flux (Kustomization)"),
+        ("helm.toolkit.fluxcd.io/name", "Flux (HelmRelease)"),
+        ("fleet.cattle.io/bundle-id", "Fleet"),
+    ];
+    const MANAGERS: &[(&str, &str)] =
+        &[("argocd-controller", "Argo CD"), ("kustomize-controller", "Flux (Kustomization)")];
+    let marks = || meta.labels.iter().chain(meta.annotations.iter()).flatten();
+    // Flux leaves objects alone that carry this.
+    if marks().any(|(name, value)| name == "kustomize.toolkit.fluxcd.io/reconcile" && value == "disabled") {
+        return None;
+    }
+    let marked = marks().find_map(|(name, value)| {
+        let (_, tool) = MARKS.iter().find(|(mark, _)| mark == name)?;
+        Some(format!("{tool} ({name}: {value})"))
+    });
+    let managers = meta.managed_fields.iter().flatten().filter_map(|entry| entry.manager.as_deref());
+    let managing = || {
+        managers.clone().find_map(|manager| {
+            let (name, tool) = MANAGERS.iter().find(|(name, _)| *name == manager)?;
+            Some(format!("{tool} (field manager {name})"))
+        })
+    };
+    marked.or_else(managing)
+}
+
+impl DeploymentWire {
+    /// Whether its pod template has annotations.
+    pub fn template_has_annotations(&self) -> bool {
+        self.spec.template.pointer("/metadata/annotations").is_some_and(Value::is_object)
+    }
+}

@@ -1,0 +1,288 @@
+//! observe: the tables that watches keep up, and the signals of one server read from them. Reading them is
+//! all that a reconcile does to see; and a change wakes only the servers whose verdict it may change.
+
+mod autoscalers;
+mod deployments;
+pub mod last_words;
+mod pods;
+mod replica_sets;
+mod services;
+mod switches;
+pub mod table;
+mod targets;
+mod watch;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+};
+
+use futures::channel::mpsc::UnboundedSender;
+use jiff::Timestamp;
+use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
+use mcp_health_api::McpServerHealth;
+use mcp_health_core::signals::{Pod, Reading, Revision, Service, Signals};
+
+pub use deployments::{DeploymentRow, DeploymentWire, read_actions};
+pub use replica_sets::ReplicaSetWire;
+use services::namespace_group;
+use table::{Key, Table};
+pub use targets::{Guarded, Targets, note as note_targets};
+use watch::{Told, watch};
+
+use crate::config::Config;
+
+/// A watch that runs until the operator ends.
+pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// All tables.
+pub struct Stores {
+    deployments: Table<DeploymentRow>,
+    replica_sets: Table<replica_sets::ReplicaSetRow>,
+    pods: Table<pods::PodRow>,
+    services: Table<services::ServiceRow>,
+    slices: Table<services::EndpointSliceRow>,
+    autoscalers: Table<autoscalers::AutoscalerRow>,
+    namespaces: Table<switches::SwitchRow>,
+    switch: Option<(Key, Table<switches::SwitchRow>)>,
+    /// Which objects have which target.
+    pub targets: Targets,
+    wake: UnboundedSender<Key>,
+}
+
+impl Stores {
+    /// Empty tables; `wake` hears the keys of the objects that are to be looked at.
+    pub fn new(config: &Config, wake: UnboundedSender<Key>) -> Self {
+        let scopes = config.scopes();
+        let all = [None];
+        let switch = (!config.switch_configmap.is_empty()).then(|| {
+            let key = Key::new(&config.lease_namespace, &config.switch_configmap);
+            (key, Table::new(&[Some(config.lease_namespace.clone())]))
+        });
+        Self {
+            deployments: Table::new(&scopes),
+            replica_sets: Table::new(&scopes),
+            pods: Table::new(&scopes),
+            services: Table::new(&scopes),
+            slices: Table::new(&scopes),
+            autoscalers: Table::new(&scopes),
+            namespaces: Table::new(&all),
+            switch,
+            targets: Targets::default(),
+            wake,
+        }
+    }
+
+    /// Whether every table was listed once, or is refused.
+    pub fn are_settled(&self) -> bool {
+        self.deployments.is_settled()
+            && self.replica_sets.is_settled()
+            && self.pods.is_settled()
+            && self.services.is_settled()
+            && self.slices.is_settled()
+            && self.autoscalers.is_settled()
+            && self.namespaces.is_settled()
+            && self.switch.as_ref().is_none_or(|(_, table)| table.is_settled())
+    }
+
+    /// The watches that keep the tables up.
+    pub fn watches(self: &Arc<Self>, client: &Client, config: &Config) -> Vec<Watching> {
+        let mut watches: Vec<Watching> = Vec::new();
+        for scope in config.scopes() {
+            let (stores, at) = (Arc::clone(self), scope.clone());
+            let api = scoped(client, scope.as_deref());
+            watches.push(Box::pin(async move {
+                let tell = |told: Told<DeploymentRow>| match told {
+                    Told::Row(key, _) => stores.wake_target(key),
+                    Told::Health => stores.wake_all(),
+                };
+                watch(api, at, watcher::Config::default(), &stores.deployments, deployments::view, tell)
+                    .await;
+            }));
+            let (stores, at) = (Arc::clone(self), scope.clone());
+            let api = scoped(client, scope.as_deref());
+            watches.push(Box::pin(async move {
+                let tell = |told: Told<replica_sets::ReplicaSetRow>| match told {
+                    Told::Row(_, row) => stores.wake_target(&row.deployment),
+                    Told::Health => stores.wake_all(),
+                };
+                watch(api, at, watcher::Config::default(), &stores.replica_sets, replica_sets::view, tell)
+                    .await;
+            }));
+            let (stores, at) = (Arc::clone(self), scope.clone());
+            let api = scoped(client, scope.as_deref());
+            watches.push(Box::pin(async move {
+                let tell = |told: Told<pods::PodRow>| match told {
+                    Told::Row(_, row) => {
+                        if let Some(owner) = stores.replica_sets.get(&row.owner) {
+                            stores.wake_target(&owner.deployment);
+                        }
+                    }
+                    Told::Health => stores.wake_all(),
+                };
+                watch(api, at, watcher::Config::default(), &stores.pods, pods::view, tell).await;
+            }));
+            let (stores, at) = (Arc::clone(self), scope.clone());
+            let api = scoped(client, scope.as_deref());
+            watches.push(Box::pin(async move {
+                let tell = |told: Told<services::ServiceRow>| match told {
+                    // Which servers a changed selector used to select is not known: all of the namespace.
+                    Told::Row(key, _) => stores.wake_namespace(&key.namespace),
+                    Told::Health => stores.wake_all(),
+                };
+                watch(api, at, watcher::Config::default(), &stores.services, services::view_service, tell)
+                    .await;
+            }));
+            let (stores, at) = (Arc::clone(self), scope.clone());
+            let api = scoped(client, scope.as_deref());
+            watches.push(Box::pin(async move {
+                let tell = |told: Told<services::EndpointSliceRow>| match told {
+                    Told::Row(_, row) => stores.wake_behind(&row.service),
+                    Told::Health => stores.wake_all(),
+                };
+                watch(api, at, watcher::Config::default(), &stores.slices, services::view_slice, tell).await;
+            }));
+            let (stores, at) = (Arc::clone(self), scope.clone());
+            let api = scoped(client, scope.as_deref());
+            watches.push(Box::pin(async move {
+                let tell = |told: Told<autoscalers::AutoscalerRow>| match told {
+                    Told::Row(_, row) => stores.wake_target(&row.target),
+                    Told::Health => stores.wake_all(),
+                };
+                watch(api, at, watcher::Config::default(), &stores.autoscalers, autoscalers::view, tell)
+                    .await;
+            }));
+        }
+        let (stores, api) = (Arc::clone(self), Api::all(client.clone()));
+        watches.push(Box::pin(async move {
+            let tell = |told: Told<switches::SwitchRow>| match told {
+                Told::Row(key, _) => stores.wake_namespace(&key.name),
+                Told::Health => stores.wake_all(),
+            };
+            let config = watcher::Config::default();
+            watch(api, None, config, &stores.namespaces, switches::view_namespace, tell).await;
+        }));
+        if let Some((key, _)) = &self.switch {
+            let (stores, scope) = (Arc::clone(self), key.namespace.to_string());
+            let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
+            let api = Api::namespaced(client.clone(), &scope);
+            watches.push(Box::pin(async move {
+                let Some((_, table)) = &stores.switch else { return };
+                let tell = |_: Told<switches::SwitchRow>| stores.wake_all();
+                watch(api, Some(scope), config, table, switches::view_switch, tell).await;
+            }));
+        }
+        watches
+    }
+
+    /// Has these objects looked at.
+    pub fn wake(&self, objects: impl IntoIterator<Item = Key>) {
+        for object in objects {
+            // Fails only when the operator is ending.
+            let _ = self.wake.unbounded_send(object);
+        }
+    }
+
+    fn wake_target(&self, deployment: &Key) {
+        self.wake(self.targets.of(deployment));
+    }
+
+    fn wake_namespace(&self, namespace: &str) {
+        self.wake(self.targets.in_namespace(namespace));
+    }
+
+    fn wake_all(&self) {
+        self.wake(self.targets.all());
+    }
+
+    /// Wakes the servers behind a Service.
+    fn wake_behind(&self, service: &Key) {
+        let Some(row) = self.services.get(service) else { return };
+        for (deployment, object) in self.targets.pairs_in_namespace(&service.namespace) {
+            let behind = deployment.name == service.name
+                || self.deployments.get(&deployment).is_some_and(|one| row.selects(&one.pod_labels));
+            if behind {
+                self.wake([object]);
+            }
+        }
+    }
+
+    /// What is seen of the server of an object, now. Reads stores; calls nobody.
+    pub fn signals(&self, object: &McpServerHealth, now: Timestamp) -> Signals {
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        let name = object.meta().name.as_deref().unwrap_or_default();
+        let key = Key::new(namespace, &object.spec.target_ref.name);
+        let row = self.deployments.get(&key);
+        let container = object.spec.container.as_deref();
+        let target = row.as_ref().map(|row| row.target(container));
+        let (revisions, pods) =
+            self.revisions_and_pods(namespace, target.as_ref().map_or("", |target| &target.uid));
+        let labels = row.as_ref().map(|row| &row.pod_labels);
+        let services = labels.map(|labels| self.services_of(&key, labels)).unwrap_or_default();
+        let autoscalers =
+            self.autoscalers.of_group(&key).into_iter().map(|(_, row)| row.words.clone()).collect();
+        let slices = self.slices.reading(namespace, now, ());
+        let services = match slices {
+            Reading::Fresh(()) => self.services.reading(namespace, now, services),
+            Reading::Stale { at, .. } => Reading::Stale { value: services, at },
+            Reading::Unavailable(why) => Reading::Unavailable(why),
+        };
+        let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
+        Signals {
+            target: self.deployments.reading(namespace, now, target),
+            revisions: self.replica_sets.reading(namespace, now, revisions),
+            pods: self.pods.reading(namespace, now, pods),
+            services,
+            autoscalers: self.autoscalers.reading(namespace, now, autoscalers),
+            namespace_suspended: {
+                let row = self.namespaces.get(&Key::new("", namespace));
+                self.namespaces.reading("", now, suspended(row))
+            },
+            cluster_suspended: self.switch.as_ref().map_or(Reading::Fresh(false), |(key, table)| {
+                table.reading(&key.namespace, now, suspended(table.get(key)))
+            }),
+            rival: self.targets.older_than(&key, &Key::new(namespace, name)),
+        }
+    }
+
+    fn revisions_and_pods(&self, namespace: &str, deployment: &str) -> (Vec<Revision>, Vec<Pod>) {
+        let mut revisions = Vec::new();
+        let mut pods = Vec::new();
+        for (key, row) in self.replica_sets.of_group(&Key::new(namespace, deployment)) {
+            revisions.push(row.revision.clone());
+            pods.extend(self.pods.of_group(&key).into_iter().map(|(_, row)| row.pod.clone()));
+        }
+        (revisions, pods)
+    }
+
+    /// The Services that select the pods; and the one of the Deployment's name, whatever it selects.
+    fn services_of(&self, deployment: &Key, labels: &BTreeMap<String, String>) -> Vec<Service> {
+        let all = self.services.of_group(&namespace_group(&deployment.namespace));
+        let leading = all.into_iter().filter(|(key, row)| row.selects(labels) || key.name == deployment.name);
+        leading
+            .map(|(key, row)| Service {
+                name: key.name.to_string(),
+                selects_pods: row.selects(labels),
+                selector: row
+                    .selector
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect::<Vec<_>>()
+                    .join(","),
+                ready_endpoints: self.slices.of_group(&key).iter().map(|(_, slice)| slice.ready).sum(),
+            })
+            .collect()
+    }
+}
+
+fn scoped<K>(client: &Client, scope: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}

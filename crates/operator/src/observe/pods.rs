@@ -1,0 +1,127 @@
+//! Pods: a row holds readiness, restarts, exits and what keeps containers from running.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{ContainerState, ContainerStatus, Pod as KubernetesPod, PodCondition},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::Resource;
+use mcp_health_core::signals::{Container, Exit, Pod};
+use serde::Deserialize;
+
+use super::table::{Key, Row};
+
+/// The most ends of a container that are remembered.
+const EXITS: usize = 5;
+
+/// A pod as it comes over the wire: its spec is not even read.
+#[derive(Resource, Deserialize, Clone, Debug)]
+#[resource(inherit = KubernetesPod)]
+pub struct PodWire {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// What the kubelet says.
+    #[serde(default)]
+    pub status: PodStatus,
+}
+
+/// The fields of a pod's status that are looked at.
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    phase: String,
+    conditions: Vec<PodCondition>,
+    container_statuses: Vec<ContainerStatus>,
+    init_container_statuses: Vec<ContainerStatus>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodRow {
+    /// What the core is given.
+    pub pod: Pod,
+    /// The ReplicaSet that it belongs to, by uid.
+    pub owner: Key,
+}
+
+impl Row for PodRow {
+    fn group(&self) -> Option<Key> {
+        Some(self.owner.clone())
+    }
+
+    fn changes_verdict(&self, before: &Self) -> bool {
+        self != before
+    }
+
+    fn succeed(&mut self, before: &Self) {
+        for container in &mut self.pod.containers {
+            let Some(known) = before.pod.containers.iter().find(|one| one.name == container.name) else {
+                continue;
+            };
+            let newest = container.recent_exits.pop();
+            container.recent_exits.clone_from(&known.recent_exits);
+            container.recent_exits.extend(newest.filter(|at| known.recent_exits.last() != Some(at)));
+            let surplus = container.recent_exits.len().saturating_sub(EXITS);
+            container.recent_exits.drain(..surplus);
+        }
+    }
+}
+
+/// The row of a pod that belongs to a ReplicaSet.
+pub fn view(wire: PodWire) -> Option<(Key, PodRow)> {
+    let meta = wire.metadata;
+    let namespace = meta.namespace.as_deref()?;
+    let name = meta.name.clone()?;
+    let owner = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+    if owner.kind != "ReplicaSet" {
+        return None;
+    }
+    let created = meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+    let status = wire.status;
+    let condition = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
+    let ready = condition("Ready");
+    let unschedulable = condition("PodScheduled")
+        .filter(|condition| {
+            condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
+        })
+        .map(|condition| condition.message.clone().unwrap_or_default());
+    let containers =
+        status.init_container_statuses.iter().chain(&status.container_statuses).map(container).collect();
+    let pod = Pod {
+        name: name.clone(),
+        revision: owner.uid.clone(),
+        created,
+        deleting: meta.deletion_timestamp.is_some(),
+        finished: matches!(status.phase.as_str(), "Failed" | "Succeeded"),
+        ready: ready.is_some_and(|condition| condition.status == "True"),
+        ready_changed: ready
+            .and_then(|condition| condition.last_transition_time.as_ref())
+            .map_or(created, |at| at.0),
+        unschedulable,
+        containers,
+    };
+    Some((Key::new(namespace, &name), PodRow { pod, owner: Key::new(namespace, &owner.uid) }))
+}
+
+fn container(status: &ContainerStatus) -> Container {
+    let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+    let exit = |state: &Option<ContainerState>| {
+        let ended = state.as_ref()?.terminated.as_ref()?;
+        Some(Exit {
+            code: ended.exit_code,
+            reason: ended.reason.clone().unwrap_or_default(),
+            at: ended.finished_at.as_ref()?.0,
+            message: ended.message.clone().filter(|message| !message.trim().is_empty()),
+        })
+    };
+    let last_exit = exit(&status.state).or_else(|| exit(&status.last_state));
+    Container {
+        name: status.name.clone(),
+        restarts: status.restart_count,
+        waiting: waiting.map(|waiting| {
+            (waiting.reason.clone().unwrap_or_default(), waiting.message.clone().unwrap_or_default())
+        }),
+        recent_exits: last_exit.iter().map(|exit| exit.at).collect(),
+        last_exit,
+    }
+}

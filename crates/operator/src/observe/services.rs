@@ -1,0 +1,122 @@
+//! Services and their EndpointSlices: whether what people call leads to pods that answer.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{core::v1::Service as KubernetesService, discovery::v1::EndpointSlice},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::Resource;
+use serde::Deserialize;
+
+use super::table::{Key, Row};
+
+/// A Service as it comes over the wire.
+#[derive(Resource, Deserialize, Clone, Debug)]
+#[resource(inherit = KubernetesService)]
+pub struct ServiceWire {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// What is asked for.
+    #[serde(default)]
+    pub spec: ServiceSpec,
+}
+
+/// The fields of a Service's spec that are looked at.
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(default)]
+pub struct ServiceSpec {
+    selector: BTreeMap<String, String>,
+}
+
+/// A Service with a selector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceRow {
+    namespace: Key,
+    /// What it selects pods by.
+    pub selector: BTreeMap<String, String>,
+}
+
+impl ServiceRow {
+    /// Whether it selects pods with these labels.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.iter().all(|(name, value)| labels.get(name) == Some(value))
+    }
+}
+
+/// The group of all Services of a namespace.
+pub fn namespace_group(namespace: &str) -> Key {
+    Key::new(namespace, "")
+}
+
+impl Row for ServiceRow {
+    fn group(&self) -> Option<Key> {
+        Some(self.namespace.clone())
+    }
+
+    fn changes_verdict(&self, before: &Self) -> bool {
+        self != before
+    }
+}
+
+/// The row of a Service. One without a selector has its endpoints from somebody else: it is not looked at.
+pub fn view_service(wire: ServiceWire) -> Option<(Key, ServiceRow)> {
+    let namespace = wire.metadata.namespace?;
+    let selector = wire.spec.selector;
+    let row = ServiceRow { namespace: namespace_group(&namespace), selector };
+    (!row.selector.is_empty())
+        .then(|| (Key::new(&namespace, wire.metadata.name.as_deref().unwrap_or_default()), row))
+}
+
+/// An EndpointSlice as it comes over the wire.
+#[derive(Resource, Deserialize, Clone, Debug)]
+#[resource(inherit = EndpointSlice)]
+pub struct EndpointSliceWire {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    endpoints: Option<Vec<Endpoint>>,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(default)]
+struct Endpoint {
+    conditions: EndpointConditions,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(default)]
+struct EndpointConditions {
+    ready: Option<bool>,
+}
+
+/// The ready endpoints of a slice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointSliceRow {
+    /// The Service.
+    pub service: Key,
+    /// How many of its endpoints are ready.
+    pub ready: usize,
+}
+
+impl Row for EndpointSliceRow {
+    fn group(&self) -> Option<Key> {
+        Some(self.service.clone())
+    }
+
+    fn changes_verdict(&self, before: &Self) -> bool {
+        self.service != before.service || (self.ready == 0) != (before.ready == 0)
+    }
+}
+
+/// The row of an EndpointSlice that belongs to a Service.
+pub fn view_slice(wire: EndpointSliceWire) -> Option<(Key, EndpointSliceRow)> {
+    let meta = wire.metadata;
+    let namespace = meta.namespace.as_deref()?;
+    let service = meta.labels.as_ref()?.get("kubernetes.io/service-name")?;
+    // No word on readiness is to be read as ready, by the API's own rule.
+    let ready =
+        wire.endpoints.iter().flatten().filter(|endpoint| endpoint.conditions.ready.unwrap_or(true)).count();
+    let row = EndpointSliceRow { service: Key::new(namespace, service), ready };
+    Some((Key::new(namespace, meta.name.as_deref()?), row))
+}

@@ -1,0 +1,139 @@
+//! Which objects have which target: to wake them, and to tell the older of two from the younger.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{PoisonError, RwLock},
+};
+
+use jiff::Timestamp;
+use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
+use mcp_health_api::McpServerHealth;
+
+use super::table::Key;
+
+/// An object, or what is wrong with it: one that cannot be read must not stop the watch of the others.
+pub type Guarded = DeserializeGuard<McpServerHealth>;
+
+#[derive(Default)]
+struct Inner {
+    /// By target: the objects, with when they were created.
+    by_target: BTreeMap<Key, BTreeSet<(Timestamp, Key)>>,
+    /// By object: its target.
+    by_object: HashMap<Key, (Timestamp, Key)>,
+    /// Objects that a list in progress has shown, by scope.
+    listed: HashMap<String, BTreeSet<Key>>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Targets {
+    inner: RwLock<Inner>,
+}
+
+impl Targets {
+    /// The objects with this target.
+    pub fn of(&self, target: &Key) -> Vec<Key> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.by_target.get(target).into_iter().flatten().map(|(_, object)| object.clone()).collect()
+    }
+
+    /// The objects of a namespace.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Key> {
+        self.pairs_in_namespace(namespace).into_iter().map(|(_, object)| object).collect()
+    }
+
+    /// The objects of a namespace, each with its target before it.
+    pub fn pairs_in_namespace(&self, namespace: &str) -> Vec<(Key, Key)> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let from = Key::new(namespace, "");
+        let targets = inner.by_target.range(from..).take_while(|(target, _)| &*target.namespace == namespace);
+        targets
+            .flat_map(|(target, objects)| objects.iter().map(|(_, object)| (target.clone(), object.clone())))
+            .collect()
+    }
+
+    /// All objects.
+    pub fn all(&self) -> Vec<Key> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).by_object.keys().cloned().collect()
+    }
+
+    /// The name of the object that has `target` and comes before `object`: the older, by name among equals.
+    pub fn older_than(&self, target: &Key, object: &Key) -> Option<String> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let (_, first) = inner.by_target.get(target)?.first()?;
+        (first != object).then(|| first.name.to_string())
+    }
+
+    fn set(&self, scope: &str, object: Key, created: Timestamp, target: Key) -> Vec<Key> {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listed) = inner.listed.get_mut(scope) {
+            listed.insert(object.clone());
+        }
+        if inner.by_object.get(&object) == Some(&(created, target.clone())) {
+            return Vec::new();
+        }
+        let mut touched = inner.remove(&object);
+        inner.by_object.insert(object.clone(), (created, target.clone()));
+        let others = inner.by_target.entry(target).or_default();
+        touched.extend(others.iter().map(|(_, object)| object.clone()));
+        others.insert((created, object));
+        touched
+    }
+}
+
+impl Inner {
+    /// Removes an object; returns those that had the same target.
+    fn remove(&mut self, object: &Key) -> Vec<Key> {
+        let Some((created, target)) = self.by_object.remove(object) else { return Vec::new() };
+        let Some(others) = self.by_target.get_mut(&target) else { return Vec::new() };
+        others.remove(&(created, object.clone()));
+        let touched = others.iter().map(|(_, object)| object.clone()).collect();
+        if others.is_empty() {
+            self.by_target.remove(&target);
+        }
+        touched
+    }
+}
+
+/// The key of an object that a watch told of.
+pub fn key(object: &Guarded) -> Key {
+    let meta = object.meta();
+    Key::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+/// Notes an event of the watch of objects. Returns the objects whose rivals changed, and the one that is gone.
+pub fn note(targets: &Targets, scope: &str, event: &Event<Guarded>) -> (Vec<Key>, Option<Key>) {
+    match event {
+        Event::Init => {
+            let mut inner = targets.inner.write().unwrap_or_else(PoisonError::into_inner);
+            inner.listed.insert(scope.to_owned(), BTreeSet::new());
+            (Vec::new(), None)
+        }
+        Event::InitApply(object) | Event::Apply(object) => {
+            let Ok(valid) = &object.0 else { return (Vec::new(), None) };
+            let object = key(object);
+            let created = valid.meta().creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+            let target =
+                Key { namespace: object.namespace.clone(), name: valid.spec.target_ref.name.as_str().into() };
+            (targets.set(scope, object, created, target), None)
+        }
+        Event::InitDone => {
+            let mut inner = targets.inner.write().unwrap_or_else(PoisonError::into_inner);
+            let listed = inner.listed.remove(scope).unwrap_or_default();
+            let in_scope = |object: &&Key| scope.is_empty() || &*object.namespace == scope;
+            let gone: Vec<Key> = inner
+                .by_object
+                .keys()
+                .filter(in_scope)
+                .filter(|object| !listed.contains(*object))
+                .cloned()
+                .collect();
+            (gone.iter().flat_map(|object| inner.remove(object)).collect(), None)
+        }
+        Event::Delete(object) => {
+            let object = key(object);
+            let mut inner = targets.inner.write().unwrap_or_else(PoisonError::into_inner);
+            (inner.remove(&object), Some(object))
+        }
+    }
+}

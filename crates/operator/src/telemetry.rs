@@ -1,0 +1,163 @@
+//! What the operator tells of itself: its log, and /metrics, /healthz, /readyz.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use mcp_health_api::{ActionType, McpServerHealthStatus, Outcome};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogFormat};
+
+/// The media type of OpenMetrics text.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReconcileLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IncidentLabels {
+    incident: String,
+    severity: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    action: String,
+    outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HoldLabels {
+    reason: String,
+}
+
+/// The operator's metrics. Names and units by Prometheus custom.
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Family<ReconcileLabels, Counter>,
+    incidents: Family<IncidentLabels, Counter>,
+    actions: Family<ActionLabels, Counter>,
+    holds: Family<HoldLabels, Counter>,
+    duration: Histogram,
+    ready: AtomicBool,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("mcp_health_operator");
+        let (reconciles, incidents) = (Family::default(), Family::default());
+        let (actions, holds) = (Family::default(), Family::default());
+        let duration = Histogram::new([0.000_1, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0]);
+        registry.register("reconciles", "Reconciles, by result", Family::clone(&reconciles));
+        registry.register(
+            "incidents_opened",
+            "Incidents opened, by type and severity",
+            Family::clone(&incidents),
+        );
+        registry.register(
+            "actions_judged",
+            "Actions that were judged, by action and outcome",
+            Family::clone(&actions),
+        );
+        registry.register("holds", "Actions that a guard began to hold, by reason", Family::clone(&holds));
+        registry.register("reconcile_duration_seconds", "Duration of a reconcile", duration.clone());
+        Self { registry, reconciles, incidents, actions, holds, duration, ready: AtomicBool::new(false) }
+    }
+}
+
+impl Metrics {
+    /// A reconcile ended.
+    pub fn reconciled(&self, result: &'static str, seconds: f64) {
+        self.reconciles.get_or_create(&ReconcileLabels { result }).inc();
+        self.duration.observe(seconds);
+    }
+
+    /// Counts what changed from one status to the next.
+    pub fn note(&self, before: &McpServerHealthStatus, after: &McpServerHealthStatus) {
+        for incident in &after.incidents {
+            let known = before.incidents.iter().find(|one| one.id == incident.id);
+            if known.is_none() {
+                let (kind, severity) = (incident.incident_type.to_string(), incident.severity.to_string());
+                self.incidents.get_or_create(&IncidentLabels { incident: kind, severity }).inc();
+            }
+            let held = known.and_then(|known| known.hold.as_ref()).map(|hold| &hold.reason);
+            if let Some(hold) = incident.hold.as_ref().filter(|hold| Some(&hold.reason) != held) {
+                self.holds.get_or_create(&HoldLabels { reason: hold.reason.clone() }).inc();
+            }
+        }
+        let judged = |status: &McpServerHealthStatus| -> Option<(String, ActionType, Outcome)> {
+            let last = status.last_action.as_ref()?;
+            Some((last.attempt.clone(), last.action, last.outcome?))
+        };
+        if let Some((attempt, action, outcome)) = judged(after)
+            && judged(before).is_none_or(|(known, ..)| known != attempt)
+        {
+            let labels = ActionLabels { action: action.to_string(), outcome: outcome.to_string() };
+            self.actions.get_or_create(&labels).inc();
+        }
+    }
+
+    /// From now on, /readyz answers 200.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Serves /metrics, /healthz and /readyz until the operator ends.
+pub async fn serve(address: &str, metrics: Arc<Metrics>) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    let ready = Arc::clone(&metrics);
+    let routes = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route(
+            "/readyz",
+            get(move || async move {
+                if ready.ready.load(Ordering::Relaxed) {
+                    (StatusCode::OK, "ok")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "the first lists are not complete yet")
+                }
+            }),
+        )
+        .route(
+            "/metrics",
+            get(move || async move {
+                match metrics.text() {
+                    Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+                    Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+                }
+            }),
+        );
+    axum::serve(listener, routes).await
+}
+
+/// Starts the log.
+pub fn start_log(config: &Config) {
+    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    match config.log_format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Plain => log.with_ansi(false).init(),
+    }
+}
