@@ -1,10 +1,12 @@
 //! The developer's commands: `cargo xtask …`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use xtask::cluster::{down, shell_environment, state::DEFAULT_NAME, status::Status};
-use xtask::{Cluster, Result};
+use xtask::images::Image;
+use xtask::{Cluster, Result, cache};
 
 /// The developer's commands of mcp-health-operator.
 #[derive(Parser)]
@@ -36,6 +38,15 @@ enum ClusterCommand {
     Down(Name),
     /// Tells what runs.
     Status(Name),
+    /// Makes an image of a program of this machine and brings it into the cluster.
+    Load {
+        #[command(flatten)]
+        which: Which,
+        /// The image's name with its tag.
+        image: String,
+        /// The program.
+        program: PathBuf,
+    },
     /// Prints what points a terminal at the cluster: eval "$(cargo xtask cluster env)".
     Env(Name),
 }
@@ -45,6 +56,25 @@ struct Name {
     /// Which cluster.
     #[arg(long, default_value = DEFAULT_NAME)]
     name: String,
+}
+
+/// One of our clusters, or one that is there.
+#[derive(Args)]
+struct Which {
+    #[command(flatten)]
+    name: Name,
+    /// A cluster that you already have, by its context.
+    #[arg(long, conflicts_with = "name")]
+    context: Option<String>,
+}
+
+impl Which {
+    fn open(&self) -> Result<Cluster> {
+        match &self.context {
+            Some(context) => Cluster::existing(context),
+            None => Cluster::open(&self.name.name),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -76,6 +106,14 @@ fn cluster(command: ClusterCommand) -> Result<ExitCode> {
             if !status.is_ready() {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        ClusterCommand::Load { which, image, program } => {
+            let cluster = which.open()?;
+            let file = image.replace(|c: char| !c.is_ascii_alphanumeric(), "-") + ".tar";
+            let archive =
+                Image::of_program(&image, &program)?.write(&cache::root()?.join("images").join(file))?;
+            cluster.load_image(&archive)?;
+            println!("{} {}", archive.name, archive.digest);
         }
         ClusterCommand::Env(name) => println!("{}", shell_environment(&name.name)?),
     }

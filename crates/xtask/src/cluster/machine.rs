@@ -33,6 +33,16 @@ struct Before {
     created: Vec<PathBuf>,
 }
 
+impl Before {
+    fn add(&mut self, created: &[PathBuf]) {
+        for folder in created {
+            if !self.created.contains(folder) {
+                self.created.push(folder.clone());
+            }
+        }
+    }
+}
+
 /// Holds other clusters' starts and removals back until the returned file is dropped.
 pub fn lock() -> Result<File> {
     let path = Layout::all()?.join(".machine.lock");
@@ -51,16 +61,19 @@ pub fn prepare() -> Result<()> {
     write(FORWARDING, "1")
 }
 
+/// Remembers folders that were created to mount over them.
+pub fn remember(created: &[PathBuf]) -> Result<()> {
+    let Some(mut before) = load() else { return Ok(()) };
+    before.add(created);
+    store(&before)
+}
+
 /// Puts everything back, unless another cluster still needs it.
 pub fn restore(saved: &Saved) -> Result<()> {
     let before = load();
     let known = before.is_some();
     let mut before = before.unwrap_or_default();
-    for folder in &saved.created_folders {
-        if !before.created.contains(folder) {
-            before.created.push(folder.clone());
-        }
-    }
+    before.add(&saved.created_folders);
     let others = fs::read_dir(FOLDER).is_ok_and(|entries| {
         entries.flatten().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
     });

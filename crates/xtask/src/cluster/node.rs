@@ -76,6 +76,7 @@ fn start(layout: &Layout, saved: &mut Saved, pause: &Path) -> Result<PidRecord> 
     }
     // Remembered before anything runs, so that `down` also removes them after a start that was cut short.
     saved.store(layout)?;
+    machine::remember(&saved.created_folders)?;
     let _ = writeln!(
         script,
         "'{ip}' link set lo up\n\

@@ -1,0 +1,196 @@
+//! A cluster of its own, beside whatever runs: it behaves like a real one, survives what is killed, leaves nothing.
+//!
+//! Needs root and, the first time, minutes to build the parts: `cargo test -p xtask --test cluster -- --ignored`.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use xtask::Cluster;
+use xtask::cluster::down::down;
+use xtask::cluster::network::link_name;
+use xtask::cluster::process::{PidRecord, wait_until};
+use xtask::cluster::state::Layout;
+use xtask::cluster::status::Status;
+use xtask::images::Image;
+
+const NAME: &str = "xtask-test";
+
+/// Deployments on the tiny image with this machine's own programs: one serves, one crashes, one needs too much memory.
+const WORKLOADS: &str = r#"
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Service
+  metadata: {name: web, namespace: default}
+  spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: web, namespace: default}
+  spec:
+    replicas: 2
+    selector: {matchLabels: {app: web}}
+    template:
+      metadata: {labels: {app: web}}
+      spec:
+        containers:
+        - name: main
+          image: mcp-health.local/tiny:1
+          command: [/usr/bin/perl, -e, 'use IO::Socket::INET; $SIG{TERM} = sub { exit };
+            my $s = IO::Socket::INET->new(LocalPort => 8080, Listen => 9, ReuseAddr => 1) or die;
+            while (my $c = $s->accept) { print $c "HTTP/1.0 200 OK\r\n\r\n$ENV{REVISION}"; close $c }']
+          env: [{name: REVISION, value: one}]
+          readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+          volumeMounts: [{name: usr, mountPath: /usr}, {name: lib, mountPath: /lib}, {name: lib64, mountPath: /lib64}]
+        volumes: &host
+        - {name: usr, hostPath: {path: /usr}}
+        - {name: lib, hostPath: {path: /lib}}
+        - {name: lib64, hostPath: {path: /lib64}}
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: crash, namespace: default}
+  spec:
+    selector: {matchLabels: {app: crash}}
+    template:
+      metadata: {labels: {app: crash}}
+      spec:
+        containers:
+        - name: main
+          image: mcp-health.local/tiny:1
+          command: [/usr/bin/perl, -e, 'print STDERR "KeyError: DATABASE_URL\n"; exit 1']
+          volumeMounts: [{name: usr, mountPath: /usr}, {name: lib, mountPath: /lib}, {name: lib64, mountPath: /lib64}]
+        volumes: *host
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: oom, namespace: default}
+  spec:
+    selector: {matchLabels: {app: oom}}
+    template:
+      metadata: {labels: {app: oom}}
+      spec:
+        containers:
+        - name: main
+          image: mcp-health.local/tiny:1
+          command: [/usr/bin/perl, -e, 'my @a; push @a, "x" x 1000000 while 1']
+          resources: {limits: {memory: 32Mi}}
+          volumeMounts: [{name: usr, mountPath: /usr}, {name: lib, mountPath: /lib}, {name: lib64, mountPath: /lib64}]
+        volumes: *host
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: nonroot, namespace: default}
+  spec:
+    selector: {matchLabels: {app: nonroot}}
+    template:
+      metadata: {labels: {app: nonroot}}
+      spec:
+        securityContext: {runAsNonRoot: true}
+        containers:
+        - {name: main, image: "mcp-health.local/sleep:test", args: ["3600"]}
+"#;
+
+#[test]
+#[ignore = "needs root, and minutes the first time"]
+fn a_cluster_behaves_survives_and_leaves_nothing() {
+    down(NAME).unwrap();
+    let cluster = Cluster::up(NAME, true).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let sleep = Image::of_program("mcp-health.local/sleep:test", Path::new("/usr/bin/sleep")).unwrap();
+    let archive = sleep.write(&folder.path().join("sleep.tar")).unwrap();
+    cluster.load_image(&archive).unwrap();
+    cluster.load_image(&archive).unwrap();
+    cluster.apply(WORKLOADS).unwrap();
+    for name in ["web", "nonroot"] {
+        rolled_out(&cluster, name);
+    }
+
+    assert_eq!(ask(&cluster, "web.default.svc.cluster.local"), "one");
+    cluster.kubectl_run(["set", "env", "deployment/web", "REVISION=two"]).unwrap();
+    rolled_out(&cluster, "web");
+    assert_eq!(ask(&cluster, "web"), "two");
+    cluster.kubectl_run(["rollout", "undo", "deployment/web"]).unwrap();
+    rolled_out(&cluster, "web");
+    assert_eq!(ask(&cluster, "web"), "one");
+
+    assert!(eventually(&cluster, "crash", "{..state.waiting.reason}", "CrashLoopBackOff"));
+    let said = cluster.kubectl_run(["logs", "deployment/crash", "--previous"]).unwrap();
+    assert_eq!(said, "KeyError: DATABASE_URL\n");
+    assert!(eventually(&cluster, "oom", "{..lastState.terminated.reason}", "OOMKilled"));
+    let token = cluster.kubectl_run(["create", "token", "default"]).unwrap();
+    assert_eq!(token.matches('.').count(), 2);
+    let node = format!("/api/v1/nodes/{NAME}-node/proxy/stats/summary");
+    assert!(cluster.kubectl_run(["get", "--raw", &node]).unwrap().contains("capacityBytes"));
+
+    // One part, then all of them at once: `up` brings back what is missing, and the workloads with it.
+    let parts = Status::of(NAME).unwrap().parts;
+    kill(parts.iter().find(|(name, _)| name == "kubelet").unwrap().1.unwrap());
+    assert!(!Status::of(NAME).unwrap().is_ready());
+    Cluster::up(NAME, true).unwrap();
+    assert!(Status::of(NAME).unwrap().is_ready());
+    kill(Status::of(NAME).unwrap().node.unwrap());
+    let cluster = Cluster::up(NAME, true).unwrap();
+    assert!(wait_until(Duration::from_mins(1), || try_ask(&cluster, "web").is_some_and(|said| said == "one")));
+
+    let layout = Layout::new(NAME).unwrap();
+    kill(Status::of(NAME).unwrap().node.unwrap());
+    down(NAME).unwrap();
+    assert_eq!(left(&layout), Vec::<String>::new());
+    down(NAME).unwrap();
+}
+
+fn rolled_out(cluster: &Cluster, name: &str) {
+    cluster.kubectl_run(["rollout", "status", "--timeout=90s", &format!("deployment/{name}")]).unwrap();
+}
+
+/// What the Service answers when one of its own pods asks it by name.
+fn try_ask(cluster: &Cluster, host: &str) -> Option<String> {
+    let program = "use IO::Socket::INET; my $s = IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => 80, \
+                   Timeout => 5) or die \"$@\"; local $/; my $t = <$s>; $t =~ s/.*\\r\\n\\r\\n//s; print $t";
+    cluster.kubectl_run(["exec", "deployment/web", "--", "/usr/bin/perl", "-e", program, host]).ok()
+}
+
+fn ask(cluster: &Cluster, host: &str) -> String {
+    try_ask(cluster, host).unwrap()
+}
+
+fn eventually(cluster: &Cluster, app: &str, path: &str, expected: &str) -> bool {
+    let (label, query) = (format!("--selector=app={app}"), format!("jsonpath={path}"));
+    wait_until(Duration::from_mins(2), || {
+        cluster.kubectl_run(["get", "pods", &label, "-o", &query]).is_ok_and(|said| said == expected)
+    })
+}
+
+fn kill(pid: i32) {
+    let record = PidRecord::of(pid).unwrap();
+    record.kill();
+    assert!(record.wait_gone(Duration::from_secs(10)));
+}
+
+/// Everything on this machine that still belongs to the cluster.
+fn left(layout: &Layout) -> Vec<String> {
+    let output = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let dir = layout.dir.display().to_string();
+    let mut lines = output("ps", &["-e", "-o", "pid,args"]);
+    lines += &output("ip", &["-o", "link"]);
+    lines += &output("ip", &["route"]);
+    lines += &output("iptables-save", &[]);
+    lines += &fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let ours =
+        |line: &&str| line.contains(&dir) || line.contains(&layout.id) || line.contains(&link_name(layout));
+    let mut left: Vec<String> = lines.lines().filter(ours).map(str::to_owned).collect();
+
+    let group = format!("mcp-health-{}", layout.id);
+    let mut folders: Vec<PathBuf> = vec![layout.dir.clone(), layout.run.clone()];
+    folders.push(Path::new("/sys/fs/cgroup").join(&group));
+    for entry in fs::read_dir("/sys/fs/cgroup").unwrap() {
+        folders.push(entry.unwrap().path().join(&group));
+    }
+    left.extend(folders.iter().filter(|folder| folder.exists()).map(|folder| folder.display().to_string()));
+    left
+}
