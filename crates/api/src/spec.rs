@@ -263,11 +263,11 @@ pub struct Limits {
     pub cooldown: Duration,
     /// Actions on one incident before a person takes over. Default 3.
     #[serde(default = "Limits::default_max_attempts")]
-    #[schemars(range(min = 1, max = 10))]
+    #[schemars(range(min = 1, max = 10), extend("format" = "int32"))]
     pub max_attempts: u32,
     /// Actions on this server in any hour. Default 4.
     #[serde(default = "Limits::default_max_actions_per_hour")]
-    #[schemars(range(min = 1, max = 60))]
+    #[schemars(range(min = 1, max = 60), extend("format" = "int32"))]
     pub max_actions_per_hour: u32,
 }
 

@@ -20,7 +20,7 @@ pub fn places(root: &Path) -> [PathBuf; 2] {
 /// The CRD as YAML.
 pub fn yaml() -> Result<String> {
     let crd = serde_yaml_ng::to_string(&McpServerHealth::crd())
-        .map_err(|error| Error::new(format!("the CRD cannot be written as YAML: {error}")))?;
+        .map_err(|error| Error::other(format!("the CRD cannot be written as YAML: {error}")))?;
     Ok(format!("# Made by `cargo xtask crds` from crates/api; not to be edited.\n{crd}"))
 }
 
@@ -29,9 +29,9 @@ pub fn write(root: &Path) -> Result<()> {
     let text = yaml()?;
     for place in places(root) {
         if let Some(folder) = place.parent() {
-            fs::create_dir_all(folder).map_err(|error| Error::new(format!("cannot make {}: {error}", folder.display())))?;
+            fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
         }
-        fs::write(&place, &text).map_err(|error| Error::new(format!("cannot write {}: {error}", place.display())))?;
+        fs::write(&place, &text).map_err(Error::file("write", &place))?;
         println!("{}", place.display());
     }
     Ok(())

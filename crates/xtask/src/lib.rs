@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod cluster;
 pub mod command;
+pub mod crds;
 pub mod error;
 pub mod images;
 pub mod progress;

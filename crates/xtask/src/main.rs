@@ -22,6 +22,8 @@ enum Command {
     /// A real one-node Kubernetes on this machine.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Writes the CRD that the API types make.
+    Crds,
 }
 
 #[derive(Subcommand)]
@@ -90,7 +92,16 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Cluster(command) => cluster(command),
+        Command::Crds => {
+            xtask::crds::write(&project_root())?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+/// The project's root: this crate stands two folders below it.
+fn project_root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 fn cluster(command: ClusterCommand) -> Result<ExitCode> {
