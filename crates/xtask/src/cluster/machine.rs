@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::process::boot_id;
-use super::state::{Layout, Saved, write_file, write_folder};
+use super::state::{self, Layout, Saved, write_file};
 use crate::error::{Error, Result};
 
 const FOLDER: &str = "/run/mcp-health";
@@ -45,11 +45,7 @@ impl Before {
 
 /// Holds other clusters' starts and removals back until the returned file is dropped.
 pub fn lock() -> Result<File> {
-    let path = Layout::all()?.join(".machine.lock");
-    write_folder(path.parent().unwrap_or(&path))?;
-    let file = File::create(&path).map_err(Error::file("create", &path))?;
-    file.lock().map_err(Error::file("lock", &path))?;
-    Ok(file)
+    state::lock(&Layout::all()?.join(".machine.lock"))
 }
 
 /// Remembers the settings, unless a cluster already did, and turns forwarding on.

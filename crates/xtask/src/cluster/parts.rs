@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 
-use super::state::{hex, write_folder};
+use super::state::{self, hex, write_folder};
 use crate::cache;
 use crate::command::{last_lines, spawn_error};
 use crate::error::{Error, Result};
@@ -178,10 +178,13 @@ impl Part {
     }
 
     /// Builds it into a folder beside its own, and moves that into place when all is there.
-    fn build(&self) -> Result<()> {
+    fn build(&self, cache: &Path) -> Result<()> {
         let folder = self.folder()?;
-        let above = folder.parent().unwrap_or(&folder);
-        let partial = above.join(format!(".{}-{}", self.name, std::process::id()));
+        let partial = cache.join(".partial");
+        // A build that was killed may have left it.
+        if partial.exists() {
+            fs::remove_dir_all(&partial).map_err(Error::file("remove", &partial))?;
+        }
         let source = partial.join("source");
         let bin = partial.join("bin");
         write_folder(&source)?;
@@ -192,10 +195,7 @@ impl Part {
         }
         let outcome = self.compile(&source, &bin).and_then(|()| {
             fs::remove_dir_all(&source).map_err(Error::file("remove", &source))?;
-            match fs::rename(&partial, &folder) {
-                Err(_) if folder.is_dir() => Ok(()),
-                other => other.map_err(Error::file("move into place", &folder)),
-            }
+            fs::rename(&partial, &folder).map_err(Error::file("move into place", &folder))
         });
         if partial.exists() {
             let _ = fs::remove_dir_all(&partial);
@@ -264,13 +264,9 @@ pub fn missing(wanted: &[&'static Part]) -> Result<Vec<&'static Part>> {
 /// Builds what is missing of `wanted`, and tells where every program is.
 pub fn ensure(wanted: &[&'static Part]) -> Result<Programs> {
     let cache = cache::root()?.join("parts");
-    write_folder(&cache)?;
-    let lock = cache.join(".lock");
-    let file = File::create(&lock).map_err(Error::file("create", &lock))?;
-    file.lock().map_err(Error::file("lock", &lock))?;
-
+    let _lock = state::lock(&cache.join(".lock"))?;
     for part in missing(wanted)? {
-        part.build()?;
+        part.build(&cache)?;
     }
     let mut programs = Programs::default();
     for part in wanted {

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::network::Network;
 use super::process::PidRecord;
 use crate::error::{Error, Result};
+use crate::progress::say;
 
 /// The name of the cluster where none is given.
 pub const DEFAULT_NAME: &str = "mcp-health";
@@ -89,16 +90,23 @@ impl Layout {
 
     /// Holds other commands on the same cluster back until the returned file is dropped.
     pub fn lock(&self) -> Result<File> {
-        let path = self.dir.with_extension("lock");
-        write_folder(path.parent().unwrap_or(&path))?;
-        loop {
-            let file = File::create(&path).map_err(Error::file("create", &path))?;
-            file.lock().map_err(Error::file("lock", &path))?;
-            let mine = file.metadata().map_err(Error::file("read", &path))?;
-            // Whoever held it may have removed the file together with the cluster.
-            if fs::metadata(&path).is_ok_and(|current| current.ino() == mine.ino()) {
-                return Ok(file);
-            }
+        lock(&self.dir.with_extension("lock"))
+    }
+}
+
+/// Holds others who lock the same file back until the returned file is dropped.
+pub fn lock(path: &Path) -> Result<File> {
+    write_folder(path.parent().unwrap_or(path))?;
+    loop {
+        let file = File::create(path).map_err(Error::file("create", path))?;
+        if file.try_lock().is_err() {
+            say(&format!("waiting for another command that holds {}", path.display()));
+            file.lock().map_err(Error::file("lock", path))?;
+        }
+        let mine = file.metadata().map_err(Error::file("read", path))?;
+        // Whoever held it may have removed the file together with the cluster.
+        if fs::metadata(path).is_ok_and(|current| current.ino() == mine.ino()) {
+            return Ok(file);
         }
     }
 }
