@@ -1,9 +1,13 @@
 //! One line for each thing under way: a spinner with the elapsed time on a terminal, plain lines elsewhere.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// How long a step may take before its start is said too.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Something under way. Call [`Step::done`] when it succeeded; dropping it without says that it failed.
 pub struct Step {
@@ -11,6 +15,7 @@ pub struct Step {
     started: Instant,
     bar: Option<ProgressBar>,
     finished: bool,
+    announced: Cell<bool>,
 }
 
 impl Step {
@@ -28,13 +33,15 @@ impl Step {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { what, started: Instant::now(), bar, finished: false }
+        Self { what, started: Instant::now(), bar, finished: false, announced: Cell::new(false) }
     }
 
-    /// Says what the step is waiting for right now. Shown on a terminal only.
+    /// Says what the step is waiting for right now. Elsewhere than on a terminal only a long step is announced, once.
     pub fn note(&self, detail: impl Into<String>) {
         if let Some(bar) = &self.bar {
             bar.set_message(detail.into());
+        } else if self.started.elapsed() > QUIET && !self.announced.replace(true) {
+            say(&format!("{} …", self.what));
         }
     }
 
