@@ -375,6 +375,10 @@ pub struct PastIncident {
     pub resolved_at: Time,
     /// How it ended, in a sentence.
     pub resolution: String,
+    /// What was seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub evidence: Vec<String>,
     /// What was done, as `Action: Outcome`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<String>,

@@ -8,6 +8,8 @@ use crate::{Case, Server, Story, actions::Plan, signals::RecordedAction};
 
 /// How long actions are remembered on the target: the longest window of a limit, and some.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
+/// After an attempt that came too late, the world is looked at again.
+const SUPERSEDED_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 /// The most actions that are remembered on the target.
 const REMEMBERED_MOST: usize = 60;
 
@@ -92,6 +94,9 @@ impl Story {
             }
             Acted::Superseded(why) => {
                 end(attempt, Outcome::Superseded, why.clone(), now);
+                // What got in between is on its way to the tables, and need not change a verdict.
+                let soon = now.saturating_add(SUPERSEDED_PAUSE).unwrap_or(now);
+                self.look_again = Some(self.look_again.map_or(soon, |look| look.min(soon)));
             }
             Acted::Refused { reason, message } => {
                 end(attempt, Outcome::Refused, message.clone(), now);

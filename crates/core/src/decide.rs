@@ -1,7 +1,7 @@
 //! decide: what to do about the primary incident, now: wait, act, hold, or hand over; and when to look
 //! again. The runbook is a ladder: a step that did not help gives way to the next.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Hold, Incident, Outcome, Time};
 
 use crate::{
@@ -87,7 +87,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
         && last.steps.first().is_some_and(|step| step.resource_version == server.target.resource_version)
     {
         // What is seen is still what was decided on; the change that got in between is on its way.
-        return Decision::wait(case.now.saturating_add(case.settings.settle).ok());
+        return Decision::wait(case.now.saturating_add(SignedDuration::from_secs(1)).ok());
     }
     let asked = Asked { case, server: &server, diagnosis, story, fleet, incident };
     match incident.attempts.iter().rev().find(|attempt| attempt.is_spent()).map(|last| (last, last.outcome)) {

@@ -87,10 +87,11 @@ fn distance_from_root(finding: &Finding) -> (u8, Severity, IncidentType) {
     (distance, finding.severity, finding.incident)
 }
 
-/// Asks every rule. Without fresh evidence of the target, its revisions and its pods, nothing is concluded.
+/// Asks every rule. Without fresh evidence of the target, its revisions and its pods, nothing is concluded;
+/// nor by an object that is not in charge of its target.
 pub fn diagnose(case: &Case) -> Diagnosis {
     let mut diagnosis = Diagnosis::default();
-    let Some(server) = Server::of(case) else { return diagnosis };
+    let Some(server) = Server::of(case).filter(|_| case.signals.rival.is_none()) else { return diagnosis };
     for entry in CATALOGUE {
         match (entry.judge)(case, &server) {
             Judgement::Clear => diagnosis.clear.push(entry.incident),

@@ -9,6 +9,9 @@ use crate::{
     signals::{Pod, Revision, Target},
 };
 
+/// A pod whose container ended within this time is not proof that its template is sound.
+const RECENT: SignedDuration = SignedDuration::from_mins(10);
+
 /// The target, its revisions and its pods, all fresh.
 #[derive(Clone, Debug)]
 pub struct Server<'a> {
@@ -18,6 +21,8 @@ pub struct Server<'a> {
     pub revisions: &'a [Revision],
     /// The pods that count.
     pub pods: Vec<&'a Pod>,
+    /// The moment.
+    pub now: Timestamp,
     /// The template to go back to; only if it belongs to this very Deployment.
     pub last_healthy: Option<&'a HealthyRevision>,
 }
@@ -33,6 +38,7 @@ impl<'a> Server<'a> {
             target,
             revisions,
             pods: pods.iter().filter(|pod| pod.counts()).collect(),
+            now: case.now,
             last_healthy: remembered.and_then(|remembered| remembered.last_healthy.as_ref()),
         })
     }
@@ -98,7 +104,7 @@ impl<'a> Server<'a> {
             .filter(|revision| revision.template != self.target.template && revision.replicas > 0)
             .filter_map(|revision| {
                 let pods: Vec<_> = self.pods_of(revision).collect();
-                let sound = !pods.is_empty() && pods.iter().all(|pod| pod.ready && pod.restarts() == 0);
+                let sound = !pods.is_empty() && pods.iter().all(|pod| pod.ready && !pod.ended_within(RECENT, self.now));
                 let since = pods.iter().map(|pod| pod.ready_changed).max()?;
                 sound.then_some((revision, since))
             })
@@ -130,6 +136,12 @@ impl Pod {
     /// How often its containers were started anew.
     pub fn restarts(&self) -> i32 {
         self.containers.iter().map(|container| container.restarts).sum()
+    }
+
+    /// One of its containers ended within `span`.
+    pub fn ended_within(&self, span: SignedDuration, now: Timestamp) -> bool {
+        let exits = self.containers.iter().filter(|one| one.restarts > 0).filter_map(|one| one.last_exit.as_ref());
+        exits.map(|exit| exit.at).any(|at| now.duration_since(at) < span)
     }
 
     /// It is ready, and has been for `long`.

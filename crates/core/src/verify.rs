@@ -309,6 +309,7 @@ fn resolve(case: &Case, history: &mut Vec<PastIncident>, incident: Incident, res
         incident_type: incident.incident_type,
         cause: incident.cause,
         severity: incident.severity,
+        evidence: incident.evidence,
         opened_at: incident.opened_at,
         resolved_at: Time(case.now),
         resolution,

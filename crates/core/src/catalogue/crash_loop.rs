@@ -26,6 +26,8 @@ pub const ENTRY: Entry = Entry {
 const EXITS: usize = 3;
 /// The window of those ends.
 const WINDOW: SignedDuration = SignedDuration::from_mins(5);
+/// A pod that is ready for so long is up, whatever was before.
+const STEADY: SignedDuration = SignedDuration::from_secs(30);
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     let looping: Vec<(&Pod, &Container)> = server
@@ -85,10 +87,10 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
 fn is_looping(pod: &Pod, container: &Container, now: Timestamp) -> bool {
     let recent = |at: &Timestamp| now.duration_since(*at) <= WINDOW;
     let backing_off = container.waiting.as_ref().is_some_and(|(reason, _)| reason == "CrashLoopBackOff");
-    let often = container.recent_exits.iter().filter(|at| recent(at)).count() >= EXITS;
-    let ended = container.last_exit.as_ref().is_some_and(|exit| recent(&exit.at));
-    let between_two_ends = container.restarts >= 2 && ended && !pod.ready;
-    backing_off || often || between_two_ends
+    let ends = container.recent_exits.iter().filter(|at| recent(at)).count();
+    // Up for a moment between two ends, and without a readiness probe even ready: still the same loop.
+    let between_two_ends = ends >= 2 && !pod.is_ready_for(STEADY, now);
+    backing_off || ends >= EXITS || between_two_ends
 }
 
 fn first_exit(container: &Container) -> Option<Timestamp> {
