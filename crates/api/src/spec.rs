@@ -1,5 +1,8 @@
 //! `spec`: what a team declares. Invalid objects are rejected at admission, by the rules that stand here.
 
+// Every printcolumn has the same keys as the next.
+#![allow(clippy::duplicated_attributes)]
+
 use std::fmt;
 
 use kube::{CustomResource, KubeSchema};

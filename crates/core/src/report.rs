@@ -101,10 +101,10 @@ pub fn escalation(reason: &str, message: &str, now: Timestamp) -> Escalation {
 }
 
 fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus) -> String {
-    if let Some((reason, message)) = stalled(case, status) {
-        if status.incidents.is_empty() || reason != Reason::Forbidden {
-            return message;
-        }
+    if let Some((reason, message)) = stalled(case, status)
+        && (status.incidents.is_empty() || reason != Reason::Forbidden)
+    {
+        return message;
     }
     let Some(incident) = status.incidents.first() else {
         return match server {
@@ -161,8 +161,8 @@ fn stalled(case: &Case, status: &McpServerHealthStatus) -> Option<(Reason, Strin
         ));
     }
     let refused = status.incidents.iter().filter_map(|incident| incident.escalation.as_ref());
-    let refused = refused.filter(|escalation| escalation.reason == Reason::Forbidden.to_string());
-    if let Some(refused) = refused.last() {
+    let mut refused = refused.filter(|escalation| escalation.reason == Reason::Forbidden.to_string());
+    if let Some(refused) = refused.next() {
         return Some((Reason::Forbidden, refused.message.clone()));
     }
     let forbidden = problems(case).into_iter().find(|problem| problem.contains("forbidden"))?;

@@ -1,7 +1,10 @@
 //! The queue: objects to look at, from their own watch and from the tables, through kube's scheduler to the
 //! reconcile. One for each watched scope.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt, channel::mpsc::UnboundedReceiver, stream};
 use kube::{
@@ -45,8 +48,8 @@ pub async fn run(
         .inspect_ok(move |event| {
             let (touched, gone) = note_targets(&noting.stores.targets, &scope, event);
             noting.stores.wake(touched);
-            if let Some(gone) = gone {
-                noting.stores.wake(noting.fleet.note(&gone, false));
+            for object in gone {
+                noting.stores.wake(noting.fleet.note(&object, false));
             }
             if let watcher::Event::Delete(object) = event {
                 noting.statuses.forget(object.meta().uid.as_deref().unwrap_or_default());
@@ -64,26 +67,15 @@ pub async fn run(
     });
     let queue = stream::select(trigger_self(objects, ()), woken);
 
-    let store = reader.clone();
-    let remembering = Arc::clone(&context);
-    let remember = async move {
-        if store.wait_until_ready().await.is_ok() {
-            let objects = store.state();
-            let valid = objects.iter().filter_map(|object| object.0.as_ref().ok());
-            let keyed = valid.map(|object| {
-                (
-                    Key::new(
-                        object.metadata.namespace.as_deref().unwrap_or_default(),
-                        object.metadata.name.as_deref().unwrap_or_default(),
-                    ),
-                    object,
-                )
-            });
-            remembering.fleet.remember(keyed);
-        }
-    };
+    // Attempts under way are known before anything is decided: the first look reads all statuses.
+    let (store, remembered) = (reader.clone(), Once::new());
     let apply = applier(
-        |object: Arc<Guarded>, context: Arc<Context>| Box::pin(look(object, context)),
+        move |object: Arc<Guarded>, context: Arc<Context>| {
+            remembered.call_once(|| {
+                context.fleet.remember(store.state().iter().filter_map(|one| one.0.as_ref().ok()));
+            });
+            Box::pin(look(object, context))
+        },
         |_, error, context| {
             tracing::warn!(%error, "a reconcile could not be finished");
             context.metrics.reconciled("error", 0.0);
@@ -94,20 +86,14 @@ pub async fn run(
         queue,
         Config::default().concurrency(CONCURRENCY),
     );
-    // Statuses are read for attempts under way before the first decision: both wait for the same store, and
-    // this one is polled first.
-    let apply = apply.for_each(|_| std::future::ready(()));
-    futures::future::join(remember, apply).await;
+    apply.for_each(|_| std::future::ready(())).await;
 }
 
 /// One look at one object, if it can be read.
 async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     match &object.0 {
         Ok(valid) => {
-            let key = Key::new(
-                valid.metadata.namespace.as_deref().unwrap_or_default(),
-                valid.metadata.name.as_deref().unwrap_or_default(),
-            );
+            let key = Key::of(valid);
             reconcile(Arc::new(valid.clone()), key, context).await
         }
         Err(invalid) => {

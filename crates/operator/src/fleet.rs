@@ -13,6 +13,8 @@ use crate::observe::table::Key;
 
 #[derive(Default)]
 struct Inner {
+    /// Scopes whose statuses were not read yet.
+    unread: usize,
     /// Servers with an attempt under way.
     acting: BTreeSet<Key>,
     /// Servers that wait for one of those to end.
@@ -20,7 +22,6 @@ struct Inner {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Fleet {
     inner: Mutex<Inner>,
 }
@@ -30,13 +31,25 @@ impl Fleet {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the attempts that statuses tell of, before anything is decided.
-    pub fn remember<'a>(&self, objects: impl Iterator<Item = (Key, &'a McpServerHealth)>) {
-        let acting = objects.filter(|(_, object)| {
+    /// Nothing is known yet of the objects in so many scopes.
+    pub fn new(scopes: usize) -> Self {
+        Self { inner: Mutex::new(Inner { unread: scopes, ..Inner::default() }) }
+    }
+
+    /// Notes the attempts that the statuses of a scope tell of, before anything is decided there.
+    pub fn remember<'a>(&self, objects: impl Iterator<Item = &'a McpServerHealth>) {
+        let acting = objects.filter(|object| {
             let incidents = object.status.iter().flat_map(|status| &status.incidents);
             incidents.into_iter().any(|incident| incident.open_attempt().is_some())
         });
-        self.lock().acting.extend(acting.map(|(key, _)| key));
+        let mut inner = self.lock();
+        inner.acting.extend(acting.map(Key::of));
+        inner.unread = inner.unread.saturating_sub(1);
+    }
+
+    /// Whether the statuses of every scope were read: before that, the limit cannot be kept.
+    pub fn is_complete(&self) -> bool {
+        self.lock().unread == 0
     }
 
     /// What happens on other servers than this one.

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 
-/// Left on the lease beyond an effect's own time-out when it begins.
-const MARGIN: Duration = Duration::from_secs(1);
+/// The longest that one effect may take.
+const LONGEST_EFFECT: Duration = Duration::from_secs(10);
 
 /// A lease that is held, or not needed.
 pub struct Lease {
@@ -40,13 +40,17 @@ impl Lease {
         }
     }
 
-    /// Whether enough is left to begin an effect that may take `timeout`. The time-out cannot be longer than
-    /// what a fresh lease leaves.
-    pub fn has_left(&self, timeout: Duration) -> bool {
+    /// How long one effect may take: half a lease at most, so that one that is renewed every quarter always
+    /// leaves enough to begin.
+    pub fn effect_timeout(&self) -> Duration {
+        if self.until.is_some() { LONGEST_EFFECT.min(self.duration / 2) } else { LONGEST_EFFECT }
+    }
+
+    /// Whether enough is left to begin an effect: its time-out and a margin.
+    pub fn has_left(&self) -> bool {
         let Some(until) = &self.until else { return true };
         let until = *until.lock().unwrap_or_else(PoisonError::into_inner);
-        let needed = timeout.min(self.duration / 3) + MARGIN.min(self.duration / 10);
-        until.saturating_duration_since(Instant::now()) > needed
+        until.saturating_duration_since(Instant::now()) > self.effect_timeout() + self.duration / 16
     }
 
     /// Waits until the lease is held.
@@ -72,7 +76,7 @@ impl Lease {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(lease = self.name, %error, "the lease cannot be taken; trying again")
+                    tracing::warn!(lease = self.name, %error, "the lease cannot be taken; trying again");
                 }
             }
             tokio::time::sleep((self.duration / 8).min(Duration::from_secs(1))).await;

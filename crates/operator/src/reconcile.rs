@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{
     Client,
     runtime::{controller::Action, events::Recorder},
@@ -96,6 +96,10 @@ fn decided(context: &Context, key: &Key, case: &Case, diagnosis: &Diagnosis, sto
             next: Some("waits: another object is in charge of the target".to_owned()),
         };
     }
+    if !context.fleet.is_complete() {
+        let soon = case.now.saturating_add(SignedDuration::from_secs(1)).ok();
+        return Decision::Wait { until: soon, next: Some("waits until all statuses are read".to_owned()) };
+    }
     let decision = decide(case, diagnosis, story, &context.fleet.others(key));
     context.fleet.admit(key, decision, case.settings.max_concurrent_actions)
 }
@@ -112,12 +116,16 @@ async fn record_and_act(
 ) -> Result<Arc<McpServerHealth>, Error> {
     let mut object = Arc::clone(object);
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    let target =
-        act::Target { client: &context.client, namespace: &namespace, name: &case.spec.target_ref.name };
+    let target = act::Target {
+        client: &context.client,
+        namespace: &namespace,
+        name: &case.spec.target_ref.name,
+        timeout: context.lease.effect_timeout(),
+    };
     let server = Server::of(case);
     let lease = || -> Result<(), Error> {
         let object = format!("{namespace}/{}", case.spec.target_ref.name);
-        if context.lease.has_left(act::TIMEOUT) { Ok(()) } else { Err(Error::Lease { object }) }
+        if context.lease.has_left() { Ok(()) } else { Err(Error::Lease { object }) }
     };
     let acted = match (decision, &server) {
         (Decision::Act(plan), Some(server)) => {
@@ -209,7 +217,7 @@ fn add_words(story: &mut Story, words: Option<(String, String)>) {
 fn look_again(at: Option<Timestamp>) -> Action {
     let Some(at) = at else { return Action::await_change() };
     // Moments are of whole seconds; one more lets "until" be over.
-    let pause = at.duration_since(Timestamp::now()).max(jiff::SignedDuration::ZERO);
+    let pause = at.duration_since(Timestamp::now()).max(SignedDuration::ZERO);
     let pause = std::time::Duration::try_from(pause).unwrap_or_default();
     Action::requeue(pause + std::time::Duration::from_millis(20))
 }

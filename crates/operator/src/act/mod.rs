@@ -22,9 +22,6 @@ use crate::{
     observe::{DeploymentWire, ReplicaSetWire, read_actions},
 };
 
-/// How long one effect may take.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The target of an attempt.
 pub struct Target<'a> {
     /// The client.
@@ -33,6 +30,8 @@ pub struct Target<'a> {
     pub namespace: &'a str,
     /// Its name.
     pub name: &'a str,
+    /// How long one call may take: less than what the lease leaves.
+    pub timeout: Duration,
 }
 
 /// What a step needs beside what is recorded; asked for while the intent is being recorded.
@@ -226,10 +225,10 @@ async fn in_time<T>(
     target: &Target<'_>,
     call: impl Future<Output = T>,
 ) -> Result<T, Error> {
-    tokio::time::timeout(TIMEOUT, call).await.map_err(|_| Error::Unknown {
+    tokio::time::timeout(target.timeout, call).await.map_err(|_| Error::Unknown {
         what,
         object: target.words(),
-        why: format!("no answer within {} s", TIMEOUT.as_secs()),
+        why: format!("no answer within {} s", target.timeout.as_secs()),
     })
 }
 

@@ -44,10 +44,10 @@ impl Row for AutoscalerRow {
 }
 
 /// The row of an autoscaler of a Deployment.
-pub fn view(wire: AutoscalerWire) -> Option<(Key, AutoscalerRow)> {
-    let meta = wire.metadata;
+pub fn view(wire: &AutoscalerWire) -> Option<(Key, AutoscalerRow)> {
+    let meta = &wire.metadata;
     let (namespace, name) = (meta.namespace.as_deref()?, meta.name.as_deref()?);
-    let target = wire.spec.scale_target_ref;
+    let target = &wire.spec.scale_target_ref;
     let scaled_object = meta.labels.as_ref().and_then(|labels| labels.get("scaledobject.keda.sh/name"));
     let words = scaled_object.map_or_else(
         || format!("HorizontalPodAutoscaler/{name}"),

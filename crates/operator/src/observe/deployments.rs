@@ -83,10 +83,10 @@ impl Row for DeploymentRow {
 }
 
 /// The row of a Deployment.
-pub fn view(wire: DeploymentWire) -> Option<(Key, DeploymentRow)> {
-    let meta = wire.metadata;
+pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
+    let meta = &wire.metadata;
     let key = Key::new(meta.namespace.as_deref()?, meta.name.as_deref()?);
-    let (spec, status) = (wire.spec, wire.status);
+    let (spec, status) = (&wire.spec, &wire.status);
     let condition = |kind: &str, value: &str| {
         let conditions = status.conditions.iter().flatten();
         conditions
@@ -134,7 +134,7 @@ pub fn view(wire: DeploymentWire) -> Option<(Key, DeploymentRow)> {
             .is_some_and(Value::is_object),
         attempt: annotation(ATTEMPT_ANNOTATION).cloned(),
         actions: annotation(ACTIONS_ANNOTATION).map(|text| read_actions(text)).unwrap_or_default(),
-        gitops: gitops_owner(&meta),
+        gitops: gitops_owner(meta),
     };
     let pod_labels = spec
         .template

@@ -68,8 +68,8 @@ impl Row for PodRow {
 }
 
 /// The row of a pod that belongs to a ReplicaSet.
-pub fn view(wire: PodWire) -> Option<(Key, PodRow)> {
-    let meta = wire.metadata;
+pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
+    let meta = &wire.metadata;
     let namespace = meta.namespace.as_deref()?;
     let name = meta.name.clone()?;
     let owner = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
@@ -77,7 +77,7 @@ pub fn view(wire: PodWire) -> Option<(Key, PodRow)> {
         return None;
     }
     let created = meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
-    let status = wire.status;
+    let status = &wire.status;
     let condition = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
     let ready = condition("Ready");
     let unschedulable = condition("PodScheduled")

@@ -54,8 +54,8 @@ impl Row for ReplicaSetRow {
 }
 
 /// The row of a ReplicaSet that belongs to a Deployment; keyed by its uid, as pods point to it.
-pub fn view(wire: ReplicaSetWire) -> Option<(Key, ReplicaSetRow)> {
-    let meta = wire.metadata;
+pub fn view(wire: &ReplicaSetWire) -> Option<(Key, ReplicaSetRow)> {
+    let meta = &wire.metadata;
     let namespace = meta.namespace.as_deref()?;
     let owner = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
     let uid = meta.uid.clone()?;

@@ -60,12 +60,11 @@ impl Row for ServiceRow {
 }
 
 /// The row of a Service. One without a selector has its endpoints from somebody else: it is not looked at.
-pub fn view_service(wire: ServiceWire) -> Option<(Key, ServiceRow)> {
-    let namespace = wire.metadata.namespace?;
-    let selector = wire.spec.selector;
-    let row = ServiceRow { namespace: namespace_group(&namespace), selector };
-    (!row.selector.is_empty())
-        .then(|| (Key::new(&namespace, wire.metadata.name.as_deref().unwrap_or_default()), row))
+pub fn view_service(wire: &ServiceWire) -> Option<(Key, ServiceRow)> {
+    let namespace = wire.metadata.namespace.as_deref()?;
+    let selector = wire.spec.selector.clone();
+    let row = ServiceRow { namespace: namespace_group(namespace), selector };
+    (!row.selector.is_empty()).then(|| (Key::of(wire), row))
 }
 
 /// An EndpointSlice as it comes over the wire.
@@ -110,8 +109,8 @@ impl Row for EndpointSliceRow {
 }
 
 /// The row of an EndpointSlice that belongs to a Service.
-pub fn view_slice(wire: EndpointSliceWire) -> Option<(Key, EndpointSliceRow)> {
-    let meta = wire.metadata;
+pub fn view_slice(wire: &EndpointSliceWire) -> Option<(Key, EndpointSliceRow)> {
+    let meta = &wire.metadata;
     let namespace = meta.namespace.as_deref()?;
     let service = meta.labels.as_ref()?.get("kubernetes.io/service-name")?;
     // No word on readiness is to be read as ready, by the API's own rule.

@@ -55,14 +55,14 @@ fn thrown(value: Option<&String>) -> SwitchRow {
 }
 
 /// The row of a Namespace.
-pub fn view_namespace(wire: NamespaceWire) -> Option<(Key, SwitchRow)> {
+pub fn view_namespace(wire: &NamespaceWire) -> Option<(Key, SwitchRow)> {
     let annotations = wire.metadata.annotations.as_ref();
     let row = thrown(annotations.and_then(|annotations| annotations.get(SUSPEND_ANNOTATION)));
     Some((Key::new("", wire.metadata.name.as_deref()?), row))
 }
 
 /// The row of the cluster-wide switch.
-pub fn view_switch(wire: SwitchWire) -> Option<(Key, SwitchRow)> {
+pub fn view_switch(wire: &SwitchWire) -> Option<(Key, SwitchRow)> {
     let key = Key::new(wire.metadata.namespace.as_deref()?, wire.metadata.name.as_deref()?);
     Some((key, thrown(wire.data.get(SUSPEND_KEY))))
 }

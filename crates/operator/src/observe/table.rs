@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use kube::Resource;
 use mcp_health_core::signals::Reading;
 
 /// A watch that has been failing for longer is no evidence any more.
@@ -25,7 +26,13 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of an object.
+    /// The key of an object that has both.
+    pub fn of<K: Resource>(object: &K) -> Self {
+        let meta = object.meta();
+        Self::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    }
+
+    /// The key of a namespace and a name.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }

@@ -95,27 +95,21 @@ impl Inner {
     }
 }
 
-/// The key of an object that a watch told of.
-pub fn key(object: &Guarded) -> Key {
-    let meta = object.meta();
-    Key::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
-}
-
-/// Notes an event of the watch of objects. Returns the objects whose rivals changed, and the one that is gone.
-pub fn note(targets: &Targets, scope: &str, event: &Event<Guarded>) -> (Vec<Key>, Option<Key>) {
+/// Notes an event of the watch of objects. Returns the objects whose rivals changed, and those that are gone.
+pub fn note(targets: &Targets, scope: &str, event: &Event<Guarded>) -> (Vec<Key>, Vec<Key>) {
     match event {
         Event::Init => {
             let mut inner = targets.inner.write().unwrap_or_else(PoisonError::into_inner);
             inner.listed.insert(scope.to_owned(), BTreeSet::new());
-            (Vec::new(), None)
+            (Vec::new(), Vec::new())
         }
         Event::InitApply(object) | Event::Apply(object) => {
-            let Ok(valid) = &object.0 else { return (Vec::new(), None) };
-            let object = key(object);
+            let Ok(valid) = &object.0 else { return (Vec::new(), Vec::new()) };
+            let object = Key::of(object);
             let created = valid.meta().creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
             let target =
                 Key { namespace: object.namespace.clone(), name: valid.spec.target_ref.name.as_str().into() };
-            (targets.set(scope, object, created, target), None)
+            (targets.set(scope, object, created, target), Vec::new())
         }
         Event::InitDone => {
             let mut inner = targets.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -128,12 +122,12 @@ pub fn note(targets: &Targets, scope: &str, event: &Event<Guarded>) -> (Vec<Key>
                 .filter(|object| !listed.contains(*object))
                 .cloned()
                 .collect();
-            (gone.iter().flat_map(|object| inner.remove(object)).collect(), None)
+            (gone.iter().flat_map(|object| inner.remove(object)).collect(), gone)
         }
         Event::Delete(object) => {
-            let object = key(object);
+            let object = Key::of(object);
             let mut inner = targets.inner.write().unwrap_or_else(PoisonError::into_inner);
-            (inner.remove(&object), Some(object))
+            (inner.remove(&object), vec![object])
         }
     }
 }

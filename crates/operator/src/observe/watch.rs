@@ -32,7 +32,7 @@ pub async fn watch<W, V>(
     scope: Option<String>,
     config: watcher::Config,
     table: &Table<V>,
-    view: impl Fn(W) -> Option<(Key, V)>,
+    view: impl Fn(&W) -> Option<(Key, V)>,
     tell: impl Fn(Told<V>),
 ) where
     W: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -53,11 +53,8 @@ pub async fn watch<W, V>(
                 match event {
                     Event::Init => table.begin_list(&scope),
                     Event::InitApply(object) | Event::Apply(object) => {
-                        let fallback = Key::new(
-                            object.meta().namespace.as_deref().unwrap_or_default(),
-                            object.meta().name.as_deref().unwrap_or_default(),
-                        );
-                        match view(object) {
+                        let fallback = Key::of(&object);
+                        match view(&object) {
                             Some((key, row)) => tell_of(table.apply(&scope, key, row)),
                             None => tell_of(table.delete(&fallback)),
                         }
@@ -69,7 +66,7 @@ pub async fn watch<W, V>(
                         tell(Told::Health);
                     }
                     Event::Delete(object) => {
-                        if let Some((key, _)) = view(object) {
+                        if let Some((key, _)) = view(&object) {
                             tell_of(table.delete(&key));
                         }
                     }
@@ -94,7 +91,7 @@ fn reason(error: &watcher::Error) -> String {
         | watcher::Error::WatchStartFailed(source)
         | watcher::Error::WatchFailed(source) => source,
         watcher::Error::WatchError(status) => return status.message.clone(),
-        other => return other.to_string(),
+        watcher::Error::NoResourceVersion => return error.to_string(),
     };
     match crate::error::answer(client) {
         Some(status) if status.is_forbidden() => format!("forbidden: {}", status.message),
