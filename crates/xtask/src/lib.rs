@@ -10,7 +10,9 @@ pub mod command;
 pub mod crds;
 pub mod error;
 pub mod images;
+pub mod install;
 pub mod progress;
+pub mod workspace;
 
 pub use cluster::Cluster;
 pub use error::{Error, Result};
