@@ -68,10 +68,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 # The policies, and the story told in their status. Nothing else of them is ever written.
 - apiGroups: [mcphealth.dev]
   resources: [mcpserverhealths]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [mcphealth.dev]
   resources: [mcpserverhealths/status]
-  verbs: [patch, update]
+  verbs: [update]
 # The targets.
 - apiGroups: [apps]
   resources: [deployments]
@@ -82,7 +82,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
@@ -106,5 +106,5 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 # A namespace's own switch: its annotation mcphealth.dev/suspend.
 - apiGroups: [""]
   resources: [namespaces]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end }}

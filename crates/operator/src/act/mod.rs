@@ -6,6 +6,8 @@
 
 mod hand_back;
 mod patch;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -1,0 +1,261 @@
+//! Acting against an API server that answers by script: every answer it can give, and what is sent.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{Method, Request, Response, StatusCode};
+use jiff::Timestamp;
+use kube::client::Body;
+use mcp_health_api::{ActionType, Attempt, Effect, Step, StepState, Time};
+use mcp_health_core::{attempt::Acted, digest};
+use serde_json::{Value, json};
+use tower_test::mock;
+
+use super::{Facts, Prepared, Target};
+
+/// A request as a test wants to see it.
+#[derive(Clone, Debug)]
+struct Sent {
+    method: Method,
+    path: String,
+    body: Value,
+}
+
+/// An API server that gives these answers, one a request, and keeps what it was sent.
+fn api_server(answers: Vec<(StatusCode, Value)>) -> (kube::Client, Arc<Mutex<Vec<Sent>>>) {
+    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&sent);
+    tokio::spawn(async move {
+        let mut answers = answers.into_iter();
+        while let Some((request, send)) = handle.next_request().await {
+            let (parts, body) = request.into_parts();
+            let bytes = body.collect_bytes().await.unwrap();
+            kept.lock().unwrap().push(Sent {
+                method: parts.method,
+                path: parts.uri.path().to_owned(),
+                body: serde_json::from_slice(&bytes).unwrap_or_default(),
+            });
+            let Some((status, body)) = answers.next() else { panic!("one request too many: {}", parts.uri) };
+            let body = Body::from(serde_json::to_vec(&body).unwrap());
+            send.send_response(Response::builder().status(status).body(body).unwrap());
+        }
+    });
+    (kube::Client::new(service, "mcp"), sent)
+}
+
+fn target(client: &kube::Client) -> Target<'_> {
+    Target { client, namespace: "mcp", name: "mcp-server", timeout: Duration::from_secs(5) }
+}
+
+fn template(image: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "mcp", "pod-template-hash": "abc"}}, "spec": {"containers": [{"name": "server", "image": image}]}})
+}
+
+fn attempt() -> Attempt {
+    let step = |effect| Step {
+        effect,
+        from: Some("bad".to_owned()),
+        to: Some(digest::of_template(&template("good"))),
+        replica_set: Some("mcp-server-1".to_owned()),
+        target_uid: "uid-1".to_owned(),
+        resource_version: "7".to_owned(),
+        generation: None,
+        state: StepState::Recorded,
+    };
+    Attempt {
+        id: "crashloop-1-1".to_owned(),
+        action: ActionType::Rollback,
+        undoes: None,
+        why: String::new(),
+        recorded_at: Time(Timestamp::UNIX_EPOCH),
+        ready_before: 0,
+        steps: vec![
+            step(Effect::PatchTemplate),
+            Step { replica_set: None, to: None, ..step(Effect::HandBackOwnership) },
+        ],
+        verify_at: None,
+        extended: false,
+        outcome: None,
+        message: None,
+        finished_at: None,
+    }
+}
+
+fn deployment(uid: &str, version: &str, mark: Option<&str>) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "name": "mcp-server", "namespace": "mcp", "uid": uid, "resourceVersion": version, "generation": 3,
+            "annotations": mark.map_or(json!({"a": "b"}), |mark| json!({"mcphealth.dev/attempt": mark})),
+        },
+        "spec": {"template": template("bad")},
+    })
+}
+
+fn replica_set(image: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "mcp-server-1"}, "spec": {"template": template(image)}})
+}
+
+fn refusal(code: u16, message: &str) -> (StatusCode, Value) {
+    let reason = if code == 404 { "NotFound" } else { "Whatever" };
+    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code});
+    (StatusCode::from_u16(code).unwrap(), body)
+}
+
+const FACTS: Facts<'static> = Facts { actions: &[], has_annotations: true, template_has_annotations: false };
+
+async fn carry_out(answers: Vec<(StatusCode, Value)>) -> (Result<Acted, crate::error::Error>, Vec<Sent>) {
+    let (client, sent) = api_server(answers);
+    let acted = target(&client).carry_out(&attempt(), Prepared::Template(template("good")), FACTS).await;
+    let sent = sent.lock().unwrap().clone();
+    (acted, sent)
+}
+
+async fn resume(
+    against: Option<&str>,
+    answers: Vec<(StatusCode, Value)>,
+) -> (Result<Acted, crate::error::Error>, Vec<Sent>) {
+    let (client, sent) = api_server(answers);
+    let acted = target(&client).resume(&attempt(), against).await;
+    let sent = sent.lock().unwrap().clone();
+    (acted, sent)
+}
+
+#[tokio::test]
+async fn the_change_tests_its_fences_and_marks_the_target_in_the_same_patch() {
+    let (acted, sent) =
+        carry_out(vec![(StatusCode::OK, deployment("uid-1", "8", Some("crashloop-1-1")))]).await;
+    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].method, Method::PATCH);
+    let operations = sent[0].body.as_array().unwrap();
+    assert_eq!(operations[0], json!({"op": "test", "path": "/metadata/uid", "value": "uid-1"}));
+    assert_eq!(operations[1], json!({"op": "test", "path": "/metadata/resourceVersion", "value": "7"}));
+    assert_eq!(operations[2]["path"], "/metadata/annotations/mcphealth.dev~1attempt");
+    assert_eq!(operations[2]["value"], "crashloop-1-1");
+    let remembered: Value = serde_json::from_str(operations[3]["value"].as_str().unwrap()).unwrap();
+    assert_eq!(remembered[0]["id"], "crashloop-1-1");
+    assert_eq!(operations[4]["path"], "/spec/template");
+    assert_eq!(operations.len(), 5);
+}
+
+#[tokio::test]
+async fn a_fence_that_held_because_the_change_is_there_already_counts_as_done() {
+    let ours = deployment("uid-1", "8", Some("crashloop-1-1"));
+    let (acted, sent) = carry_out(vec![refusal(422, "test failed"), (StatusCode::OK, ours)]).await;
+    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert_eq!(sent.iter().filter(|sent| sent.method == Method::PATCH).count(), 1);
+}
+
+#[tokio::test]
+async fn a_target_that_changed_at_the_same_moment_is_not_touched() {
+    let changed = deployment("uid-1", "9", None);
+    let (acted, sent) = carry_out(vec![refusal(422, "test failed"), (StatusCode::OK, changed)]).await;
+    assert!(matches!(acted.unwrap(), Acted::Superseded(_)));
+    assert_eq!(sent.len(), 2, "one patch, one look, no second patch");
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named() {
+    let (acted, _) =
+        carry_out(vec![refusal(403, "deployments.apps is forbidden: User x cannot patch resource")]).await;
+    let Acted::Refused { reason, message } = acted.unwrap() else { panic!("refused") };
+    assert_eq!(reason, "Forbidden");
+    assert!(message.contains("cannot patch"), "{message}");
+}
+
+#[tokio::test]
+async fn somebody_elses_admission_rule_is_a_refusal_with_its_words() {
+    let unchanged = deployment("uid-1", "7", None);
+    let (acted, _) =
+        carry_out(vec![refusal(400, "policy: no changes on Fridays"), (StatusCode::OK, unchanged)]).await;
+    let Acted::Refused { reason, message } = acted.unwrap() else { panic!("refused") };
+    assert_eq!(reason, "ChangeRefused");
+    assert!(message.contains("Fridays"), "{message}");
+}
+
+#[tokio::test]
+async fn an_answer_that_tells_nothing_leaves_the_attempt_recorded() {
+    for code in [429, 500, 503] {
+        let (acted, sent) = carry_out(vec![refusal(code, "busy")]).await;
+        assert!(matches!(acted, Err(crate::error::Error::Unknown { .. })), "{code}");
+        assert_eq!(sent.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn after_a_crash_the_mark_on_the_target_tells_that_the_change_took_place() {
+    let ours = deployment("uid-1", "8", Some("crashloop-1-1"));
+    let (acted, sent) = resume(None, vec![(StatusCode::OK, ours)]).await;
+    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert!(sent.iter().all(|sent| sent.method == Method::GET), "nothing is changed twice");
+}
+
+#[tokio::test]
+async fn after_a_crash_an_intent_that_was_not_carried_out_is_carried_out_once() {
+    let answers = vec![
+        (StatusCode::OK, deployment("uid-1", "7", None)),
+        (StatusCode::OK, replica_set("good")),
+        (StatusCode::OK, deployment("uid-1", "8", Some("crashloop-1-1"))),
+    ];
+    let (acted, sent) = resume(None, answers).await;
+    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    let patch = &sent.iter().find(|sent| sent.method == Method::PATCH).unwrap().body;
+    let labels = &patch.as_array().unwrap().last().unwrap()["value"]["metadata"]["labels"];
+    assert_eq!(labels, &json!({"app": "mcp"}), "the hash label is the Deployment controller's");
+}
+
+#[tokio::test]
+async fn after_a_crash_an_intent_that_a_guard_speaks_against_is_dropped() {
+    let (acted, sent) =
+        resume(Some("suspended"), vec![(StatusCode::OK, deployment("uid-1", "7", None))]).await;
+    assert!(matches!(acted.unwrap(), Acted::Superseded(_)));
+    assert_eq!(sent.len(), 1);
+}
+
+#[tokio::test]
+async fn after_a_crash_a_target_that_changed_is_decided_about_anew() {
+    for (uid, version) in [("uid-2", "7"), ("uid-1", "8")] {
+        let (acted, sent) = resume(None, vec![(StatusCode::OK, deployment(uid, version, None))]).await;
+        assert!(matches!(acted.unwrap(), Acted::Superseded(_)));
+        assert_eq!(sent.len(), 1);
+    }
+    let (acted, _) = resume(None, vec![refusal(404, "not found")]).await;
+    assert!(matches!(acted.unwrap(), Acted::Superseded(_)));
+}
+
+#[tokio::test]
+async fn a_replica_set_that_is_gone_or_holds_another_template_is_not_gone_back_to() {
+    let step = &attempt().steps[0];
+    let (client, _) = api_server(vec![refusal(404, "not found"), (StatusCode::OK, replica_set("other"))]);
+    assert!(matches!(target(&client).prepare(step).await.unwrap(), Prepared::Superseded(_)));
+    assert!(matches!(target(&client).prepare(step).await.unwrap(), Prepared::Superseded(_)));
+}
+
+#[tokio::test]
+async fn ownership_is_handed_back_also_when_the_target_changes_at_the_same_time() {
+    let fields = json!([
+        {"manager": "helm", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:template": {"f:spec": {}}}}},
+        {"manager": "mcp-health-operator", "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:template": {"f:spec": {"f:image": {}}}}}},
+    ]);
+    let owned = |version: &str| {
+        let mut object = deployment("uid-1", version, Some("crashloop-1-1"));
+        object["metadata"]["managedFields"] = fields.clone();
+        (StatusCode::OK, object)
+    };
+    let answers = vec![owned("8"), refusal(422, "test failed"), owned("9"), owned("10")];
+    let (acted, sent) = carry_out(answers).await;
+    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    let last = sent.last().unwrap();
+    assert_eq!(last.body[1]["value"], "9", "fenced by what was read last");
+    let after = last.body[2]["value"].as_array().unwrap();
+    assert_eq!(after.len(), 1, "nothing of the template is ours any more");
+    assert_eq!(after[0]["manager"], "helm");
+    assert!(after[0].pointer("/fieldsV1/f:spec/f:template/f:spec/f:image").is_some());
+    assert!(sent.iter().all(|sent| sent.path.ends_with("/deployments/mcp-server")));
+}
