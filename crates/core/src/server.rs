@@ -104,7 +104,8 @@ impl<'a> Server<'a> {
             .filter(|revision| revision.template != self.target.template && revision.replicas > 0)
             .filter_map(|revision| {
                 let pods: Vec<_> = self.pods_of(revision).collect();
-                let sound = !pods.is_empty() && pods.iter().all(|pod| pod.ready && !pod.ended_within(RECENT, self.now));
+                let sound = !pods.is_empty()
+                    && pods.iter().all(|pod| pod.ready && !pod.ended_within(RECENT, self.now));
                 let since = pods.iter().map(|pod| pod.ready_changed).max()?;
                 sound.then_some((revision, since))
             })
@@ -140,7 +141,8 @@ impl Pod {
 
     /// One of its containers ended within `span`.
     pub fn ended_within(&self, span: SignedDuration, now: Timestamp) -> bool {
-        let exits = self.containers.iter().filter(|one| one.restarts > 0).filter_map(|one| one.last_exit.as_ref());
+        let exits =
+            self.containers.iter().filter(|one| one.restarts > 0).filter_map(|one| one.last_exit.as_ref());
         exits.map(|exit| exit.at).any(|at| now.duration_since(at) < span)
     }
 

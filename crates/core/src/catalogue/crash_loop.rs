@@ -15,12 +15,7 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry {
-    incident: IncidentType::CrashLoop,
-    guide: "004 Operational Runbooks, Service Not Responding",
-    judge,
-    runbook,
-};
+pub const ENTRY: Entry = Entry { incident: IncidentType::CrashLoop, judge, runbook };
 
 /// Ends within [`WINDOW`] that make a loop, also before the kubelet says so.
 const EXITS: usize = 3;

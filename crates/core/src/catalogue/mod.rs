@@ -14,8 +14,6 @@ use crate::{Case, Server, diagnose::Judgement};
 pub struct Entry {
     /// Its name.
     pub incident: IncidentType,
-    /// The guide and section that it comes from.
-    pub guide: &'static str,
     /// The rule.
     pub judge: fn(&Case, &Server) -> Judgement,
     /// What is tried by default, in this order; a person comes after the last.

@@ -15,12 +15,7 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry {
-    incident: IncidentType::RolloutStuck,
-    guide: "004 Operational Runbooks, Rollback Procedure",
-    judge,
-    runbook,
-};
+pub const ENTRY: Entry = Entry { incident: IncidentType::RolloutStuck, judge, runbook };
 
 /// How long a new pod may be unready, or without a node, beyond what its own probes ask for.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);

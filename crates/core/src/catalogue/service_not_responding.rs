@@ -13,12 +13,7 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry {
-    incident: IncidentType::ServiceNotResponding,
-    guide: "004 Operational Runbooks, Service Not Responding",
-    judge,
-    runbook,
-};
+pub const ENTRY: Entry = Entry { incident: IncidentType::ServiceNotResponding, judge, runbook };
 
 /// How long nothing may be ready. A rollout that replaces all pods at once takes a moment.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
@@ -43,11 +38,8 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
         return Judgement::Unknown;
     };
     // A pod that never was ready has the time that its probes ask for.
-    let starting = pods.iter().any(|pod| {
-        pod.restarts() == 0
-            && pod.ready_changed
-                <= pod.created.saturating_add(SignedDuration::from_secs(2)).unwrap_or(pod.created)
-    });
+    let starting =
+        pods.iter().any(|pod| pod.restarts() == 0 && pod.ready_changed <= in_a_moment(pod.created));
     let default = if starting { PATIENCE.max(server.target.startup_budget) } else { PATIENCE };
     let patience = lasting(case, IncidentType::ServiceNotResponding, default);
     let due = since.saturating_add(patience).unwrap_or(Timestamp::MAX);
@@ -77,6 +69,11 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
         witness: None,
         forbids: &[],
     })
+}
+
+/// The kubelet's first word on a pod comes a moment after its creation.
+fn in_a_moment(created: Timestamp) -> Timestamp {
+    created.saturating_add(SignedDuration::from_secs(2)).unwrap_or(created)
 }
 
 /// Pods are ready: do the Services lead to them?
