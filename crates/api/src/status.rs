@@ -281,7 +281,7 @@ impl Attempt {
 
     /// Whether it counts against limits: it touched the target, or may have.
     pub fn is_spent(&self) -> bool {
-        !matches!(self.outcome, Some(Outcome::Superseded | Outcome::Refused))
+        self.is_carried_out() || !matches!(self.outcome, Some(Outcome::Superseded | Outcome::Refused))
     }
 }
 

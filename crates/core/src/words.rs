@@ -18,13 +18,12 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// At most `limit` characters, ended by an ellipsis where something is left out.
+/// At most `limit` bytes (the API server counts those), ended by an ellipsis where something is left out.
 pub fn shorten(text: &str, limit: usize) -> String {
     let text = text.trim();
-    if text.chars().count() <= limit {
+    if text.len() <= limit {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(limit.saturating_sub(1)).collect();
-    short.push('…');
-    short
+    let end = text.floor_char_boundary(limit.saturating_sub('…'.len_utf8()));
+    format!("{}…", &text[..end])
 }
