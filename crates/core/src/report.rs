@@ -320,7 +320,7 @@ pub struct News {
     pub warning: bool,
     /// In one word.
     pub reason: &'static str,
-    /// What is being done: the incident type or the action.
+    /// What it is about: the incident or the attempt, with its id, so that no two are taken for one.
     pub action: String,
     /// In a sentence.
     pub note: String,
@@ -335,10 +335,11 @@ pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Ve
     for incident in &after.incidents {
         let known = before.incidents.iter().find(|one| one.id == incident.id);
         let kind = &incident.incident_type;
+        let about = format!("{kind} {}", incident.id);
         if known.is_none() {
             let evidence = incident.evidence.first().map_or("", String::as_str);
             let note = format!("{} ({}), {}: {evidence}", kind, incident.cause, incident.severity);
-            tell(true, "IncidentOpened", kind, note);
+            tell(true, "IncidentOpened", &about, note);
         }
         for attempt in &incident.attempts {
             let was = known.and_then(|known| known.attempts.iter().find(|one| one.id == attempt.id));
@@ -347,21 +348,26 @@ pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Ve
                 tell(
                     false,
                     "ActionTaken",
-                    &attempt.action,
+                    &format_args!("{} {}", attempt.action, attempt.id),
                     format!("{} ({template}): {}", attempt.id, attempt.why),
                 );
             }
             if let Some(outcome) = attempt.outcome.filter(|_| was.is_none_or(|was| was.outcome.is_none())) {
                 let note =
                     format!("{} {outcome}: {}", attempt.id, attempt.message.as_deref().unwrap_or_default());
-                tell(outcome != Outcome::Improved, "ActionJudged", &attempt.action, note);
+                tell(
+                    outcome != Outcome::Improved,
+                    "ActionJudged",
+                    &format_args!("{} {}", attempt.action, attempt.id),
+                    note,
+                );
             }
         }
         let held = incident.hold.as_ref().map(|hold| &hold.reason);
         if let Some(hold) = &incident.hold
             && known.and_then(|known| known.hold.as_ref()).map(|hold| &hold.reason) != held
         {
-            tell(true, "ActionHeld", kind, format!("{}: {}", hold.reason, hold.message));
+            tell(true, "ActionHeld", &about, format!("{}: {}", hold.reason, hold.message));
         }
         if let Some(escalation) = &incident.escalation
             && known.is_none_or(|known| known.escalation.is_none())
@@ -369,7 +375,7 @@ pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Ve
             tell(
                 true,
                 "Escalated",
-                kind,
+                &about,
                 format!("{} {}: {}", incident.severity, escalation.reason, escalation.message),
             );
         }
@@ -381,7 +387,7 @@ pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Ve
             "{} {} after {}: {}{done}",
             past.incident_type, past.id, past.time_to_resolve, past.resolution
         );
-        tell(false, "IncidentResolved", &past.incident_type, note);
+        tell(false, "IncidentResolved", &format_args!("{} {}", past.incident_type, past.id), note);
     }
     news
 }

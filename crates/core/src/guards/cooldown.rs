@@ -21,7 +21,12 @@ pub fn check(question: &Question) -> Verdict {
     }
     Verdict::hold_until(
         "Cooldown",
-        format!("{} after {} at {}", words::span(pause), last.action, words::moment(last.at)),
+        format!(
+            "pause of {} after {} at {} (spec.limits.cooldown)",
+            words::span(pause),
+            last.action,
+            words::moment(last.at)
+        ),
         until,
     )
 }
