@@ -129,7 +129,8 @@ pub fn helm_install(
     helm.args(["--namespace", namespace, "--create-namespace", "--wait", "--timeout", TIMEOUT]);
     helm.args(["--set-string", &format!("image.repository={repository},image.tag={tag}")]);
     helm.args(["--set", "image.pullPolicy=Never"]);
-    if !values.iter().any(|(name, _)| name.starts_with("crds.")) && !may_own_crd(cluster, release, namespace)? {
+    if !values.iter().any(|(name, _)| name.starts_with("crds.")) && !may_own_crd(cluster, release, namespace)?
+    {
         cluster.apply(&crate::crds::yaml()?)?;
         helm.args(["--set", "crds.install=false"]);
     }

@@ -8,9 +8,11 @@ pub mod cache;
 pub mod cluster;
 pub mod command;
 pub mod crds;
+pub mod demo;
 pub mod error;
 pub mod images;
 pub mod install;
+pub mod interrupt;
 pub mod progress;
 pub mod workspace;
 

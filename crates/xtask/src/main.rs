@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use xtask::cluster::{down, shell_environment, state::DEFAULT_NAME, status::Status};
 use xtask::images::Image;
-use xtask::{Cluster, Result, cache};
+use xtask::{Cluster, Result, cache, demo};
 
 /// The developer's commands of mcp-health-operator.
 #[derive(Parser)]
@@ -24,6 +24,17 @@ enum Command {
     Cluster(ClusterCommand),
     /// Writes the CRD that the API types make.
     Crds,
+    /// Breaks an MCP server in a cluster, and shows how the operator heals it.
+    Demo {
+        #[command(flatten)]
+        which: Which,
+        /// Leave the cluster, the operator and the server running at the end.
+        #[arg(long)]
+        keep: bool,
+        /// Do not install system packages; name them and stop.
+        #[arg(long)]
+        no_install: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -94,6 +105,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Cluster(command) => cluster(command),
         Command::Crds => {
             xtask::crds::write(&project_root())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo { which, keep, no_install } => {
+            let Which { name, context } = which;
+            demo::run(&demo::Options { name: name.name, context, keep, install: !no_install })?;
             Ok(ExitCode::SUCCESS)
         }
     }

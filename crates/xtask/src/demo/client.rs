@@ -1,0 +1,115 @@
+//! The demo's own MCP client: whether the server serves is for a client to say.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+use rmcp::model::{CallToolRequestParams, ClientConfig, ProtocolVersion};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::{ClientLifecycleMode, ClientServiceExt};
+use serde_json::json;
+
+use super::{NAMESPACE, SERVER};
+use crate::Cluster;
+use crate::command::spawn_error;
+use crate::error::{Error, Result};
+use crate::interrupt;
+
+/// How long the server has to answer one client.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How often, and for how long, a client tries again: a Service takes a moment to know its new pods.
+const TRIES: Duration = Duration::from_secs(20);
+
+/// Asks the server through its Service, as an MCP client would: lists the tools and calls one. The answer is a sentence.
+pub fn ask(cluster: &Cluster) -> Result<String> {
+    let deadline = Instant::now() + TRIES;
+    loop {
+        interrupt::check()?;
+        let answer = Forward::to_the_server(cluster).and_then(|forward| ask_at(&forward.url));
+        match answer {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(200)),
+            answer => return answer,
+        }
+    }
+}
+
+fn ask_at(url: &str) -> Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::other(format!("cannot start an MCP client: {error}")))?;
+    let conversation = async {
+        // The way to this machine's own ports never leads through a proxy.
+        let http = reqwest::Client::builder().no_proxy().build().map_err(|error| failed(&error))?;
+        let config = StreamableHttpClientTransportConfig::with_uri(url);
+        let transport = StreamableHttpClientTransport::with_client(http, config);
+        let lifecycle = ClientLifecycleMode::Auto {
+            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+            legacy_version: Some(ProtocolVersion::V_2025_11_25),
+        };
+        let client = ClientConfig::default()
+            .serve_with_lifecycle(transport, lifecycle)
+            .await
+            .map_err(|error| failed(&error))?;
+        let tools = client.list_all_tools().await.map_err(|error| failed(&error))?;
+        let title = "look at the operator";
+        let arguments = json!({"title": title}).as_object().cloned().unwrap_or_default();
+        let request = CallToolRequestParams::new("create_assignment").with_arguments(arguments);
+        let result = client.call_tool(request).await.map_err(|error| failed(&error))?;
+        if result.is_error == Some(true) {
+            return Err(Error::other("the MCP server answers, and its tool create_assignment fails"));
+        }
+        let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_ref()).collect();
+        let _ = client.cancel().await;
+        Ok(format!("lists {} tools ({}), and create_assignment works", tools.len(), names.join(", ")))
+    };
+    runtime.block_on(async {
+        tokio::time::timeout(LIMIT, conversation)
+            .await
+            .unwrap_or_else(|_| Err(failed(&format!("no answer within {} s", LIMIT.as_secs()))))
+    })
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Error {
+    Error::other(format!("the MCP server does not serve its client: {error}"))
+}
+
+/// A port of this machine that leads to the Service, until it is dropped.
+struct Forward {
+    child: Child,
+    url: String,
+    /// Kept open: kubectl writes to it, and would end if nobody could read.
+    _output: Option<BufReader<ChildStdout>>,
+}
+
+impl Forward {
+    fn to_the_server(cluster: &Cluster) -> Result<Self> {
+        let mut kubectl = cluster.kubectl();
+        kubectl.args(["port-forward", "--namespace", NAMESPACE, "--address=127.0.0.1"]);
+        kubectl.args([&format!("service/{SERVER}"), ":http"]);
+        kubectl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = kubectl.spawn().map_err(|source| spawn_error(&kubectl, source))?;
+        let mut line = String::new();
+        let mut output = child.stdout.take().map(BufReader::new);
+        if let Some(output) = &mut output {
+            // It ends by itself where it finds no pod that runs.
+            let _ = output.read_line(&mut line);
+        }
+        // "Forwarding from 127.0.0.1:40123 -> 8000"
+        let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let url = format!("http://127.0.0.1:{}/mcp", port.unwrap_or_default());
+        let forward = Self { child, url, _output: output };
+        if port.is_none() {
+            return Err(failed(&"kubectl port-forward reaches no pod of the Service"));
+        }
+        Ok(forward)
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,369 @@
+//! The story of one incident, told from what is seen of it: each step once, in the order in which it happens.
+//!
+//! Pure: it knows objects and no cluster, so that it is tested with objects.
+
+use std::collections::BTreeSet;
+
+use mcp_health_api::{ATTEMPT_ANNOTATION, Attempt, Incident, McpServerHealth, StepState};
+use serde_json::Value;
+
+use super::watch::Seen;
+
+/// The steps of the story.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// A person changes the template.
+    Rollout,
+    /// No pod is ready any more.
+    Down,
+    /// A container ends.
+    Fault,
+    /// The operator opens an incident.
+    Detected,
+    /// It says why.
+    Cause,
+    /// It writes down what it is about to do.
+    Recorded,
+    /// A guard keeps it from acting.
+    Held,
+    /// It has done it.
+    Acted,
+    /// All pods are ready again.
+    Up,
+    /// It says whether that helped.
+    Verified,
+    /// The incident is over.
+    Resolved,
+    /// It hands over to a person.
+    Escalated,
+}
+
+impl Step {
+    /// Its name in the timeline.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rollout => "rollout",
+            Self::Down => "down",
+            Self::Fault => "fault",
+            Self::Detected => "detected",
+            Self::Cause => "cause",
+            Self::Recorded => "recorded",
+            Self::Held => "held",
+            Self::Acted => "acted",
+            Self::Up => "up",
+            Self::Verified => "verified",
+            Self::Resolved => "resolved",
+            Self::Escalated => "escalated",
+        }
+    }
+}
+
+/// One step, with what there is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Which step.
+    pub step: Step,
+    /// In a sentence.
+    pub text: String,
+    /// Ready pods of those wanted.
+    pub ready: (i64, i64),
+}
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    ready: (i64, i64),
+    generation: i64,
+    healthy: bool,
+    /// Pods and incidents from before the rollout.
+    before: BTreeSet<String>,
+    begun: bool,
+    told: BTreeSet<Step>,
+    incident: Option<String>,
+    /// What the attempt sets out to do to the Deployment, as words for when it is done.
+    done: Option<String>,
+    next: Option<String>,
+}
+
+impl Timeline {
+    /// Whether the operator has seen the server healthy, and knows the template to go back to.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy && self.ready.0 == self.ready.1 && self.ready.1 > 0
+    }
+
+    /// Ready pods of those wanted.
+    pub fn ready(&self) -> (i64, i64) {
+        self.ready
+    }
+
+    /// From here on the next change of the Deployment is the rollout.
+    pub fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    /// Whether a step was told.
+    pub fn has(&self, step: Step) -> bool {
+        self.told.contains(&step)
+    }
+
+    /// What the operator says comes next.
+    pub fn next(&self) -> Option<&str> {
+        self.next.as_deref()
+    }
+
+    /// Whether there is nothing more to wait for.
+    pub fn is_over(&self) -> bool {
+        self.has(Step::Escalated) || (self.has(Step::Resolved) && self.has(Step::Up))
+    }
+
+    /// Takes an object in, and gives the steps that it tells.
+    pub fn see(&mut self, seen: &Seen) -> Vec<Line> {
+        let mut lines = Vec::new();
+        match seen {
+            Seen::Health(health) => self.health(health, &mut lines),
+            Seen::Deployment(deployment) => self.deployment(deployment, &mut lines),
+            Seen::Pod(pod) => self.pod(pod, &mut lines),
+            Seen::Lost(_) => {}
+        }
+        lines
+    }
+
+    fn tell(&mut self, lines: &mut Vec<Line>, step: Step, text: impl Into<String>) {
+        if self.begun && self.told.insert(step) {
+            lines.push(Line { step, text: text.into(), ready: self.ready });
+        }
+    }
+
+    fn deployment(&mut self, deployment: &Value, lines: &mut Vec<Line>) {
+        let number = |path: &str| deployment.pointer(path).and_then(Value::as_i64).unwrap_or_default();
+        self.ready = (number("/status/readyReplicas"), number("/spec/replicas"));
+        let generation = number("/metadata/generation");
+        if self.generation != 0 && generation > self.generation {
+            self.tell(lines, Step::Rollout, "the Deployment has a new pod template");
+        }
+        self.generation = generation;
+        if !self.has(Step::Rollout) {
+            return;
+        }
+        let (ready, wanted) = self.ready;
+        if ready == 0 {
+            self.tell(lines, Step::Down, "no pod is ready: the server is down");
+        }
+        let annotations = deployment.pointer("/metadata/annotations");
+        let attempt = annotations.and_then(|all| all.get(ATTEMPT_ANNOTATION)).and_then(Value::as_str);
+        let ours = |attempt: &str| {
+            self.incident.as_ref().is_some_and(|incident| attempt.starts_with(incident.as_str()))
+        };
+        if attempt.is_some_and(ours) {
+            self.acted(lines);
+        }
+        if ready == wanted && self.has(Step::Acted) {
+            self.tell(lines, Step::Up, "all pods are ready again");
+        }
+    }
+
+    fn pod(&mut self, pod: &Value, lines: &mut Vec<Line>) {
+        let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let name = text("/metadata/name").to_owned();
+        if !self.has(Step::Rollout) {
+            self.before.insert(name);
+            return;
+        }
+        if self.before.contains(&name) {
+            return;
+        }
+        let status = "/status/containerStatuses/0";
+        for state in ["state", "lastState"] {
+            let Some(ended) = pod.pointer(&format!("{status}/{state}/terminated")) else { continue };
+            let code = ended["exitCode"].as_i64().unwrap_or_default();
+            let said = ended["message"].as_str().unwrap_or_default().trim();
+            let said = said.lines().last().map(|line| format!(": {}", shorten(line))).unwrap_or_default();
+            self.tell(lines, Step::Fault, format!("pod {name} ends with exit code {code}{said}"));
+        }
+    }
+
+    fn health(&mut self, health: &McpServerHealth, lines: &mut Vec<Line>) {
+        let Some(status) = &health.status else { return };
+        let ready = status.conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
+        let target = status.target.as_ref();
+        let restorable = target.is_some_and(|target| {
+            target.last_healthy.as_ref().is_some_and(|healthy| healthy.template == target.template)
+        });
+        self.healthy = ready && restorable;
+        if !self.has(Step::Rollout) {
+            self.before.extend(status.history.iter().map(|past| past.id.clone()));
+            return;
+        }
+
+        let open = status.incidents.iter().find(|one| one.caused_by.is_none());
+        self.next = open.and_then(|incident| incident.next.clone());
+        if let Some(incident) = open.filter(|incident| !self.before.contains(&incident.id)) {
+            self.incident(incident, lines);
+        }
+        let past = status.history.iter().find(|past| !self.before.contains(&past.id));
+        if let Some(past) = past {
+            self.tell(lines, Step::Verified, past.actions.join(", "));
+            let mitigated = past
+                .time_to_mitigate
+                .as_ref()
+                .map(|time| format!(", acted on {time} later"))
+                .unwrap_or_default();
+            let text = format!(
+                "{}; detected {} after the fault{mitigated}, over within {}",
+                past.resolution, past.time_to_detect, past.time_to_resolve
+            );
+            self.tell(lines, Step::Resolved, text);
+        }
+    }
+
+    fn incident(&mut self, incident: &Incident, lines: &mut Vec<Line>) {
+        self.incident = Some(incident.id.clone());
+        let (kind, severity) = (incident.incident_type, incident.severity);
+        let mut evidence = incident.evidence.iter();
+        let first = evidence.next().map(|line| format!(": {line}")).unwrap_or_default();
+        self.tell(lines, Step::Detected, format!("{kind}, {severity}{first}"));
+        let last = evidence.next_back().map(|line| format!(": {line}")).unwrap_or_default();
+        self.tell(lines, Step::Cause, format!("{}{last}", incident.cause));
+        if let Some(hold) = &incident.hold {
+            self.tell(lines, Step::Held, format!("{}: {}", hold.reason, hold.message));
+        }
+        for attempt in &incident.attempts {
+            self.attempt(attempt, lines);
+        }
+        if let Some(escalation) = &incident.escalation {
+            self.tell(lines, Step::Escalated, escalation.message.clone());
+        }
+    }
+
+    fn acted(&mut self, lines: &mut Vec<Line>) {
+        let text = self.done.clone().unwrap_or_else(|| "the Deployment is patched".to_owned());
+        self.tell(lines, Step::Acted, text);
+    }
+
+    fn attempt(&mut self, attempt: &Attempt, lines: &mut Vec<Line>) {
+        let change = attempt.steps.iter().find_map(|step| step.from.as_ref().zip(step.to.as_ref()));
+        let (change, done) = change.map_or_else(Default::default, |(from, to)| {
+            (format!(", template {from} to {to}"), format!("the Deployment has template {to} again"))
+        });
+        self.done = Some(done).filter(|done| !done.is_empty());
+        let text = format!("{}{change}; written to .status before anything is touched", attempt.action);
+        self.tell(lines, Step::Recorded, text);
+        if attempt.steps.iter().any(|step| step.state == StepState::Done) {
+            self.acted(lines);
+        }
+        if let Some(outcome) = attempt.outcome {
+            let message = attempt.message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+            self.tell(lines, Step::Verified, format!("{outcome}{message}"));
+        }
+    }
+}
+
+/// A line of a log, not longer than a person wants to read here.
+fn shorten(line: &str) -> String {
+    const MOST: usize = 160;
+    if line.chars().count() <= MOST {
+        return line.to_owned();
+    }
+    line.chars().take(MOST).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn health(status: &Value) -> Seen {
+        let object = json!({
+            "apiVersion": "mcphealth.dev/v1alpha1",
+            "kind": "McpServerHealth",
+            "metadata": {"name": "mcp-server"},
+            "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "mcp-server"}},
+            "status": status,
+        });
+        Seen::Health(Box::new(serde_json::from_value(object).unwrap()))
+    }
+
+    fn deployment(generation: i64, ready: i64, attempt: Option<&str>) -> Seen {
+        Seen::Deployment(json!({
+            "metadata": {"generation": generation, "annotations": {ATTEMPT_ANNOTATION: attempt}},
+            "spec": {"replicas": 3},
+            "status": {"readyReplicas": ready},
+        }))
+    }
+
+    fn incident(step: &str) -> Seen {
+        let at = "2026-01-01T00:00:00Z";
+        health(&json!({"incidents": [{
+            "id": "crashloop-1", "type": "CrashLoop", "cause": "BadRollout", "severity": "SEV1", "state": "Mitigating",
+            "since": at, "openedAt": at, "respondBy": at, "evidence": ["pod a: exit code 1", "template b is new"],
+            "attempts": [{
+                "id": "crashloop-1-1", "action": "Rollback", "why": "why", "recordedAt": at, "readyBefore": 0,
+                "steps": [{"effect": "PatchTemplate", "from": "b", "to": "a", "targetUid": "u", "resourceVersion": "1",
+                           "state": step}],
+            }],
+        }]}))
+    }
+
+    fn past() -> Seen {
+        let at = "2026-01-01T00:00:00Z";
+        health(&json!({"history": [{
+            "id": "crashloop-1", "type": "CrashLoop", "cause": "BadRollout", "severity": "SEV1", "openedAt": at,
+            "resolvedAt": at, "resolution": "Rollback helped", "actions": ["Rollback: Improved"],
+            "timeToDetect": "2s", "timeToMitigate": "0s", "timeToResolve": "18s",
+        }]}))
+    }
+
+    fn steps(timeline: &mut Timeline, seen: &[Seen]) -> Vec<&'static str> {
+        seen.iter().flat_map(|one| timeline.see(one)).map(|line| line.step.name()).collect()
+    }
+
+    #[test]
+    fn an_incident_is_told_once_and_in_order() {
+        let mut timeline = Timeline::default();
+        assert!(steps(&mut timeline, &[deployment(1, 3, None)]).is_empty());
+        timeline.begin();
+        let crashed = json!({"metadata": {"name": "new"}, "status": {"containerStatuses": [
+            {"state": {"terminated": {"exitCode": 1, "message": "first\nKeyError\n"}}}]}});
+        let told = steps(
+            &mut timeline,
+            &[
+                deployment(2, 3, None),
+                deployment(2, 0, None),
+                Seen::Pod(crashed),
+                incident("Recorded"),
+                deployment(3, 0, Some("crashloop-1-1")),
+                incident("Done"),
+                deployment(3, 3, Some("crashloop-1-1")),
+                past(),
+                past(),
+            ],
+        );
+        let expected = [
+            "rollout", "down", "fault", "detected", "cause", "recorded", "acted", "up", "verified",
+            "resolved",
+        ];
+        assert_eq!(told, expected);
+        assert!(timeline.is_over());
+    }
+
+    #[test]
+    fn an_incident_of_before_is_not_told() {
+        let mut timeline = Timeline::default();
+        steps(&mut timeline, &[deployment(1, 3, None), past()]);
+        timeline.begin();
+        assert_eq!(steps(&mut timeline, &[deployment(2, 3, None), past()]), ["rollout"]);
+    }
+
+    #[test]
+    fn what_a_container_said_last_is_told() {
+        let mut timeline = Timeline::default();
+        steps(&mut timeline, &[deployment(1, 3, None)]);
+        timeline.begin();
+        steps(&mut timeline, &[deployment(2, 3, None)]);
+        let pod = json!({"metadata": {"name": "new"}, "status": {"containerStatuses": [
+            {"lastState": {"terminated": {"exitCode": 1, "message": "first\nKeyError\n"}}}]}});
+        let lines = timeline.see(&Seen::Pod(pod));
+        assert_eq!(lines[0].text, "pod new ends with exit code 1: KeyError");
+    }
+}
