@@ -1,0 +1,6 @@
+//! End-to-end scenarios on a real cluster, each with a namespace and an operator of its own.
+//!
+//! Run them by `cargo xtask test`, which builds the images and sets the environment. `MCP_HEALTH_KEEP=1` leaves
+//! everything in place for a person to look at.
+
+mod bad_rollout;
