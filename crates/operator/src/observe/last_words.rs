@@ -28,15 +28,17 @@ pub async fn of(client: Client, namespace: String, witness: Witness) -> String {
             limit_bytes: Some(32 * 1024),
             ..LogParams::default()
         };
+        // Between two runs there is no previous one yet; and once the pod is on its way out, the previous one is
+        // another, which has been removed. Then the run that ended is the current.
         match api.logs(&pod, &params).await {
-            // Between two runs there is no previous one yet: the run that ended is the current.
-            Err(kube::Error::Api(status)) if status.code == 400 => {
-                api.logs(&pod, &LogParams { previous: false, ..params }).await
-            }
-            answer => answer,
+            Err(kube::Error::Api(status)) if status.code == 400 => {}
+            Ok(log) if is_gone(&log) => {}
+            answer => return answer,
         }
+        api.logs(&pod, &LogParams { previous: false, ..params }).await
     };
     match tokio::time::timeout(DEADLINE, ask).await {
+        Ok(Ok(log)) if is_gone(&log) => format!("the log of pod {pod} was removed before it could be read"),
         Ok(Ok(log)) => last_lines(&log).map_or_else(
             || format!("pod {pod} wrote nothing before it ended"),
             |lines| format!("last lines of pod {pod}: {lines}"),
@@ -48,6 +50,12 @@ pub async fn of(client: Client, namespace: String, witness: Witness) -> String {
         }
         Err(_) => format!("the log of pod {pod} did not arrive within 500ms"),
     }
+}
+
+/// Whether this is what the kubelet answers in a log's place, with status 200, where the run was removed.
+fn is_gone(log: &str) -> bool {
+    let answers = ["unable to retrieve container logs for ", "failed to try resolving symlinks in path "];
+    answers.iter().any(|answer| log.starts_with(answer))
 }
 
 /// The last lines that say something.
@@ -67,5 +75,12 @@ mod tests {
         let log = "starting\n\nTraceback\n  File x\nKeyError: 'DATABASE_URL'\npassword=abc\n\n";
         assert_eq!(last_lines(log).as_deref(), Some("File x ⏎ KeyError: 'DATABASE_URL' ⏎ password=***"));
         assert_eq!(last_lines("\n \n"), None);
+    }
+
+    #[test]
+    fn what_the_kubelet_says_of_a_removed_run_is_not_taken_for_its_log() {
+        assert!(is_gone("unable to retrieve container logs for containerd://1b5877bbe035"));
+        assert!(is_gone("failed to try resolving symlinks in path \"/var/log/pods/x/server/0.log\": lstat"));
+        assert!(!is_gone("KeyError: 'DATABASE_URL'"));
     }
 }
