@@ -49,11 +49,6 @@ pub struct McpServerHealthSpec {
     /// The Deployment that runs the MCP server, in the object's own namespace.
     pub target_ref: TargetRef,
 
-    /// Name of the container that is the server. Default: the first container with a port, else the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub container: Option<String>,
-
     /// `Observe` reports and says what it would do; `Enforce` does it.
     #[serde(default)]
     pub mode: Mode,

@@ -94,8 +94,6 @@ pub struct Target {
     pub progress_deadline: SignedDuration,
     /// How long the template's own probes give a pod to become ready.
     pub startup_budget: SignedDuration,
-    /// The server's container.
-    pub container: String,
     /// Whether `metadata.annotations` is there (a JSON patch must not presume it).
     pub has_annotations: bool,
     /// Whether the pod template has annotations.

@@ -281,9 +281,11 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
     for id in over {
         if let Some(at) = story.incidents.iter().position(|incident| incident.id == id) {
             let incident = story.incidents.remove(at);
-            let resolution = match incident.attempts.iter().rev().find(|attempt| attempt.is_spent()) {
-                Some(attempt) => format!("all is well again, some time after {}", attempt.action),
-                None => "all is well again, without an action of the operator".to_owned(),
+            let spent = incident.attempts.iter().rev().find(|attempt| attempt.is_spent());
+            let resolution = match (spent, &incident.caused_by) {
+                (None, Some(primary)) => format!("over with {primary}, which it followed from"),
+                (Some(attempt), _) => format!("all is well again, some time after {}", attempt.action),
+                (None, None) => "all is well again, without an action of the operator".to_owned(),
             };
             resolve(case, &mut story.history, incident, resolution);
         }

@@ -37,7 +37,8 @@ use crate::{
 /// How long the first lists may take before the operator goes on and says what is missing.
 const FIRST_LISTS: Duration = Duration::from_secs(30);
 
-#[tokio::main]
+// One thread: reconciles wait for the API server most of their time, and every thread has its own heap.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let config = Config::parse();
     telemetry::start_log(&config);

@@ -50,23 +50,10 @@ pub struct DeploymentSpec {
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeploymentRow {
-    /// What the core is given, for the default container.
+    /// What the core is given.
     pub target: Target,
     /// The labels of its pods.
     pub pod_labels: BTreeMap<String, String>,
-    /// The containers, in order.
-    containers: Vec<String>,
-}
-
-impl DeploymentRow {
-    /// The target, with the container that the object names, if there is one of that name.
-    pub fn target(&self, container: Option<&str>) -> Target {
-        let mut target = self.target.clone();
-        if let Some(name) = container.filter(|name| self.containers.iter().any(|one| one == name)) {
-            name.clone_into(&mut target.container);
-        }
-        target
-    }
 }
 
 impl Row for DeploymentRow {
@@ -78,7 +65,7 @@ impl Row for DeploymentRow {
         // A new resourceVersion alone says nothing, but the next change must be fenced by it.
         let mut same = self.target.clone();
         same.resource_version.clone_from(&before.target.resource_version);
-        same != before.target || self.pod_labels != before.pod_labels || self.containers != before.containers
+        same != before.target || self.pod_labels != before.pod_labels
     }
 }
 
@@ -101,10 +88,6 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         .pointer("/spec/containers")
         .and_then(|containers| serde_json::from_value(containers.clone()).ok())
         .unwrap_or_default();
-    let server = containers
-        .iter()
-        .find(|container| container.ports.as_ref().is_some_and(|ports| !ports.is_empty()))
-        .or(containers.first());
     let annotations = meta.annotations.as_ref();
     let annotation = |name: &str| annotations.and_then(|all| all.get(name));
     let target = Target {
@@ -126,7 +109,6 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         progress_deadline: SignedDuration::from_secs(spec.progress_deadline_seconds.unwrap_or(600).into()),
         startup_budget: containers.iter().map(startup_budget).max().unwrap_or_default()
             + SignedDuration::from_secs(spec.min_ready_seconds.unwrap_or_default().into()),
-        container: server.map(|container| container.name.clone()).unwrap_or_default(),
         has_annotations: annotations.is_some_and(|annotations| !annotations.is_empty()),
         template_has_annotations: spec
             .template
@@ -141,8 +123,7 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         .pointer("/metadata/labels")
         .and_then(|labels| serde_json::from_value(labels.clone()).ok())
         .unwrap_or_default();
-    let containers = containers.into_iter().map(|container| container.name).collect();
-    Some((key, DeploymentRow { target, pod_labels, containers }))
+    Some((key, DeploymentRow { target, pod_labels }))
 }
 
 /// The actions that the target remembers. Whatever else stands there counts as none: each entry by itself.

@@ -210,8 +210,7 @@ impl Stores {
         let name = object.meta().name.as_deref().unwrap_or_default();
         let key = Key::new(namespace, &object.spec.target_ref.name);
         let row = self.deployments.get(&key);
-        let container = object.spec.container.as_deref();
-        let target = row.as_ref().map(|row| row.target(container));
+        let target = row.as_ref().map(|row| row.target.clone());
         let (revisions, pods) =
             self.revisions_and_pods(namespace, target.as_ref().map_or("", |target| &target.uid));
         let labels = row.as_ref().map(|row| &row.pod_labels);
