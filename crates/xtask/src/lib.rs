@@ -14,6 +14,7 @@ pub mod images;
 pub mod install;
 pub mod interrupt;
 pub mod progress;
+pub mod testing;
 pub mod workspace;
 
 pub use cluster::Cluster;

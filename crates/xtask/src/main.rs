@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use xtask::cluster::{down, shell_environment, state::DEFAULT_NAME, status::Status};
+use xtask::cluster::{down, parts, shell_environment, state::DEFAULT_NAME, status::Status};
 use xtask::images::Image;
-use xtask::{Cluster, Result, cache, demo};
+use xtask::{Cluster, Result, cache, demo, testing};
 
 /// The developer's commands of mcp-health-operator.
 #[derive(Parser)]
@@ -24,6 +24,23 @@ enum Command {
     Cluster(ClusterCommand),
     /// Writes the CRD that the API types make.
     Crds,
+    /// Checks everything: formatting, lints, tests, the chart, licences, and the operator on a real cluster.
+    Test {
+        #[command(flatten)]
+        which: Which,
+        /// Only what needs no cluster and no release build.
+        #[arg(long)]
+        fast: bool,
+        /// Only the tests whose names contain this.
+        #[arg(long, value_name = "PATTERN")]
+        only: Option<String>,
+        /// Leave the cluster, and what tests made in it, at the end.
+        #[arg(long)]
+        keep: bool,
+        /// Do not install system packages; name them and stop.
+        #[arg(long)]
+        no_install: bool,
+    },
     /// Breaks an MCP server in a cluster, and shows how the operator heals it.
     Demo {
         #[command(flatten)]
@@ -47,6 +64,8 @@ enum ClusterCommand {
         #[arg(long)]
         no_install: bool,
     },
+    /// Builds the parts of a cluster, and starts nothing.
+    Build,
     /// Removes the cluster and everything it has on this machine.
     Down(Name),
     /// Tells what runs.
@@ -107,6 +126,12 @@ fn run(command: Command) -> Result<ExitCode> {
             xtask::crds::write(&project_root())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Test { which, fast, only, keep, no_install } => {
+            let Which { name, context } = which;
+            let install = !no_install;
+            let options = testing::Options { fast, only, name: name.name, context, keep, install };
+            Ok(if testing::run(&options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Demo { which, keep, no_install } => {
             let Which { name, context } = which;
             demo::run(&demo::Options { name: name.name, context, keep, install: !no_install })?;
@@ -125,6 +150,9 @@ fn cluster(command: ClusterCommand) -> Result<ExitCode> {
         ClusterCommand::Up { name, no_install } => {
             let cluster = Cluster::up(&name.name, !no_install)?;
             eprintln!("  eval \"$(cargo xtask cluster env)\"   kubeconfig: {}", cluster.kubeconfig.display());
+        }
+        ClusterCommand::Build => {
+            parts::ensure(&parts::ALL)?;
         }
         ClusterCommand::Down(name) => down::down(&name.name)?,
         ClusterCommand::Status(name) => {

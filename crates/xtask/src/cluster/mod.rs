@@ -17,7 +17,7 @@ mod kubelet;
 mod machine;
 pub mod network;
 mod node;
-mod packages;
+pub(crate) mod packages;
 pub mod parts;
 mod pki;
 mod preflight;

@@ -49,10 +49,11 @@ pub fn prepare(cluster: &Cluster) -> Result<()> {
 /// Removes what the demo made. The CRD stays where it was there before, or while anybody uses it.
 pub fn remove(cluster: &Cluster, keep_crd: bool) -> Result<()> {
     let step = Step::start("removing what the demo made");
-    // The server first: an operator that goes first could not see it off.
-    cluster.kubectl_run(["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=2m"])?;
+    // The server goes while the operator is uninstalled.
+    cluster.kubectl_run(["delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"])?;
     helm_uninstall(cluster, RELEASE, OPERATOR_NAMESPACE)?;
-    cluster.kubectl_run(["delete", "namespace", OPERATOR_NAMESPACE, "--ignore-not-found", "--timeout=2m"])?;
+    let namespaces = ["delete", "namespace", NAMESPACE, OPERATOR_NAMESPACE];
+    cluster.kubectl_run(namespaces.iter().chain(&["--ignore-not-found", "--timeout=2m"]))?;
     if !keep_crd && has_crd(cluster) {
         let used = cluster.kubectl_run(["get", CRD, "--all-namespaces", "-o", "name"])?;
         if used.trim().is_empty() {

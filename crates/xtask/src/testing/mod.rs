@@ -1,0 +1,116 @@
+//! `cargo xtask test`: everything that there is to check, cheap failures first, the same here as in CI.
+//!
+//! ```text
+//! formatting ──► lints ──► tests ──► chart ──► licences ──► the cluster's own test ──► end-to-end
+//!   └─ beside them, where it is the first time: the parts of the cluster are built
+//! ```
+
+mod cluster;
+mod report;
+mod stage;
+mod tools;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::cluster::parts;
+use crate::error::{Error, Result};
+use crate::{interrupt, workspace};
+use report::Report;
+use stage::{Stage, command};
+
+/// The package of the end-to-end tests.
+const END_TO_END: &str = "mcp-health-e2e";
+
+/// No stage takes this long, unless it hangs.
+const LIMIT: Duration = Duration::from_mins(30);
+/// Nor does the test that brings clusters up and down.
+const CLUSTER_LIMIT: Duration = Duration::from_mins(10);
+
+/// What the tests are told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Only what needs no cluster, no release build and no further tool.
+    pub fast: bool,
+    /// Only the tests whose names contain this, and nothing but tests.
+    pub only: Option<String>,
+    /// A cluster of ours for the end-to-end tests, brought up where it is down.
+    pub name: String,
+    /// A cluster that is there, instead.
+    pub context: Option<String>,
+    /// Leave the cluster, and what tests made in it, at the end.
+    pub keep: bool,
+    /// Allow to install system packages.
+    pub install: bool,
+}
+
+/// Runs everything that the options ask for; false where something failed.
+pub fn run(options: &Options) -> Result<bool> {
+    interrupt::watch()?;
+    let started = Instant::now();
+    let mut report = Report::default();
+    let parts = cluster::Parts::begin(options)?;
+    let stages = stages(options, &mut report, parts);
+    report.print(started.elapsed());
+    stages?;
+    if options.only.is_some() && report.passes() && report.tests() == 0 {
+        return Err(Error::other(
+            "no test has a name like that: `cargo test --workspace -- --list` lists them",
+        ));
+    }
+    Ok(report.passes())
+}
+
+fn stages(options: &Options, report: &mut Report, parts: cluster::Parts) -> Result<()> {
+    if options.only.is_none() {
+        report.run("formatting", |_| command(workspace::cargo().args(["fmt", "--all", "--check"]), LIMIT))?;
+        report.run("lints", |_| {
+            let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+            command(workspace::cargo().args(clippy), LIMIT)
+        })?;
+    }
+    report.run("tests", |stage| {
+        tools::postgres(options.install)?;
+        stage.tests(&mut tests(&["--workspace", "--exclude", END_TO_END], options, &[]), LIMIT)
+    })?;
+    if options.fast {
+        if options.only.is_none() && parts::HELM.is_built()? {
+            report.run("chart", chart)?;
+        }
+        return Ok(());
+    }
+
+    parts.wait()?;
+    if options.only.is_none() {
+        report.run("chart", chart)?;
+        report.run("licences", |_| {
+            let path = tools::cargo_deny()?;
+            let deny = ["deny", "check", "licenses", "bans", "sources"];
+            command(workspace::cargo().env("PATH", path).args(deny), LIMIT)
+        })?;
+    }
+    if options.context.is_none() {
+        report.run("cluster", |stage| {
+            let mut command = tests(&["--workspace", "--test", "cluster"], options, &["--ignored"]);
+            stage.tests(&mut command, CLUSTER_LIMIT)
+        })?;
+    }
+    cluster::end_to_end(options, report)
+}
+
+fn chart(_: &mut Stage) -> Result<()> {
+    let programs = parts::ensure(&[&parts::HELM])?;
+    command(Command::new(programs.path("helm")?).arg("lint").arg(workspace::chart()), LIMIT)
+}
+
+/// A `cargo test` of what `which` picks, with the pattern of the options.
+fn tests(which: &[&str], options: &Options, to_harness: &[&str]) -> Command {
+    let mut command = workspace::cargo();
+    // With CI set, snapshots are compared and never written, and a missing PostgreSQL is a failure.
+    command.env("CI", "true").arg("test").args(which);
+    command.args(["--no-fail-fast", "--"]).args(to_harness).args(options.only.as_deref());
+    if console::colors_enabled() {
+        command.arg("--color=always");
+    }
+    command
+}

@@ -1,0 +1,108 @@
+//! The stages one after another, and the table at the end.
+
+use std::time::{Duration, Instant};
+
+use console::Style;
+
+use super::stage::{Counts, Stage};
+use crate::error::Result;
+use crate::interrupt;
+use crate::progress::{say, seconds};
+
+/// What the stages came to.
+#[derive(Debug, Default)]
+pub struct Report {
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    name: &'static str,
+    took: Duration,
+    counts: Option<Counts>,
+    passed: bool,
+}
+
+impl Report {
+    /// Runs a stage. That it fails is noted, and the next one can run; an error is only what stops all of them.
+    pub fn run(&mut self, name: &'static str, work: impl FnOnce(&mut Stage) -> Result<()>) -> Result<()> {
+        interrupt::check()?;
+        println!("\n{}", Style::new().bold().apply_to(format!("── {name}")));
+        let started = Instant::now();
+        let mut stage = Stage::default();
+        let outcome = work(&mut stage);
+        let took = started.elapsed();
+        self.rows.push(Row { name, took, counts: stage.counts, passed: outcome.is_ok() });
+        match outcome {
+            Ok(()) => println!("{name}: passed in {}", seconds(took)),
+            Err(error) => {
+                interrupt::check()?;
+                say(&format!("error: {error}"));
+                println!("{name}: FAILED after {}", seconds(took));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every stage passed.
+    pub fn passes(&self) -> bool {
+        self.rows.iter().all(|row| row.passed)
+    }
+
+    /// How many tests ran.
+    pub fn tests(&self) -> u64 {
+        self.rows.iter().filter_map(|row| row.counts).map(|counts| counts.passed + counts.failed).sum()
+    }
+
+    /// Prints the table, and the result as its last line.
+    pub fn print(&self, took: Duration) {
+        println!("\n{}", Style::new().bold().apply_to(format!("{:<14}{:>8}  RESULT", "STAGE", "TIME")));
+        for row in &self.rows {
+            let style = if row.passed { Style::new().green() } else { Style::new().red() };
+            let tests = row.counts.map(|counts| format!(", {}", words(counts))).unwrap_or_default();
+            let result = style.apply_to(if row.passed { "passed" } else { "FAILED" });
+            println!("{:<14}{:>8}  {result}{tests}", row.name, seconds(row.took));
+        }
+        println!("{}", self.result(took));
+    }
+
+    /// The last line.
+    fn result(&self, took: Duration) -> String {
+        let failed: Vec<&str> = self.rows.iter().filter(|row| !row.passed).map(|row| row.name).collect();
+        let tests = self.tests();
+        let time = seconds(took);
+        if failed.is_empty() {
+            format!("\nall passed: {} stages with {tests} tests in {time}", self.rows.len())
+        } else {
+            format!("\nFAILED: {} ({tests} tests ran, in {time})", failed.join(", "))
+        }
+    }
+}
+
+fn words(counts: Counts) -> String {
+    match counts {
+        Counts { passed, failed: 0 } => format!("{passed} tests"),
+        Counts { passed, failed } => format!("{failed} of {} tests failed", passed + failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn one_failed_stage_fails_all_and_is_named() {
+        let mut report = Report::default();
+        report.run("good", |_| Ok(())).unwrap();
+        assert!(report.passes());
+        report
+            .run("bad", |stage| {
+                stage.counts = Some(Counts { passed: 1, failed: 2 });
+                Err(Error::other("no"))
+            })
+            .unwrap();
+        assert!(!report.passes());
+        assert_eq!(report.result(Duration::from_secs(12)), "\nFAILED: bad (3 tests ran, in 12 s)");
+    }
+}
