@@ -23,6 +23,8 @@ pub struct Finding {
     pub youngest_pod: Option<Timestamp>,
     /// A pod and container whose last log lines would tell more.
     pub witness: Option<Witness>,
+    /// When it ends to be so though nothing changes.
+    pub lapses: Option<Timestamp>,
     /// What must not be done to this server while this is so, whatever else is found.
     pub forbids: &'static [ActionType],
 }
@@ -99,6 +101,7 @@ pub fn diagnose(case: &Case) -> Diagnosis {
                 diagnosis.look_again = diagnosis.look_again.into_iter().chain([until]).min();
             }
             Judgement::Found(mut finding) => {
+                diagnosis.look_again = diagnosis.look_again.into_iter().chain(finding.lapses).min();
                 let wanted = case.spec.overrides.iter().find(|wanted| wanted.incident == entry.incident);
                 if let Some(severity) = wanted.and_then(|wanted| wanted.severity) {
                     finding.severity = severity;

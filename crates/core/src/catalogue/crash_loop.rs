@@ -65,6 +65,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         evidence,
         youngest_pod: looping.iter().map(|(pod, _)| pod.created).max(),
         witness: Some(Witness { pod: witness_pod.name.clone(), container: witness.name.clone() }),
+        lapses: looping.iter().filter_map(|(pod, one)| lapses(pod, one, case.now)).min(),
         forbids: &[],
     })
 }
@@ -86,6 +87,16 @@ fn is_looping(pod: &Pod, container: &Container, now: Timestamp) -> bool {
     // Up for a moment between two ends, and without a readiness probe even ready: still the same loop.
     let between_two_ends = ends >= 2 && !pod.is_ready_for(STEADY, now);
     backing_off || ends >= EXITS || between_two_ends
+}
+
+/// When the ends are too long ago, or the pod is up for long enough, to be a loop any more.
+fn lapses(pod: &Pod, container: &Container, now: Timestamp) -> Option<Timestamp> {
+    let past = |at: Timestamp, span: SignedDuration| {
+        at.saturating_add(span + SignedDuration::from_secs(1)).ok().filter(|at| *at > now)
+    };
+    let exits = container.recent_exits.iter().filter_map(|at| past(*at, WINDOW));
+    let steady = pod.ready.then(|| past(pod.ready_changed, STEADY)).flatten();
+    exits.chain(steady).min()
 }
 
 fn first_exit(container: &Container) -> Option<Timestamp> {

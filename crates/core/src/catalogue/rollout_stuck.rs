@@ -101,6 +101,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         evidence,
         youngest_pod: sign.pod_created,
         witness: None,
+        lapses: None,
         // More pods would be refused, or find no node, as well.
         forbids: match sign.cause {
             Cause::QuotaExceeded | Cause::Unschedulable => &[ActionType::RolloutRestart],
