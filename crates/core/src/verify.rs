@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 use mcp_health_api::{
-    Attempt, EVIDENCE_LIMIT, Effect, HISTORY_LIMIT, Incident, IncidentState, LastAction, Outcome,
-    PastIncident, TargetStatus, Time,
+    Attempt, EVIDENCE_LIMIT, Effect, HISTORY_LIMIT, Incident, IncidentState, IncidentType, LastAction,
+    Outcome, PastIncident, TargetStatus, Time,
 };
 
 use crate::{
@@ -65,6 +65,10 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
         close_all(case, &mut story, end);
         story.target = None;
     }
+    if case.signals.rival.is_some() {
+        // Two objects with the same incident would page twice, and neither would know of the other's actions.
+        close_all(case, &mut story, "another object is in charge of the target");
+    }
     let server = Server::of(case);
     judge_attempts(case, server.as_ref(), diagnosis, &mut story);
     merge_findings(case, diagnosis, &mut story);
@@ -109,7 +113,7 @@ fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, s
         let Some(attempt) = incident.open_attempt_mut().filter(|attempt| attempt.is_carried_out()) else {
             continue;
         };
-        match judge(case, server, diagnosis.finding(incident_type), attempt) {
+        match judge(case, server, diagnosis, incident_type, attempt) {
             Judged::Pending(at) => looks.push(at),
             Judged::Extended(at) => {
                 attempt.extended = true;
@@ -139,25 +143,32 @@ fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, s
 }
 
 /// Judges one attempt that was carried out.
-fn judge(case: &Case, server: Option<&Server>, finding: Option<&Finding>, attempt: &Attempt) -> Judged {
+fn judge(
+    case: &Case,
+    server: Option<&Server>,
+    diagnosis: &Diagnosis,
+    incident: IncidentType,
+    attempt: &Attempt,
+) -> Judged {
     let now = case.now;
     let deadline = attempt.verify_at.as_ref().map_or(now, |at| at.0);
-    let Some(server) = server else {
-        return if now < deadline {
+    let without_evidence = || {
+        if now < deadline {
             Judged::Pending(deadline)
         } else if attempt.extended {
             Judged::Ended(Outcome::Inconclusive, "there was no evidence to judge it by".to_owned())
         } else {
             Judged::Extended(now.saturating_add(case.settings.settle.saturating_mul(4)).unwrap_or(now))
-        };
+        }
     };
+    let Some(server) = server else { return without_evidence() };
     let Some(step) = attempt.steps.first() else {
         return Judged::Ended(Outcome::Inconclusive, "it had no step".to_owned());
     };
     let template = &server.target.template;
     if step.generation.is_some_and(|generation| server.target.generation < generation) {
         // What is seen is older than what was done.
-        return Judged::Pending(deadline.max(now));
+        return without_evidence();
     }
     let expected = if step.effect == Effect::PatchTemplate { &step.to } else { &step.from };
     if expected.as_ref() != Some(template) {
@@ -170,6 +181,7 @@ fn judge(case: &Case, server: Option<&Server>, finding: Option<&Finding>, attemp
         let outcome = if ready < attempt.ready_before { Outcome::Worse } else { Outcome::NoChange };
         Judged::Ended(outcome, format!("{why}; {ready} pods are ready, {} were before", attempt.ready_before))
     };
+    let finding = diagnosis.finding(incident);
     // Pods that were made by this attempt show the same fault: no need to wait for the deadline.
     let shown_by_new_pods = finding
         .filter(|finding| finding.youngest_pod.is_some_and(|created| created > attempt.recorded_at.0))
@@ -178,6 +190,10 @@ fn judge(case: &Case, server: Option<&Server>, finding: Option<&Finding>, attemp
         return failed(evidence.clone());
     }
     if finding.is_none() && server.is_rolled_out() {
+        if !diagnosis.clear.contains(&incident) {
+            // Its rule cannot see, or suspects it still: that is not well yet.
+            return without_evidence();
+        }
         let since = server.ready_since().unwrap_or(now).max(attempt.recorded_at.0);
         let settled = since.saturating_add(case.settings.settle).unwrap_or(now);
         return if settled <= now {
