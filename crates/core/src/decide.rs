@@ -13,6 +13,9 @@ use crate::{
     words,
 };
 
+/// Nothing has helped in the time that the severity leaves.
+const RESPONSE_OVERDUE: &str = "ResponseOverdue";
+
 /// What to do now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -63,11 +66,11 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     let server = Server::of(case);
     if let Some(attempt) = incident.open_attempt() {
         if attempt.is_carried_out() {
-            return overdue(case, incident).unwrap_or_else(|| verifying(incident, story.look_again));
+            return overdue(case, incident).unwrap_or_else(|| verifying(case, incident, story.look_again));
         }
         return resume(case, server.as_ref(), diagnosis, story, fleet, incident);
     }
-    if incident.escalation.is_some() {
+    if incident.escalation.is_some() && !owes_an_undo(incident) {
         return Decision::wait(story.look_again);
     }
     if let Some(overdue) = overdue(case, incident) {
@@ -85,6 +88,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     if let Some(last) = incident.attempts.last()
         && last.outcome == Some(Outcome::Superseded)
         && last.steps.first().is_some_and(|step| step.resource_version == server.target.resource_version)
+        && last.finished_at.as_ref().is_some_and(|at| case.now.duration_since(at.0) < case.settings.settle)
     {
         // What is seen is still what was decided on; the change that got in between is on its way.
         return Decision::wait(case.now.saturating_add(SignedDuration::from_secs(1)).ok());
@@ -94,7 +98,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
         Some((last, _)) if last.undoes.is_some() => {
             Decision::escalate("MadeThingsWorse", "an action made things worse and was taken back")
         }
-        Some((_, Some(Outcome::Worse))) => match actions::plan_undo(&server, incident) {
+        Some((last, Some(Outcome::Worse))) => match actions::plan_undo(&server, last) {
             Some(plan) => match asked.may(&plan) {
                 Verdict::Permit => Decision::Act(Box::new(plan)),
                 Verdict::Hold { message, .. } | Verdict::Refuse { message, .. } => Decision::escalate(
@@ -208,26 +212,38 @@ fn runbook(case: &Case, server: &Server, incident: &Incident) -> Vec<Option<Acti
     default.unwrap_or_default().iter().copied().map(Some).collect()
 }
 
+/// The answer was due while the last action was being judged, and then that made things worse: a person is
+/// called already, and it is taken back all the same.
+fn owes_an_undo(incident: &Incident) -> bool {
+    let overdue =
+        incident.escalation.as_ref().is_some_and(|escalation| escalation.reason == RESPONSE_OVERDUE);
+    let last = incident.attempts.iter().rev().find(|attempt| attempt.is_spent());
+    overdue && last.is_some_and(|last| last.outcome == Some(Outcome::Worse) && last.undoes.is_none())
+}
+
 /// The answer is due, whatever the runbook has left.
 fn overdue(case: &Case, incident: &Incident) -> Option<Decision> {
     let due = incident.respond_by.0;
     (incident.escalation.is_none() && due <= case.now).then(|| {
         Decision::escalate(
-            "ResponseOverdue",
+            RESPONSE_OVERDUE,
             format!("unresolved after {}", words::span(due.duration_since(incident.opened_at.0))),
         )
     })
 }
 
-fn verifying(incident: &Incident, look_again: Option<Timestamp>) -> Decision {
+fn verifying(case: &Case, incident: &Incident, look_again: Option<Timestamp>) -> Decision {
     let deadline = incident.open_attempt().and_then(|attempt| attempt.verify_at.as_ref()).map(|at| at.0);
+    // Past its deadline, what is ready just settles: that has a time of its own.
+    let deadline = deadline.filter(|at| *at > case.now);
     let next =
         deadline.map(|at| format!("resolved once ready and settled; given up at {}", words::moment(at)));
     Decision::Wait { until: look_again.into_iter().chain(deadline).min(), next }
 }
 
 fn blind(story: &Story) -> Decision {
-    let overdue = story.primary().map(|incident| incident.respond_by.0);
+    let waiting = story.primary().filter(|incident| incident.escalation.is_none());
+    let overdue = waiting.map(|incident| incident.respond_by.0);
     Decision::Wait {
         until: story.look_again.into_iter().chain(overdue).min(),
         next: Some("waits for evidence: see the condition SignalsAvailable".to_owned()),
@@ -243,7 +259,9 @@ fn resume(
     fleet: &Fleet,
     incident: &Incident,
 ) -> Decision {
-    let Some((attempt, server)) = incident.open_attempt().zip(server) else { return blind(story) };
+    let Some((attempt, server)) = incident.open_attempt().zip(server) else {
+        return overdue(case, incident).unwrap_or_else(|| blind(story));
+    };
     let plan = Plan {
         action: attempt.action,
         what: String::new(),
@@ -251,6 +269,11 @@ fn resume(
         steps: attempt.steps.clone(),
         undoes: attempt.undoes.clone(),
     };
+    // Limits count from the record: what was meant long ago is not done now, but decided anew.
+    if case.now.duration_since(attempt.recorded_at.0) > case.settings.settle {
+        let recorded = words::moment(attempt.recorded_at.0);
+        return Decision::Resume { against: Some(format!("it was meant for {recorded}")) };
+    }
     let past = past_actions(case, server, &story.incidents, Some(&attempt.id));
     let verdict = ask(&Question {
         case,

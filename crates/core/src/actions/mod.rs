@@ -5,7 +5,7 @@ mod rollback;
 mod rollout_restart;
 
 use jiff::Timestamp;
-use mcp_health_api::{ActionType, Effect, Incident, Step, StepState};
+use mcp_health_api::{ActionType, Attempt, Effect, Incident, Step, StepState};
 
 use crate::{Case, Server, signals::Target};
 
@@ -71,8 +71,7 @@ pub fn plan(action: ActionType, case: &Case, server: &Server, incident: &Inciden
 
 /// Plans to take back what made things worse; `None` where nothing can or need be taken back, or where it
 /// is not ours any more.
-pub fn plan_undo(server: &Server, incident: &Incident) -> Option<Plan> {
-    let attempt = incident.attempts.last()?;
+pub fn plan_undo(server: &Server, attempt: &Attempt) -> Option<Plan> {
     match attempt.action {
         ActionType::Rollback => rollback::plan_undo(server, attempt),
         ActionType::RolloutRestart => None,

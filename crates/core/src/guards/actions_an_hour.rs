@@ -10,7 +10,7 @@ pub fn check(question: &Question) -> Verdict {
         return Verdict::Permit;
     }
     // It lifts when as many have aged out as there are too many.
-    let oldest = recent[recent.len() - limit].at;
+    let oldest = recent.get(recent.len() - limit).map_or(question.case.now, |action| action.at);
     Verdict::hold_until(
         "ActionsPerHour",
         format!("{} actions in the last hour (spec.limits.maxActionsPerHour: {limit})", recent.len()),
