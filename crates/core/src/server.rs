@@ -112,10 +112,18 @@ impl<'a> Server<'a> {
             .max_by_key(|(revision, _)| revision.number)
     }
 
+    /// The template that was seen healthy before, where its pods end now too: the rollout is not why.
+    pub fn healthy_ends_too(&self) -> Option<&'a HealthyRevision> {
+        let healthy = self.last_healthy.filter(|healthy| healthy.template != self.target.template)?;
+        let revisions = self.revisions.iter().filter(|revision| revision.template == healthy.template);
+        let mut pods = revisions.flat_map(|revision| self.pods_of(revision));
+        pods.any(|pod| !pod.ready && pod.ended_within(RECENT, self.now)).then_some(healthy)
+    }
+
     /// Whom to blame when the template in force does not work: itself, where another one did;
     /// `otherwise`, where it worked before.
     pub fn cause(&self, otherwise: Cause) -> Cause {
-        if self.template_was_healthy() {
+        if self.template_was_healthy() || self.healthy_ends_too().is_some() {
             otherwise
         } else if self.last_healthy.is_some() || self.serving_beside().is_some() {
             Cause::BadRollout

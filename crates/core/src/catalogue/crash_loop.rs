@@ -54,7 +54,16 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             format!("{} was never seen healthy; the one before it still serves", server.current_words())
         }
         (Cause::NeverHealthy, _) => "no template of this server was ever seen healthy".to_owned(),
-        _ => format!("{} was seen healthy before: the rollout is not the cause", server.current_words()),
+        _ => match server.healthy_ends_too() {
+            Some(healthy) => format!(
+                "pods of template {}, which was seen healthy, crash too: the rollout is not the cause",
+                healthy.template
+            ),
+            None if server.template_was_healthy() => {
+                format!("{} was seen healthy before: the rollout is not the cause", server.current_words())
+            }
+            None => format!("these pods are not of {}, which is in force", server.current_words()),
+        },
     });
 
     Judgement::Found(Finding {

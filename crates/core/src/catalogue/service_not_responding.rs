@@ -59,10 +59,14 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
                 words::moment(since),
                 words::span(case.now.duration_since(since))
             ),
-            if cause == Cause::NotReady {
-                format!("{} was seen healthy before", server.current_words())
-            } else {
-                format!("{} was never seen healthy", server.current_words())
+            match server.healthy_ends_too() {
+                Some(healthy) => {
+                    format!("pods of template {}, which was seen healthy, end too", healthy.template)
+                }
+                None if cause == Cause::NotReady => {
+                    format!("{} was seen healthy before", server.current_words())
+                }
+                None => format!("{} was never seen healthy", server.current_words()),
             },
         ],
         youngest_pod: pods.iter().map(|pod| pod.created).max(),
