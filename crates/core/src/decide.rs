@@ -195,7 +195,7 @@ impl Asked<'_> {
             ),
             None => Decision::escalate(
                 "NoAutomaticAction",
-                format!("{} ({}) has no automatic action", incident.incident_type, incident.cause),
+                format!("no action mends {} ({}): see the evidence", incident.incident_type, incident.cause),
             ),
         }
     }
@@ -224,10 +224,12 @@ fn owes_an_undo(incident: &Incident) -> bool {
 /// The answer is due, whatever the runbook has left.
 fn overdue(case: &Case, incident: &Incident) -> Option<Decision> {
     let due = incident.respond_by.0;
+    let held = incident.hold.as_ref().map(|hold| format!("; held ({}): {}", hold.reason, hold.message));
+    let held = held.unwrap_or_default();
     (incident.escalation.is_none() && due <= case.now).then(|| {
         Decision::escalate(
             RESPONSE_OVERDUE,
-            format!("unresolved after {}", words::span(due.duration_since(incident.opened_at.0))),
+            format!("unresolved after {}{held}", words::span(due.duration_since(incident.opened_at.0))),
         )
     })
 }

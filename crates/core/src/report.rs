@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 use mcp_health_api::{
-    Condition, ConditionType, Escalation, Incident, IncidentState, McpServerHealthStatus, Outcome, Reason,
-    Time,
+    ActionType, Attempt, Condition, ConditionType, Escalation, Incident, IncidentState,
+    McpServerHealthStatus, Outcome, Reason, Time,
 };
 
 use crate::{Case, Decision, Diagnosis, Server, Story, words};
@@ -117,19 +117,21 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
                 format!("healthy: {} ready", words::count(server.ready(), "pod"))
             }
             Some(server) => {
-                format!("coming up: {} of {} pods are ready", server.ready(), server.target.desired)
+                let current = server.current_pods().iter().filter(|pod| pod.ready).count();
+                let wanted =
+                    words::count(usize::try_from(server.target.desired).unwrap_or_default(), "wanted pod");
+                format!(
+                    "{} is coming up: {current} of {wanted} ready, {} in all",
+                    server.current_words(),
+                    server.ready()
+                )
             }
         };
     };
     let mut sentence =
         format!("{} ({}) since {}", incident.incident_type, incident.cause, words::moment(incident.since.0));
     if let Some(attempt) = incident.attempts.last() {
-        let did = match (attempt.outcome, attempt.is_carried_out()) {
-            (None, false) => format!("; {} recorded", attempt.action),
-            (None, true) => format!("; {} done, verifying", attempt.action),
-            (Some(outcome), _) => format!("; {}: {outcome}", attempt.action),
-        };
-        sentence.push_str(&did);
+        sentence.push_str(&format!("; {}", attempt_words(attempt)));
     }
     match (&incident.escalation, &incident.hold) {
         (Some(escalation), _) => sentence.push_str(&format!("; a person is needed: {}", escalation.message)),
@@ -137,10 +139,40 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
         (None, None) => {}
     }
     if status.incidents.len() > 1 {
-        let others = words::count(status.incidents.len() - 1, "incident");
-        sentence.push_str(&format!("; {others} more follow from it"));
+        sentence.push_str(&match status.incidents.len() - 1 {
+            1 => "; another incident follows from it".to_owned(),
+            others => format!("; {others} other incidents follow from it"),
+        });
     }
     words::shorten(&sentence, LONGEST)
+}
+
+/// What an attempt did, and what came of it: `rolled back to template 41ab07; verifying until 12:02:10`.
+fn attempt_words(attempt: &Attempt) -> String {
+    let did = did(attempt);
+    if !attempt.is_carried_out() && attempt.outcome.is_none() {
+        return format!("{} is recorded", attempt.action);
+    }
+    match (attempt.outcome, &attempt.verify_at) {
+        (None, Some(until)) => format!("{did}, verifying until {}", words::moment(until.0)),
+        (None, None) => format!("{did}, verifying"),
+        (Some(Outcome::Improved), _) => format!("{did}, which helped"),
+        (Some(Outcome::NoChange), _) => format!("{did}, which did not help"),
+        (Some(Outcome::Worse), _) => format!("{did}, which made things worse"),
+        (Some(Outcome::Inconclusive), _) => format!("{did}, and could not judge what came of it"),
+        (Some(Outcome::Superseded), _) => format!("{} was overtaken by another change", attempt.action),
+        (Some(Outcome::Reverted), _) => format!("{did}, which somebody took back"),
+        (Some(Outcome::Refused), _) => format!("{} was refused", attempt.action),
+    }
+}
+
+fn did(attempt: &Attempt) -> String {
+    let template = attempt.steps.first().and_then(|step| step.to.as_deref()).unwrap_or("before");
+    match (attempt.action, &attempt.undoes) {
+        (ActionType::Rollback, None) => format!("rolled back to template {template}"),
+        (ActionType::Rollback, Some(undone)) => format!("took {undone} back: forward to template {template}"),
+        (ActionType::RolloutRestart, _) => "restarted all pods".to_owned(),
+    }
 }
 
 /// Why the operator cannot work on this object.
@@ -295,6 +327,8 @@ fn standing_hold(case: &Case) -> Option<(&'static str, &'static str)> {
         Some(("NamespaceSuspended", "the namespace is suspended"))
     } else if signals.cluster_suspended.fresh() == Some(&true) {
         Some(("ClusterSuspended", "the operator is suspended for the whole cluster"))
+    } else if signals.namespace_suspended.fresh().is_none() || signals.cluster_suspended.fresh().is_none() {
+        Some(("SwitchUnreadable", "a switch that suspends the operator cannot be read: it counts as thrown"))
     } else {
         None
     }
@@ -344,12 +378,11 @@ pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Ve
         for attempt in &incident.attempts {
             let was = known.and_then(|known| known.attempts.iter().find(|one| one.id == attempt.id));
             if attempt.is_carried_out() && was.is_none_or(|was| !was.is_carried_out()) {
-                let template = attempt.steps.first().and_then(|step| step.to.as_deref()).unwrap_or_default();
                 tell(
                     false,
                     "ActionTaken",
                     &format_args!("{} {}", attempt.action, attempt.id),
-                    format!("{} ({template}): {}", attempt.id, attempt.why),
+                    format!("{}, because {}", did(attempt), attempt.why),
                 );
             }
             if let Some(outcome) = attempt.outcome.filter(|_| was.is_none_or(|was| was.outcome.is_none())) {
