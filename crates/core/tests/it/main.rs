@@ -1,0 +1,8 @@
+//! The core, told by tables, by a simulated world, and by the statuses that people read.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod garbage;
+mod properties;
+mod story;
+mod support;

@@ -1,0 +1,214 @@
+//! What holds over every history, whatever happens in it. The numbers are those of the invariants in the design.
+
+use std::collections::BTreeMap;
+
+use mcp_health_api::{IncidentType, McpServerHealthStatus, Outcome};
+use mcp_health_core::{Decision, signals::Signals};
+use proptest::prelude::*;
+
+use crate::support::{
+    history::{histories, make_well},
+    operator::Look,
+    world::Done,
+};
+
+const MOST: usize = 24;
+
+/// Some histories each time; `PROPTEST_CASES` asks for more.
+fn config(cases: u32) -> ProptestConfig {
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    // Histories that once failed are told by tables; nothing is written beside the sources.
+    ProptestConfig {
+        cases: wanted.unwrap_or(cases),
+        failure_persistence: None,
+        max_shrink_iters: 60,
+        ..ProptestConfig::default()
+    }
+}
+
+fn sees_the_server(signals: &Signals) -> bool {
+    signals.target.fresh().is_some() && signals.revisions.fresh().is_some() && signals.pods.fresh().is_some()
+}
+
+/// The incidents that a look has closed.
+fn closed(look: &Look) -> impl Iterator<Item = &mcp_health_api::PastIncident> {
+    look.after.history.iter().filter(|past| !look.before.history.iter().any(|one| one.id == past.id))
+}
+
+fn attempts(status: &McpServerHealthStatus) -> impl Iterator<Item = &mcp_health_api::Attempt> {
+    status.incidents.iter().flat_map(|incident| &incident.attempts)
+}
+
+proptest! {
+    #![proptest_config(config(12))]
+
+    /// Invariant 1.
+    #[test]
+    fn what_cannot_be_seen_is_never_acted_on_and_closes_nothing(history in histories(MOST)) {
+        for look in &history.live().looks {
+            let gone = matches!(look.signals.target.fresh(), Some(None))
+                || look.before.target.as_ref().zip(look.signals.target.fresh()).is_some_and(
+                    |(known, seen)| seen.as_ref().is_none_or(|seen| seen.uid != known.uid));
+            let acted = look.effects.1 > look.effects.0;
+            if acted {
+                prop_assert!(sees_the_server(&look.signals), "{look:#?}");
+                prop_assert!(look.signals.autoscalers.fresh().is_some(), "{look:#?}");
+                prop_assert_eq!(look.signals.cluster_suspended.fresh(), Some(&false));
+                prop_assert_eq!(look.signals.namespace_suspended.fresh(), Some(&false));
+            }
+            if gone || look.signals.rival.is_some() {
+                continue;
+            }
+            for past in closed(look) {
+                prop_assert!(sees_the_server(&look.signals), "{past:#?} was closed by {look:#?}");
+                let target = look.signals.target.fresh().and_then(Option::as_ref).unwrap();
+                if past.incident_type == IncidentType::ServiceNotResponding && target.desired > 0 {
+                    prop_assert!(look.signals.services.fresh().is_some(), "{past:#?} was closed by {look:#?}");
+                }
+            }
+        }
+    }
+
+    /// Invariant 2.
+    #[test]
+    fn an_attempt_has_one_effect_at_most_wherever_the_operator_is_cut_off(history in histories(MOST)) {
+        let operator = history.live();
+        let mut seen = Vec::new();
+        for done in &operator.world.done {
+            prop_assert!(!seen.contains(&&done.attempt), "twice: {done:?} in {:#?}", operator.world.done);
+            seen.push(&done.attempt);
+        }
+        for look in &operator.looks {
+            prop_assert!(look.effects.1 - look.effects.0 <= 1);
+        }
+    }
+
+    /// Invariant 3.
+    #[test]
+    fn every_effect_was_recorded_before_and_every_record_comes_to_an_end(history in histories(MOST)) {
+        let mut operator = history.live();
+        make_well(&mut operator);
+        operator.run(3600, 15);
+        let mut recorded: Vec<&str> = Vec::new();
+        for look in &operator.looks {
+            for status in [&look.before].into_iter().chain(&look.intent) {
+                recorded.extend(attempts(status).map(|attempt| attempt.id.as_str()));
+            }
+            for done in &operator.world.done[look.effects.0..look.effects.1] {
+                prop_assert!(recorded.contains(&done.attempt.as_str()), "{done:?} was not recorded");
+            }
+            // Nothing is dropped: an attempt stays, or its incident is closed.
+            for incident in &look.before.incidents {
+                let kept = look.after.incidents.iter().find(|one| one.id == incident.id);
+                let is_over = look.after.history.iter().any(|past| past.id == incident.id);
+                prop_assert!(kept.is_some() || is_over, "{incident:#?} is forgotten by {look:#?}");
+                for attempt in incident.attempts.iter().filter(|attempt| attempt.outcome.is_none()) {
+                    let kept = kept.is_none_or(|kept| kept.attempts.iter().any(|one| one.id == attempt.id));
+                    prop_assert!(kept, "{attempt:#?} is forgotten by {look:#?}");
+                }
+            }
+        }
+        let open: Vec<_> = operator.status().incidents;
+        prop_assert!(open.iter().all(|incident| incident.open_attempt().is_none()), "still open: {open:#?}");
+    }
+
+    /// Invariant 4.
+    #[test]
+    fn no_limit_is_exceeded_in_any_window(history in histories(MOST)) {
+        let operator = history.live();
+        let mut by_server: BTreeMap<&str, Vec<&Done>> = BTreeMap::new();
+        let mut by_incident: BTreeMap<&str, usize> = BTreeMap::new();
+        // The clock of a window starts with the record; an effect follows it within seconds, or not at all.
+        let late = 20;
+        for done in &operator.world.done {
+            let recent = by_server.entry(&done.uid).or_default();
+            recent.push(done);
+            let in_the_hour = recent.iter().filter(|one| done.at - one.at < 3600 - late).count();
+            prop_assert!(in_the_hour <= history.max_actions_per_hour as usize, "{:#?}", operator.world.done);
+            if done.undoes.is_none() {
+                if let Some(before) = recent.iter().rev().nth(1) {
+                    prop_assert!(
+                        done.at - before.at >= i64::from(history.cooldown) - late,
+                        "{:#?}", operator.world.done
+                    );
+                }
+                let incident = done.attempt.rsplit_once('-').unwrap().0;
+                let of_it = by_incident.entry(incident).or_default();
+                *of_it += 1;
+                prop_assert!(*of_it <= history.max_attempts as usize, "{:#?}", operator.world.done);
+            }
+        }
+    }
+
+    /// Invariant 5.
+    #[test]
+    fn while_signals_hold_still_the_status_settles_and_actions_stop(history in histories(MOST)) {
+        let mut operator = history.live();
+        operator.away_until = 0;
+        operator.crash = None;
+        let looks = operator.looks.len();
+        let still = operator.run_with_still_signals(2 * 3600);
+        let (status, done) = (operator.status(), operator.world.done.len());
+        prop_assert!(operator.looks.len() - looks < 500, "{} looks", operator.looks.len() - looks);
+        for _ in 0..3 {
+            operator.world.now += 24 * 3600;
+            operator.look_at(&still);
+            prop_assert_eq!(&operator.status(), &status);
+        }
+        prop_assert_eq!(operator.world.done.len(), done);
+    }
+
+    /// Invariant 7.
+    #[test]
+    fn only_what_is_still_ours_is_taken_back(history in histories(MOST)) {
+        let operator = history.live();
+        for undo in operator.world.done.iter().filter(|done| done.undoes.is_some()) {
+            let undone = operator.world.done.iter().find(|done| Some(&done.attempt) == undo.undoes.as_ref()).unwrap();
+            prop_assert_eq!(&undo.before, &undone.after, "{:?} takes back {:?}", undo, undone);
+            prop_assert_eq!(&undo.after, &undone.before);
+            prop_assert_eq!(&undo.uid, &undone.uid);
+            prop_assert!(undone.undoes.is_none());
+            let judged = operator.looks.iter().flat_map(|look| attempts(&look.after));
+            prop_assert!(judged.into_iter().any(|one| one.id == undone.attempt && one.outcome == Some(Outcome::Worse)));
+        }
+    }
+
+    /// Invariant 11.
+    #[test]
+    fn only_the_primary_incident_acts_one_attempt_at_a_time(history in histories(MOST)) {
+        for look in &history.live().looks {
+            let open = look.after.incidents.iter().filter(|incident| incident.open_attempt().is_some());
+            prop_assert!(open.count() <= 1, "{:#?}", look.after);
+            let Some(intent) = &look.intent else { continue };
+            let primary = intent.incidents.first().unwrap();
+            prop_assert!(primary.open_attempt().is_some() && primary.caused_by.is_none(), "{intent:#?}");
+            prop_assert!(matches!(look.decision, Some(Decision::Act(_))));
+            prop_assert!(look.signals.rival.is_none());
+        }
+    }
+
+    /// A healed server does not stay an incident, whatever was before.
+    #[test]
+    fn a_server_that_is_well_again_has_no_incident_in_the_end(history in histories(MOST)) {
+        let mut operator = history.live();
+        make_well(&mut operator);
+        operator.run(2 * 3600, 15);
+        let status = operator.status();
+        prop_assert!(status.incidents.is_empty(), "{:#?}", status.incidents);
+        let target = status.target.unwrap();
+        prop_assert_eq!(target.last_healthy.map(|healthy| healthy.template), Some(target.template));
+    }
+
+    /// What a status says does not depend on how often it was looked at.
+    #[test]
+    fn a_look_that_finds_nothing_new_writes_nothing_and_is_not_repeated_at_once(history in histories(MOST)) {
+        let operator = history.live();
+        let mut same = 0;
+        let mut before: Option<&Look> = None;
+        for look in &operator.looks {
+            same = if before.is_some_and(|before| before.at == look.at && !before.wrote) { same + 1 } else { 0 };
+            prop_assert!(same < 3, "{look:#?}");
+            before = Some(look);
+        }
+    }
+}

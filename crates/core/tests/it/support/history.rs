@@ -1,0 +1,235 @@
+//! Random histories: what people, faults and crashes do to a server and its operator, and when.
+
+use mcp_health_api::{ActionType, Mode, RollbackPolicy};
+use mcp_health_core::Fleet;
+use proptest::prelude::*;
+
+use super::{
+    operator::{Crash, Operator},
+    policy,
+    watches::{SOURCES, Sight, Source},
+    world::{Template, World},
+};
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug)]
+pub enum Happening {
+    RollOut(Template),
+    Undo,
+    RestartByAPerson,
+    Scale(i32),
+    Pause(bool),
+    Quota(bool),
+    NoRoom(bool),
+    DependencyDown(bool),
+    ServiceAstray(bool),
+    KillAPod,
+    Recreate(Template),
+    RecreateTheObject,
+    Watch(Source, Sight),
+    AllWatchesClear,
+    ModeEnforce(bool),
+    Suspend(bool),
+    ClusterSwitch(bool),
+    RollbackNever(bool),
+    OnlyRestarts(bool),
+    GitOps(bool),
+    OthersAct(bool),
+    Rival(bool),
+    Crash(Crash),
+    RestartOperator(i64),
+}
+
+/// A server, its policy, and what happens, with the seconds before each.
+#[derive(Clone, Debug)]
+pub struct History {
+    pub first: Template,
+    pub desired: i32,
+    pub recreates: bool,
+    pub cooldown: u32,
+    pub max_attempts: u32,
+    pub max_actions_per_hour: u32,
+    pub own_runbook: bool,
+    pub happenings: Vec<(i64, Happening)>,
+}
+
+fn template() -> impl Strategy<Value = Template> {
+    prop_oneof![
+        3 => Just(Template::Good),
+        3 => Just(Template::CrashesAtOnce),
+        2 => (20_i64..120).prop_map(Template::CrashesAfter),
+        2 => Just(Template::NeverReady),
+        1 => (10_i64..200).prop_map(Template::ReadyAfter),
+        1 => Just(Template::NoImage),
+    ]
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let source = prop::sample::select(SOURCES.to_vec());
+    let sight = prop_oneof![Just(Sight::Stale), Just(Sight::Gone), Just(Sight::Clear)];
+    let crash = prop_oneof![Just(Crash::Unrecorded), Just(Crash::Undone), Just(Crash::Unnoted)];
+    prop_oneof![
+        12 => template().prop_map(Happening::RollOut),
+        2 => Just(Happening::Undo),
+        1 => Just(Happening::RestartByAPerson),
+        2 => (0_i32..5).prop_map(Happening::Scale),
+        1 => any::<bool>().prop_map(Happening::Pause),
+        1 => any::<bool>().prop_map(Happening::Quota),
+        1 => any::<bool>().prop_map(Happening::NoRoom),
+        4 => any::<bool>().prop_map(Happening::DependencyDown),
+        2 => any::<bool>().prop_map(Happening::ServiceAstray),
+        2 => Just(Happening::KillAPod),
+        1 => template().prop_map(Happening::Recreate),
+        2 => Just(Happening::RecreateTheObject),
+        4 => (source, sight).prop_map(|(source, sight)| Happening::Watch(source, sight)),
+        3 => Just(Happening::AllWatchesClear),
+        1 => any::<bool>().prop_map(Happening::ModeEnforce),
+        1 => any::<bool>().prop_map(Happening::Suspend),
+        1 => any::<bool>().prop_map(Happening::ClusterSwitch),
+        1 => any::<bool>().prop_map(Happening::RollbackNever),
+        1 => any::<bool>().prop_map(Happening::OnlyRestarts),
+        1 => any::<bool>().prop_map(Happening::GitOps),
+        1 => any::<bool>().prop_map(Happening::OthersAct),
+        1 => any::<bool>().prop_map(Happening::Rival),
+        8 => crash.prop_map(Happening::Crash),
+        2 => (1_i64..1200).prop_map(Happening::RestartOperator),
+    ]
+}
+
+/// Any history of up to `most` happenings.
+pub fn histories(most: usize) -> impl Strategy<Value = History> {
+    let happenings =
+        prop::collection::vec((prop_oneof![3 => 1_i64..40, 2 => 40_i64..400], happening()), 1..most);
+    (
+        prop_oneof![4 => Just(Template::Good), 1 => template()],
+        1_i32..5,
+        prop::bool::weighted(0.3),
+        prop_oneof![Just(0_u32), 5_u32..60, Just(300)],
+        1_u32..4,
+        1_u32..6,
+        any::<bool>(),
+        happenings,
+    )
+        .prop_map(
+            |(
+                first,
+                desired,
+                recreates,
+                cooldown,
+                max_attempts,
+                max_actions_per_hour,
+                own_runbook,
+                happenings,
+            )| {
+                History {
+                    first,
+                    desired,
+                    recreates,
+                    cooldown,
+                    max_attempts,
+                    max_actions_per_hour,
+                    own_runbook,
+                    happenings,
+                }
+            },
+        )
+}
+
+/// Seconds between two looks at the clock.
+const STEP: i64 = 3;
+
+impl History {
+    fn policy(&self) -> mcp_health_api::McpServerHealthSpec {
+        let mut spec = policy::with_cooldown(policy::enforcing(), self.cooldown);
+        spec.limits.max_attempts = self.max_attempts;
+        spec.limits.max_actions_per_hour = self.max_actions_per_hour;
+        if self.own_runbook {
+            let (back, again) = (Some(ActionType::Rollback), Some(ActionType::RolloutRestart));
+            for incident in
+                [mcp_health_api::IncidentType::CrashLoop, mcp_health_api::IncidentType::ServiceNotResponding]
+            {
+                spec = policy::with_runbook(spec, incident, &[back, again, again, back]);
+            }
+        }
+        spec
+    }
+
+    /// Lives through it.
+    pub fn live(&self) -> Operator {
+        let mut world = World::with(self.first, self.desired);
+        world.deployment.as_mut().unwrap().recreate = self.recreates;
+        let mut operator = Operator::new(world, self.policy());
+        operator.run(100, STEP);
+        for (pause, happening) in &self.happenings {
+            self.let_happen(&mut operator, *happening);
+            operator.run(*pause, STEP);
+        }
+        operator
+    }
+
+    fn let_happen(&self, operator: &mut Operator, happening: Happening) {
+        let world = &mut operator.world;
+        match happening {
+            Happening::RollOut(template) => drop(world.roll_out(template)),
+            Happening::Undo => world.undo(),
+            Happening::RestartByAPerson => world.restart(),
+            Happening::Scale(desired) => world.change(|one| one.desired = desired),
+            Happening::Pause(paused) => world.change(|one| one.paused = paused),
+            Happening::Quota(quota) => world.quota = quota,
+            Happening::NoRoom(full) => world.full = full,
+            Happening::DependencyDown(down) => world.dependency_down = down,
+            Happening::ServiceAstray(astray) => world.service_astray = astray,
+            Happening::KillAPod => world.kill_a_pod(),
+            Happening::Recreate(template) => {
+                world.delete();
+                world.create(template, self.desired);
+            }
+            Happening::RecreateTheObject => operator.create_object(self.policy()),
+            Happening::Watch(source, sight) => operator.watches.set(&operator.world, source, sight),
+            Happening::AllWatchesClear => {
+                for source in SOURCES {
+                    operator.watches.set(&operator.world, source, Sight::Clear);
+                }
+            }
+            Happening::ModeEnforce(enforce) => {
+                operator.declare(|spec| spec.mode = if enforce { Mode::Enforce } else { Mode::Observe });
+            }
+            Happening::Suspend(suspend) => operator.declare(|spec| spec.suspend = suspend),
+            Happening::ClusterSwitch(thrown) => operator.watches.cluster_suspended = thrown,
+            Happening::RollbackNever(never) => operator.declare(|spec| {
+                spec.actions.rollback = if never { RollbackPolicy::Never } else { RollbackPolicy::Allow };
+            }),
+            Happening::OnlyRestarts(only) => operator.declare(|spec| {
+                spec.actions.allow.retain(|action| *action != ActionType::Rollback);
+                if !only {
+                    spec.actions.allow.push(ActionType::Rollback);
+                }
+            }),
+            Happening::GitOps(owned) => world.change(|one| one.gitops = owned.then(|| "Argo CD".to_owned())),
+            Happening::OthersAct(act) => {
+                operator.fleet = Fleet { acting: act.then(|| "mcp/other".to_owned()).into_iter().collect() };
+            }
+            Happening::Rival(rival) => operator.watches.rival = rival.then(|| "older".to_owned()),
+            Happening::Crash(crash) => operator.crash = Some(crash),
+            Happening::RestartOperator(away) => operator.restart(away),
+        }
+    }
+}
+
+/// Everything that was in the way is taken away, and somebody applies a template that works.
+pub fn make_well(operator: &mut Operator) {
+    operator.crash = None;
+    for source in SOURCES {
+        operator.watches.set(&operator.world, source, Sight::Clear);
+    }
+    operator.watches.rival = None;
+    operator.watches.cluster_suspended = false;
+    operator.fleet = Fleet::default();
+    let world = &mut operator.world;
+    (world.quota, world.full, world.dependency_down, world.service_astray) = (false, false, false, false);
+    world.change(|one| {
+        one.paused = false;
+        one.desired = 2;
+    });
+    world.roll_out(Template::Good);
+}

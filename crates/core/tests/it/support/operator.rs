@@ -1,0 +1,308 @@
+//! The operator's own loop over a simulated world: the same pure calls in the same order as its reconcile,
+//! the same two writes, the same fences, and everything that can cut it off in between. What is not in the
+//! status is lost between two looks, because the status goes through JSON every time.
+
+use mcp_health_api::{McpServerHealthSpec, McpServerHealthStatus};
+use mcp_health_core::{
+    Case, Decision, Diagnosis, Fleet, Server, Settings, Story,
+    attempt::{self, Acted},
+    decide, diagnose, report,
+    signals::Signals,
+    verify,
+};
+use serde_json::Value;
+
+use super::{moment, watches::Watches, world::World};
+
+/// Where the operator ends, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// Before the intent is written.
+    Unrecorded,
+    /// With the intent written, and nothing done.
+    Undone,
+    /// With the effect done, and nothing noted.
+    Unnoted,
+}
+
+/// The McpServerHealth.
+#[derive(Clone, Debug)]
+pub struct Object {
+    pub generation: i64,
+    pub spec: McpServerHealthSpec,
+    status: Value,
+}
+
+impl Object {
+    pub fn status(&self) -> McpServerHealthStatus {
+        serde_json::from_value(self.status.clone()).unwrap()
+    }
+}
+
+/// One look at the server.
+#[derive(Clone, Debug)]
+pub struct Look {
+    pub at: i64,
+    pub signals: Signals,
+    pub before: McpServerHealthStatus,
+    pub after: McpServerHealthStatus,
+    /// The status that carried the intent, where one was written.
+    pub intent: Option<McpServerHealthStatus>,
+    pub decision: Option<Decision>,
+    /// How many effects the world knows of, before and after.
+    pub effects: (usize, usize),
+    /// Whether any status was written.
+    pub wrote: bool,
+}
+
+/// The operator, its cluster, and one object.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    pub world: World,
+    pub watches: Watches,
+    pub object: Option<Object>,
+    pub settings: Settings,
+    pub fleet: Fleet,
+    /// The next write of this kind is its last.
+    pub crash: Option<Crash>,
+    /// It is away until then.
+    pub away_until: i64,
+    pub looks: Vec<Look>,
+    seen: Option<Signals>,
+    woken: bool,
+    next_look: Option<jiff::Timestamp>,
+}
+
+/// More looks than that without the clock moving are a busy loop.
+const BUSY: usize = 12;
+
+impl Operator {
+    pub fn new(world: World, spec: McpServerHealthSpec) -> Self {
+        let mut operator = Self {
+            world,
+            watches: Watches::default(),
+            object: None,
+            settings: Settings::default(),
+            fleet: Fleet::default(),
+            crash: None,
+            away_until: 0,
+            looks: Vec::new(),
+            seen: None,
+            woken: true,
+            next_look: None,
+        };
+        operator.create_object(spec);
+        operator
+    }
+
+    pub fn create_object(&mut self, spec: McpServerHealthSpec) {
+        self.object = Some(Object { generation: 1, spec, status: Value::Object(serde_json::Map::new()) });
+        self.woken = true;
+    }
+
+    /// Changes the object's spec.
+    pub fn declare(&mut self, change: impl FnOnce(&mut McpServerHealthSpec)) {
+        if let Some(object) = &mut self.object {
+            change(&mut object.spec);
+            object.generation += 1;
+            self.woken = true;
+        }
+    }
+
+    pub fn status(&self) -> McpServerHealthStatus {
+        self.object.as_ref().map(Object::status).unwrap_or_default()
+    }
+
+    /// Somebody, or a test, puts another status there.
+    pub fn overwrite_status(&mut self, status: &McpServerHealthStatus) {
+        if let Some(object) = &mut self.object {
+            object.status = serde_json::to_value(status).unwrap();
+            self.woken = true;
+        }
+    }
+
+    /// It ends, and starts again: what it had in memory is lost.
+    pub fn restart(&mut self, away: i64) {
+        self.away_until = self.world.now + away;
+        (self.seen, self.woken, self.next_look) = (None, true, None);
+    }
+
+    /// Lets time pass, in steps of so many seconds.
+    pub fn run(&mut self, seconds: i64, step: i64) {
+        let end = self.world.now + seconds;
+        while self.world.now < end {
+            self.world.tick(step);
+            self.look_while_there_is_reason();
+        }
+    }
+
+    /// Lets time pass until the status is as wanted. Panics where it takes longer than `limit` seconds.
+    pub fn run_until(&mut self, what: &str, limit: i64, wanted: impl Fn(&McpServerHealthStatus) -> bool) {
+        let end = self.world.now + limit;
+        while !wanted(&self.status()) {
+            assert!(self.world.now < end, "not within {limit} s: {what}: {:#?}", self.status());
+            self.run(1, 1);
+        }
+    }
+
+    /// Only the clock goes on, and nothing that is seen changes.
+    pub fn run_with_still_signals(&mut self, seconds: i64) -> Signals {
+        let end = self.world.now + seconds;
+        let still = self.watches.look(&self.world);
+        while self.world.now < end {
+            let due = self.next_look.map_or(end, |at| at.as_second() - moment(0).as_second());
+            self.world.now = if self.woken { self.world.now } else { due.clamp(self.world.now + 1, end) };
+            if self.woken || due <= self.world.now {
+                self.look_at(&still);
+            }
+        }
+        still
+    }
+
+    fn look_while_there_is_reason(&mut self) {
+        for looks in 0.. {
+            if self.world.now < self.away_until || self.object.is_none() {
+                return;
+            }
+            let signals = self.watches.look(&self.world);
+            let due = self.next_look.is_some_and(|at| at <= moment(self.world.now));
+            if !self.woken && !due && self.seen.as_ref() == Some(&signals) {
+                return;
+            }
+            assert!(looks < BUSY, "a busy loop: {:#?}", self.looks.last());
+            self.look_at(&signals);
+        }
+    }
+
+    /// One look, as the operator's reconcile takes it.
+    pub fn look_at(&mut self, signals: &Signals) {
+        let Some(mut object) = self.object.clone() else { return };
+        (self.woken, self.next_look, self.seen) = (false, None, Some(signals.clone()));
+        let before = object.status();
+        let settings = self.settings.clone();
+        let case = Case {
+            generation: object.generation,
+            spec: &self.object.as_ref().unwrap().spec.clone(),
+            status: &before,
+            signals,
+            settings: &settings,
+            now: moment(self.world.now),
+        };
+        let mut look = Look {
+            at: self.world.now,
+            signals: signals.clone(),
+            before: before.clone(),
+            after: before.clone(),
+            intent: None,
+            decision: None,
+            effects: (self.world.done.len(), self.world.done.len()),
+            wrote: false,
+        };
+        let next = self.conclude(&case, &mut object, &mut look);
+        look.effects.1 = self.world.done.len();
+        look.after = object.status();
+        look.wrote = self.object.as_ref().is_some_and(|known| known.status != object.status);
+        self.woken |= look.wrote;
+        self.object = Some(object);
+        match next {
+            Ok(at) => self.next_look = at,
+            Err(()) => self.restart(3),
+        }
+        self.looks.push(look);
+    }
+
+    /// Everything after the observation; `Err` where the operator ends in the middle of it.
+    fn conclude(
+        &mut self,
+        case: &Case,
+        object: &mut Object,
+        look: &mut Look,
+    ) -> Result<Option<jiff::Timestamp>, ()> {
+        let diagnosis = diagnose(case);
+        let mut story = verify(case, &diagnosis);
+        let decision = if case.signals.rival.is_some() {
+            Decision::Wait {
+                until: None,
+                next: Some("waits: another object is in charge of the target".to_owned()),
+            }
+        } else {
+            decide(case, &diagnosis, &story, &self.fleet)
+        };
+        look.decision = Some(decision.clone());
+        self.record_and_act(case, &diagnosis, &mut story, &decision, object, look)?;
+        self.ends_here(Crash::Unnoted, &decision)?;
+        object.status = serde_json::to_value(report::status(case, &diagnosis, &story, &decision)).unwrap();
+        Ok(report::next_look(&story, &decision))
+    }
+
+    fn ends_here(&mut self, place: Crash, decision: &Decision) -> Result<(), ()> {
+        let acting = matches!(decision, Decision::Act(_) | Decision::Resume { .. });
+        if acting && self.crash == Some(place) {
+            self.crash = None;
+            return Err(());
+        }
+        Ok(())
+    }
+
+    fn record_and_act(
+        &mut self,
+        case: &Case,
+        diagnosis: &Diagnosis,
+        story: &mut Story,
+        decision: &Decision,
+        object: &mut Object,
+        look: &mut Look,
+    ) -> Result<(), ()> {
+        let server = Server::of(case);
+        let acted = match (decision, &server) {
+            (Decision::Act(plan), Some(server)) => {
+                self.ends_here(Crash::Unrecorded, decision)?;
+                let Some(incident) = story.primary_mut() else { return Ok(()) };
+                attempt::record(case, server, incident, plan);
+                let attempt = incident.open_attempt().unwrap().clone();
+                let intent = report::status(case, diagnosis, story, decision);
+                object.status = serde_json::to_value(&intent).unwrap();
+                look.intent = Some(intent);
+                self.ends_here(Crash::Undone, decision)?;
+                self.carry_out(&attempt)
+            }
+            (Decision::Resume { against }, _) => {
+                let Some(attempt) = story.primary().and_then(|incident| incident.open_attempt()) else {
+                    return Ok(());
+                };
+                let attempt = attempt.clone();
+                let live = self.world.deployment.clone();
+                match (live, against) {
+                    (None, _) => Acted::Superseded("the Deployment is gone".to_owned()),
+                    (Some(live), _) if live.mark.as_ref() == Some(&attempt.id) => {
+                        Acted::Done { generation: live.generation }
+                    }
+                    (Some(_), Some(why)) => Acted::Superseded(format!(
+                        "it was not carried out before the operator restarted, and now: {why}"
+                    )),
+                    (Some(_), None) => {
+                        self.ends_here(Crash::Undone, decision)?;
+                        self.carry_out(&attempt)
+                    }
+                }
+            }
+            (Decision::Escalate { reason, message }, _) => {
+                if let Some(incident) = story.primary_mut() {
+                    verify::escalate(case, incident, reason, message);
+                }
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        story.acted(case, server.as_ref(), &acted);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, attempt: &mcp_health_api::Attempt) -> Acted {
+        match attempt.steps.first().map(|step| self.world.patch(attempt, step)) {
+            Some(Ok(generation)) => Acted::Done { generation },
+            Some(Err(why)) => Acted::Superseded(why),
+            None => Acted::Superseded("the attempt has no step".to_owned()),
+        }
+    }
+}

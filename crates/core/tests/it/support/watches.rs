@@ -1,0 +1,208 @@
+//! What the operator's watches show of a world: all of it, the past, or nothing.
+
+use jiff::SignedDuration;
+use mcp_health_core::signals::{
+    Container, Exit, Pod, Reading, RecordedAction, Revision, Service, Signals, Target,
+};
+
+use super::{
+    moment,
+    world::{Deployment, PROGRESS_DEADLINE, Template, World},
+};
+
+/// How much a watch shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sight {
+    /// What is.
+    #[default]
+    Clear,
+    /// What was when it broke off.
+    Stale,
+    /// Nothing.
+    Gone,
+}
+
+/// One watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Target,
+    Revisions,
+    Pods,
+    Services,
+    Autoscalers,
+    NamespaceSwitch,
+    ClusterSwitch,
+}
+
+/// All of them.
+pub const SOURCES: [Source; 7] = [
+    Source::Target,
+    Source::Revisions,
+    Source::Pods,
+    Source::Services,
+    Source::Autoscalers,
+    Source::NamespaceSwitch,
+    Source::ClusterSwitch,
+];
+
+/// The watches, and what they show beside the world.
+#[derive(Clone, Debug, Default)]
+pub struct Watches {
+    sights: [(Sight, i64); SOURCES.len()],
+    before: Option<Signals>,
+    pub autoscalers: Vec<String>,
+    pub namespace_suspended: bool,
+    pub cluster_suspended: bool,
+    pub rival: Option<String>,
+}
+
+impl Watches {
+    /// From now on the watch shows so much.
+    pub fn set(&mut self, world: &World, source: Source, sight: Sight) {
+        let now = self.look(world);
+        self.sights[source as usize] = (sight, world.now);
+        self.before = Some(match self.before.take() {
+            Some(before) => keep_stale(before, now),
+            None => now,
+        });
+    }
+
+    /// What the operator sees.
+    pub fn look(&self, world: &World) -> Signals {
+        let mut signals = clear(world, self);
+        let Some(before) = &self.before else { return signals };
+        let sight = |source: Source| self.sights[source as usize];
+        blur(&mut signals.target, &before.target, sight(Source::Target));
+        blur(&mut signals.revisions, &before.revisions, sight(Source::Revisions));
+        blur(&mut signals.pods, &before.pods, sight(Source::Pods));
+        blur(&mut signals.services, &before.services, sight(Source::Services));
+        blur(&mut signals.autoscalers, &before.autoscalers, sight(Source::Autoscalers));
+        blur(&mut signals.namespace_suspended, &before.namespace_suspended, sight(Source::NamespaceSwitch));
+        blur(&mut signals.cluster_suspended, &before.cluster_suspended, sight(Source::ClusterSwitch));
+        signals
+    }
+}
+
+/// A reading that is fresh now replaces what was known; one that is not keeps it.
+fn keep_stale(before: Signals, now: Signals) -> Signals {
+    fn newer<T>(before: Reading<T>, now: Reading<T>) -> Reading<T> {
+        if now.fresh().is_some() { now } else { before }
+    }
+    Signals {
+        target: newer(before.target, now.target),
+        revisions: newer(before.revisions, now.revisions),
+        pods: newer(before.pods, now.pods),
+        services: newer(before.services, now.services),
+        autoscalers: newer(before.autoscalers, now.autoscalers),
+        namespace_suspended: newer(before.namespace_suspended, now.namespace_suspended),
+        cluster_suspended: newer(before.cluster_suspended, now.cluster_suspended),
+        rival: now.rival,
+    }
+}
+
+fn blur<T: Clone>(reading: &mut Reading<T>, before: &Reading<T>, (sight, since): (Sight, i64)) {
+    match sight {
+        Sight::Clear => {}
+        Sight::Stale => {
+            if let Some(value) = before.fresh() {
+                *reading = Reading::Stale { value: value.clone(), at: moment(since) };
+            }
+        }
+        Sight::Gone => *reading = Reading::Unavailable("the watch does not answer".to_owned()),
+    }
+}
+
+fn clear(world: &World, watches: &Watches) -> Signals {
+    let revisions = world.sets.iter().map(|set| Revision {
+        name: set.name.clone(),
+        uid: set.uid.clone(),
+        template: set.template.clone(),
+        number: Some(set.number),
+        replicas: set.replicas,
+    });
+    let ready = world.pods.iter().filter(|pod| pod.ready && pod.going.is_none()).count();
+    let services = world.deployment.iter().map(|_| Service {
+        name: "mcp-server".to_owned(),
+        selects_pods: !world.service_astray,
+        selector: if world.service_astray { "app=other" } else { "app=mcp-server" }.to_owned(),
+        ready_endpoints: if world.service_astray { 0 } else { ready },
+    });
+    Signals {
+        target: Reading::Fresh(world.deployment.as_ref().map(target)),
+        revisions: Reading::Fresh(revisions.collect()),
+        pods: Reading::Fresh(world.pods.iter().map(|one| pod(world, one)).collect()),
+        services: Reading::Fresh(services.collect()),
+        autoscalers: Reading::Fresh(watches.autoscalers.clone()),
+        namespace_suspended: Reading::Fresh(watches.namespace_suspended),
+        cluster_suspended: Reading::Fresh(watches.cluster_suspended),
+        rival: watches.rival.clone(),
+    }
+}
+
+fn target(deployment: &Deployment) -> Target {
+    let actions: String = serde_json::to_string(&deployment.actions).unwrap();
+    let actions: Vec<RecordedAction> = serde_json::from_str(&actions).unwrap();
+    Target {
+        uid: deployment.uid.clone(),
+        resource_version: deployment.version.to_string(),
+        generation: deployment.generation,
+        observed_generation: deployment.observed,
+        template: deployment.template.clone(),
+        desired: deployment.desired,
+        replicas: deployment.counts.replicas,
+        updated: deployment.counts.updated,
+        ready: deployment.counts.ready,
+        paused: deployment.paused,
+        deadline_exceeded: deployment
+            .deadline_exceeded
+            .then(|| "ReplicaSet \"mcp-server\" has timed out progressing.".to_owned()),
+        replica_failure: deployment.quota_hit.map(|since| {
+            (
+                "pods \"mcp-server\" is forbidden: exceeded quota: mcp, used: pods=3, limited: pods=3"
+                    .to_owned(),
+                moment(since),
+            )
+        }),
+        progress_deadline: SignedDuration::from_secs(PROGRESS_DEADLINE),
+        startup_budget: SignedDuration::from_secs(30),
+        container: "server".to_owned(),
+        has_annotations: deployment.mark.is_some(),
+        template_has_annotations: false,
+        attempt: deployment.mark.clone(),
+        actions,
+        gitops: deployment.gitops.clone(),
+    }
+}
+
+fn pod(world: &World, pod: &super::world::Pod) -> Pod {
+    let placed = pod.started.is_some() || !world.full;
+    let waiting = if pod.is_backing_off() {
+        Some(("CrashLoopBackOff", "back-off restarting failed container"))
+    } else if placed && world.behaviour(&pod.template) == Template::NoImage {
+        Some(("ImagePullBackOff", "Back-off pulling image \"registry.example/mcp-server:nope\""))
+    } else {
+        None
+    };
+    Pod {
+        name: pod.name.clone(),
+        revision: pod.set.clone(),
+        created: moment(pod.created),
+        deleting: pod.going.is_some(),
+        finished: false,
+        ready: pod.ready,
+        ready_changed: moment(pod.ready_changed),
+        unschedulable: (!placed).then(|| "0/1 nodes are available: 1 Insufficient memory.".to_owned()),
+        containers: vec![Container {
+            name: "server".to_owned(),
+            restarts: pod.restarts,
+            waiting: waiting.map(|(reason, message)| (reason.to_owned(), message.to_owned())),
+            last_exit: pod.exits.last().map(|at| Exit {
+                code: 1,
+                reason: "Error".to_owned(),
+                at: moment(*at),
+                message: Some("Traceback (most recent call last):\nKeyError: 'DATABASE_URL'\n".to_owned()),
+            }),
+            recent_exits: pod.exits.iter().rev().take(5).rev().map(|at| moment(*at)).collect(),
+        }],
+    }
+}

@@ -1,0 +1,497 @@
+//! A Deployment with its ReplicaSets and pods, run as Kubernetes runs them, under a clock of its own. People,
+//! faults and the operator act on it; the same calls in the same order make the same world.
+
+use mcp_health_api::{Attempt, Effect, Step};
+use mcp_health_core::{attempt::remembered, digest, signals::RecordedAction};
+
+/// What the pods of a template do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Template {
+    /// Ready after two seconds, and so for ever.
+    Good,
+    /// Ready after so many seconds.
+    ReadyAfter(i64),
+    /// Runs, and never gets ready.
+    NeverReady,
+    /// Ends a second after its start.
+    CrashesAtOnce,
+    /// Gets ready, and ends so many seconds after its start.
+    CrashesAfter(i64),
+    /// Its image does not exist.
+    NoImage,
+}
+
+/// The Deployment.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    pub uid: String,
+    pub version: u64,
+    pub generation: i64,
+    pub observed: i64,
+    pub template: String,
+    pub restarted: String,
+    pub desired: i32,
+    pub paused: bool,
+    pub recreate: bool,
+    pub gitops: Option<String>,
+    pub mark: Option<String>,
+    pub actions: Vec<RecordedAction>,
+    pub progressed: i64,
+    pub deadline_exceeded: bool,
+    pub quota_hit: Option<i64>,
+    pub counts: Counts,
+}
+
+/// What the Deployment's status counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub replicas: i32,
+    pub updated: i32,
+    pub updated_ready: i32,
+    pub ready: i32,
+}
+
+/// A ReplicaSet.
+#[derive(Clone, Debug)]
+pub struct Set {
+    pub name: String,
+    pub uid: String,
+    pub template: String,
+    pub restarted: String,
+    pub number: i64,
+    pub replicas: i32,
+}
+
+/// A pod with one container.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub name: String,
+    pub set: String,
+    pub template: String,
+    pub created: i64,
+    pub started: Option<i64>,
+    pub back_at: Option<i64>,
+    pub ready: bool,
+    pub ready_changed: i64,
+    pub going: Option<i64>,
+    pub restarts: i32,
+    pub exits: Vec<i64>,
+}
+
+/// An effect that the operator had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    pub attempt: String,
+    pub undoes: Option<String>,
+    pub at: i64,
+    /// The Deployment.
+    pub uid: String,
+    pub before: String,
+    pub after: String,
+}
+
+/// How long a rollout may take.
+pub const PROGRESS_DEADLINE: i64 = 120;
+
+/// See the module.
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fault of its own.
+pub struct World {
+    /// Seconds since the start.
+    pub now: i64,
+    pub deployment: Option<Deployment>,
+    pub sets: Vec<Set>,
+    pub pods: Vec<Pod>,
+    templates: Vec<(String, Template)>,
+    serial: u64,
+    versions: u64,
+    /// No further pod may be made.
+    pub quota: bool,
+    /// No node takes a further pod.
+    pub full: bool,
+    /// What every template needs is down: all containers end.
+    pub dependency_down: bool,
+    /// The Service's selector selects nothing.
+    pub service_astray: bool,
+    /// What the operator did.
+    pub done: Vec<Done>,
+}
+
+impl World {
+    /// A Deployment of so many pods that were just made.
+    pub fn with(template: Template, desired: i32) -> Self {
+        let mut world = Self {
+            now: 0,
+            deployment: None,
+            sets: Vec::new(),
+            pods: Vec::new(),
+            templates: Vec::new(),
+            serial: 0,
+            versions: 0,
+            quota: false,
+            full: false,
+            dependency_down: false,
+            service_astray: false,
+            done: Vec::new(),
+        };
+        world.create(template, desired);
+        world
+    }
+
+    fn next(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn next_version(&mut self) -> u64 {
+        self.versions += 1;
+        self.versions
+    }
+
+    fn new_template(&mut self, template: Template) -> String {
+        let name = format!("template {}", self.next());
+        let name = digest::short(name.as_bytes(), 10);
+        self.templates.push((name.clone(), template));
+        name
+    }
+
+    pub fn behaviour(&self, template: &str) -> Template {
+        self.templates.iter().find(|(name, _)| name == template).map_or(Template::Good, |(_, kind)| *kind)
+    }
+
+    // ---- what people do
+
+    /// Creates the Deployment, where there is none.
+    pub fn create(&mut self, template: Template, desired: i32) {
+        if self.deployment.is_some() {
+            return;
+        }
+        let uid = format!("deployment-{}", self.next());
+        let template = self.new_template(template);
+        let version = self.next_version();
+        self.deployment = Some(Deployment {
+            uid,
+            version,
+            generation: 1,
+            observed: 0,
+            template,
+            restarted: String::new(),
+            desired,
+            paused: false,
+            recreate: false,
+            gitops: None,
+            mark: None,
+            actions: Vec::new(),
+            progressed: self.now,
+            deadline_exceeded: false,
+            quota_hit: None,
+            counts: Counts::default(),
+        });
+    }
+
+    /// Deletes it, with all that belongs to it.
+    pub fn delete(&mut self) {
+        self.deployment = None;
+        self.sets.clear();
+        self.pods.clear();
+    }
+
+    /// Changes the Deployment's spec.
+    pub fn change(&mut self, change: impl FnOnce(&mut Deployment)) {
+        let version = self.next_version();
+        let now = self.now;
+        if let Some(deployment) = &mut self.deployment {
+            change(deployment);
+            deployment.version = version;
+            deployment.generation += 1;
+            deployment.progressed = now;
+            deployment.deadline_exceeded = false;
+        }
+    }
+
+    /// Somebody applies another template. Returns its digest.
+    pub fn roll_out(&mut self, template: Template) -> String {
+        let template = self.new_template(template);
+        let applied = template.clone();
+        self.change(|deployment| deployment.template = applied);
+        template
+    }
+
+    /// `kubectl rollout undo`.
+    pub fn undo(&mut self) {
+        let Some(deployment) = &self.deployment else { return };
+        let (template, restarted) = (deployment.template.clone(), deployment.restarted.clone());
+        let others = self.sets.iter().filter(|set| set.template != template || set.restarted != restarted);
+        if let Some(before) = others.max_by_key(|set| set.number).cloned() {
+            self.change(|deployment| {
+                deployment.template = before.template;
+                deployment.restarted = before.restarted;
+            });
+        }
+    }
+
+    /// `kubectl rollout restart`.
+    pub fn restart(&mut self) {
+        let restarted = format!("by a person at {}", self.now);
+        self.change(|deployment| deployment.restarted = restarted);
+    }
+
+    /// `kubectl delete pod`.
+    pub fn kill_a_pod(&mut self) {
+        let now = self.now;
+        if let Some(pod) = self.pods.iter_mut().find(|pod| pod.going.is_none()) {
+            pod.going = Some(now + 2);
+        }
+    }
+
+    // ---- what the operator does
+
+    /// The patch of a recorded step, with its fences: the new generation, or why it does not take place.
+    pub fn patch(&mut self, attempt: &Attempt, step: &Step) -> Result<i64, String> {
+        let Some(deployment) = &self.deployment else { return Err("the Deployment is gone".to_owned()) };
+        if deployment.uid != step.target_uid || deployment.version.to_string() != step.resource_version {
+            return Err("the Deployment changed at the same moment".to_owned());
+        }
+        let before = deployment.template.clone();
+        let (template, restarted) = match step.effect {
+            Effect::PatchTemplate => {
+                let found = self.sets.iter().find(|set| Some(&set.name) == step.replica_set.as_ref());
+                let Some(set) = found.filter(|set| Some(&set.template) == step.to.as_ref()) else {
+                    return Err("the ReplicaSet is gone, or holds another template".to_owned());
+                };
+                (set.template.clone(), set.restarted.clone())
+            }
+            Effect::RestartPods => (before.clone(), step.to.clone().unwrap_or_default()),
+            Effect::HandBackOwnership => return Err("it cannot come first".to_owned()),
+        };
+        self.done.push(Done {
+            attempt: attempt.id.clone(),
+            undoes: attempt.undoes.clone(),
+            at: self.now,
+            uid: deployment.uid.clone(),
+            before,
+            after: template.clone(),
+        });
+        self.change(|deployment| {
+            deployment.template = template;
+            deployment.restarted = restarted;
+            deployment.mark = Some(attempt.id.clone());
+            deployment.actions = remembered(&deployment.actions, attempt);
+        });
+        Ok(self.deployment.as_ref().map_or(0, |deployment| deployment.generation))
+    }
+
+    // ---- what Kubernetes does
+
+    /// Lets so many seconds pass, and the controllers and the kubelet do one round of work.
+    pub fn tick(&mut self, seconds: i64) {
+        self.now += seconds;
+        self.kubelet();
+        self.control();
+        self.replicate();
+        self.count();
+    }
+
+    fn kubelet(&mut self) {
+        let now = self.now;
+        self.pods.retain(|pod| pod.going.is_none_or(|gone| gone > now));
+        let (full, down) = (self.full, self.dependency_down);
+        for at in 0..self.pods.len() {
+            let kind = self.behaviour(&self.pods[at].template);
+            let pod = &mut self.pods[at];
+            if pod.going.is_none() && kind != Template::NoImage && (pod.started.is_some() || !full) {
+                pod.run(if down { Template::CrashesAtOnce } else { kind }, now);
+            }
+        }
+    }
+
+    fn is_current(deployment: &Deployment, set: &Set) -> bool {
+        set.template == deployment.template && set.restarted == deployment.restarted
+    }
+
+    fn control(&mut self) {
+        let Some(mut deployment) = self.deployment.clone() else { return };
+        if deployment.observed != deployment.generation {
+            deployment.observed = deployment.generation;
+            deployment.version = self.next_version();
+        }
+        if !deployment.paused {
+            let newest = self.sets.iter().map(|set| set.number).max().unwrap_or_default();
+            if let Some(set) = self.sets.iter_mut().find(|set| Self::is_current(&deployment, set)) {
+                if set.number != newest {
+                    set.number = newest + 1;
+                }
+            } else {
+                let serial = self.next();
+                self.sets.push(Set {
+                    name: format!("mcp-server-{serial}"),
+                    uid: format!("set-{serial}"),
+                    template: deployment.template.clone(),
+                    restarted: deployment.restarted.clone(),
+                    number: newest + 1,
+                    replicas: 0,
+                });
+            }
+            if deployment.recreate { self.recreate(&deployment) } else { self.roll(&deployment) }
+        }
+        self.deployment = Some(deployment);
+    }
+
+    fn ready_of(&self, set: &str) -> i32 {
+        let ready = self.pods.iter().filter(|pod| pod.set == set && pod.ready && pod.going.is_none());
+        i32::try_from(ready.count()).unwrap()
+    }
+
+    fn recreate(&mut self, deployment: &Deployment) {
+        let mut old_pods = false;
+        for set in self.sets.iter_mut().filter(|set| !Self::is_current(deployment, set)) {
+            set.replicas = 0;
+            old_pods |= self.pods.iter().any(|pod| pod.set == set.uid);
+        }
+        if let Some(set) = self.sets.iter_mut().find(|set| Self::is_current(deployment, set))
+            && !old_pods
+        {
+            set.replicas = deployment.desired;
+        }
+    }
+
+    /// RollingUpdate with 25 % more and 25 % fewer pods than wanted.
+    fn roll(&mut self, deployment: &Deployment) {
+        let desired = deployment.desired;
+        let (surge, fewer) = ((desired + 3) / 4, desired / 4);
+        let total: i32 = self.sets.iter().map(|set| set.replicas).sum();
+        let Some(new) = self.sets.iter().position(|set| Self::is_current(deployment, set)) else { return };
+        let more = (desired + surge - total).max(0);
+        self.sets[new].replicas = (self.sets[new].replicas + more).min(desired);
+        let total: i32 = self.sets.iter().map(|set| set.replicas).sum();
+        let new_unready = self.sets[new].replicas - self.ready_of(&self.sets[new].uid);
+        let mut may_go = total - (desired - fewer) - new_unready;
+        for at in (0..self.sets.len()).filter(|at| *at != new) {
+            let unready = self.sets[at].replicas - self.ready_of(&self.sets[at].uid);
+            let go = unready.min(may_go).max(0);
+            self.sets[at].replicas -= go;
+            may_go -= go;
+        }
+        let ready: i32 = self.sets.iter().map(|set| self.ready_of(&set.uid).min(set.replicas)).sum();
+        let mut may_go = may_go.min(ready - (desired - fewer));
+        for at in (0..self.sets.len()).filter(|at| *at != new) {
+            let go = self.sets[at].replicas.min(may_go).max(0);
+            self.sets[at].replicas -= go;
+            may_go -= go;
+        }
+    }
+
+    fn replicate(&mut self) {
+        let now = self.now;
+        let mut refused = false;
+        for set in self.sets.clone() {
+            let mut live: Vec<usize> = (0..self.pods.len())
+                .filter(|at| self.pods[*at].set == set.uid && self.pods[*at].going.is_none())
+                .collect();
+            let wanted = usize::try_from(set.replicas).unwrap_or_default();
+            for _ in live.len()..wanted {
+                if self.quota {
+                    refused = true;
+                    break;
+                }
+                let serial = self.next();
+                self.pods.push(Pod {
+                    name: format!("{}-{serial}", set.name),
+                    set: set.uid.clone(),
+                    template: set.template.clone(),
+                    created: now,
+                    started: None,
+                    back_at: None,
+                    ready: false,
+                    ready_changed: now,
+                    going: None,
+                    restarts: 0,
+                    exits: Vec::new(),
+                });
+            }
+            live.sort_by_key(|at| (self.pods[*at].ready, -self.pods[*at].created));
+            for at in live.iter().take(live.len().saturating_sub(wanted)) {
+                self.pods[*at].going = Some(now + 2);
+            }
+        }
+        let version = self.next_version();
+        if let Some(deployment) = &mut self.deployment {
+            let hit = if refused { deployment.quota_hit.or(Some(now)) } else { None };
+            if hit != deployment.quota_hit {
+                deployment.quota_hit = hit;
+                deployment.version = version;
+            }
+        }
+    }
+
+    fn count(&mut self) {
+        let Some(mut deployment) = self.deployment.clone() else { return };
+        let before = (deployment.counts, deployment.deadline_exceeded);
+        let current =
+            self.sets.iter().find(|set| Self::is_current(&deployment, set)).map(|set| set.uid.clone());
+        let mut counts = Counts::default();
+        for pod in self.pods.iter().filter(|pod| pod.going.is_none()) {
+            let updated = Some(&pod.set) == current.as_ref();
+            counts.replicas += 1;
+            counts.ready += i32::from(pod.ready);
+            counts.updated += i32::from(updated);
+            counts.updated_ready += i32::from(updated && pod.ready);
+        }
+        if counts != deployment.counts {
+            deployment.progressed = self.now;
+        }
+        deployment.counts = counts;
+        let complete = counts.updated_ready >= deployment.desired && counts.replicas == counts.updated;
+        deployment.deadline_exceeded =
+            !complete && !deployment.paused && self.now - deployment.progressed > PROGRESS_DEADLINE;
+        if before != (deployment.counts, deployment.deadline_exceeded) {
+            deployment.version = self.next_version();
+        }
+        self.deployment = Some(deployment);
+    }
+}
+
+impl Pod {
+    fn run(&mut self, kind: Template, now: i64) {
+        if self.back_at.is_some_and(|at| at <= now) {
+            self.back_at = None;
+            self.started = Some(now);
+            self.restarts += 1;
+        }
+        if self.back_at.is_some() {
+            return;
+        }
+        let started = *self.started.get_or_insert(now);
+        let (ready_after, ends_after) = match kind {
+            Template::Good => (2, i64::MAX),
+            Template::ReadyAfter(seconds) => (seconds, i64::MAX),
+            Template::NeverReady | Template::NoImage => (i64::MAX, i64::MAX),
+            Template::CrashesAtOnce => (i64::MAX, 1),
+            Template::CrashesAfter(seconds) => (2, seconds),
+        };
+        let up = now - started;
+        if up >= ends_after {
+            self.exits.push(now);
+            self.set_ready(false, now);
+            let pause = match self.exits.len() {
+                1 => 1,
+                many => (10 << (many - 2).min(5)).min(300),
+            };
+            self.back_at = Some(now + pause);
+        } else {
+            self.set_ready(up >= ready_after, now);
+        }
+    }
+
+    fn set_ready(&mut self, ready: bool, now: i64) {
+        if self.ready != ready {
+            self.ready = ready;
+            self.ready_changed = now;
+        }
+    }
+
+    /// Whether the kubelet says `CrashLoopBackOff`.
+    pub fn is_backing_off(&self) -> bool {
+        self.back_at.is_some() && self.exits.len() >= 2
+    }
+}
