@@ -21,6 +21,8 @@ pub const ENTRY: Entry = Entry { incident: IncidentType::CrashLoop, judge, runbo
 const EXITS: usize = 3;
 /// The window of those ends.
 const WINDOW: SignedDuration = SignedDuration::from_mins(5);
+/// The kubelet backs off for five minutes at most: whenever one looks, two ends of a loop lie within this time.
+const TWO_PAUSES: SignedDuration = SignedDuration::from_mins(15);
 /// A pod that is ready for so long is up, whatever was before.
 const STEADY: SignedDuration = SignedDuration::from_secs(30);
 
@@ -90,12 +92,13 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
 
 /// The kubelet says so; or it ended often enough; or it is up just now between two ends.
 fn is_looping(pod: &Pod, container: &Container, now: Timestamp) -> bool {
-    let recent = |at: &Timestamp| now.duration_since(*at) <= WINDOW;
+    let within = |span: SignedDuration| {
+        container.recent_exits.iter().filter(|at| now.duration_since(**at) <= span).count()
+    };
     let backing_off = container.waiting.as_ref().is_some_and(|(reason, _)| reason == "CrashLoopBackOff");
-    let ends = container.recent_exits.iter().filter(|at| recent(at)).count();
     // Up for a moment between two ends, and without a readiness probe even ready: still the same loop.
-    let between_two_ends = ends >= 2 && !pod.is_ready_for(STEADY, now);
-    backing_off || ends >= EXITS || between_two_ends
+    let between_two_ends = within(TWO_PAUSES) >= 2 && !pod.is_ready_for(STEADY, now);
+    backing_off || within(WINDOW) >= EXITS || between_two_ends
 }
 
 /// When the ends are too long ago, or the pod is up for long enough, to be a loop any more.
@@ -103,7 +106,8 @@ fn lapses(pod: &Pod, container: &Container, now: Timestamp) -> Option<Timestamp>
     let past = |at: Timestamp, span: SignedDuration| {
         at.saturating_add(span + SignedDuration::from_secs(1)).ok().filter(|at| *at > now)
     };
-    let exits = container.recent_exits.iter().filter_map(|at| past(*at, WINDOW));
+    let ends = container.recent_exits.iter();
+    let exits = ends.flat_map(|at| [past(*at, WINDOW), past(*at, TWO_PAUSES)]).flatten();
     let steady = pod.ready.then(|| past(pod.ready_changed, STEADY)).flatten();
     exits.chain(steady).min()
 }
