@@ -4,6 +4,7 @@ pub mod garbage;
 pub mod history;
 pub mod operator;
 pub mod policy;
+pub mod scene;
 pub mod watches;
 pub mod world;
 

@@ -165,7 +165,6 @@ fn target(deployment: &Deployment) -> Target {
         }),
         progress_deadline: SignedDuration::from_secs(PROGRESS_DEADLINE),
         startup_budget: SignedDuration::from_secs(30),
-        container: "server".to_owned(),
         has_annotations: deployment.mark.is_some(),
         template_has_annotations: false,
         attempt: deployment.mark.clone(),

@@ -1,0 +1,267 @@
+//! Every guard: what it permits, holds and refuses.
+
+use mcp_health_api::{
+    ActionType, Attempt, Duration, IncidentType, LastAction, Mode, Outcome, RollbackPolicy, Step, StepState,
+    Time,
+};
+use mcp_health_core::{
+    Decision, Fleet, Server,
+    actions::{self, Planned},
+    guards::{Question, Verdict, ask},
+    signals::{Reading, RecordedAction},
+};
+
+use crate::support::{moment, policy, scene::Scene};
+
+fn gone<T>() -> Reading<T> {
+    Reading::Unavailable("the watch does not answer".to_owned())
+}
+
+/// Actions on the target, so many seconds before the moment.
+fn acted(scene: &mut Scene, ages: &[i64]) {
+    let now = scene.now;
+    scene.target().actions = ages
+        .iter()
+        .map(|age| RecordedAction {
+            id: format!("earlier-{age}"),
+            action: ActionType::Rollback,
+            at: moment(now - age),
+        })
+        .collect();
+}
+
+fn last_action(scene: &mut Scene, age: i64, outcome: Outcome) {
+    scene.spec.limits.cooldown = Duration::from_secs(0);
+    scene.status.last_action = Some(LastAction {
+        action: ActionType::Rollback,
+        at: Time(moment(scene.now - age)),
+        attempt: "earlier-1".to_owned(),
+        from: None,
+        outcome: Some(outcome),
+    });
+}
+
+/// An attempt at `action` that was carried out, and ended so.
+fn ended(scene: &Scene, id: &str, action: ActionType, outcome: Option<Outcome>) -> Attempt {
+    let Planned::Ready(plan) = actions::plan(
+        action,
+        &scene.case(),
+        &Server::of(&scene.case()).unwrap(),
+        scene.concluded().story.primary().unwrap(),
+    ) else {
+        panic!("{action} cannot be planned");
+    };
+    let steps = plan.steps.into_iter().map(|step| Step { state: StepState::Done, ..step }).collect();
+    Attempt {
+        id: id.to_owned(),
+        action,
+        undoes: None,
+        why: plan.why,
+        recorded_at: Time(moment(scene.now - 4000)),
+        ready_before: 3,
+        steps,
+        verify_at: Some(Time(moment(scene.now - 3000))),
+        extended: false,
+        outcome,
+        message: None,
+        finished_at: Some(Time(moment(scene.now - 3000))),
+    }
+}
+
+#[test]
+fn each_guard_has_its_say_about_a_rollback() {
+    type Change = fn(&mut Scene);
+    let rows: &[(&str, Change, &str)] = &[
+        ("nothing is in the way", |_| {}, "Act Rollback"),
+        ("Observe mode", |scene| scene.spec.mode = Mode::Observe, "Hold ObserveMode"),
+        ("the object is suspended", |scene| scene.spec.suspend = true, "Hold Suspended"),
+        (
+            "the namespace is suspended",
+            |scene| scene.signals.namespace_suspended = Reading::Fresh(true),
+            "Hold NamespaceSuspended",
+        ),
+        (
+            "the namespace's switch cannot be read",
+            |scene| scene.signals.namespace_suspended = gone(),
+            "Hold SwitchUnreadable",
+        ),
+        (
+            "the cluster is suspended",
+            |scene| scene.signals.cluster_suspended = Reading::Fresh(true),
+            "Hold ClusterSuspended",
+        ),
+        (
+            "the cluster's switch was read long ago",
+            |scene| scene.signals.cluster_suspended = Reading::Stale { value: false, at: moment(0) },
+            "Hold SwitchUnreadable",
+        ),
+        ("no action is allowed", |scene| scene.spec.actions.allow.clear(), "Escalate ActionNotAllowed"),
+        (
+            "a rollback would break the database",
+            |scene| scene.spec.actions.rollback = RollbackPolicy::Never,
+            "Escalate RollbackNever",
+        ),
+        ("autoscalers cannot be seen", |scene| scene.signals.autoscalers = gone(), "Hold EvidenceNotFresh"),
+        ("the Deployment is paused", |scene| scene.target().paused = true, "Hold DeploymentPaused"),
+        (
+            "GitOps owns the Deployment",
+            |scene| scene.target().gitops = Some("Flux".to_owned()),
+            "Hold GitOpsManaged",
+        ),
+        (
+            "an autoscaler sets the replicas, not the template",
+            |scene| {
+                scene.signals.autoscalers = Reading::Fresh(vec!["HorizontalPodAutoscaler/mcp".to_owned()]);
+            },
+            "Act Rollback",
+        ),
+        (
+            "another server is acted on",
+            |scene| scene.fleet = Fleet { acting: vec!["mcp/other".to_owned()] },
+            "Hold ConcurrentActions",
+        ),
+        (
+            "another server is acted on, and two may be",
+            |scene| {
+                scene.fleet = Fleet { acting: vec!["mcp/other".to_owned()] };
+                scene.settings.max_concurrent_actions = 2;
+            },
+            "Act Rollback",
+        ),
+        ("an action a minute ago", |scene| acted(scene, &[60]), "Hold Cooldown"),
+        ("an action six minutes ago", |scene| acted(scene, &[360]), "Act Rollback"),
+        ("two actions in the hour", |scene| acted(scene, &[1000, 590]), "Hold Cooldown"),
+        (
+            "two actions in the hour, the last ten minutes ago",
+            |scene| acted(scene, &[1000, 600]),
+            "Act Rollback",
+        ),
+        (
+            "four actions in the hour",
+            |scene| {
+                acted(scene, &[3599, 3500, 3400, 3300]);
+                scene.spec.limits.cooldown = Duration::from_secs(1);
+            },
+            "Hold ActionsPerHour",
+        ),
+        (
+            "the fourth action is over an hour ago",
+            |scene| {
+                acted(scene, &[3600, 3500, 3400, 3300]);
+                scene.spec.limits.cooldown = Duration::from_secs(1);
+            },
+            "Act Rollback",
+        ),
+        ("a limit of none", |scene| scene.spec.limits.max_actions_per_hour = 0, "Hold ActionsPerHour"),
+        (
+            "the last rollback made things worse",
+            |scene| last_action(scene, 1800, Outcome::Worse),
+            "Escalate LockedOut",
+        ),
+        (
+            "somebody took the last rollback back",
+            |scene| last_action(scene, 1800, Outcome::Reverted),
+            "Escalate LockedOut",
+        ),
+        ("it did so over an hour ago", |scene| last_action(scene, 3700, Outcome::Worse), "Act Rollback"),
+        (
+            "the last rollback did not help",
+            |scene| last_action(scene, 1800, Outcome::NoChange),
+            "Act Rollback",
+        ),
+        (
+            "a refusal comes before a hold",
+            |scene| {
+                scene.spec.mode = Mode::Observe;
+                scene.spec.actions.allow.clear();
+            },
+            "Escalate ActionNotAllowed",
+        ),
+    ];
+    let scene = Scene::bad_rollout();
+    for (what, change, decision) in rows {
+        assert_eq!(scene.clone().with(change).decision(), *decision, "{what}");
+    }
+}
+
+#[test]
+fn a_rollout_in_progress_holds_a_restart_and_not_the_rollback_of_that_rollout() {
+    let scene = Scene::process_exit();
+    assert_eq!(scene.decision(), "Act RolloutRestart");
+    let rolling = scene.with(|scene| scene.target().updated = 1);
+    assert_eq!(rolling.decision(), "Hold RolloutInProgress");
+    let mut rolling = Scene::bad_rollout();
+    assert!(rolling.target().updated < rolling.target().desired);
+    assert_eq!(rolling.decision(), "Act Rollback");
+}
+
+#[test]
+fn the_pause_doubles_with_every_action_of_the_hour_and_says_until_when() {
+    for (ages, until) in [(vec![10], 300), (vec![100, 10], 600), (vec![200, 100, 10], 1200)] {
+        let mut scene = Scene::bad_rollout();
+        acted(&mut scene, &ages);
+        let Decision::Hold { hold, .. } = scene.concluded().decision else { panic!("not held") };
+        assert_eq!(hold.until, Some(Time(moment(scene.now - 10 + until))), "{ages:?}");
+    }
+}
+
+#[test]
+fn after_so_many_attempts_a_person_takes_over_whatever_overtook_them() {
+    let again = [Some(ActionType::Rollback), Some(ActionType::Rollback)];
+    for outcome in [Outcome::NoChange, Outcome::Superseded] {
+        let mut scene = Scene::bad_rollout();
+        scene.spec = policy::with_runbook(scene.spec, IncidentType::CrashLoop, &again);
+        let spent = ended(&scene, "x-1", ActionType::Rollback, Some(outcome));
+        scene.open_incident().attempts = vec![spent];
+        assert_eq!(scene.decision(), "Act Rollback", "{outcome}");
+        scene.spec.limits.max_attempts = 1;
+        assert_eq!(scene.decision(), "Escalate AttemptsExhausted", "{outcome}");
+    }
+}
+
+#[test]
+fn what_a_finding_forbids_is_refused_and_one_attempt_at_a_time_is_made() {
+    let scene = Scene::process_exit();
+    let (case, mut concluded) = (scene.case(), scene.concluded());
+    let server = Server::of(&case).unwrap();
+    let Decision::Act(plan) = concluded.decision else { panic!("it does not act") };
+    let answer = |diagnosis: &_, incidents: &[_]| {
+        ask(&Question {
+            case: &case,
+            server: &server,
+            diagnosis,
+            incidents,
+            incident: concluded.story.primary().unwrap(),
+            plan: &plan,
+            resumed: None,
+            past: &[],
+            fleet: &Fleet::default(),
+        })
+    };
+    assert_eq!(answer(&concluded.diagnosis, &concluded.story.incidents), Verdict::Permit);
+    let mut busy = concluded.story.incidents.clone();
+    busy[0].attempts = vec![ended(&scene, "x-1", ActionType::RolloutRestart, None)];
+    let held = answer(&concluded.diagnosis, &busy);
+    assert!(matches!(held, Verdict::Hold { reason: "AttemptInFlight", .. }), "{held:?}");
+    concluded.diagnosis.findings[0].forbids = &[ActionType::RolloutRestart];
+    let refused = answer(&concluded.diagnosis, &concluded.story.incidents);
+    assert!(matches!(refused, Verdict::Refuse { reason: "Prohibited", .. }), "{refused:?}");
+}
+
+#[test]
+fn a_recorded_intent_passes_the_guards_again_and_is_not_done_when_it_is_old() {
+    let mut scene = Scene::bad_rollout();
+    let mut attempt = ended(&scene, "x-1", ActionType::Rollback, None);
+    attempt.verify_at = None;
+    attempt.recorded_at = Time(moment(scene.now - 5));
+    for step in &mut attempt.steps {
+        step.state = StepState::Recorded;
+    }
+    scene.open_incident().attempts = vec![attempt];
+    assert_eq!(scene.decision(), "Resume");
+    assert_eq!(scene.clone().with(|scene| scene.spec.suspend = true).decision(), "Resume only if done");
+    assert_eq!(scene.clone().with(|scene| scene.now += 30).decision(), "Resume only if done");
+    let blind = scene.clone().with(|scene| scene.signals.pods = gone());
+    assert_eq!(blind.decision(), "Wait");
+    assert_eq!(blind.with(|scene| scene.now += 3600).decision(), "Escalate ResponseOverdue");
+}
