@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,4 +56,11 @@ pub fn requested() -> bool {
 /// An error once Ctrl-C was pressed.
 pub fn check() -> Result<()> {
     if requested() { Err(Error::other("stopped by Ctrl-C")) } else { Ok(()) }
+}
+
+/// The error to show: where Ctrl-C was pressed, what it broke off is of no interest.
+pub fn explain(error: Error) -> Error {
+    // A program that got the signal too may end before it is noticed here.
+    thread::sleep(Duration::from_millis(100));
+    check().err().unwrap_or(error)
 }

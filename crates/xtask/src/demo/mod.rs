@@ -62,8 +62,8 @@ pub fn run(options: &Options) -> Result<()> {
     // Whoever stops it half way wants it gone; whoever wants to look wants that after a failure too.
     let keep = || options.keep && !interrupt::requested();
     let crd_was_there = tidy::has_crd(&cluster);
-    let outcome = tidy::prepare(&cluster).and_then(|()| {
-        let outcome = show(&cluster);
+    let outcome = tidy::refuse_what_is_not_ours(&cluster).and_then(|()| {
+        let outcome = tidy::prepare(&cluster).and_then(|()| show(&cluster)).map_err(interrupt::explain);
         if keep() {
             tell_how_to_look(options);
         } else if !brought_up {
@@ -72,6 +72,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
         outcome
     });
+    let outcome = outcome.map_err(interrupt::explain);
     if brought_up && !keep() {
         let down = crate::cluster::down::down(&options.name);
         return outcome.and(down);

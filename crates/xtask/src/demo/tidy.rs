@@ -14,9 +14,9 @@ const LABEL: &str = "mcphealth.dev/demo";
 /// The CRD's name.
 const CRD: &str = "mcpserverhealths.mcphealth.dev";
 
-/// Removes what an earlier demo left, and makes the namespaces; an error where they are somebody else's, or where an
-/// operator is installed that would act on the demo's server too.
-pub fn prepare(cluster: &Cluster) -> Result<()> {
+/// An error where the demo's namespaces are somebody else's, or where an operator is installed that would act on the
+/// demo's server too.
+pub fn refuse_what_is_not_ours(cluster: &Cluster) -> Result<()> {
     let ours = made_by_the_demo(cluster)?;
     for namespace in [NAMESPACE, OPERATOR_NAMESPACE] {
         let found =
@@ -35,7 +35,12 @@ pub fn prepare(cluster: &Cluster) -> Result<()> {
              cluster of its own: cargo xtask demo --name demo"
         )));
     }
-    if !ours.is_empty() {
+    Ok(())
+}
+
+/// Removes what an earlier demo left, and makes the namespaces.
+pub fn prepare(cluster: &Cluster) -> Result<()> {
+    if !made_by_the_demo(cluster)?.is_empty() {
         remove(cluster, true)?;
     }
     for namespace in [NAMESPACE, OPERATOR_NAMESPACE] {

@@ -203,15 +203,10 @@ impl Timeline {
         let past = status.history.iter().find(|past| !self.before.contains(&past.id));
         if let Some(past) = past {
             self.tell(lines, Step::Verified, past.actions.join(", "));
-            let mitigated = past
-                .time_to_mitigate
-                .as_ref()
-                .map(|time| format!(", acted on {time} later"))
-                .unwrap_or_default();
-            let text = format!(
-                "{}; detected {} after the fault{mitigated}, over within {}",
-                past.resolution, past.time_to_detect, past.time_to_resolve
-            );
+            let acted =
+                past.time_to_mitigate.as_ref().map(|time| format!(", {time} to act")).unwrap_or_default();
+            let (detect, resolve) = (&past.time_to_detect, &past.time_to_resolve);
+            let text = format!("{}: {detect} to detect{acted}, {resolve} to be sure", past.resolution);
             self.tell(lines, Step::Resolved, text);
         }
     }

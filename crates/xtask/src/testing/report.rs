@@ -36,6 +36,7 @@ impl Report {
         match outcome {
             Ok(()) => println!("{name}: passed in {}", seconds(took)),
             Err(error) => {
+                let error = interrupt::explain(error);
                 interrupt::check()?;
                 say(&format!("error: {error}"));
                 println!("{name}: FAILED after {}", seconds(took));
