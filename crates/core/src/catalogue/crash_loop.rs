@@ -75,7 +75,12 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         since: looping.iter().filter_map(|(_, one)| first_exit(one)).min().unwrap_or(case.now),
         evidence,
         youngest_pod: looping.iter().map(|(pod, _)| pod.created).max(),
-        witness: Some(Witness { pod: witness_pod.name.clone(), container: witness.name.clone() }),
+        // Where the termination message has its last words, the log need not be asked for.
+        witness: witness
+            .last_exit
+            .as_ref()
+            .is_none_or(|exit| exit.message.is_none())
+            .then(|| Witness { pod: witness_pod.name.clone(), container: witness.name.clone() }),
         lapses: looping.iter().filter_map(|(pod, one)| lapses(pod, one, case.now)).min(),
         forbids: &[],
     })
