@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 pub enum Fault {
     /// It ends at once, because this variable is not set.
     RefusesToStart(&'static str),
+    /// It ends this long after each start.
+    CrashesAfter(&'static str),
     /// It starts and its `/health` never answers 200.
     NeverReady,
     /// Its image does not exist.
@@ -34,6 +36,10 @@ impl Fault {
         let mut set = |name: &str, value: &str| environment.push(json!({"name": name, "value": value}));
         match self {
             Self::RefusesToStart(variable) => set("MCP_REQUIRE", variable),
+            Self::CrashesAfter(time) => {
+                set("FAULT_CRASH_EXIT", "1");
+                set("FAULT_CRASH_AFTER", time);
+            }
             Self::NeverReady => set("FAULT_NEVER_READY", "true"),
             // A setting that changes nothing that is tested here, and the template.
             Self::None(text) => set("MCP_DRAIN", text),

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde_json::{Value, json};
+
 use crate::{
     command::{Said, helm, helm_blocking, kubectl},
     environment,
@@ -92,20 +94,38 @@ impl Release {
         self.ready().await;
     }
 
+    /// How often its container was started anew, and whether it is ready; of the one pod that there is.
+    pub async fn restarts(&self) -> Result<(i64, bool), String> {
+        let selector = format!("--selector=app.kubernetes.io/instance={}", Self::NAME);
+        let pods = self.kubectl(&["get", "pods", &selector, "--output=json"]).await.ok();
+        let pods: Value = serde_json::from_str(&pods).map_err(|error| error.to_string())?;
+        let status = &pods["items"][0]["status"]["containerStatuses"][0];
+        let restarts = status["restartCount"].as_i64().ok_or_else(|| format!("no status yet: {status}"))?;
+        Ok((restarts, status["ready"] == true))
+    }
+
+    /// The container that it runs in, by the container runtime's id.
+    pub async fn container(&self) -> String {
+        let selector = format!("--selector=app.kubernetes.io/instance={}", Self::NAME);
+        let path = "--output=jsonpath={.items[0].status.containerStatuses[0].containerID}";
+        let id = self.kubectl(&["get", "pods", &selector, path]).await.ok();
+        id.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
     /// What it logged.
     pub async fn log(&self) -> String {
         let target = format!("deployment/{}", self.name());
         self.kubectl(&["logs", &target, "--tail=-1"]).await.out
     }
 
-    /// Takes a rule away from its Role: the first with exactly these resources, or of it only these verbs.
+    /// Takes a rule away from its Role: the first that is about this resource alone.
     pub async fn forbid(&self, resource: &str) {
         let role = self.kubectl(&["get", "role", self.name(), "--output=json"]).await.ok();
-        let role: serde_json::Value = serde_json::from_str(&role).expect("kubectl writes JSON");
+        let role: Value = serde_json::from_str(&role).expect("kubectl writes JSON");
         let rules = role["rules"].as_array().expect("a Role has rules");
         let at = rules
             .iter()
-            .position(|rule| rule["resources"] == serde_json::json!([resource]))
+            .position(|rule| rule["resources"] == json!([resource]))
             .unwrap_or_else(|| panic!("the operator's Role has no rule for {resource}: {role}"));
         let patch = format!(r#"[{{"op": "remove", "path": "/rules/{at}"}}]"#);
         self.kubectl(&["patch", "role", self.name(), "--type=json", "--patch", &patch]).await.ok();

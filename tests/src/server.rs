@@ -112,6 +112,12 @@ impl Planned {
         }
     }
 
+    /// Another container than the demo server's, in its place.
+    #[must_use]
+    pub fn container(self, pod: Value) -> Self {
+        self.deployment(move |deployment| merge(&mut deployment["spec"]["template"]["spec"], pod))
+    }
+
     /// Applies it; waits for nothing.
     pub async fn applied(self) -> Server {
         let with_policy = self.policy;

@@ -3,4 +3,12 @@
 //! Run them by `cargo xtask test`, which builds the images and sets the environment. `MCP_HEALTH_KEEP=1` leaves
 //! everything in place for a person to look at.
 
+mod bad_days;
+mod bad_input;
 mod bad_rollout;
+mod crash_loop;
+mod guards;
+mod owner_after_us;
+mod python_server;
+mod rollout_stuck;
+mod service_not_responding;
