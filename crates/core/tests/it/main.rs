@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod catalogue;
 mod garbage;
 mod guards;
+mod outcomes;
 mod properties;
 mod story;
 mod support;

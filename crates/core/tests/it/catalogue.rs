@@ -1,0 +1,264 @@
+//! Every entry of the catalogue: when it is found, why, and how bad it is.
+
+use mcp_health_api::{Cause, IncidentType, McpServerHealth, Severity};
+use mcp_health_core::{
+    Server, catalogue,
+    diagnose::{Finding, Judgement},
+    healthy::{Way, way_back},
+    signals::Reading,
+};
+
+use crate::support::{
+    operator::Operator,
+    policy,
+    scene::Scene,
+    world::{Template, World},
+};
+
+use Cause::{BadRollout, NeverHealthy, NotReady, ProcessExit, QuotaExceeded, ServiceMismatch, Unschedulable};
+use IncidentType::{CrashLoop, RolloutStuck, ServiceNotResponding};
+
+/// A server of three pods that was seen healthy, then `change`, then so many seconds.
+fn after(change: impl FnOnce(&mut Operator), seconds: i64) -> Operator {
+    let mut operator = Operator::new(World::with(Template::Good, 3), policy::observing());
+    operator.run(120, 1);
+    change(&mut operator);
+    operator.run(seconds, 1);
+    operator
+}
+
+fn judged(operator: &Operator, incident: IncidentType) -> Judgement {
+    let scene = Scene::of(operator);
+    let case = scene.case();
+    (catalogue::entry(incident).unwrap().judge)(&case, &Server::of(&case).unwrap())
+}
+
+fn found(operator: &Operator, incident: IncidentType) -> Finding {
+    match judged(operator, incident) {
+        Judgement::Found(finding) => finding,
+        other => panic!("{incident} is not found: {other:?}"),
+    }
+}
+
+fn roll_out(template: Template) -> impl FnOnce(&mut Operator) {
+    move |operator| drop(operator.world.roll_out(template))
+}
+
+fn all_at_once(template: Template) -> impl FnOnce(&mut Operator) {
+    move |operator| {
+        operator.world.deployment.as_mut().unwrap().recreate = true;
+        operator.world.roll_out(template);
+    }
+}
+
+#[test]
+fn every_incident_type_of_the_api_has_an_entry() {
+    let crd = serde_json::to_value(<McpServerHealth as kube::CustomResourceExt>::crd()).unwrap();
+    let types = crd
+        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/overrides/items/properties/incident/enum")
+        .and_then(|types| serde_json::from_value::<Vec<IncidentType>>(types.clone()).ok())
+        .unwrap();
+    assert_eq!(types.len(), catalogue::CATALOGUE.len());
+    for incident in types {
+        assert!(catalogue::entry(incident).is_some(), "{incident}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_found_with_its_cause_and_severity() {
+    type Change = Box<dyn FnOnce(&mut Operator)>;
+    let rows: Vec<(&str, Change, i64, IncidentType, Cause, Severity)> = vec![
+        (
+            "a new template crashes",
+            Box::new(roll_out(Template::CrashesAtOnce)),
+            10,
+            CrashLoop,
+            BadRollout,
+            Severity::SEV2,
+        ),
+        (
+            "it crashes everywhere",
+            Box::new(all_at_once(Template::CrashesAtOnce)),
+            10,
+            CrashLoop,
+            BadRollout,
+            Severity::SEV1,
+        ),
+        (
+            "the healthy template crashes",
+            Box::new(|one| one.world.dependency_down = true),
+            10,
+            CrashLoop,
+            ProcessExit,
+            Severity::SEV1,
+        ),
+        (
+            "the old template crashes like the new one",
+            Box::new(|one| {
+                one.world.roll_out(Template::CrashesAtOnce);
+                one.world.dependency_down = true;
+            }),
+            10,
+            CrashLoop,
+            ProcessExit,
+            Severity::SEV1,
+        ),
+        (
+            "an image does not exist",
+            Box::new(roll_out(Template::NoImage)),
+            20,
+            RolloutStuck,
+            BadRollout,
+            Severity::SEV2,
+        ),
+        (
+            "new pods stay unready beside old ones",
+            Box::new(roll_out(Template::NeverReady)),
+            65,
+            RolloutStuck,
+            BadRollout,
+            Severity::SEV2,
+        ),
+        (
+            "a quota refuses the pods",
+            Box::new(|one| {
+                one.world.quota = true;
+                one.world.roll_out(Template::Good);
+            }),
+            20,
+            RolloutStuck,
+            QuotaExceeded,
+            Severity::SEV2,
+        ),
+        (
+            "no node takes the pods",
+            Box::new(|one| {
+                one.world.full = true;
+                one.world.roll_out(Template::Good);
+            }),
+            65,
+            RolloutStuck,
+            Unschedulable,
+            Severity::SEV2,
+        ),
+        (
+            "the progress deadline passes",
+            Box::new(all_at_once(Template::NeverReady)),
+            130,
+            RolloutStuck,
+            BadRollout,
+            Severity::SEV2,
+        ),
+        (
+            "nothing is ready",
+            Box::new(all_at_once(Template::NeverReady)),
+            40,
+            ServiceNotResponding,
+            BadRollout,
+            Severity::SEV1,
+        ),
+        (
+            "nothing is ready, on the healthy template",
+            Box::new(|one| one.world.dependency_down = true),
+            40,
+            ServiceNotResponding,
+            NotReady,
+            Severity::SEV1,
+        ),
+        (
+            "the Service selects nothing",
+            Box::new(|one| one.world.service_astray = true),
+            2,
+            ServiceNotResponding,
+            ServiceMismatch,
+            Severity::SEV1,
+        ),
+    ];
+    for (what, change, seconds, incident, cause, severity) in rows {
+        let finding = found(&after(change, seconds), incident);
+        assert_eq!((finding.cause, finding.severity), (cause, severity), "{what}: {finding:#?}");
+        assert!(!finding.evidence.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn what_may_come_right_by_itself_is_waited_for() {
+    type Change = Box<dyn FnOnce(&mut Operator)>;
+    let rows: Vec<(&str, Change, i64, IncidentType)> = vec![
+        (
+            "new pods have the time that their probes ask for",
+            Box::new(roll_out(Template::NeverReady)),
+            50,
+            RolloutStuck,
+        ),
+        ("an image may appear", Box::new(roll_out(Template::NoImage)), 10, RolloutStuck),
+        (
+            "a moment without a ready pod",
+            Box::new(all_at_once(Template::NeverReady)),
+            20,
+            ServiceNotResponding,
+        ),
+    ];
+    for (what, change, seconds, incident) in rows {
+        let judgement = judged(&after(change, seconds), incident);
+        assert!(matches!(judgement, Judgement::Suspected { .. }), "{what}: {judgement:?}");
+    }
+    for incident in [CrashLoop, RolloutStuck, ServiceNotResponding] {
+        assert_eq!(judged(&after(roll_out(Template::Good), 60), incident), Judgement::Clear, "{incident}");
+    }
+    let zero = after(|one| one.world.change(|deployment| deployment.desired = 0), 60);
+    assert_eq!(judged(&zero, ServiceNotResponding), Judgement::Clear);
+}
+
+#[test]
+fn a_server_that_never_was_healthy_blames_nobody() {
+    let mut operator = Operator::new(World::with(Template::CrashesAtOnce, 2), policy::observing());
+    operator.run(20, 1);
+    assert_eq!(found(&operator, CrashLoop).cause, NeverHealthy);
+}
+
+#[test]
+fn services_that_cannot_be_seen_are_not_judged() {
+    let mut scene = Scene::of(&after(|_| {}, 1));
+    scene.signals.services = Reading::Unavailable("the watch does not answer".to_owned());
+    let diagnosis = scene.concluded().diagnosis;
+    assert_eq!(diagnosis.clear, [CrashLoop, RolloutStuck]);
+    assert_eq!(diagnosis.findings, []);
+}
+
+#[test]
+fn the_finding_nearest_to_the_root_is_the_primary_and_the_others_follow_from_it() {
+    let operator = after(all_at_once(Template::CrashesAtOnce), 200);
+    let status = operator.status();
+    let types: Vec<_> = status.incidents.iter().map(|incident| incident.incident_type).collect();
+    assert_eq!(types, [CrashLoop, RolloutStuck, ServiceNotResponding]);
+    let primary = Some(status.incidents[0].id.clone());
+    let causes: Vec<_> = status.incidents.iter().map(|incident| incident.caused_by.clone()).collect();
+    assert_eq!(causes, [None, primary.clone(), primary]);
+}
+
+#[test]
+fn the_way_back_leads_to_what_was_seen_healthy_and_nowhere_else() {
+    let way = |operator: &Operator| {
+        let scene = Scene::of(operator);
+        way_back(&Server::of(&scene.case()).unwrap(), scene.settings.seen_healthy_after, scene.case().now)
+    };
+    assert_eq!(way(&after(|_| {}, 1)), Way::AlreadyThere);
+    let crashing = after(all_at_once(Template::CrashesAtOnce), 10);
+    let healthy = crashing.status().target.unwrap().last_healthy.unwrap();
+    assert_eq!(way(&crashing), Way::To(healthy.clone()));
+    let mut cleaned = crashing.clone();
+    cleaned.world.sets.retain(|set| set.uid != healthy.uid);
+    assert_eq!(way(&cleaned), Way::Gone(healthy));
+    let mut never = Operator::new(World::with(Template::CrashesAtOnce, 2), policy::observing());
+    never.run(20, 1);
+    assert_eq!(way(&never), Way::NeverSeen);
+    // What serves beside the bad template counts, once it has been ready for a while.
+    let mut young = Operator::new(World::with(Template::Good, 3), policy::observing());
+    young.run(5, 1);
+    young.world.roll_out(Template::CrashesAtOnce);
+    young.run(3, 1);
+    assert!(matches!(way(&young), Way::Soon(_)), "{:?}", way(&young));
+    young.run(10, 1);
+    assert!(matches!(way(&young), Way::To(_)), "{:?}", way(&young));
+}

@@ -1,0 +1,224 @@
+//! What comes of an action, and what follows from that.
+
+use mcp_health_api::{Duration, IncidentType, McpServerHealthStatus, Outcome};
+use mcp_health_core::Decision;
+
+use crate::support::{
+    operator::{Crash, Operator},
+    policy,
+    watches::{SOURCES, Sight, Source},
+    world::{Template, World},
+};
+
+/// A bad template was rolled out and rolled back just now.
+fn rolled_back() -> Operator {
+    let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
+    operator.run(120, 1);
+    operator.world.roll_out(Template::CrashesAtOnce);
+    operator.run_until("an action", 60, |status| status.last_action.is_some());
+    operator
+}
+
+fn outcome(operator: &Operator) -> Option<Outcome> {
+    operator.status().last_action.unwrap().outcome
+}
+
+fn escalation(status: &McpServerHealthStatus) -> Option<&str> {
+    Some(status.incidents.first()?.escalation.as_ref()?.reason.as_str())
+}
+
+#[test]
+fn what_helped_closes_the_incident_once_it_has_settled() {
+    let mut operator = rolled_back();
+    operator.run(10, 1);
+    assert_eq!(outcome(&operator), None);
+    operator.run(10, 1);
+    assert_eq!(outcome(&operator), Some(Outcome::Improved));
+    assert!(operator.status().incidents.is_empty());
+}
+
+#[test]
+fn what_somebody_takes_back_is_left_to_them() {
+    let mut operator = rolled_back();
+    operator.world.undo();
+    operator.run(600, 1);
+    assert_eq!(outcome(&operator), Some(Outcome::Reverted));
+    assert_eq!(escalation(&operator.status()), Some("Reverted"));
+    assert_eq!(operator.world.done.len(), 1);
+}
+
+#[test]
+fn what_somebody_overtakes_is_superseded_and_decided_anew() {
+    let mut operator = rolled_back();
+    operator.world.roll_out(Template::Good);
+    operator.run(60, 1);
+    let status = operator.status();
+    assert_eq!(outcome(&operator), Some(Outcome::Superseded));
+    assert!(status.incidents.is_empty(), "{status:#?}");
+}
+
+#[test]
+fn without_evidence_it_waits_once_longer_and_then_a_person_judges() {
+    let mut operator = rolled_back();
+    operator.watches.set(&operator.world.clone(), Source::Pods, Sight::Gone);
+    operator.run(130, 1);
+    assert!(!operator.status().incidents[0].attempts[0].extended);
+    operator.run(20, 1);
+    assert!(operator.status().incidents[0].attempts[0].extended);
+    operator.run(70, 1);
+    assert_eq!(outcome(&operator), Some(Outcome::Inconclusive));
+    // It neither climbs the ladder nor undoes; and it closes once it can be seen to be well.
+    operator.watches.set(&operator.world.clone(), Source::Pods, Sight::Clear);
+    operator.run(2, 1);
+    assert_eq!(operator.world.done.len(), 1);
+    operator.run(60, 1);
+    assert!(operator.status().incidents.is_empty());
+}
+
+#[test]
+fn a_service_that_cannot_be_seen_does_not_make_a_success() {
+    let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
+    operator.run(120, 1);
+    operator.world.deployment.as_mut().unwrap().recreate = true;
+    operator.world.roll_out(Template::NeverReady);
+    operator.run_until("an action", 120, |status| status.last_action.is_some());
+    assert_eq!(operator.status().incidents[0].incident_type, IncidentType::ServiceNotResponding);
+    operator.watches.set(&operator.world.clone(), Source::Services, Sight::Gone);
+    operator.run(100, 1);
+    assert_eq!(outcome(&operator), None);
+    operator.watches.set(&operator.world.clone(), Source::Services, Sight::Clear);
+    operator.run(20, 1);
+    assert_eq!(outcome(&operator), Some(Outcome::Improved));
+}
+
+/// Rolled back from a template of which two pods served, to one that does not work any more.
+fn made_worse() -> Operator {
+    let mut operator = Operator::new(World::with(Template::Good, 4), policy::enforcing());
+    operator.run(120, 1);
+    operator.world.deployment.as_mut().unwrap().recreate = true;
+    operator.world.roll_out(Template::CrashesAfter(25));
+    operator.run_until("an action", 200, |status| status.last_action.is_some());
+    operator
+}
+
+#[test]
+fn what_made_things_worse_is_taken_back_if_it_is_still_ours_and_not_tried_again() {
+    let mut operator = made_worse();
+    let mut status = operator.status();
+    // Two pods served before it, and the template that came back does not work.
+    status.incidents[0].attempts[0].ready_before = 2;
+    operator.overwrite_status(&status);
+    operator.world.dependency_down = true;
+    operator.run(300, 1);
+    let done = operator.world.done.clone();
+    assert_eq!(done.len(), 2, "{done:#?}");
+    assert_eq!(done[1].undoes.as_ref(), Some(&done[0].attempt));
+    assert_eq!((&done[1].before, &done[1].after), (&done[0].after, &done[0].before));
+    operator.run(3600, 1);
+    assert_eq!(escalation(&operator.status()), Some("MadeThingsWorse"));
+    assert_eq!(operator.world.done.len(), 2);
+}
+
+#[test]
+fn what_made_things_worse_is_taken_back_also_after_the_answer_was_overdue() {
+    let mut operator = made_worse();
+    let mut status = operator.status();
+    status.incidents[0].attempts[0].ready_before = 2;
+    status.incidents[0].respond_by = status.incidents[0].opened_at.clone();
+    operator.overwrite_status(&status);
+    operator.run(1, 1);
+    assert_eq!(escalation(&operator.status()), Some("ResponseOverdue"));
+    operator.world.dependency_down = true;
+    operator.run(300, 1);
+    assert_eq!(operator.world.done.len(), 2, "{:#?}", operator.status());
+}
+
+#[test]
+fn an_unanswered_incident_is_handed_over_when_the_answer_is_due_and_says_what_held() {
+    let mut operator = Operator::new(World::with(Template::Good, 3), policy::observing());
+    operator.run(120, 1);
+    operator.world.dependency_down = true;
+    operator.run(14 * 60, 1);
+    assert_eq!(escalation(&operator.status()), None);
+    operator.run(2 * 60, 1);
+    let status = operator.status();
+    assert_eq!(escalation(&status), Some("ResponseOverdue"));
+    assert!(status.summary.unwrap().contains("ObserveMode"));
+}
+
+#[test]
+fn wherever_the_operator_is_cut_off_the_rollback_happens_once_and_is_judged() {
+    for crash in [Crash::Unrecorded, Crash::Undone, Crash::Unnoted] {
+        for away in [1, 3, 40] {
+            let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
+            operator.run(120, 1);
+            operator.world.roll_out(Template::CrashesAtOnce);
+            operator.crash = Some(crash);
+            for _ in 0..30 {
+                let looks = operator.looks.len();
+                operator.run(1, 1);
+                if operator.crash.is_none() && operator.looks.len() > looks {
+                    operator.restart(away);
+                    break;
+                }
+            }
+            operator.run(200, 1);
+            assert_eq!(operator.crash, None);
+            assert_eq!(
+                operator.world.done.len(),
+                1,
+                "{crash:?}, away for {away} s: {:#?}",
+                operator.status()
+            );
+            assert!(operator.status().incidents.is_empty(), "{crash:?}: {:#?}", operator.status());
+        }
+    }
+}
+
+#[test]
+fn neither_a_recreated_object_nor_a_restart_gives_more_actions_in_an_hour() {
+    let mut spec = policy::with_cooldown(policy::enforcing(), 0);
+    spec.limits.max_actions_per_hour = 2;
+    let mut operator = Operator::new(World::with(Template::Good, 3), spec.clone());
+    operator.run(60, 1);
+    for _ in 0..5 {
+        operator.world.roll_out(Template::CrashesAtOnce);
+        operator.run(60, 1);
+        operator.create_object(spec.clone());
+        operator.restart(1);
+        operator.run(60, 1);
+        operator.world.roll_out(Template::Good);
+        operator.run(60, 1);
+    }
+    assert_eq!(operator.world.done.len(), 2, "{:#?}", operator.world.done);
+    let held = operator.looks.iter().any(
+        |look| matches!(&look.decision, Some(Decision::Hold { hold, .. }) if hold.reason == "ActionsPerHour"),
+    );
+    assert!(held);
+}
+
+#[test]
+fn an_incident_closes_though_nothing_is_seen_to_change_any_more() {
+    let mut operator = Operator::new(World::with(Template::Good, 2), policy::observing());
+    operator.declare(|spec| spec.limits.cooldown = Duration::from_secs(0));
+    operator.run(120, 1);
+    operator.world.dependency_down = true;
+    operator.run(15, 1);
+    operator.world.dependency_down = false;
+    operator.run(60, 1);
+    operator.run_with_still_signals(3600);
+    assert!(operator.status().incidents.is_empty(), "{:#?}", operator.status().incidents);
+}
+
+#[test]
+fn a_blind_operator_closes_nothing() {
+    let mut operator = rolled_back();
+    operator.crash = None;
+    for source in SOURCES {
+        operator.watches.set(&operator.world.clone(), source, Sight::Stale);
+    }
+    operator.run(3600, 5);
+    let status = operator.status();
+    assert_eq!(status.history, []);
+    assert_eq!(status.incidents.len(), 1);
+}
