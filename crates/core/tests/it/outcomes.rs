@@ -7,7 +7,7 @@ use crate::support::{
     operator::{Crash, Operator},
     policy,
     watches::{SOURCES, Sight, Source},
-    world::{Template, World},
+    world::{Done, Template, World},
 };
 
 /// A bad template was rolled out and rolled back just now.
@@ -221,4 +221,49 @@ fn a_blind_operator_closes_nothing() {
     let status = operator.status();
     assert_eq!(status.history, []);
     assert_eq!(status.incidents.len(), 1);
+}
+
+#[test]
+fn what_is_not_ours_any_more_is_not_taken_back() {
+    let mut operator = made_worse();
+    let mut status = operator.status();
+    status.incidents[0].attempts[0].outcome = Some(Outcome::Worse);
+    for theirs in [Template::CrashesAtOnce, Template::NeverReady] {
+        let mut operator = operator.clone();
+        operator.world.roll_out(theirs);
+        operator.overwrite_status(&status);
+        operator.run(300, 1);
+        let undone: Vec<_> = operator.world.done.iter().filter(|done| done.undoes.is_some()).collect();
+        assert_eq!(undone, Vec::<&Done>::new());
+        let handed_over =
+            operator.looks.iter().any(|look| escalation(&look.after) == Some("MadeThingsWorse"));
+        assert!(handed_over);
+    }
+    // An undo that was overtaken is not what is to be undone: the first attempt still is.
+    let mut overtaken = status.incidents[0].attempts[0].clone();
+    overtaken.id.push_str("-undo");
+    overtaken.undoes = Some(status.incidents[0].attempts[0].id.clone());
+    for step in &mut overtaken.steps {
+        (step.from, step.to) = (step.to.clone(), step.from.clone());
+        step.state = mcp_health_api::StepState::Recorded;
+    }
+    overtaken.outcome = Some(Outcome::Superseded);
+    status.incidents[0].attempts.push(overtaken);
+    operator.world.dependency_down = true;
+    operator.run(5, 1);
+    operator.overwrite_status(&status);
+    operator.run(30, 1);
+    let first = operator.world.done[0].attempt.clone();
+    assert_eq!(operator.world.done[1].undoes, Some(first), "{:#?}", operator.world.done);
+}
+
+#[test]
+fn an_object_that_another_one_replaces_keeps_no_incident_open() {
+    let mut operator = rolled_back();
+    operator.watches.rival = Some("older".to_owned());
+    operator.run(2 * 3600, 5);
+    let status = operator.status();
+    assert_eq!(status.incidents, []);
+    assert_eq!(status.history[0].resolution, "another object is in charge of the target");
+    assert!(status.target.unwrap().last_healthy.is_some());
 }
