@@ -182,9 +182,10 @@ fn judge(
         Judged::Ended(outcome, format!("{why}; {ready} pods are ready, {} were before", attempt.ready_before))
     };
     let finding = diagnosis.finding(incident);
-    // Pods that were made by this attempt show the same fault: no need to wait for the deadline.
+    // Pods that were made by this attempt show the same fault: no need to wait for the deadline. (They may have been
+    // made within the second in which it was recorded; those before it have taken longer to be found.)
     let shown_by_new_pods = finding
-        .filter(|finding| finding.youngest_pod.is_some_and(|created| created > attempt.recorded_at.0))
+        .filter(|finding| finding.youngest_pod.is_some_and(|created| created >= attempt.recorded_at.0))
         .and_then(|finding| finding.evidence.first());
     if let Some(evidence) = shown_by_new_pods {
         return failed(evidence.clone());

@@ -38,8 +38,9 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 
     // A loop of pods whose revision is on its way out is the old template's; the one in force decides.
     let current = server.current_pods();
-    let of_current = looping.iter().any(|(pod, _)| current.iter().any(|one| one.name == pod.name));
-    let cause = if of_current { server.cause(Cause::ProcessExit) } else { Cause::ProcessExit };
+    let of_current = looping.iter().filter(|(pod, _)| current.iter().any(|one| one.name == pod.name));
+    let youngest_pod = of_current.map(|(pod, _)| pod.created).max();
+    let cause = if youngest_pod.is_some() { server.cause(Cause::ProcessExit) } else { Cause::ProcessExit };
 
     let mut evidence: Vec<String> = looping.iter().map(|(pod, one)| describe(pod, one, case.now)).collect();
     evidence.truncate(3);
@@ -74,7 +75,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         severity: if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
         since: looping.iter().filter_map(|(_, one)| first_exit(one)).min().unwrap_or(case.now),
         evidence,
-        youngest_pod: looping.iter().map(|(pod, _)| pod.created).max(),
+        youngest_pod,
         // Where the termination message has its last words, the log need not be asked for.
         witness: witness
             .last_exit

@@ -1,7 +1,7 @@
 //! The story as people read it: the status and the events, from a healthy server to one that was healed. Each
 //! snapshot is what `kubectl get -o yaml` shows under `.status`.
 
-use mcp_health_api::{McpServerHealthStatus, Mode};
+use mcp_health_api::{ActionType, McpServerHealthStatus, Mode, Outcome};
 use mcp_health_core::report;
 
 use crate::support::{
@@ -147,4 +147,21 @@ fn a_rollback_that_does_not_help_is_followed_by_a_restart_and_then_by_a_person()
     operator.run(1800, 1);
     insta::assert_yaml_snapshot!("exhausted", operator.status());
     insta::assert_yaml_snapshot!("exhausted_events", events(&operator.looks));
+}
+
+#[test]
+fn pods_made_in_the_very_second_of_a_restart_show_that_it_did_not_help() {
+    let mut operator = healthy();
+    operator.world.dependency_down = true;
+    operator.run_until("a restart", 120, |status| status.last_action.is_some());
+    let acted = operator.world.now;
+    operator.run(1, 1);
+    for pod in &mut operator.world.pods {
+        pod.created = pod.created.min(acted);
+    }
+    operator.run_until("the judgement", 120, |status| {
+        status.last_action.as_ref().is_some_and(|last| last.outcome.is_some())
+    });
+    let last = operator.status().last_action.unwrap();
+    assert_eq!((last.action, last.outcome), (ActionType::RolloutRestart, Some(Outcome::NoChange)));
 }
