@@ -35,7 +35,7 @@ pub struct Stage {
 impl Stage {
     /// Like [`command`], for programs that report tests as cargo does.
     pub fn tests(&mut self, command: &mut Command, limit: Duration) -> Result<()> {
-        println!("$ {}", display(command));
+        println!("$ {}", shown(command));
         let (status, counts) = run(command, limit)?;
         let total = self.counts.get_or_insert_default();
         total.passed += counts.passed;
@@ -46,9 +46,17 @@ impl Stage {
 
 /// Runs a program to its end; an error where it fails or takes longer than `limit`.
 pub fn command(command: &mut Command, limit: Duration) -> Result<()> {
-    println!("$ {}", display(command));
+    println!("$ {}", shown(command));
     let (status, _) = run(command, limit)?;
     succeeded(status)
+}
+
+/// The command line, with the program as a person calls it.
+fn shown(command: &Command) -> String {
+    let line = display(command);
+    let program = command.get_program().to_string_lossy();
+    let name = program.rsplit('/').next().unwrap_or_default();
+    line.replacen(program.as_ref(), name, 1)
 }
 
 fn succeeded(status: ExitStatus) -> Result<()> {
@@ -146,6 +154,11 @@ mod tests {
         kill_process_group(group, Signal::KILL).unwrap();
         child.wait().unwrap();
         assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_command_is_shown_as_a_person_would_type_it() {
+        assert_eq!(shown(Command::new("/opt/bin/cargo").args(["test", "a b"])), "cargo test 'a b'");
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub fn cargo_deny() -> Result<OsString> {
     if !root.join("bin/cargo-deny").is_file() {
         let step = Step::start(format!("building cargo-deny {CARGO_DENY}"));
         let mut install = workspace::cargo();
-        install.args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY, "--root"]).arg(&root);
+        // Optimising takes longer than all that it will ever check.
+        install.args(["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY, "--root"]);
+        install.arg(&root).env("CARGO_PROFILE_DEV_DEBUG", "0");
         workspace::watched(&mut install, &step)?;
         step.done();
     }
