@@ -281,9 +281,14 @@ fn conditions(
     };
     let allowed = match decision {
         Decision::Hold { hold, .. } => ("False", hold.reason.clone(), hold.message.clone()),
-        _ => match standing_hold(case) {
-            Some((reason, message)) => ("False", reason.to_owned(), message.to_owned()),
-            None => ("True", named(&Reason::Permitted), "the operator may act, within its limits".to_owned()),
+        _ => match (standing_hold(case), escalated) {
+            (Some((reason, message)), _) => ("False", reason.to_owned(), message.to_owned()),
+            (None, Some(_)) => {
+                ("False", named(&Reason::PersonNeeded), "a person is in charge until this is over".to_owned())
+            }
+            (None, None) => {
+                ("True", named(&Reason::Permitted), "the operator may act, within its limits".to_owned())
+            }
         },
     };
     let person = match escalated {

@@ -194,6 +194,8 @@ pub struct Service {
     pub selector: String,
     /// Ready endpoints in its EndpointSlices.
     pub ready_endpoints: usize,
+    /// Since when it has some, or none, as far as the operator saw.
+    pub since: Timestamp,
 }
 
 impl Pod {

@@ -88,9 +88,8 @@ fn judge_services(case: &Case, server: &Server) -> Judgement {
         return Judgement::Clear;
     };
     // Endpoints follow readiness within seconds: wait until every ready pod has been so for a while.
-    let Some(since) = server.pods.iter().filter(|pod| pod.ready).map(|pod| pod.ready_changed).max() else {
-        return Judgement::Clear;
-    };
+    let ready = server.pods.iter().filter(|pod| pod.ready).map(|pod| pod.ready_changed);
+    let Some(since) = ready.chain([broken.since]).max() else { return Judgement::Clear };
     let due = since
         .saturating_add(lasting(case, IncidentType::ServiceNotResponding, PATIENCE))
         .unwrap_or(Timestamp::MAX);

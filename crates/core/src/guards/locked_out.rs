@@ -1,5 +1,5 @@
-//! What made things worse, or what somebody took back, is not tried again: not in this incident, and not
-//! within an hour of it.
+//! What made things worse, or what somebody took back, is not tried again: not while an incident is open
+//! that it was tried for, and not within an hour of it.
 
 use mcp_health_api::Outcome;
 
@@ -10,7 +10,9 @@ pub fn check(question: &Question) -> Verdict {
         return Verdict::Permit;
     }
     let action = question.plan.action;
-    let here = question.incident.attempts.iter().rev().filter(|attempt| attempt.action == action);
+    // On any open incident of the server: the pods are the same.
+    let attempts = question.incidents.iter().flat_map(|incident| &incident.attempts);
+    let here = attempts.filter(|attempt| attempt.action == action);
     let here =
         here.filter_map(|attempt| Some((attempt.outcome?, attempt.id.as_str(), attempt.recorded_at.0)));
     let last = question.case.status.last_action.as_ref().filter(|last| last.action == action);

@@ -193,6 +193,12 @@ fn what_may_come_right_by_itself_is_waited_for() {
         ),
         ("an image may appear", Box::new(roll_out(Template::NoImage)), 10, RolloutStuck),
         (
+            "a Service that was changed just now",
+            Box::new(|one| (one.world.service_astray, one.world.service_since) = (true, one.world.now)),
+            20,
+            ServiceNotResponding,
+        ),
+        (
             "a moment without a ready pod",
             Box::new(all_at_once(Template::NeverReady)),
             20,

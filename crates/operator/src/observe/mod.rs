@@ -256,16 +256,16 @@ impl Stores {
         let all = self.services.of_group(&namespace_group(&deployment.namespace));
         let leading = all.into_iter().filter(|(key, row)| row.selects(labels) || key.name == deployment.name);
         leading
-            .map(|(key, row)| Service {
-                name: key.name.to_string(),
-                selects_pods: row.selects(labels),
-                selector: row
-                    .selector
-                    .iter()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect::<Vec<_>>()
-                    .join(","),
-                ready_endpoints: self.slices.of_group(&key).iter().map(|(_, slice)| slice.ready).sum(),
+            .map(|(key, row)| {
+                let slices = self.slices.of_group(&key);
+                let selector = row.selector.iter().map(|(name, value)| format!("{name}={value}"));
+                Service {
+                    name: key.name.to_string(),
+                    selects_pods: row.selects(labels),
+                    selector: selector.collect::<Vec<_>>().join(","),
+                    ready_endpoints: slices.iter().map(|(_, slice)| slice.ready).sum(),
+                    since: slices.iter().map(|(_, slice)| slice.since).max().unwrap_or(row.created),
+                }
             })
             .collect()
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{core::v1::Service as KubernetesService, discovery::v1::EndpointSlice},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -33,6 +34,8 @@ pub struct ServiceSpec {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceRow {
     namespace: Key,
+    /// When it was created.
+    pub created: Timestamp,
     /// What it selects pods by.
     pub selector: BTreeMap<String, String>,
 }
@@ -63,7 +66,8 @@ impl Row for ServiceRow {
 pub fn view_service(wire: &ServiceWire) -> Option<(Key, ServiceRow)> {
     let namespace = wire.metadata.namespace.as_deref()?;
     let selector = wire.spec.selector.clone();
-    let row = ServiceRow { namespace: namespace_group(namespace), selector };
+    let created = wire.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+    let row = ServiceRow { namespace: namespace_group(namespace), created, selector };
     (!row.selector.is_empty()).then(|| (Key::of(wire), row))
 }
 
@@ -96,6 +100,8 @@ pub struct EndpointSliceRow {
     pub service: Key,
     /// How many of its endpoints are ready.
     pub ready: usize,
+    /// Since when some are, or none, as far as was seen.
+    pub since: Timestamp,
 }
 
 impl Row for EndpointSliceRow {
@@ -105,6 +111,12 @@ impl Row for EndpointSliceRow {
 
     fn changes_verdict(&self, before: &Self) -> bool {
         self.service != before.service || (self.ready == 0) != (before.ready == 0)
+    }
+
+    fn succeed(&mut self, before: &Self) {
+        if (self.ready == 0) == (before.ready == 0) {
+            self.since = before.since;
+        }
     }
 }
 
@@ -116,6 +128,6 @@ pub fn view_slice(wire: &EndpointSliceWire) -> Option<(Key, EndpointSliceRow)> {
     // No word on readiness is to be read as ready, by the API's own rule.
     let ready =
         wire.endpoints.iter().flatten().filter(|endpoint| endpoint.conditions.ready.unwrap_or(true)).count();
-    let row = EndpointSliceRow { service: Key::new(namespace, service), ready };
+    let row = EndpointSliceRow { service: Key::new(namespace, service), ready, since: Timestamp::now() };
     Some((Key::new(namespace, meta.name.as_deref()?), row))
 }

@@ -126,6 +126,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         selects_pods: !world.service_astray,
         selector: if world.service_astray { "app=other" } else { "app=mcp-server" }.to_owned(),
         ready_endpoints: if world.service_astray { 0 } else { ready },
+        since: moment(world.service_since),
     });
     Signals {
         target: Reading::Fresh(world.deployment.as_ref().map(target)),

@@ -113,6 +113,8 @@ pub struct World {
     pub dependency_down: bool,
     /// The Service's selector selects nothing.
     pub service_astray: bool,
+    /// Since when it leads where it leads.
+    pub service_since: i64,
     /// What the operator did.
     pub done: Vec<Done>,
 }
@@ -132,6 +134,7 @@ impl World {
             full: false,
             dependency_down: false,
             service_astray: false,
+            service_since: 0,
             done: Vec::new(),
         };
         world.create(template, desired);
