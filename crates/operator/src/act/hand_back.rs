@@ -40,6 +40,10 @@ pub async fn carry_out(target: &Target<'_>, changed: DeploymentWire) -> Result<(
                     None => return Ok(()),
                 }
             }
+            // Nothing was heard: it is begun again from what is live.
+            Err(error) if answer(&error).is_none() => {
+                return Err(target.unknown("handing back field ownership", &error));
+            }
             Err(error) => {
                 tracing::warn!(target = target.words(), %error, "field ownership could not be handed back");
                 return Ok(());

@@ -41,6 +41,10 @@ fn api_server(answers: Vec<(StatusCode, Value)>) -> (kube::Client, Arc<Mutex<Vec
                 body: serde_json::from_slice(&bytes).unwrap_or_default(),
             });
             let Some((status, body)) = answers.next() else { panic!("one request too many: {}", parts.uri) };
+            if (status, &body) == (SILENCE.0, &SILENCE.1) {
+                send.send_error("the connection ends");
+                continue;
+            }
             let body = Body::from(serde_json::to_vec(&body).unwrap());
             send.send_response(Response::builder().status(status).body(body).unwrap());
         }
@@ -106,6 +110,9 @@ fn refusal(code: u16, message: &str) -> (StatusCode, Value) {
     let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code});
     (StatusCode::from_u16(code).unwrap(), body)
 }
+
+/// In the place of an answer: there is none.
+const SILENCE: (StatusCode, Value) = (StatusCode::IM_A_TEAPOT, Value::Null);
 
 const FACTS: Facts<'static> = Facts { actions: &[], has_annotations: true, template_has_annotations: false };
 
@@ -237,17 +244,18 @@ async fn a_replica_set_that_is_gone_or_holds_another_template_is_not_gone_back_t
     assert!(matches!(target(&client).prepare(step).await.unwrap(), Prepared::Superseded(_)));
 }
 
-#[tokio::test]
-async fn ownership_is_handed_back_also_when_the_target_changes_at_the_same_time() {
-    let fields = json!([
+/// The Deployment after the change, as the API server shows it: the changed fields are ours.
+fn owned(version: &str) -> (StatusCode, Value) {
+    let mut object = deployment("uid-1", version, Some("crashloop-1-1"));
+    object["metadata"]["managedFields"] = json!([
         {"manager": "helm", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:template": {"f:spec": {}}}}},
         {"manager": "mcp-health-operator", "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:template": {"f:spec": {"f:image": {}}}}}},
     ]);
-    let owned = |version: &str| {
-        let mut object = deployment("uid-1", version, Some("crashloop-1-1"));
-        object["metadata"]["managedFields"] = fields.clone();
-        (StatusCode::OK, object)
-    };
+    (StatusCode::OK, object)
+}
+
+#[tokio::test]
+async fn ownership_is_handed_back_also_when_the_target_changes_at_the_same_time() {
     let answers = vec![owned("8"), refusal(422, "test failed"), owned("9"), owned("10")];
     let (acted, sent) = carry_out(answers).await;
     assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
@@ -258,4 +266,14 @@ async fn ownership_is_handed_back_also_when_the_target_changes_at_the_same_time(
     assert_eq!(after[0]["manager"], "helm");
     assert!(after[0].pointer("/fieldsV1/f:spec/f:template/f:spec/f:image").is_some());
     assert!(sent.iter().all(|sent| sent.path.ends_with("/deployments/mcp-server")));
+}
+
+#[tokio::test]
+async fn ownership_is_handed_back_later_when_the_api_server_does_not_answer() {
+    let (acted, _) = carry_out(vec![owned("8"), SILENCE]).await;
+    assert!(matches!(acted, Err(crate::error::Error::Unknown { .. })), "it is not done: {acted:?}");
+    let (acted, sent) = resume(None, vec![owned("8"), owned("9")]).await;
+    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    let path = &sent.last().unwrap().body[2]["path"];
+    assert_eq!(path, "/metadata/managedFields", "nothing else is changed");
 }
