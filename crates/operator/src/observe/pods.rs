@@ -58,9 +58,9 @@ impl Row for PodRow {
             let Some(known) = before.pod.containers.iter().find(|one| one.name == container.name) else {
                 continue;
             };
-            let newest = container.recent_exits.pop();
-            container.recent_exits.clone_from(&known.recent_exits);
-            container.recent_exits.extend(newest.filter(|at| known.recent_exits.last() != Some(at)));
+            let seen = std::mem::replace(&mut container.recent_exits, known.recent_exits.clone());
+            let last = known.recent_exits.last();
+            container.recent_exits.extend(seen.into_iter().filter(|at| last.is_none_or(|last| at > last)));
             let surplus = container.recent_exits.len().saturating_sub(EXITS);
             container.recent_exits.drain(..surplus);
         }
@@ -114,14 +114,70 @@ fn container(status: &ContainerStatus) -> Container {
             message: ended.message.clone().filter(|message| !message.trim().is_empty()),
         })
     };
-    let last_exit = exit(&status.state).or_else(|| exit(&status.last_state));
+    let (before, now) = (exit(&status.last_state), exit(&status.state));
+    // Whoever sees the pod for the first time, after a restart of the operator, sees the last two ends.
+    let recent_exits = before.iter().chain(&now).map(|exit| exit.at).collect();
     Container {
         name: status.name.clone(),
         restarts: status.restart_count,
         waiting: waiting.map(|waiting| {
             (waiting.reason.clone().unwrap_or_default(), waiting.message.clone().unwrap_or_default())
         }),
-        recent_exits: last_exit.iter().map(|exit| exit.at).collect(),
-        last_exit,
+        recent_exits,
+        last_exit: now.or(before),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn ended(at: &str) -> Value {
+        json!({"terminated": {"exitCode": 1, "reason": "Error", "startedAt": at, "finishedAt": at}})
+    }
+
+    fn row(state: &Value, last: &Value) -> PodRow {
+        let container = json!({
+            "name": "server", "image": "", "imageID": "", "ready": false, "restartCount": 1,
+            "state": state, "lastState": last,
+        });
+        let wire = json!({
+            "metadata": {
+                "name": "a", "namespace": "mcp",
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}],
+            },
+            "status": {"phase": "Running", "containerStatuses": [container]},
+        });
+        view(&serde_json::from_value(wire).unwrap()).unwrap().1
+    }
+
+    const FIRST: &str = "2026-01-01T00:00:01Z";
+    const SECOND: &str = "2026-01-01T00:00:03Z";
+    const THIRD: &str = "2026-01-01T00:00:15Z";
+
+    fn exits(row: &PodRow) -> Vec<String> {
+        row.pod.containers[0].recent_exits.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_restarted_operator_sees_the_last_two_ends_of_a_container() {
+        assert_eq!(exits(&row(&ended(SECOND), &ended(FIRST))), [FIRST, SECOND]);
+    }
+
+    #[test]
+    fn each_end_of_a_container_is_remembered_once() {
+        let mut second = row(&ended(SECOND), &ended(FIRST));
+        second.succeed(&row(&ended(FIRST), &json!({})));
+        assert_eq!(exits(&second), [FIRST, SECOND]);
+        let mut waiting = row(&json!({"waiting": {"reason": "CrashLoopBackOff"}}), &ended(SECOND));
+        waiting.succeed(&second);
+        assert_eq!(exits(&waiting), [FIRST, SECOND]);
+        let mut third = row(&ended(THIRD), &ended(SECOND));
+        third.succeed(&waiting);
+        assert_eq!(exits(&third), [FIRST, SECOND, THIRD]);
     }
 }
