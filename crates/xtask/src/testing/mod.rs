@@ -85,7 +85,7 @@ fn stages(options: &Options, report: &mut Report, parts: cluster::Parts) -> Resu
         report.run("chart", chart)?;
         report.run("licences", |_| {
             let path = tools::cargo_deny()?;
-            let deny = ["deny", "check", "licenses", "bans", "sources"];
+            let deny = ["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
             command(workspace::cargo().env("PATH", path).args(deny), LIMIT)
         })?;
     }
