@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::report::Report;
-use super::{END_TO_END, LIMIT, Options, tests};
+use super::{LIMIT, Options, tests};
 use crate::cluster::status::Status;
 use crate::cluster::{down, parts, state};
 use crate::command::{last_lines, spawn_error};
@@ -14,6 +14,10 @@ use crate::error::{Error, Result};
 use crate::install::{Images, build_images};
 use crate::progress::{Step, say};
 use crate::{Cluster, cache, interrupt, workspace};
+
+/// The end-to-end tests. They are the only ones of that name; picked out of the whole workspace they share what is
+/// compiled for the stage before, where their package alone would have its dependencies compiled once more.
+const SCENARIOS: [&str; 3] = ["--workspace", "--test", "scenarios"];
 
 /// How many end-to-end tests run at the same time.
 const THREADS: &str = "--test-threads=4";
@@ -85,7 +89,7 @@ pub fn end_to_end(options: &Options, report: &mut Report) -> Result<()> {
         };
         interrupt::check()?;
         let images = build_images(&cluster)?;
-        let mut command = tests(&["--package", END_TO_END], options, &[THREADS]);
+        let mut command = tests(&SCENARIOS, options, &[THREADS]);
         command.envs(environment(&cluster, &images, options));
         stage.tests(&mut command, LIMIT)
     });
@@ -98,7 +102,7 @@ pub fn end_to_end(options: &Options, report: &mut Report) -> Result<()> {
 /// Whether the pattern picks no end-to-end test: then no cluster is needed.
 fn none_is_meant(options: &Options) -> Result<bool> {
     let step = Step::start("looking for end-to-end tests of that name");
-    let mut list = tests(&["--package", END_TO_END], options, &["--list"]);
+    let mut list = tests(&SCENARIOS, options, &["--list"]);
     let said = workspace::watched(&mut list, &step)?;
     step.done();
     Ok(!said.lines().any(|line| line.ends_with(": test")))
