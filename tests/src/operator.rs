@@ -22,6 +22,9 @@ pub struct Release {
 }
 
 impl Release {
+    /// Name of the release.
+    const NAME: &str = "operator";
+
     /// The release of a namespace.
     pub fn of(namespace: &str) -> Self {
         Self { namespace: namespace.to_owned() }
@@ -32,21 +35,8 @@ impl Release {
         &self.namespace
     }
 
-    /// Name of the release.
-    const NAME: &str = "operator";
-
     /// Installs it; does not wait until it is ready.
     pub async fn install(&self, values: &[String]) {
-        self.helm("install", values).await.ok();
-    }
-
-    /// Changes its values. The ones that it was installed with stay.
-    pub async fn upgrade(&self, values: &[&str]) {
-        let values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
-        self.helm("upgrade", &values).await.ok();
-    }
-
-    async fn helm(&self, verb: &str, values: &[String]) -> Said {
         let chart = environment::chart().display().to_string();
         let image = environment::operator_image();
         let (repository, tag) = image.rsplit_once(':').expect("the operator's image has a tag");
@@ -61,11 +51,12 @@ impl Release {
         own.extend_from_slice(values);
         // A tag may look like a number.
         let tag = format!("image.tag={tag}");
-        let mut words = vec![verb, Self::NAME, &chart, "--namespace", &self.namespace, "--set-string", &tag];
+        let mut words =
+            vec!["install", Self::NAME, &chart, "--namespace", &self.namespace, "--set-string", &tag];
         for value in &own {
             words.extend(["--set", value]);
         }
-        helm(&words).await
+        helm(&words).await.ok();
     }
 
     /// Removes it with everything it has, on the cluster too.
@@ -110,12 +101,6 @@ impl Release {
         let path = "--output=jsonpath={.items[0].status.containerStatuses[0].containerID}";
         let id = self.kubectl(&["get", "pods", &selector, path]).await.ok();
         id.rsplit('/').next().unwrap_or_default().to_owned()
-    }
-
-    /// What it logged.
-    pub async fn log(&self) -> String {
-        let target = format!("deployment/{}", self.name());
-        self.kubectl(&["logs", &target, "--tail=-1"]).await.out
     }
 
     /// Takes a rule away from its Role: the first that is about this resource alone.

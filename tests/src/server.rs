@@ -14,7 +14,6 @@ use kube::{
 use mcp_health_api::{
     ACTIONS_ANNOTATION, ATTEMPT_ANNOTATION, ActionType, Cause, Incident, IncidentType, PastIncident,
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{environment, fault::Fault, forward::Forward, manifest, mcp, policy::Policy, until::until};
@@ -261,17 +260,6 @@ impl Server {
     /// The Deployment as it is.
     pub async fn deployment(&self) -> Deployment {
         self.api().get(&self.name).await.expect("the Deployment is there")
-    }
-
-    /// Any object of its namespace as it is.
-    pub async fn get<K>(&self, name: &str) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug,
-    {
-        self.api().get(name).await.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     /// The pod template in force.

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use mcp_health_api::Time;
-use mcp_health_e2e::{ActionType, Cause, Fault, Incident, IncidentType, Server, Story};
+use mcp_health_e2e::{ActionType, Cause, ConditionType, Fault, Incident, IncidentType, Server, Story};
 use serde_json::json;
 
 const BAD: Fault = Fault::RefusesToStart("DATABASE_URL");
@@ -59,10 +59,7 @@ async fn the_annotation_on_the_namespace_holds_every_action_in_it() {
     let server = story.server().healthy().await;
     let namespace = story.namespace.as_str();
     story.kubectl(&["annotate", "namespace", namespace, "mcphealth.dev/suspend=true"]).await;
-    server
-        .policy
-        .until_condition(mcp_health_e2e::ConditionType::RemediationAllowed, "False", &"NamespaceSuspended")
-        .await;
+    server.policy.until_condition(ConditionType::RemediationAllowed, "False", &"NamespaceSuspended").await;
     server.roll_out(BAD).await;
     let incident = held(&server, "NamespaceSuspended").await;
     story.kubectl(&["annotate", "namespace", namespace, "mcphealth.dev/suspend-"]).await;
@@ -79,10 +76,7 @@ async fn the_cluster_wide_switch_holds_every_action_of_the_operator() {
         story.kubectl(&["patch", "configmap", &switch, "--patch", &patch]).await;
     };
     throw("true").await;
-    server
-        .policy
-        .until_condition(mcp_health_e2e::ConditionType::RemediationAllowed, "False", &"ClusterSuspended")
-        .await;
+    server.policy.until_condition(ConditionType::RemediationAllowed, "False", &"ClusterSuspended").await;
     server.roll_out(BAD).await;
     let incident = held(&server, "ClusterSuspended").await;
     throw("false").await;
@@ -190,7 +184,8 @@ async fn the_hourly_limit_survives_the_deletion_of_the_object() {
 
 #[tokio::test]
 async fn of_two_servers_that_break_at_once_one_waits_and_both_heal() {
-    let story = Story::begin("two-at-once").await;
+    // Time enough for the second to be found broken while the first is still being judged.
+    let story = Story::begin_with_values("two-at-once", &["verification.settle=10s"]).await;
     let (one, other) =
         tokio::join!(story.server().named("one").healthy(), story.server().named("other").healthy());
     tokio::join!(one.roll_out(BAD), other.roll_out(BAD));
