@@ -1,6 +1,8 @@
 //! HandBackOwnership: the fields that were changed go back to the manager that owns the rest of the pod
 //! template, so that its next apply goes through. Replayable: done twice, it is the same.
 
+use std::time::Duration;
+
 use kube::Resource;
 use mcp_health_core::ownership::hand_back;
 use serde_json::{Value, json};
@@ -12,13 +14,15 @@ use crate::{
 };
 
 /// The Deployment controller writes status at the same time: so often is a lost race run again.
-const TRIES: usize = 5;
+const TRIES: u32 = 8;
+/// Before the race is run again; doubles each time, so that the controller comes to an end.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Hands back what `changed` shows as ours. What cannot be handed back is logged: it does no harm that the
 /// owner's own `--force-conflicts` does not mend.
 pub async fn carry_out(target: &Target<'_>, changed: DeploymentWire) -> Result<(), Error> {
     let mut seen = changed;
-    for _ in 0..TRIES {
+    for lost in 0..TRIES {
         let meta = seen.meta();
         let fields: Vec<Value> = meta
             .managed_fields
@@ -35,6 +39,7 @@ pub async fn carry_out(target: &Target<'_>, changed: DeploymentWire) -> Result<(
         match target.patch("handing back field ownership", operations).await? {
             Ok(_) => return Ok(()),
             Err(error) if answer(&error).is_some_and(|status| matches!(status.code, 409 | 422)) => {
+                tokio::time::sleep(PAUSE * 2_u32.pow(lost)).await;
                 match target.live().await? {
                     Some(live) => seen = live,
                     None => return Ok(()),

@@ -277,3 +277,15 @@ async fn ownership_is_handed_back_later_when_the_api_server_does_not_answer() {
     let path = &sent.last().unwrap().body[2]["path"];
     assert_eq!(path, "/metadata/managedFields", "nothing else is changed");
 }
+
+#[tokio::test]
+async fn ownership_is_handed_back_also_when_the_target_goes_on_changing_for_a_moment() {
+    let mut answers = vec![owned("8")];
+    for version in ["9", "10", "11", "12", "13", "14"] {
+        answers.extend([refusal(422, "test failed"), owned(version)]);
+    }
+    answers.push((StatusCode::OK, deployment("uid-1", "15", Some("crashloop-1-1"))));
+    let (acted, sent) = carry_out(answers).await;
+    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert_eq!(sent.last().unwrap().body[1]["value"], "14");
+}
