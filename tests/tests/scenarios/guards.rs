@@ -189,11 +189,11 @@ async fn of_two_servers_that_break_at_once_one_waits_and_both_heal() {
     let (one, other) =
         tokio::join!(story.server().named("one").healthy(), story.server().named("other").healthy());
     tokio::join!(one.roll_out(BAD), other.roll_out(BAD));
-    for server in [&one, &other] {
+    let heal = async |server: &Server| {
         let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
-        server.resolved_by(&incident, ActionType::Rollback).await;
-        server.was_changed_by_operator(1).await;
-    }
+        heals(server, &incident).await;
+    };
+    tokio::join!(heal(&one), heal(&other));
     let ended = async |server: &Server| {
         let status = server.policy.status().await;
         (status.last_action.expect("a rollback").at, status.history[0].resolved_at.clone())
