@@ -123,8 +123,13 @@ pub fn ensure(layout: &Layout, network: Network, node: &Node) -> Result<()> {
 /// Takes away what [`ensure`] did on this machine's side, whatever of it is there.
 pub fn remove(layout: &Layout) -> Result<()> {
     let link = link_name(layout);
-    if which("ip").is_some() && succeeds(ip().args(["link", "show", "dev", &link])) {
-        run("removing the link to the node", ip().args(["link", "delete", "dev", &link]))?;
+    let is_there = || which("ip").is_some() && succeeds(ip().args(["link", "show", "dev", &link]));
+    if is_there() {
+        let removed = run("removing the link to the node", ip().args(["link", "delete", "dev", &link]));
+        // The kernel removes it too, a moment after the node's namespace is gone: whoever comes first.
+        if is_there() {
+            removed?;
+        }
     }
     if which("iptables").is_none() {
         return Ok(());
