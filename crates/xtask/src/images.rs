@@ -322,7 +322,7 @@ mod tests {
                 .unwrap()
         };
         let first = build("1.tar");
-        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+        let later = std::time::SystemTime::now() + std::time::Duration::from_hours(1);
         File::options().write(true).open(&program).unwrap().set_modified(later).unwrap();
         let second = build("2.tar");
         assert_eq!(first.digest, second.digest);

@@ -107,13 +107,13 @@ fn a_cluster_behaves_survives_and_leaves_nothing() {
         rolled_out(&cluster, name);
     }
 
-    assert_eq!(ask(&cluster, "web.default.svc.cluster.local"), "one");
+    answers(&cluster, "web.default.svc.cluster.local", "one");
     cluster.kubectl_run(["set", "env", "deployment/web", "REVISION=two"]).unwrap();
     rolled_out(&cluster, "web");
-    assert_eq!(ask(&cluster, "web"), "two");
+    answers(&cluster, "web", "two");
     cluster.kubectl_run(["rollout", "undo", "deployment/web"]).unwrap();
     rolled_out(&cluster, "web");
-    assert_eq!(ask(&cluster, "web"), "one");
+    answers(&cluster, "web", "one");
 
     assert!(eventually(&cluster, "crash", "{..state.waiting.reason}", "CrashLoopBackOff"));
     let said = cluster.kubectl_run(["logs", "deployment/crash", "--previous"]).unwrap();
@@ -152,8 +152,14 @@ fn try_ask(cluster: &Cluster, host: &str) -> Option<String> {
     cluster.kubectl_run(["exec", "deployment/web", "--", "/usr/bin/perl", "-e", program, host]).ok()
 }
 
-fn ask(cluster: &Cluster, host: &str) -> String {
-    try_ask(cluster, host).unwrap()
+/// The Service answers so. Its rules follow the pods' readiness a moment later.
+fn answers(cluster: &Cluster, host: &str, expected: &str) {
+    let mut said = None;
+    let answered = wait_until(Duration::from_secs(30), || {
+        said = try_ask(cluster, host);
+        said.as_deref() == Some(expected)
+    });
+    assert!(answered, "{host} answers {said:?}, not {expected}");
 }
 
 fn eventually(cluster: &Cluster, app: &str, path: &str, expected: &str) -> bool {
