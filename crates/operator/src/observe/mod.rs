@@ -12,18 +12,19 @@ pub mod table;
 mod targets;
 mod watch;
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
 use mcp_health_api::McpServerHealth;
 use mcp_health_core::signals::{Pod, Reading, Revision, Service, Signals};
+use serde::de::DeserializeOwned;
 
 pub use deployments::{DeploymentRow, DeploymentWire, read_actions};
 pub use replica_sets::ReplicaSetWire;
 use services::namespace_group;
-use table::{Key, Table};
+use table::{Key, Row, Table};
 pub use targets::{Guarded, Targets, note as note_targets};
 use watch::{Told, watch};
 
@@ -86,69 +87,66 @@ impl Stores {
     pub fn watches(self: &Arc<Self>, client: &Client, config: &Config) -> Vec<Watching> {
         let mut watches: Vec<Watching> = Vec::new();
         for scope in config.scopes() {
-            let (stores, at) = (Arc::clone(self), scope.clone());
-            let api = scoped(client, scope.as_deref());
-            watches.push(Box::pin(async move {
-                let tell = |told: Told<DeploymentRow>| match told {
-                    Told::Row(key, _) => stores.wake_target(key),
-                    Told::Health => stores.wake_all(),
-                };
-                watch(api, at, watcher::Config::default(), &stores.deployments, deployments::view, tell)
-                    .await;
-            }));
-            let (stores, at) = (Arc::clone(self), scope.clone());
-            let api = scoped(client, scope.as_deref());
-            watches.push(Box::pin(async move {
-                let tell = |told: Told<replica_sets::ReplicaSetRow>| match told {
-                    Told::Row(_, row) => stores.wake_target(&row.deployment),
-                    Told::Health => stores.wake_all(),
-                };
-                watch(api, at, watcher::Config::default(), &stores.replica_sets, replica_sets::view, tell)
-                    .await;
-            }));
-            let (stores, at) = (Arc::clone(self), scope.clone());
-            let api = scoped(client, scope.as_deref());
-            watches.push(Box::pin(async move {
-                let tell = |told: Told<pods::PodRow>| match told {
-                    Told::Row(_, row) => {
+            let scope = scope.as_deref();
+            watches.extend([
+                self.watching(
+                    client,
+                    scope,
+                    |stores| &stores.deployments,
+                    deployments::view,
+                    |stores, key, _| {
+                        stores.wake_target(key);
+                    },
+                ),
+                self.watching(
+                    client,
+                    scope,
+                    |stores| &stores.replica_sets,
+                    replica_sets::view,
+                    |stores, _, row| {
+                        stores.wake_target(&row.deployment);
+                    },
+                ),
+                self.watching(
+                    client,
+                    scope,
+                    |stores| &stores.pods,
+                    pods::view,
+                    |stores, _, row| {
                         if let Some(owner) = stores.replica_sets.get(&row.owner) {
                             stores.wake_target(&owner.deployment);
                         }
-                    }
-                    Told::Health => stores.wake_all(),
-                };
-                watch(api, at, watcher::Config::default(), &stores.pods, pods::view, tell).await;
-            }));
-            let (stores, at) = (Arc::clone(self), scope.clone());
-            let api = scoped(client, scope.as_deref());
-            watches.push(Box::pin(async move {
-                let tell = |told: Told<services::ServiceRow>| match told {
-                    // Which servers a changed selector used to select is not known: all of the namespace.
-                    Told::Row(key, _) => stores.wake_namespace(&key.namespace),
-                    Told::Health => stores.wake_all(),
-                };
-                watch(api, at, watcher::Config::default(), &stores.services, services::view_service, tell)
-                    .await;
-            }));
-            let (stores, at) = (Arc::clone(self), scope.clone());
-            let api = scoped(client, scope.as_deref());
-            watches.push(Box::pin(async move {
-                let tell = |told: Told<services::EndpointSliceRow>| match told {
-                    Told::Row(_, row) => stores.wake_behind(&row.service),
-                    Told::Health => stores.wake_all(),
-                };
-                watch(api, at, watcher::Config::default(), &stores.slices, services::view_slice, tell).await;
-            }));
-            let (stores, at) = (Arc::clone(self), scope.clone());
-            let api = scoped(client, scope.as_deref());
-            watches.push(Box::pin(async move {
-                let tell = |told: Told<autoscalers::AutoscalerRow>| match told {
-                    Told::Row(_, row) => stores.wake_target(&row.target),
-                    Told::Health => stores.wake_all(),
-                };
-                watch(api, at, watcher::Config::default(), &stores.autoscalers, autoscalers::view, tell)
-                    .await;
-            }));
+                    },
+                ),
+                // Which servers a changed selector used to select is not known: all of the namespace.
+                self.watching(
+                    client,
+                    scope,
+                    |stores| &stores.services,
+                    services::view_service,
+                    |stores, key, _| {
+                        stores.wake_namespace(&key.namespace);
+                    },
+                ),
+                self.watching(
+                    client,
+                    scope,
+                    |stores| &stores.slices,
+                    services::view_slice,
+                    |stores, _, row| {
+                        stores.wake_behind(&row.service);
+                    },
+                ),
+                self.watching(
+                    client,
+                    scope,
+                    |stores| &stores.autoscalers,
+                    autoscalers::view,
+                    |stores, _, row| {
+                        stores.wake_target(&row.target);
+                    },
+                ),
+            ]);
         }
         let (stores, api) = (Arc::clone(self), Api::all(client.clone()));
         watches.push(Box::pin(async move {
@@ -170,6 +168,31 @@ impl Stores {
             }));
         }
         watches
+    }
+
+    /// The watch of one kind in one scope; `wake` has those looked at whose verdict a changed row may change.
+    fn watching<W, V>(
+        self: &Arc<Self>,
+        client: &Client,
+        scope: Option<&str>,
+        table: fn(&Self) -> &Table<V>,
+        view: fn(&W) -> Option<(Key, V)>,
+        wake: fn(&Self, &Key, &V),
+    ) -> Watching
+    where
+        W: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        W: Clone + DeserializeOwned + Debug + Send + 'static,
+        V: Row,
+    {
+        let (stores, api) = (Arc::clone(self), scoped(client, scope));
+        let scope = scope.map(str::to_owned);
+        Box::pin(async move {
+            let tell = |told: Told<V>| match told {
+                Told::Row(key, row) => wake(&stores, key, row),
+                Told::Health => stores.wake_all(),
+            };
+            watch(api, scope, watcher::Config::default(), table(&stores), view, tell).await;
+        })
     }
 
     /// Has these objects looked at.
