@@ -90,13 +90,13 @@ impl Story {
                     from,
                     outcome: None,
                 });
-                self.look_again = Some(self.look_again.map_or(until, |look| look.min(until)));
+                self.look_again_at(until);
             }
             Acted::Superseded(why) => {
                 end(attempt, Outcome::Superseded, why.clone(), now);
                 // What got in between is on its way to the tables, and need not change a verdict.
                 let soon = now.saturating_add(SUPERSEDED_PAUSE).unwrap_or(now);
-                self.look_again = Some(self.look_again.map_or(soon, |look| look.min(soon)));
+                self.look_again_at(soon);
             }
             Acted::Refused { reason, message } => {
                 end(attempt, Outcome::Refused, message.clone(), now);

@@ -37,7 +37,7 @@ impl Story {
         self.incidents.first_mut()
     }
 
-    fn look_again_at(&mut self, at: Timestamp) {
+    pub(crate) fn look_again_at(&mut self, at: Timestamp) {
         self.look_again = Some(self.look_again.map_or(at, |look| look.min(at)));
     }
 }
