@@ -110,10 +110,7 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         startup_budget: containers.iter().map(startup_budget).max().unwrap_or_default()
             + SignedDuration::from_secs(spec.min_ready_seconds.unwrap_or_default().into()),
         has_annotations: annotations.is_some_and(|annotations| !annotations.is_empty()),
-        template_has_annotations: spec
-            .template
-            .pointer("/metadata/annotations")
-            .is_some_and(Value::is_object),
+        template_has_annotations: wire.template_has_annotations(),
         attempt: annotation(ATTEMPT_ANNOTATION).cloned(),
         actions: annotation(ACTIONS_ANNOTATION).map(|text| read_actions(text)).unwrap_or_default(),
         gitops: gitops_owner(meta),
