@@ -255,6 +255,9 @@ fn database(settings: &Settings) -> Result<Option<DatabaseConfig>, ConfigError> 
     let Some(mut postgres) = settings.parse::<tokio_postgres::Config>("DATABASE_URL")? else {
         return Ok(None);
     };
+    if postgres.get_hosts().is_empty() {
+        return Err(invalid("DATABASE_URL", "it names no host"));
+    }
     if postgres.get_application_name().is_none() {
         postgres.application_name(settings.get("DB_APPLICATION_NAME").unwrap_or("mcp-server"));
     }

@@ -1,6 +1,7 @@
 //! Faults that can be switched on at the start, and most of them while running.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,13 +10,12 @@ use jiff::Timestamp;
 use jiff::fmt::serde::unsigned_duration::friendly::compact;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 
 use crate::circuit::Circuit;
 use crate::config::{ConfigError, Settings, invalid};
+use crate::fault_tasks;
 use crate::store::Store;
-
-const MIB: usize = 1 << 20;
 
 /// One thing that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,26 @@ pub enum Fault {
         /// MiB a second.
         rate: u32,
         /// MiB at which it stops growing.
-        #[serde(default = "leak_cap")]
+        #[serde(default = "gib")]
+        cap: u32,
+        /// This long from now.
+        #[serde(default, with = "compact::required")]
+        after: Duration,
+    },
+    /// Threads compute without a pause.
+    BurnCpu {
+        /// How many: each keeps one core busy.
+        threads: u16,
+    },
+    /// A file grows.
+    FillDisk {
+        /// MiB a second.
+        rate: u32,
+        /// The folder of the file.
+        #[serde(default = "temporary")]
+        path: PathBuf,
+        /// MiB at which it stops growing.
+        #[serde(default = "gib")]
         cap: u32,
     },
     /// Every tool call and request takes longer.
@@ -95,8 +114,11 @@ fn one() -> u8 {
 fn hundred() -> u32 {
     100
 }
-fn leak_cap() -> u32 {
+fn gib() -> u32 {
     1024
+}
+fn temporary() -> PathBuf {
+    PathBuf::from("/tmp")
 }
 fn every_tool() -> String {
     "*".to_owned()
@@ -121,13 +143,22 @@ pub enum FaultError {
     #[error("hold-db-connections needs DATABASE_URL")]
     NeedsDatabase,
     /// A number makes no sense.
-    #[error("{0}")]
-    Nonsense(&'static str),
+    #[error(transparent)]
+    Nonsense(#[from] Nonsense),
+}
+
+/// A number of a fault that makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Nonsense {
+    /// The setting that gives this number at the start.
+    setting: &'static str,
+    reason: &'static str,
 }
 
 impl Fault {
     /// The settings that [`Fault::from_settings`] reads.
-    const SETTINGS: [&'static str; 17] = [
+    const SETTINGS: [&'static str; 22] = [
         "FAULT_CRASH_EXIT",
         "FAULT_CRASH_AFTER",
         "FAULT_CRASH_MESSAGE",
@@ -135,6 +166,11 @@ impl Fault {
         "FAULT_SLOW_START",
         "FAULT_LEAK_MEMORY",
         "FAULT_LEAK_MEMORY_CAP",
+        "FAULT_LEAK_MEMORY_AFTER",
+        "FAULT_BURN_CPU",
+        "FAULT_FILL_DISK",
+        "FAULT_FILL_DISK_PATH",
+        "FAULT_FILL_DISK_CAP",
         "FAULT_SLOW",
         "FAULT_FAIL_TOOL",
         "FAULT_FAIL_TOOL_PERCENT",
@@ -169,8 +205,17 @@ impl Fault {
             faults.push(Self::SlowStart { delay });
         }
         if let Some(rate) = settings.parse("FAULT_LEAK_MEMORY")? {
-            let cap = settings.parse("FAULT_LEAK_MEMORY_CAP")?.unwrap_or_else(leak_cap);
-            faults.push(Self::LeakMemory { rate, cap });
+            let cap = settings.parse("FAULT_LEAK_MEMORY_CAP")?.unwrap_or_else(gib);
+            let after = settings.duration("FAULT_LEAK_MEMORY_AFTER")?.unwrap_or_default();
+            faults.push(Self::LeakMemory { rate, cap, after });
+        }
+        if let Some(threads) = settings.parse("FAULT_BURN_CPU")? {
+            faults.push(Self::BurnCpu { threads });
+        }
+        if let Some(rate) = settings.parse("FAULT_FILL_DISK")? {
+            let path = settings.get("FAULT_FILL_DISK_PATH").map_or_else(temporary, PathBuf::from);
+            let cap = settings.parse("FAULT_FILL_DISK_CAP")?.unwrap_or_else(gib);
+            faults.push(Self::FillDisk { rate, path, cap });
         }
         if let Some(delay) = settings.duration("FAULT_SLOW")? {
             faults.push(Self::Slow { delay });
@@ -200,7 +245,7 @@ impl Fault {
             }
         }
         for fault in &faults {
-            fault.check().map_err(|error| invalid("FAULT_*", error))?;
+            fault.check().map_err(|error| invalid(error.setting, error.reason))?;
         }
         Ok(faults)
     }
@@ -212,6 +257,8 @@ impl Fault {
             Self::NeverReady => "never-ready",
             Self::SlowStart { .. } => "slow-start",
             Self::LeakMemory { .. } => "leak-memory",
+            Self::BurnCpu { .. } => "burn-cpu",
+            Self::FillDisk { .. } => "fill-disk",
             Self::Slow { .. } => "slow",
             Self::FailTool { .. } => "fail-tool",
             Self::HideTool { .. } => "hide-tool",
@@ -222,16 +269,19 @@ impl Fault {
         }
     }
 
-    fn check(&self) -> Result<(), FaultError> {
-        match self {
+    fn check(&self) -> Result<(), Nonsense> {
+        let (setting, reason) = match self {
             Self::LeakMemory { rate: 0, .. } => {
-                Err(FaultError::Nonsense("the rate of leak-memory must be at least 1"))
+                ("FAULT_LEAK_MEMORY", "the rate of leak-memory must be at least 1")
             }
+            Self::BurnCpu { threads: 0 } => ("FAULT_BURN_CPU", "the threads of burn-cpu must be at least 1"),
+            Self::FillDisk { rate: 0, .. } => ("FAULT_FILL_DISK", "the rate of fill-disk must be at least 1"),
             Self::FailTool { percent, .. } if !(1..=100).contains(percent) => {
-                Err(FaultError::Nonsense("the percent of fail-tool must be 1 to 100"))
+                ("FAULT_FAIL_TOOL_PERCENT", "the percent of fail-tool must be 1 to 100")
             }
-            _ => Ok(()),
-        }
+            _ => return Ok(()),
+        };
+        Err(Nonsense { setting, reason })
     }
 }
 
@@ -278,14 +328,21 @@ impl Faults {
         fault.check()?;
         let task = match &fault {
             Fault::Crash { exit, after, message } => {
-                Some(tokio::spawn(crash(*exit, *after, message.clone())).abort_handle())
+                Some(tokio::spawn(fault_tasks::crash(*exit, *after, message.clone())).abort_handle())
             }
-            Fault::LeakMemory { rate, cap } => Some(tokio::spawn(leak(*rate, *cap)).abort_handle()),
+            Fault::LeakMemory { rate, cap, after } => {
+                Some(tokio::spawn(fault_tasks::leak(*rate, *cap, *after)).abort_handle())
+            }
+            Fault::BurnCpu { threads } => Some(tokio::spawn(fault_tasks::burn(*threads)).abort_handle()),
+            Fault::FillDisk { rate, path, cap } => {
+                Some(tokio::spawn(fault_tasks::fill(*rate, *cap, path.clone())).abort_handle())
+            }
             Fault::HoldDbConnections { count } => {
                 if self.store.pool().is_none() {
                     return Err(FaultError::NeedsDatabase);
                 }
-                Some(tokio::spawn(hold_connections(Arc::clone(&self.store), *count)).abort_handle())
+                let hold = fault_tasks::hold_connections(Arc::clone(&self.store), *count);
+                Some(tokio::spawn(hold).abort_handle())
             }
             Fault::StuckCircuit => {
                 self.circuit.trip(Timestamp::now());
@@ -357,53 +414,6 @@ impl Faults {
         let fails = (call + 1) * percent / 100 > call * percent / 100;
         fails.then(|| (error_type.clone(), message.clone()))
     }
-}
-
-async fn crash(exit: u8, after: Duration, message: String) {
-    tokio::time::sleep(after).await;
-    crash_now(exit, &message);
-}
-
-/// Ends the process as a program does that failed: a last line on standard error, an exit code.
-pub fn crash_now(exit: u8, message: &str) -> ! {
-    eprintln!("{message}");
-    std::process::exit(i32::from(exit))
-}
-
-async fn leak(rate: u32, cap: u32) {
-    let mut held = Vec::new();
-    let mut interval = tokio::time::interval(Duration::from_secs(1) / rate);
-    while held.len() < cap as usize {
-        interval.tick().await;
-        // Every byte is written, so that the pages are real.
-        held.push(std::hint::black_box(vec![0xA5_u8; MIB]));
-    }
-    std::future::pending::<()>().await;
-    drop(held);
-}
-
-/// Holds connections until it is aborted. One that somebody else ends is not taken again: its place
-/// in the pool is free from then on, as it is when a leaked session is terminated in the database.
-async fn hold_connections(store: Arc<Store>, count: u32) {
-    let mut held = JoinSet::new();
-    for _ in 0..count {
-        let store = Arc::clone(&store);
-        held.spawn(async move {
-            let Some(pool) = store.pool() else { return };
-            match pool.get().await {
-                Ok(connection) => {
-                    let connection = connection.detach();
-                    if connection.batch_execute("BEGIN; SELECT 1").await.is_ok() {
-                        connection.closed().await;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(target: "mcp.server", event = "fault_failed", "Cannot hold a connection: {error}");
-                }
-            }
-        });
-    }
-    while held.join_next().await.is_some() {}
 }
 
 #[cfg(test)]

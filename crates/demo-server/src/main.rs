@@ -2,6 +2,7 @@
 
 mod circuit;
 mod config;
+mod fault_tasks;
 mod faults;
 mod health;
 mod http;
@@ -113,7 +114,7 @@ async fn listen(config: Config) -> Result<(Arc<App>, TcpListener), StartError> {
     let at_start = config.faults.clone();
     for fault in &at_start {
         if let Fault::Crash { exit, after: Duration::ZERO, message } = fault {
-            faults::crash_now(*exit, message);
+            fault_tasks::crash_now(*exit, message);
         }
     }
     let store = Arc::new(match config.database.clone() {

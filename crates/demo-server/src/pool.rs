@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
@@ -95,13 +96,17 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<Connection, StoreError> {
-        let (client, connection) = self.config.postgres.connect(NoTls).await.map_err(StoreError::Connect)?;
+        let address = addresses(&self.config.postgres);
+        let (client, connection) = match self.config.postgres.connect(NoTls).await {
+            Ok(connected) => connected,
+            Err(source) => return Err(StoreError::Connect { address, source }),
+        };
         let closed = CancellationToken::new();
         let ended = closed.clone().drop_guard();
         tokio::spawn(async move {
             let _ended = ended;
-            if let Err(error) = connection.await {
-                let error = StoreError::Connect(error);
+            if let Err(source) = connection.await {
+                let error = StoreError::Connect { address, source };
                 tracing::warn!(target: "mcp.server", event = "database_connection_lost", error_type = "database_error",
                     "Database connection lost: {error}");
             }
@@ -115,6 +120,20 @@ impl Pool {
             idle.push(connection);
         }
     }
+}
+
+/// Host and port of every server the URL names.
+fn addresses(config: &tokio_postgres::Config) -> String {
+    let ports = config.get_ports();
+    let address = |(index, host): (usize, &Host)| {
+        // One port counts for all hosts, none is the usual one.
+        let port = ports.get(index).or(ports.first()).unwrap_or(&5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(folder) => folder.display().to_string(),
+        }
+    };
+    config.get_hosts().iter().enumerate().map(address).collect::<Vec<_>>().join(", ")
 }
 
 /// Counts a waiting caller for as long as it lives, a cancelled one included.

@@ -54,8 +54,13 @@ pub enum StoreError {
     #[error("the database pool is closed")]
     PoolClosed,
     /// The connection could not be made or was lost.
-    #[error("database connection failed: {}", with_causes(.0))]
-    Connect(#[source] tokio_postgres::Error),
+    #[error("database connection to {address} failed: {}", with_causes(.source))]
+    Connect {
+        /// Host and port, without credentials.
+        address: String,
+        /// Why.
+        source: tokio_postgres::Error,
+    },
     /// A statement failed.
     #[error("database query failed: {}", with_causes(.source))]
     Query {

@@ -25,13 +25,6 @@ async fn crash_while_running_ends_it_after_the_time_given() {
 }
 
 #[tokio::test]
-async fn a_required_setting_that_is_missing_keeps_it_from_starting() {
-    let (status, line) = Server::spawn(&[("MCP_REQUIRE", "MCP_PORT,DATABASE_URL")]).ended().await;
-    assert_eq!(status.code(), Some(1));
-    assert_eq!(line, "configuration error: required setting DATABASE_URL is not set");
-}
-
-#[tokio::test]
 async fn never_ready_fails_health_until_it_is_cleared() {
     let server = Running::start(&[ADMIN, ("FAULT_NEVER_READY", "true")]).await;
     let health = server.get("/health").await;
@@ -68,6 +61,62 @@ async fn leak_memory_grows_to_its_cap_and_is_freed_when_cleared() {
     assert_eq!(server.get("/health").await["issues"], json!(["memory"]));
     assert_eq!(server.delete("/admin/faults/leak-memory").await.status, 204);
     until(async || (resident().await < before + cap / 2.0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn leak_memory_begins_when_it_is_told_to() {
+    let started = Instant::now();
+    let settings = [("FAULT_LEAK_MEMORY", "1000"), ("FAULT_LEAK_MEMORY_AFTER", "1s")];
+    let server = Running::start(&[&settings[..], &[("FAULT_LEAK_MEMORY_CAP", "64")]].concat()).await;
+    let resident = async || server.metric("process_resident_memory_bytes").await.expect("a metric");
+    until(async || (resident().await >= 64.0 * 1024.0 * 1024.0).then_some(())).await;
+    assert!(started.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn burn_cpu_keeps_that_many_threads_busy_until_it_is_cleared() {
+    let server = Running::start(&[ADMIN, ("FAULT_BURN_CPU", "3")]).await;
+    let busy = async |ticks| server.server.thread_ticks("burn-cpu").iter().filter(|t| **t >= ticks).count();
+    until(async || (busy(5).await == 3).then_some(())).await;
+    assert_eq!(server.get("/health").await.status, 200);
+    assert_eq!(server.delete("/admin/faults/burn-cpu").await.status, 204);
+    until(async || (busy(0).await == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn fill_disk_writes_a_file_to_its_cap_and_clearing_removes_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("a plain path");
+    let settings = [("FAULT_FILL_DISK", "100"), ("FAULT_FILL_DISK_PATH", path), ("FAULT_FILL_DISK_CAP", "5")];
+    let server = Running::start(&[&settings[..], &[ADMIN]].concat()).await;
+    let sizes = || {
+        let files = std::fs::read_dir(path).expect("a folder").flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).collect::<Vec<_>>()
+    };
+    until(async || (sizes() == [5 << 20]).then_some(())).await;
+    // In place of the first, whose file goes.
+    let fault = json!({"fault": "fill-disk", "rate": 100, "path": path, "cap": 3});
+    assert_eq!(server.post("/admin/faults", fault).await.status, 201);
+    until(async || (sizes() == [3 << 20]).then_some(())).await;
+    assert_eq!(server.delete("/admin/faults/fill-disk").await.status, 204);
+    until(async || sizes().is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn fill_disk_stays_up_on_a_full_disk_and_says_so_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("a plain path");
+    // What is written to this device finds no space.
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("mcp-fill-disk-1")).expect("a link");
+    let mut server = Running::start(&[("FAULT_FILL_DISK", "1000"), ("FAULT_FILL_DISK_PATH", path)]).await;
+    let line = server.logged(|line| line.contains("No space left")).await;
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    let expected = format!("Cannot write {path}/mcp-fill-disk-1: No space left on device (os error 28)");
+    assert_eq!((&line["level"], &line["message"]), (&json!("error"), &json!(expected)));
+    assert_eq!(server.get("/health").await.status, 200);
+    server.server.terminate().await;
+    let lines = server.server.all_logged().await;
+    assert_eq!(lines.iter().filter(|line| line.contains("Cannot write")).count(), 1, "{lines:?}");
 }
 
 #[tokio::test]
@@ -221,6 +270,8 @@ async fn a_fault_that_cannot_be_switched_on_is_refused_with_the_reason() {
         (json!({"fault": "listen-localhost"}), "only from the start"),
         (json!({"fault": "hold-db-connections", "count": 1}), "needs DATABASE_URL"),
         (json!({"fault": "leak-memory", "rate": 0}), "at least 1"),
+        (json!({"fault": "burn-cpu", "threads": 0}), "at least 1"),
+        (json!({"fault": "fill-disk", "rate": 0}), "at least 1"),
         (json!({"fault": "slow"}), "delay"),
         (json!({"fault": "nonsense"}), "unknown variant"),
     ] {

@@ -2,4 +2,5 @@
 
 mod faults;
 mod server;
+mod start;
 mod support;

@@ -16,6 +16,8 @@ use tokio::sync::watch;
 
 /// Nothing here takes this long: what does, has failed.
 const LIMIT: Duration = Duration::from_secs(30);
+/// A user without any rights.
+const NOBODY: u32 = 65534;
 
 /// Waits for something that will happen.
 pub async fn within<F: Future>(future: F) -> F::Output {
@@ -74,15 +76,27 @@ pub struct Server {
 impl Server {
     /// Starts one on a free port with these settings and no others.
     pub fn spawn(settings: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-demo-server"))
-            .env_clear()
-            .env("MCP_PORT", "0")
-            .envs(settings.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the server starts");
+        Self::run(&mut Self::command(settings))
+    }
+
+    /// The same, but never as root, who may read every file.
+    pub async fn spawn_unprivileged(settings: &[(&str, &str)]) -> Self {
+        let mut command = Self::command(settings);
+        if id("-u", None).await == Some(0) {
+            command.uid(NOBODY);
+        }
+        Self::run(&mut command)
+    }
+
+    fn command(settings: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-demo-server"));
+        command.env_clear().env("MCP_PORT", "0").envs(settings.iter().copied());
+        command
+    }
+
+    fn run(command: &mut Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("the server starts");
         let stdout = Lines::read(child.stdout.take().expect("piped"));
         let stderr = Lines::read(child.stderr.take().expect("piped"));
         Self { child, stdout, stderr }
@@ -102,6 +116,25 @@ impl Server {
     pub async fn ended(mut self) -> (ExitStatus, String) {
         let status = within(self.child.wait()).await.expect("a status");
         (status, within(self.stderr.all()).await.pop().unwrap_or_default())
+    }
+
+    /// Waits until it ends, and gives its log lines.
+    pub async fn all_logged(self) -> Vec<String> {
+        within(self.stdout.all()).await
+    }
+
+    /// How long each of its threads of this name has run, in ticks of the system (10 ms, as a rule).
+    pub fn thread_ticks(&self, name: &str) -> Vec<u64> {
+        let pid = self.child.id().expect("it still runs");
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").flatten();
+        // A thread may end between the two reads.
+        let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        let ticks = |stat: String| {
+            // `id (name) state …`: user time is the twelfth after the name.
+            let (start, rest) = stat.rsplit_once(')')?;
+            start.ends_with(&format!("({name}")).then(|| rest.split_whitespace().nth(11)?.parse().ok())?
+        };
+        stats.filter_map(ticks).collect()
     }
 
     /// Waits for a log line.
