@@ -180,8 +180,10 @@ pub struct Config {
     pub port: u16,
     /// `MCP_ALLOWED_HOSTS`: accepted `Host` headers; empty accepts any.
     pub allowed_hosts: Vec<String>,
-    /// `MCP_ADMIN`: whether faults can be switched over HTTP.
+    /// `MCP_ADMIN`: whether faults can be switched and hooks called over HTTP.
     pub admin: bool,
+    /// `MCP_STATE_FILE`: where the hooks save assignments to and restore them from.
+    pub state_file: Option<PathBuf>,
     /// `MCP_DRAIN`: how long requests under way may take to finish on shutdown.
     pub drain: Duration,
     /// `MCP_WORKERS`: threads.
@@ -222,6 +224,7 @@ impl Config {
                 Some(hosts) => list(hosts).collect(),
             },
             admin: settings.flag("MCP_ADMIN")?,
+            state_file: settings.get("MCP_STATE_FILE").map(PathBuf::from),
             drain: settings.duration("MCP_DRAIN")?.unwrap_or(Duration::from_secs(5)),
             workers: settings.parse("MCP_WORKERS")?.unwrap_or(2).clamp(1, 64),
             log_format: match settings.get("MCP_LOG_FORMAT") {

@@ -1,5 +1,6 @@
 //! Whether the server is well, as a whole and by component.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -41,9 +42,11 @@ pub async fn overall(app: &App) -> Health {
     if app.faults.is_on("leak-memory") {
         issues.push("memory");
     }
-    let healthy = failed.is_empty();
+    let draining = app.draining.load(Ordering::Relaxed);
+    let healthy = failed.is_empty() && !draining;
     let body = json!({
-        "status": word(healthy), "components": components, "failed_components": failed, "issues": issues,
+        "status": if draining { "draining" } else { word(healthy) },
+        "components": components, "failed_components": failed, "issues": issues,
     });
     Health { healthy, body }
 }

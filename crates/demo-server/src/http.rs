@@ -22,7 +22,7 @@ use crate::App;
 use crate::circuit::EXTERNAL_API;
 use crate::faults::Fault;
 use crate::health::{self, Health};
-use crate::{mcp, metrics, tools};
+use crate::{hooks, mcp, metrics, tools};
 
 const REQUEST_ID: &str = "x-request-id";
 const BODY_LIMIT: usize = 4 << 20;
@@ -49,7 +49,10 @@ pub fn router(app: &Arc<App>, ended: CancellationToken) -> Router {
     if app.config.admin {
         upkeep = upkeep
             .route("/admin/faults", get(list_faults).post(switch_on_fault))
-            .route("/admin/faults/{name}", delete(clear_fault));
+            .route("/admin/faults/{name}", delete(clear_fault))
+            .route("/admin/drain", post(hooks::drain))
+            .route("/admin/save-state", post(hooks::save_state))
+            .route("/admin/restore-state", post(hooks::restore_state));
     }
     traffic.merge(upkeep).layer(axum::middleware::from_fn(every_request)).with_state(Arc::clone(app))
 }
@@ -110,9 +113,14 @@ async fn traffic(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     if !is_call {
         app.faults.slow_down().await;
     }
-    let response = next.run(request).await;
+    let refused = is_call && app.draining.load(Ordering::Relaxed);
+    let response = if refused {
+        error(StatusCode::SERVICE_UNAVAILABLE, "draining: no new tool call is taken")
+    } else {
+        next.run(request).await
+    };
     let status = response.status().as_u16();
-    let reached_a_tool = is_call && (status < 400 || !is_mcp);
+    let reached_a_tool = is_call && !refused && (status < 400 || !is_mcp);
     if !reached_a_tool {
         let took = started.elapsed();
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -140,7 +148,8 @@ fn answer(health: Health) -> Response {
     (status, Json(health.body)).into_response()
 }
 
-fn error(status: StatusCode, message: impl std::fmt::Display) -> Response {
+/// An answer that says what is wrong.
+pub fn error(status: StatusCode, message: impl std::fmt::Display) -> Response {
     (status, Json(json!({"error": message.to_string()}))).into_response()
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod fault_tasks;
 mod faults;
 mod health;
+mod hooks;
 mod http;
 mod logs;
 mod mcp;
@@ -16,6 +17,7 @@ mod tools;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -43,6 +45,8 @@ pub struct App {
     circuit: Arc<Circuit>,
     upstream: Option<Upstream>,
     calls: TaskTracker,
+    /// Asked to drain: no new tool call is taken.
+    draining: AtomicBool,
 }
 
 /// Why the server does not run. It ends as the last line on standard error.
@@ -128,6 +132,7 @@ async fn listen(config: Config) -> Result<(Arc<App>, TcpListener), StartError> {
         circuit,
         upstream: config.external_api.clone().map(Upstream::new),
         calls: TaskTracker::new(),
+        draining: AtomicBool::new(false),
         config,
         store,
     });

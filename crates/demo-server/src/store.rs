@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -32,7 +34,7 @@ const SEARCH: &str = "SELECT id, title, assignee, created_at FROM mcp_assignment
     WHERE strpos(lower(title), lower($1)) > 0 ORDER BY id DESC LIMIT $2";
 
 /// Something somebody is to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// Its number.
     pub id: i64,
@@ -105,7 +107,7 @@ pub enum Store {
 }
 
 /// The newest assignments, and the number of the last one.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
     assignments: VecDeque<Assignment>,
     last_id: i64,
@@ -137,12 +139,36 @@ impl Store {
         }
     }
 
+    /// Writes the assignments in memory to a file, and says how many. Those in Postgres are kept there.
+    pub fn save(&self, file: &Path) -> io::Result<usize> {
+        let Self::Memory(memory) = self else { return Ok(0) };
+        let (state, count) = {
+            let memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+            (serde_json::to_vec(&*memory)?, memory.assignments.len())
+        };
+        // Beside it first: a process that is ended meanwhile must not leave half a file.
+        let unfinished = file.with_extension("unfinished");
+        std::fs::write(&unfinished, state)?;
+        std::fs::rename(&unfinished, file)?;
+        Ok(count)
+    }
+
+    /// Takes the assignments of a file in place of those in memory, and says how many.
+    pub fn restore(&self, file: &Path) -> io::Result<usize> {
+        let Self::Memory(memory) = self else { return Ok(0) };
+        let mut saved: Memory = serde_json::from_slice(&std::fs::read(file)?)?;
+        saved.assignments.truncate(MEMORY_LIMIT);
+        let count = saved.assignments.len();
+        *memory.lock().unwrap_or_else(PoisonError::into_inner) = saved;
+        Ok(count)
+    }
+
     /// Adds an assignment.
     pub async fn create(&self, title: &str, assignee: &str) -> Result<Assignment, StoreError> {
         match self {
             Self::Memory(memory) => {
                 let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-                memory.last_id += 1;
+                memory.last_id = memory.last_id.saturating_add(1);
                 let assignment = Assignment {
                     id: memory.last_id,
                     title: title.to_owned(),
