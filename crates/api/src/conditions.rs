@@ -35,6 +35,8 @@ impl fmt::Display for ConditionType {
 pub enum Reason {
     /// All desired pods are ready, and nothing is found wrong.
     Healthy,
+    /// All is well by something temporary.
+    Mitigated,
     /// Something is found wrong.
     IncidentOpen,
     /// The server is coming up or being rolled out; nothing is found wrong yet.

@@ -10,6 +10,18 @@ pub const MANAGER: &str = "mcp-health-operator";
 pub const ATTEMPT_ANNOTATION: &str = "mcphealth.dev/attempt";
 /// On the target: the last actions as JSON, so that deleting the object does not reset its limits.
 pub const ACTIONS_ANNOTATION: &str = "mcphealth.dev/actions";
+/// On an `McpServerHealth`: a person's report, as `SEV2: searches hang`. The incident stays open while it is there.
+pub const REPORT_ANNOTATION: &str = "mcphealth.dev/report";
+/// On everything that the operator creates: what it is for, see `KIND_*`.
+pub const KIND_LABEL: &str = "mcphealth.dev/kind";
+/// Of [`KIND_LABEL`]: a copy of a `ConfigMap`'s content.
+pub const KIND_CONFIG_COPY: &str = "config-copy";
+/// Of [`KIND_LABEL`]: what was collected about an incident.
+pub const KIND_EVIDENCE: &str = "evidence";
+/// Of [`KIND_LABEL`]: a Job of a runbook.
+pub const KIND_JOB: &str = "job";
+/// On everything that the operator creates: the `McpServerHealth` that it belongs to.
+pub const OBJECT_LABEL: &str = "mcphealth.dev/object";
 /// On a Namespace: `"true"` holds every action on the objects in it.
 pub const SUSPEND_ANNOTATION: &str = "mcphealth.dev/suspend";
 /// In the cluster-wide switch (a `ConfigMap`): `"true"` holds every action of the operator.

@@ -49,6 +49,12 @@ pub struct McpServerHealthSpec {
     /// The Deployment that runs the MCP server, in the object's own namespace.
     pub target_ref: TargetRef,
 
+    /// Which container of the pods is the server, where there are several. Default: the first that has a port,
+    /// else the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub container: Option<String>,
+
     /// `Observe` reports and says what it would do; `Enforce` does it.
     #[serde(default)]
     pub mode: Mode,
@@ -66,9 +72,66 @@ pub struct McpServerHealthSpec {
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["incident"]))]
     pub overrides: Vec<Override>,
 
+    /// HTTP calls to the server's own pods that runbooks may make, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub hooks: Vec<Hook>,
+
+    /// A Job that is run after a rollback: the rollback has helped only if it succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoke_test: Option<SmokeTest>,
+
     /// How much the operator may do to this server.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// One HTTP call to the server's pods: `POST`, without a body. An answer of 2xx is success.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Hook {
+    /// Its name, by which runbooks call it.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The path, as `/admin/drain`.
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("path: begins with a slash"))]
+    pub path: String,
+    /// The port. Default: the first port of the server's container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535), extend("format" = "int32"))]
+    pub port: Option<u16>,
+    /// How long a pod may take to answer. Default 5s.
+    #[serde(default = "Hook::default_timeout")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s') && duration(self) <= duration('30s')").message("timeout: at most 30s"))]
+    pub timeout: Duration,
+}
+
+impl Hook {
+    const fn default_timeout() -> Duration {
+        Duration::from_secs(5)
+    }
+}
+
+/// The Job that proves a rollback.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SmokeTest {
+    /// Where its template is taken from.
+    pub job_template_ref: JobTemplateRef,
+}
+
+/// A `CronJob` (a suspended one will do), whose Job template is used, as `kubectl create job --from=cronjob/…` does.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobTemplateRef {
+    /// `CronJob`.
+    #[x_kube(validation = Rule::new("self == 'CronJob'").message("a Job's template is taken from a CronJob (a suspended one will do): write kind: CronJob"))]
+    #[schemars(length(max = 32))]
+    pub kind: String,
+    /// Its name, in the object's namespace.
+    #[schemars(length(min = 1, max = 52))]
+    pub name: String,
 }
 
 /// Reference to the target, by kind and name.
@@ -104,22 +167,126 @@ pub enum Mode {
 pub struct Actions {
     /// The actions allowed. An empty list allows none: every incident is handed to a person.
     #[serde(default = "Actions::default_allow")]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub allow: Vec<ActionType>,
     /// `Never` where going back to an older template would break, as after a database migration.
     #[serde(default)]
     pub rollback: RollbackPolicy,
+    /// How far RaiseResources may go. Without it, nothing is raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raise_resources: Option<RaiseResourcesPolicy>,
+    /// How far RelaxStartupProbe may go.
+    #[serde(default)]
+    pub relax_startup_probe: RelaxStartupProbePolicy,
+    /// How far Scale may go. Without it, nothing is scaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ScalePolicy>,
+    /// Which variables SetEnv may set. Without it, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_env: Option<SetEnvPolicy>,
+    /// How DrainAndRestart empties the pods before it replaces them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainPolicy>,
+}
+
+/// How far RaiseResources may go.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RaiseResourcesPolicy {
+    /// The highest memory limit that a container may be given, as `4Gi`.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("maxMemory: a quantity, as 4Gi"))]
+    pub max_memory: String,
+}
+
+/// How far RelaxStartupProbe may go.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RelaxStartupProbePolicy {
+    /// The longest time that a start may be given. Default 10m.
+    #[serde(default = "RelaxStartupProbePolicy::default_max")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s') && duration(self) <= duration('1h')").message("maxStartupTime: at most 1h"))]
+    pub max_startup_time: Duration,
+}
+
+impl RelaxStartupProbePolicy {
+    const fn default_max() -> Duration {
+        Duration::from_mins(10)
+    }
+}
+
+impl Default for RelaxStartupProbePolicy {
+    fn default() -> Self {
+        Self { max_startup_time: Self::default_max() }
+    }
+}
+
+/// How far Scale may go.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalePolicy {
+    /// The most replicas.
+    #[schemars(range(min = 1, max = 1000), extend("format" = "int32"))]
+    pub max: i32,
+    /// Any pod can answer any request. Where this is false, every Service of the server must keep a client on
+    /// its pod (`sessionAffinity: ClientIP`).
+    #[serde(default)]
+    pub stateless: bool,
+}
+
+/// Which variables SetEnv may set.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SetEnvPolicy {
+    /// Their names. None that weakens authentication or TLS, loads code, or holds a credential.
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub allow: Vec<EnvName>,
+}
+
+/// Name of an environment variable.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct EnvName(
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))] pub String,
+);
+
+/// How DrainAndRestart empties the pods before it replaces them (guide 002, Graceful Restart).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainPolicy {
+    /// The hook by which a pod stops taking work.
+    #[schemars(length(min = 1, max = 63))]
+    pub hook: String,
+    /// How long what is under way may take. At most 5m.
+    #[x_kube(validation = Rule::new("duration(self) <= duration('5m')").message("wait: at most 5m"))]
+    pub wait: Duration,
+    /// The hook by which a pod keeps its sessions before it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub save_hook: Option<String>,
+    /// The hook by which a new pod takes the sessions up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub restore_hook: Option<String>,
 }
 
 impl Actions {
     fn default_allow() -> Vec<ActionType> {
-        vec![ActionType::RolloutRestart, ActionType::Rollback]
+        vec![ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::Rollback]
     }
 }
 
 impl Default for Actions {
     fn default() -> Self {
-        Self { allow: Self::default_allow(), rollback: RollbackPolicy::default() }
+        Self {
+            allow: Self::default_allow(),
+            rollback: RollbackPolicy::default(),
+            raise_resources: None,
+            relax_startup_probe: RelaxStartupProbePolicy::default(),
+            scale: None,
+            set_env: None,
+            drain: None,
+        }
     }
 }
 
@@ -140,6 +307,26 @@ pub enum ActionType {
     Rollback,
     /// Replaces all pods, rolling, as `kubectl rollout restart` does (guide 004, Application Restart).
     RolloutRestart,
+    /// Evicts one pod, so that its Deployment makes another.
+    RecyclePod,
+    /// Brings the content of a `ConfigMap` back that was in use while the server was healthy (guide 003,
+    /// Configuration Rollback).
+    RollbackConfig,
+    /// Sets a higher number of replicas (guide 004, Scaling).
+    Scale,
+    /// Raises the memory limit of a container that was killed at it (guide 000, Memory Issues).
+    RaiseResources,
+    /// Gives the start of a container more time (guide 004, Service Not Responding).
+    RelaxStartupProbe,
+    /// Sets an environment variable of the server's container (guide 000, Database Pool).
+    SetEnv,
+    /// Empties the pods, replaces them, and has them take their sessions up again (guide 002, Graceful
+    /// Restart).
+    DrainAndRestart,
+    /// Calls a declared hook on every ready pod.
+    CallHook,
+    /// Runs a Job from a template that the user wrote.
+    RunJob,
 }
 
 impl fmt::Display for ActionType {
@@ -188,6 +375,16 @@ pub enum IncidentType {
     RolloutStuck,
     /// No pod of the server, or none behind its Service, is ready.
     ServiceNotResponding,
+    /// A container was killed at its memory limit.
+    OutOfMemory,
+    /// Memory grows steadily, and reaches the limit soon.
+    MemoryLeak,
+    /// Containers use nearly all the CPU that they may.
+    CpuSaturation,
+    /// The space that a pod may use runs out.
+    DiskFilling,
+    /// A person says that something is wrong.
+    Reported,
 }
 
 impl fmt::Display for IncidentType {
@@ -207,7 +404,7 @@ pub struct Override {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// How long the symptom lasts before it is an incident. Only for types that wait: RolloutStuck,
-    /// ServiceNotResponding.
+    /// ServiceNotResponding, MemoryLeak, CpuSaturation.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("for: at most 1h"))]
     pub hold_for: Option<Duration>,
@@ -218,8 +415,8 @@ pub struct Override {
 }
 
 /// One step of a runbook: exactly one of its fields is set.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("[has(self.rollback), has(self.rolloutRestart), has(self.escalate)].exists_one(x, x)").message("a runbook step names exactly one action: rollback: {}, rolloutRestart: {} or escalate: {}"))]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("[has(self.rollback), has(self.rolloutRestart), has(self.recyclePod), has(self.rollbackConfig), has(self.scale), has(self.raiseResources), has(self.relaxStartupProbe), has(self.setEnv), has(self.drainAndRestart), has(self.callHook), has(self.runJob), has(self.escalate)].exists_one(x, x)").message("a runbook step names exactly one action, as rollback: {} or escalate: {}"))]
 #[serde(rename_all = "camelCase")]
 pub struct RunbookStep {
     /// Bring the template back that was last seen healthy.
@@ -228,6 +425,33 @@ pub struct RunbookStep {
     /// Replace all pods, rolling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout_restart: Option<NoParameters>,
+    /// Evict the pod that shows the fault most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recycle_pod: Option<NoParameters>,
+    /// Bring the content of the `ConfigMap` back that was last seen healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_config: Option<NoParameters>,
+    /// Add replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ScaleParameters>,
+    /// Raise the memory limit of the container that was killed at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raise_resources: Option<NoParameters>,
+    /// Give the start more time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relax_startup_probe: Option<NoParameters>,
+    /// Set an environment variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_env: Option<SetEnvParameters>,
+    /// Empty the pods, replace them, have them take their sessions up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_and_restart: Option<NoParameters>,
+    /// Call a hook on every ready pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_hook: Option<CallHookParameters>,
+    /// Run a Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_job: Option<RunJobParameters>,
     /// Hand over to a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalate: Option<NoParameters>,
@@ -236,14 +460,61 @@ pub struct RunbookStep {
 impl RunbookStep {
     /// The action that the step names; `None` hands over to a person.
     pub fn action(&self) -> Option<ActionType> {
-        if self.rollback.is_some() {
-            Some(ActionType::Rollback)
-        } else if self.rollout_restart.is_some() {
-            Some(ActionType::RolloutRestart)
-        } else {
-            None
-        }
+        [
+            (self.rollback.is_some(), ActionType::Rollback),
+            (self.rollout_restart.is_some(), ActionType::RolloutRestart),
+            (self.recycle_pod.is_some(), ActionType::RecyclePod),
+            (self.rollback_config.is_some(), ActionType::RollbackConfig),
+            (self.scale.is_some(), ActionType::Scale),
+            (self.raise_resources.is_some(), ActionType::RaiseResources),
+            (self.relax_startup_probe.is_some(), ActionType::RelaxStartupProbe),
+            (self.set_env.is_some(), ActionType::SetEnv),
+            (self.drain_and_restart.is_some(), ActionType::DrainAndRestart),
+            (self.call_hook.is_some(), ActionType::CallHook),
+            (self.run_job.is_some(), ActionType::RunJob),
+        ]
+        .into_iter()
+        .find_map(|(named, action)| named.then_some(action))
     }
+}
+
+/// How much to scale.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScaleParameters {
+    /// Replicas to add.
+    #[schemars(range(min = 1, max = 100), extend("format" = "int32"))]
+    pub by: i32,
+}
+
+/// Which variable to set.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SetEnvParameters {
+    /// Its name; one of `spec.actions.setEnv.allow`.
+    pub name: EnvName,
+    /// Its value.
+    #[schemars(length(max = 256))]
+    pub value: String,
+    /// Taken back after this time, if the incident stays away; without it, it stays until somebody changes it.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s') && duration(self) <= duration('24h')").message("for: at most 24h"))]
+    pub hold_for: Option<Duration>,
+}
+
+/// Which hook to call.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct CallHookParameters {
+    /// The hook's name in `spec.hooks`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// Which Job to run.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunJobParameters {
+    /// Where its template is taken from.
+    pub job_template_ref: JobTemplateRef,
 }
 
 /// A step without parameters: `{}`.

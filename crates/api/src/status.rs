@@ -82,6 +82,22 @@ pub struct HealthyRevision {
     pub revision: Option<i64>,
     /// When all its pods were ready.
     pub since: Time,
+    /// The content of the ConfigMaps that its pods were started with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub config: Vec<HealthyConfig>,
+}
+
+/// The content of a `ConfigMap` that healthy pods were started with.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthyConfig {
+    /// The `ConfigMap`.
+    pub name: String,
+    /// Digest of its content.
+    pub content: String,
+    /// The immutable copy that holds this content.
+    pub copy: String,
 }
 
 /// The last action on the server.
@@ -120,6 +136,37 @@ pub enum Cause {
     /// A Service that selects this server's pods has none of them among its ready endpoints, or the Service
     /// of its name selects none of them.
     ServiceMismatch,
+    /// The database that the server needs does not let it in, or does not answer.
+    DatabaseConnection,
+    /// Killed at the memory limit.
+    OutOfMemory,
+    /// A `ConfigMap`, Secret or key is missing, a value is wrong, or the content was changed since the pods were
+    /// well.
+    ConfigError,
+    /// A module, library, program or file that the server needs is not in its image.
+    MissingDependency,
+    /// A file, port or API may not be used.
+    PermissionDenied,
+    /// Killed by a probe before the start was over.
+    StartupTimeout,
+    /// The port is taken, or the container, its probes and its Services do not name the same one.
+    PortConflict,
+    /// The image cannot be had.
+    ImagePull,
+    /// More memory is needed than the limit allows.
+    LimitTooSmall,
+    /// Memory grows as long as the process runs.
+    Leak,
+    /// There is more work than the CPU limit allows.
+    Saturation,
+    /// The container's own log files.
+    ContainerLogs,
+    /// Files of the pod's own, which end with it.
+    TemporaryFiles,
+    /// Data on a volume that outlives the pod.
+    VolumeData,
+    /// A person's word.
+    PersonsReport,
 }
 
 impl fmt::Display for Cause {
@@ -141,6 +188,8 @@ pub enum IncidentState {
     Undoing,
     /// A guard holds the action.
     Held,
+    /// Well again by something temporary: see the follow-ups.
+    Mitigated,
     /// A person is needed.
     Escalated,
     /// Over.
@@ -188,6 +237,14 @@ pub struct Incident {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub attempts: Vec<Attempt>,
+    /// The `ConfigMap` with the logs, events and states that were collected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence_kept: Option<String>,
+    /// What was done for the time being, and needs a permanent fix. While any remains, the incident is Mitigated,
+    /// not Resolved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["attempt"]))]
+    pub follow_ups: Vec<FollowUp>,
     /// What comes next, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -209,6 +266,31 @@ impl Incident {
     pub fn open_attempt_mut(&mut self) -> Option<&mut Attempt> {
         self.attempts.iter_mut().find(|attempt| attempt.outcome.is_none())
     }
+
+    /// Whether the signals are well, and only something temporary is in force.
+    pub fn is_mitigated(&self) -> bool {
+        !self.follow_ups.is_empty() && self.quiet_since.is_some() && self.open_attempt().is_none()
+    }
+}
+
+impl McpServerHealthStatus {
+    /// Whether an attempt is under way.
+    pub fn is_acting(&self) -> bool {
+        self.incidents.iter().any(|incident| incident.open_attempt().is_some())
+    }
+}
+
+/// Something temporary that is in force.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FollowUp {
+    /// The attempt that put it in force.
+    pub attempt: String,
+    /// What it is, and what would make it permanent.
+    pub message: String,
+    /// When the operator takes it back by itself, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take_back_at: Option<Time>,
 }
 
 /// What keeps the operator from acting: the guard's reason, and what would lift it.
@@ -254,7 +336,7 @@ pub struct Attempt {
     /// Ready pods when it was recorded: what an outcome is compared with.
     pub ready_before: i32,
     /// The effects, in order; one each.
-    #[schemars(length(max = 4))]
+    #[schemars(length(max = 8))]
     pub steps: Vec<Step>,
     /// When its effect is judged at the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -279,9 +361,20 @@ impl Attempt {
         self.steps.iter().all(|step| step.state == StepState::Done)
     }
 
+    /// Whether any step touched the server, or may have.
+    pub fn has_begun(&self) -> bool {
+        let mut steps = self.steps.iter().filter(|step| step.effect != Effect::MarkTarget);
+        steps.any(|step| step.state != StepState::Recorded)
+    }
+
+    /// The first step that is not done.
+    pub fn next_step(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| step.state != StepState::Done)
+    }
+
     /// Whether it counts against limits: it touched the target, or may have.
     pub fn is_spent(&self) -> bool {
-        self.is_carried_out() || !matches!(self.outcome, Some(Outcome::Superseded | Outcome::Refused))
+        self.has_begun() || !matches!(self.outcome, Some(Outcome::Superseded | Outcome::Refused))
     }
 }
 
@@ -291,24 +384,56 @@ impl Attempt {
 pub struct Step {
     /// What is done.
     pub effect: Effect,
-    /// Digest of the template before.
+    /// What it is done to, as `Kind/name`. Absent: the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// The fields of containers that are set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub edits: Vec<Edit>,
+    /// Before: the digest of the template or of the content, or the number of replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Digest of the template after; for a restart, the moment that is written.
+    /// After: the same; for a restart, the moment that is written; for a hook, its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// The ReplicaSet that the template comes from.
+    /// Where the new content comes from: the ReplicaSet, the copy, the `CronJob`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replica_set: Option<String>,
-    /// Fence: the target's uid.
-    pub target_uid: String,
-    /// Fence: the target's resourceVersion.
-    pub resource_version: String,
+    pub source: Option<String>,
+    /// Fence: the object's uid.
+    pub uid: String,
+    /// Fence: the object's resourceVersion. Absent where the content alone is the fence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
+    /// For a wait: when it ends at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// Digest of the target's template after the effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// The target's generation after the effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
+    /// What came of it, where there is something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Whether it is done.
     pub state: StepState,
+}
+
+/// One field of a container, set to an absolute value.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Edit {
+    /// The container.
+    pub container: String,
+    /// The field: `resources.limits.memory`, `startupProbe.failureThreshold`, `env.DB_POOL_SIZE`.
+    pub field: String,
+    /// Its value before; absent where it was not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Its value after.
+    pub to: String,
 }
 
 /// The effects that a step can have.
@@ -316,10 +441,35 @@ pub struct Step {
 pub enum Effect {
     /// Replaces the pod template by that of a ReplicaSet.
     PatchTemplate,
+    /// Sets fields of containers in the pod template.
+    EditTemplate,
     /// Sets the restart annotation of the pod template.
     RestartPods,
+    /// Sets the number of replicas.
+    SetReplicas,
+    /// Notes the attempt on the target, which is not changed otherwise.
+    MarkTarget,
     /// Gives the fields that were changed back to the manager that owned the template before.
     HandBackOwnership,
+    /// Evicts a pod.
+    EvictPod,
+    /// Replaces the content of a `ConfigMap` by that of a copy; the content before is kept in another copy.
+    RestoreConfig,
+    /// Calls a hook on every ready pod.
+    CallHook,
+    /// Lets time pass.
+    Wait,
+    /// Waits until the rollout is through, or the time is over.
+    AwaitRollout,
+    /// Creates a Job.
+    RunJob,
+}
+
+impl Effect {
+    /// Whether nothing tells afterwards if it took place: it is recorded by itself, and never repeated.
+    pub const fn is_untraceable(self) -> bool {
+        matches!(self, Self::CallHook)
+    }
 }
 
 /// Whether an effect took place.
@@ -327,6 +477,8 @@ pub enum Effect {
 pub enum StepState {
     /// Intended; it may have happened.
     Recorded,
+    /// Begun; nothing tells whether it happened, and it counts as if it had.
+    Started,
     /// It happened.
     Done,
 }

@@ -2,9 +2,15 @@
 //! came to. An attempt's steps go `Recorded → Done`, one effect each.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ATTEMPTS_LIMIT, Attempt, Incident, LastAction, Outcome, StepState, Time};
+use mcp_health_api::{
+    ATTEMPTS_LIMIT, Attempt, Duration, Effect, Incident, LastAction, Outcome, StepState, Time,
+};
 
-use crate::{Case, Server, Story, actions::Plan, signals::RecordedAction};
+use crate::{
+    Case, Server, Story,
+    actions::{Plan, run_job},
+    signals::RecordedAction,
+};
 
 /// How long actions are remembered on the target: the longest window of a limit, and some.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
@@ -16,20 +22,29 @@ const REMEMBERED_MOST: usize = 60;
 /// What acting came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acted {
-    /// Every step took place.
-    Done {
-        /// The target's generation after it.
-        generation: i64,
-    },
-    /// The world had changed; nothing was touched.
+    /// These steps took place, in order, from the first that was not done. Those that are left want a record of
+    /// their own first, or time.
+    Done(Vec<Effected>),
+    /// The world had changed; nothing more was touched.
     Superseded(String),
-    /// The API server refused; nothing was touched.
+    /// The API server refused; nothing more was touched.
     Refused {
         /// In one word.
         reason: String,
         /// In a sentence.
         message: String,
     },
+}
+
+/// What one step came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effected {
+    /// The target's generation after it, where it changed the target.
+    pub generation: Option<i64>,
+    /// Digest of the target's template after it, where it changed that.
+    pub template: Option<String>,
+    /// What is worth saying.
+    pub note: Option<String>,
 }
 
 /// Adds the intent to the incident, and returns the attempt's id.
@@ -64,6 +79,16 @@ pub fn record(case: &Case, server: &Server, incident: &mut Incident, plan: &Plan
 }
 
 impl Story {
+    /// Notes that the next step of the open attempt begins, if nothing would tell afterwards. True where that is to
+    /// be written before it does.
+    pub fn begin_step(&mut self) -> bool {
+        let attempt = self.incidents.iter_mut().find_map(Incident::open_attempt_mut);
+        let step = attempt.and_then(|one| one.steps.iter_mut().find(|step| step.state != StepState::Done));
+        let Some(step) = step.filter(|step| step.effect.is_untraceable()) else { return false };
+        step.state = StepState::Started;
+        true
+    }
+
     /// Notes what acting on the open attempt came to.
     pub fn acted(&mut self, case: &Case, server: Option<&Server>, acted: &Acted) {
         let now = case.now;
@@ -73,24 +98,30 @@ impl Story {
         };
         let Some(attempt) = incident.open_attempt_mut() else { return };
         match acted {
-            Acted::Done { generation } => {
-                for step in &mut attempt.steps {
+            Acted::Done(effects) => {
+                let undone = attempt.steps.iter_mut().filter(|step| step.state != StepState::Done);
+                for (step, effect) in undone.zip(effects) {
                     step.state = StepState::Done;
-                    step.generation = Some(*generation);
+                    step.generation = effect.generation.or(step.generation);
+                    step.template = effect.template.clone().or_else(|| step.template.take());
+                    step.note = effect.note.clone().or_else(|| step.note.take());
                 }
                 let patience =
                     server.map_or(SignedDuration::from_mins(10), |server| server.target.progress_deadline);
-                let until = now.saturating_add(patience.saturating_add(case.settings.settle)).unwrap_or(now);
+                begin_wait(attempt, patience, now);
+                let until = deadline(case, patience, attempt);
                 attempt.verify_at = Some(Time(until));
-                let from = attempt.steps.first().and_then(|step| step.from.clone());
-                self.last_action = Some(LastAction {
-                    action: attempt.action,
-                    at: attempt.recorded_at.clone(),
-                    attempt: attempt.id.clone(),
-                    from,
-                    outcome: None,
-                });
-                self.look_again_at(until);
+                if self.last_action.as_ref().is_none_or(|last| last.attempt != attempt.id) {
+                    self.last_action = Some(LastAction {
+                        action: attempt.action,
+                        at: attempt.recorded_at.clone(),
+                        attempt: attempt.id.clone(),
+                        from: attempt.steps.iter().find_map(|step| step.from.clone()),
+                        outcome: None,
+                    });
+                }
+                let again = if attempt.is_carried_out() { until } else { now };
+                self.look_again_at(again);
             }
             Acted::Superseded(why) => {
                 end(attempt, Outcome::Superseded, why.clone(), now);
@@ -103,6 +134,26 @@ impl Story {
                 incident.escalation = Some(crate::report::escalation(reason, message, now));
             }
         }
+    }
+}
+
+/// When an attempt is judged at the latest: the rollout has its time, a Job its own, and what is seen then settles.
+fn deadline(case: &Case, patience: SignedDuration, attempt: &Attempt) -> Timestamp {
+    let job = attempt.steps.iter().any(|step| step.effect == Effect::RunJob);
+    let patience = if job { patience.saturating_add(run_job::PATIENCE) } else { patience };
+    case.now.saturating_add(patience.saturating_add(case.settings.settle)).unwrap_or(case.now)
+}
+
+/// If the next step lets time pass, its time begins now.
+pub fn begin_wait(attempt: &mut Attempt, patience: SignedDuration, now: Timestamp) {
+    let Some(step) = attempt.steps.iter_mut().find(|step| step.state != StepState::Done) else { return };
+    let span = match step.effect {
+        Effect::Wait => step.to.as_deref().and_then(|text| text.parse::<Duration>().ok()).map(Duration::span),
+        Effect::AwaitRollout => Some(patience),
+        _ => None,
+    };
+    if let (Some(span), None) = (span, &step.until) {
+        step.until = Some(Time(now.saturating_add(span).unwrap_or(now)));
     }
 }
 
@@ -127,11 +178,13 @@ pub fn past_actions(
         id: attempt.id.clone(),
         action: attempt.action,
         at: attempt.recorded_at.0,
+        undoes: attempt.undoes.clone(),
     });
     let last = case.status.last_action.iter().map(|last| RecordedAction {
         id: last.attempt.clone(),
         action: last.action,
         at: last.at.0,
+        undoes: None,
     });
     let mut past: Vec<RecordedAction> =
         server.target.actions.iter().cloned().chain(of_status).chain(last).collect();
@@ -151,7 +204,12 @@ pub fn remembered(before: &[RecordedAction], attempt: &Attempt) -> Vec<RecordedA
         .filter(|action| action.id != attempt.id && at.duration_since(action.at) < REMEMBERED)
         .cloned()
         .collect();
-    actions.push(RecordedAction { id: attempt.id.clone(), action: attempt.action, at });
+    actions.push(RecordedAction {
+        id: attempt.id.clone(),
+        action: attempt.action,
+        at,
+        undoes: attempt.undoes.clone(),
+    });
     if actions.len() > REMEMBERED_MOST {
         actions.drain(..actions.len() - REMEMBERED_MOST);
     }

@@ -16,6 +16,14 @@ pub struct Settings {
     pub settle: SignedDuration,
     /// How many servers may be acted on at once, in the cluster.
     pub max_concurrent_actions: usize,
+    /// Actions in any hour, over all servers of a namespace.
+    pub max_actions_per_hour_namespace: usize,
+    /// Actions in any hour, over all servers.
+    pub max_actions_per_hour_cluster: usize,
+    /// The share of servers that may be unhealthy, in percent, before nothing is done: that many have one cause.
+    pub max_unhealthy_percent: usize,
+    /// So many unhealthy servers never count as a storm.
+    pub unhealthy_floor: usize,
 }
 
 impl Default for Settings {
@@ -25,15 +33,27 @@ impl Default for Settings {
             replaces_healthy_after: SignedDuration::from_secs(60),
             settle: SignedDuration::from_secs(15),
             max_concurrent_actions: 1,
+            max_actions_per_hour_namespace: 20,
+            max_actions_per_hour_cluster: 60,
+            max_unhealthy_percent: 50,
+            unhealthy_floor: 5,
         }
     }
 }
 
-/// What the operator is doing on *other* servers.
+/// What happens on *other* servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fleet {
     /// The servers with an attempt under way, as `namespace/name`.
     pub acting: Vec<String>,
+    /// How many servers there are.
+    pub servers: usize,
+    /// How many of them have an open incident that nothing mitigates.
+    pub unhealthy: usize,
+    /// The actions of the last hour in the namespace, oldest first.
+    pub namespace_actions: Vec<Timestamp>,
+    /// The actions of the last hour in the cluster, oldest first.
+    pub cluster_actions: Vec<Timestamp>,
 }
 
 /// One server at one moment.

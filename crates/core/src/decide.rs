@@ -2,14 +2,14 @@
 //! again. The runbook is a ladder: a step that did not help gives way to the next.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Hold, Incident, Outcome, Time};
+use mcp_health_api::{ActionType, Effect, Hold, Incident, Outcome, RunbookStep, Time};
 
 use crate::{
     Case, Diagnosis, Fleet, Server, Story,
     actions::{self, Plan, Planned},
     attempt::past_actions,
     catalogue,
-    guards::{Question, Verdict, ask},
+    guards::{Question, Verdict, ask, ask_to_go_on},
     words,
 };
 
@@ -68,7 +68,13 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
         if attempt.is_carried_out() {
             return overdue(case, incident).unwrap_or_else(|| verifying(case, incident, story.look_again));
         }
+        if let Some(waiting) = waiting(attempt) {
+            return waiting;
+        }
         return resume(case, server.as_ref(), diagnosis, story, fleet, incident);
+    }
+    if incident.is_mitigated() {
+        return mitigated(case, server.as_ref(), diagnosis, story, fleet, incident);
     }
     if incident.escalation.is_some() && !owes_an_undo(incident) {
         return Decision::wait(story.look_again);
@@ -85,20 +91,19 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
             next: until.map(|at| format!("resolved if quiet until {}", words::moment(at))),
         };
     }
-    if let Some(last) = incident.attempts.last()
-        && last.outcome == Some(Outcome::Superseded)
-        && last.steps.first().is_some_and(|step| step.resource_version == server.target.resource_version)
-        && last.finished_at.as_ref().is_some_and(|at| case.now.duration_since(at.0) < case.settings.settle)
-    {
-        // What is seen is still what was decided on; the change that got in between is on its way.
-        return Decision::wait(case.now.saturating_add(SignedDuration::from_secs(1)).ok());
+    if let Some(until) = overtaken(case, incident) {
+        return Decision::wait(Some(until));
     }
-    let asked = Asked { case, server: &server, diagnosis, story, fleet, incident };
+    let asked = Situation { case, server: &server, diagnosis, story, fleet, incident };
     match incident.attempts.iter().rev().find(|attempt| attempt.is_spent()).map(|last| (last, last.outcome)) {
         Some((last, _)) if last.undoes.is_some() => {
+            if took_back_what_helped(incident, last) {
+                let why = format!("{} is needed for good: without it, it happens again", last.action);
+                return Decision::escalate("NeededForGood", why);
+            }
             Decision::escalate("MadeThingsWorse", "an action made things worse and was taken back")
         }
-        Some((last, Some(Outcome::Worse))) => match actions::plan_undo(&server, last) {
+        Some((last, Some(Outcome::Worse))) => match actions::plan_undo(case, &server, last) {
             Some(plan) => match asked.may(&plan) {
                 Verdict::Permit => Decision::Act(Box::new(plan)),
                 Verdict::Hold { message, .. } | Verdict::Refuse { message, .. } => Decision::escalate(
@@ -121,7 +126,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
 }
 
 /// One server, one incident, and everything a guard may ask.
-struct Asked<'a> {
+struct Situation<'a> {
     case: &'a Case<'a>,
     server: &'a Server<'a>,
     diagnosis: &'a Diagnosis,
@@ -130,7 +135,7 @@ struct Asked<'a> {
     incident: &'a Incident,
 }
 
-impl Asked<'_> {
+impl Situation<'_> {
     fn may(&self, plan: &Plan) -> Verdict {
         let past = past_actions(self.case, self.server, &self.story.incidents, None);
         ask(&Question {
@@ -157,14 +162,21 @@ impl Asked<'_> {
             .collect();
         let mut obstacles: Vec<(&'static str, String)> = Vec::new();
         for step in runbook(self.case, self.server, incident) {
-            let Some(action) = step else {
+            let Some(action) = step.action else {
                 return Decision::escalate("Runbook", "the runbook hands over to a person at this step");
             };
             if let Some(at) = tried.iter().position(|one| *one == action) {
                 tried.remove(at);
                 continue;
             }
-            match actions::plan(action, self.case, self.server, incident) {
+            let asked = actions::Asked {
+                case: self.case,
+                server: self.server,
+                diagnosis: self.diagnosis,
+                incident,
+                step: step.own,
+            };
+            match actions::plan(action, &asked) {
                 Planned::Later { until, why } => {
                     return Decision::Wait { until: Some(until), next: Some(format!("{action}: {why}")) };
                 }
@@ -201,15 +213,84 @@ impl Asked<'_> {
     }
 }
 
-/// The ladder: the object's own, or the catalogue's. `None` is a person.
-fn runbook(case: &Case, server: &Server, incident: &Incident) -> Vec<Option<ActionType>> {
+/// A rung of the ladder.
+struct Rung<'a> {
+    /// What is done; `None` is a person.
+    action: Option<ActionType>,
+    /// The object's own step, with its parameters.
+    own: Option<&'a RunbookStep>,
+}
+
+/// The ladder: the object's own, or the catalogue's.
+fn runbook<'a>(case: &Case<'a>, server: &Server, incident: &Incident) -> Vec<Rung<'a>> {
     let own = case.spec.overrides.iter().find(|one| one.incident == incident.incident_type);
     if let Some(steps) = own.and_then(|own| own.runbook.as_ref()) {
-        return steps.iter().map(mcp_health_api::RunbookStep::action).collect();
+        return steps.iter().map(|step| Rung { action: step.action(), own: Some(step) }).collect();
     }
     let default =
         catalogue::entry(incident.incident_type).map(|entry| (entry.runbook)(incident.cause, server));
-    default.unwrap_or_default().iter().copied().map(Some).collect()
+    default.unwrap_or_default().iter().map(|action| Rung { action: Some(*action), own: None }).collect()
+}
+
+/// The next step only lets time pass.
+fn waiting(attempt: &mcp_health_api::Attempt) -> Option<Decision> {
+    let step = attempt.next_step()?;
+    let until = step.until.as_ref().map(|until| until.0);
+    let until_words =
+        until.map(|at| format!(" until {} at the latest", words::moment(at))).unwrap_or_default();
+    let next = match step.effect {
+        Effect::Wait => format!("waits{until_words}, then goes on with {}", attempt.action),
+        Effect::AwaitRollout => {
+            format!("waits for the rollout{until_words}, then goes on with {}", attempt.action)
+        }
+        _ => return None,
+    };
+    Some(Decision::Wait { until, next: Some(next) })
+}
+
+/// All is well by something temporary: its time may be over, else it waits for a permanent fix.
+fn mitigated(
+    case: &Case,
+    server: Option<&Server>,
+    diagnosis: &Diagnosis,
+    story: &Story,
+    fleet: &Fleet,
+    incident: &Incident,
+) -> Decision {
+    let Some(server) = server else { return blind(story) };
+    let due =
+        incident.follow_ups.iter().find(|one| one.take_back_at.as_ref().is_some_and(|at| at.0 <= case.now));
+    let done = due.and_then(|due| incident.attempts.iter().find(|attempt| attempt.id == due.attempt));
+    if let Some(plan) = done.and_then(|attempt| actions::plan_undo(case, server, attempt)) {
+        let situation = Situation { case, server, diagnosis, story, fleet, incident };
+        return match situation.may(&plan) {
+            Verdict::Permit => Decision::Act(Box::new(plan)),
+            Verdict::Hold { reason, message, until } => {
+                let hold = Hold { reason: reason.to_owned(), message, until: until.map(Time) };
+                Decision::Hold { hold, what: plan.what }
+            }
+            Verdict::Refuse { reason, message } => Decision::escalate(reason, message),
+        };
+    }
+    let next = incident.follow_ups.first().map(|one| format!("a permanent fix: {}", one.message));
+    Decision::Wait { until: story.look_again, next }
+}
+
+/// The last attempt came too late: until when to wait. What is seen may still be what was decided on; and what
+/// keeps getting in between has its way for longer each time.
+fn overtaken(case: &Case, incident: &Incident) -> Option<Timestamp> {
+    let mut overtaken =
+        incident.attempts.iter().rev().take_while(|attempt| attempt.outcome == Some(Outcome::Superseded));
+    let last = overtaken.next()?.finished_at.as_ref()?.0;
+    let again = u32::try_from(overtaken.count()).unwrap_or(u32::MAX).min(8);
+    let until = last.saturating_add(SignedDuration::from_secs(1 << again)).ok()?;
+    (until > case.now).then_some(until)
+}
+
+/// Whether an attempt took something back that had helped and was only for a time.
+fn took_back_what_helped(incident: &Incident, attempt: &mcp_health_api::Attempt) -> bool {
+    let undone = incident.attempts.iter().find(|one| Some(&one.id) == attempt.undoes.as_ref());
+    undone.is_some_and(|undone| undone.outcome == Some(Outcome::Improved))
 }
 
 /// The answer was due while the last action was being judged, and then that made things worse: a person is
@@ -272,12 +353,12 @@ fn resume(
         undoes: attempt.undoes.clone(),
     };
     // Limits count from the record: what was meant long ago is not done now, but decided anew.
-    if case.now.duration_since(attempt.recorded_at.0) > case.settings.settle {
+    if !attempt.has_begun() && case.now.duration_since(attempt.recorded_at.0) > case.settings.settle {
         let recorded = words::moment(attempt.recorded_at.0);
         return Decision::Resume { against: Some(format!("it was meant for {recorded}")) };
     }
     let past = past_actions(case, server, &story.incidents, Some(&attempt.id));
-    let verdict = ask(&Question {
+    let question = Question {
         case,
         server,
         diagnosis,
@@ -287,8 +368,8 @@ fn resume(
         resumed: Some(attempt),
         past: &past,
         fleet,
-    });
-    match verdict {
+    };
+    match if attempt.has_begun() { ask_to_go_on(&question) } else { ask(&question) } {
         Verdict::Permit => Decision::Resume { against: None },
         Verdict::Hold { message, .. } | Verdict::Refuse { message, .. } => {
             Decision::Resume { against: Some(message) }

@@ -21,21 +21,10 @@ pub struct Finding {
     pub evidence: Vec<String>,
     /// When the youngest of the pods that show it was created.
     pub youngest_pod: Option<Timestamp>,
-    /// A pod and container whose last log lines would tell more.
-    pub witness: Option<Witness>,
     /// When it ends to be so though nothing changes.
     pub lapses: Option<Timestamp>,
     /// What must not be done to this server while this is so, whatever else is found.
     pub forbids: &'static [ActionType],
-}
-
-/// A container whose previous run left a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Witness {
-    /// The pod.
-    pub pod: String,
-    /// The container in it.
-    pub container: String,
 }
 
 /// What one rule says of one server.
@@ -81,10 +70,27 @@ impl Diagnosis {
 /// revision or configuration → resource → process → symptom).
 fn distance_from_root(finding: &Finding) -> (u8, Severity, IncidentType) {
     let distance = match finding.cause {
-        Cause::BadRollout | Cause::NeverHealthy => 1,
-        Cause::QuotaExceeded | Cause::Unschedulable => 2,
+        Cause::DatabaseConnection => 0,
+        Cause::BadRollout
+        | Cause::NeverHealthy
+        | Cause::ConfigError
+        | Cause::MissingDependency
+        | Cause::PermissionDenied
+        | Cause::StartupTimeout
+        | Cause::PortConflict
+        | Cause::ImagePull => 1,
+        Cause::QuotaExceeded
+        | Cause::Unschedulable
+        | Cause::OutOfMemory
+        | Cause::LimitTooSmall
+        | Cause::Leak
+        | Cause::Saturation
+        | Cause::ContainerLogs
+        | Cause::TemporaryFiles
+        | Cause::VolumeData => 2,
         Cause::ProcessExit => 3,
         Cause::NotReady | Cause::ServiceMismatch => 4,
+        Cause::PersonsReport => 5,
     };
     (distance, finding.severity, finding.incident)
 }

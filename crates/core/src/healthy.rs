@@ -3,9 +3,12 @@
 //! Seen, that is: the operator itself saw all its pods ready, long enough, and without a restart.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{HealthyRevision, TargetStatus, Time};
+use mcp_health_api::{ActionType, HealthyConfig, HealthyRevision, TargetStatus, Time};
 
-use crate::{Case, Server};
+use crate::{Case, Server, digest, signals::Config};
+
+/// The most ConfigMaps of a server whose content is kept.
+const CONFIGS: usize = 8;
 
 /// The target for the status, and when to look again at a template that is not proven yet.
 pub fn target_status(
@@ -27,11 +30,12 @@ pub fn target_status(
 /// The template in force, once it is proven; or the moment when it may be.
 fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Timestamp>) {
     let Some(current) = server.current() else { return (None, None) };
+    let pods = server.current_pods();
+    let config = healthy_config(case, server);
     let remembered = server.last_healthy.is_some_and(|healthy| {
         // A restart makes another ReplicaSet of the same template; the newest is the one that stays longest.
-        healthy.template == current.template && healthy.uid == current.uid
+        healthy.template == current.template && healthy.uid == current.uid && healthy.config == config
     });
-    let pods = server.current_pods();
     let sound = server.target.desired > 0 && server.is_rolled_out() && pods.iter().all(|pod| pod.ready);
     let (Some(since), true, false) = (server.ready_since(), sound, remembered) else { return (None, None) };
     let replaces = server.last_healthy.is_some_and(|healthy| healthy.template != current.template);
@@ -53,8 +57,44 @@ fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Time
         uid: current.uid.clone(),
         revision: current.number,
         since: Time(since),
+        config,
     };
     (Some(revision), None)
+}
+
+/// The content of the ConfigMaps that the pods in force were started with. Of one that was changed since, the
+/// content that was known before stays: nobody has started with the new one yet.
+fn healthy_config(case: &Case, server: &Server) -> Vec<HealthyConfig> {
+    if !case.spec.actions.allow.contains(&ActionType::RollbackConfig) {
+        return Vec::new();
+    }
+    let started = server.current_pods().iter().map(|pod| pod.created).min();
+    let known = |config: &Config| {
+        let before = server.last_healthy.filter(|healthy| healthy.template == server.target.template)?;
+        before.config.iter().find(|one| one.name == config.name).cloned()
+    };
+    let content = |config: &Config| HealthyConfig {
+        name: config.name.clone(),
+        content: config.content.clone(),
+        copy: copy_name(&config.name, &config.content),
+    };
+    let kept = server.configs.iter().filter_map(|config| {
+        let read = started.is_some_and(|started| config.changed < started);
+        if read { Some(content(config)) } else { known(config) }
+    });
+    kept.take(CONFIGS).collect()
+}
+
+/// The name of the copy that holds a content of a ConfigMap: the same whenever it is asked for.
+pub fn copy_name(config: &str, content: &str) -> String {
+    let most = 253 - content.len() - 1;
+    let short = if config.len() <= most {
+        config.to_owned()
+    } else {
+        let cut = config.floor_char_boundary(most - 9);
+        format!("{}-{}", &config[..cut], digest::short(config.as_bytes(), 8))
+    };
+    format!("{short}.{content}")
 }
 
 /// Where a rollback goes, or why it cannot go anywhere (yet).
@@ -82,6 +122,7 @@ pub fn way_back(server: &Server, seen_healthy_after: SignedDuration, now: Timest
             uid: revision.uid.clone(),
             revision: revision.number,
             since: Time(since),
+            config: Vec::new(),
         };
         if due <= now { Way::To(found) } else { Way::Soon(due) }
     });

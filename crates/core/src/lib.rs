@@ -16,6 +16,7 @@ pub mod guards;
 pub mod healthy;
 pub mod mask;
 pub mod ownership;
+pub mod quantity;
 pub mod report;
 mod server;
 pub mod signals;

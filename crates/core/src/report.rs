@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 use mcp_health_api::{
-    ActionType, Attempt, Condition, ConditionType, Escalation, Incident, IncidentState,
-    McpServerHealthStatus, Outcome, Reason, Time,
+    Attempt, Condition, ConditionType, Escalation, Incident, IncidentState, McpServerHealthStatus, Outcome,
+    Reason, Time,
 };
 
-use crate::{Case, Decision, Diagnosis, Server, Story, words};
+use crate::{Case, Decision, Diagnosis, Server, Story, actions::did, words};
 
 /// Longest text of a condition or an event.
 const LONGEST: usize = 900;
@@ -91,6 +91,7 @@ fn state_of(incident: &Incident) -> IncidentState {
         Some(attempt) if attempt.is_carried_out() => IncidentState::Verifying,
         Some(_) => IncidentState::Mitigating,
         None if incident.hold.is_some() => IncidentState::Held,
+        None if incident.is_mitigated() => IncidentState::Mitigated,
         None => IncidentState::Detected,
     }
 }
@@ -108,7 +109,7 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
     }
     let Some(incident) = status.incidents.first() else {
         return match server {
-            None => problems(case).first().map_or_else(
+            None => case.signals.problems().first().map_or_else(
                 || "nothing is known of the server yet".to_owned(),
                 |problem| format!("the server cannot be judged: {problem}"),
             ),
@@ -134,6 +135,10 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
         sentence.push_str(&format!("; {}", attempt_words(attempt)));
     }
     match (&incident.escalation, &incident.hold) {
+        (None, None) if incident.is_mitigated() => {
+            let follow_ups = incident.follow_ups.iter().map(|one| one.message.as_str());
+            sentence.push_str(&format!("; to do: {}", follow_ups.collect::<Vec<_>>().join("; ")));
+        }
         (Some(escalation), _) => sentence.push_str(&format!("; a person is needed: {}", escalation.message)),
         (None, Some(hold)) => sentence.push_str(&format!("; held: {}", hold.message)),
         (None, None) => {}
@@ -151,7 +156,8 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
 fn attempt_words(attempt: &Attempt) -> String {
     let did = did(attempt);
     if !attempt.is_carried_out() && attempt.outcome.is_none() {
-        return format!("{} is recorded", attempt.action);
+        let how = if attempt.has_begun() { "under way" } else { "recorded" };
+        return format!("{} is {how}", attempt.action);
     }
     match (attempt.outcome, &attempt.verify_at) {
         (None, Some(until)) => format!("{did}, verifying until {}", words::moment(until.0)),
@@ -163,15 +169,6 @@ fn attempt_words(attempt: &Attempt) -> String {
         (Some(Outcome::Superseded), _) => format!("{} was overtaken by another change", attempt.action),
         (Some(Outcome::Reverted), _) => format!("{did}, which somebody took back"),
         (Some(Outcome::Refused), _) => format!("{} was refused", attempt.action),
-    }
-}
-
-fn did(attempt: &Attempt) -> String {
-    let template = attempt.steps.first().and_then(|step| step.to.as_deref()).unwrap_or("before");
-    match (attempt.action, &attempt.undoes) {
-        (ActionType::Rollback, None) => format!("rolled back to template {template}"),
-        (ActionType::Rollback, Some(undone)) => format!("took {undone} back: forward to template {template}"),
-        (ActionType::RolloutRestart, _) => "restarted all pods".to_owned(),
     }
 }
 
@@ -197,25 +194,8 @@ fn stalled(case: &Case, status: &McpServerHealthStatus) -> Option<(Reason, Strin
     if let Some(refused) = refused.next() {
         return Some((Reason::Forbidden, refused.message.clone()));
     }
-    let forbidden = problems(case).into_iter().find(|problem| problem.contains("forbidden"))?;
+    let forbidden = case.signals.problems().into_iter().find(|problem| problem.contains("forbidden"))?;
     Some((Reason::Forbidden, forbidden))
-}
-
-/// What cannot be seen, and why.
-fn problems(case: &Case) -> Vec<String> {
-    let signals = case.signals;
-    [
-        signals.target.problem("the Deployment"),
-        signals.revisions.problem("its ReplicaSets"),
-        signals.pods.problem("its pods"),
-        signals.services.problem("its Services"),
-        signals.autoscalers.problem("its autoscalers"),
-        signals.namespace_suspended.problem("the namespace's switch"),
-        signals.cluster_suspended.problem("the cluster-wide switch"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }
 
 fn conditions(
@@ -228,7 +208,7 @@ fn conditions(
     let summary = status.summary.clone().unwrap_or_default();
     let primary = status.incidents.first();
     let stalled = stalled(case, status);
-    let problems = problems(case);
+    let problems = case.signals.problems();
     let open = primary.and_then(|incident| Some((incident, incident.open_attempt()?)));
     let escalated = status.incidents.iter().find_map(|incident| incident.escalation.as_ref());
     let named = |reason: &dyn std::fmt::Display| reason.to_string();
@@ -238,6 +218,11 @@ fn conditions(
         ("Unknown", stalled.as_ref().map_or_else(String::new, |(reason, _)| named(reason)), summary.clone())
     } else {
         match (server, primary) {
+            (Some(_), Some(incident))
+                if rolled_out && incident.is_mitigated() && diagnosis.findings.is_empty() =>
+            {
+                ("True", named(&Reason::Mitigated), summary.clone())
+            }
             (_, Some(incident)) => ("False", named(&incident.incident_type), summary.clone()),
             (None, None) => ("Unknown", named(&Reason::NoEvidence), summary.clone()),
             (Some(server), None) if server.target.desired == 0 => {
@@ -439,7 +424,7 @@ pub fn next_look(story: &Story, decision: &Decision) -> Option<Timestamp> {
     };
     let due = story
         .primary()
-        .filter(|incident| incident.escalation.is_none())
+        .filter(|incident| incident.escalation.is_none() && !incident.is_mitigated())
         .map(|incident| incident.respond_by.0);
     story.look_again.into_iter().chain(decided).chain(due).min()
 }

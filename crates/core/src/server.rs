@@ -2,11 +2,11 @@
 //! Exists only where all that it is made of is fresh.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Cause, HealthyRevision};
+use mcp_health_api::{Cause, HealthyConfig, HealthyRevision};
 
 use crate::{
     Case,
-    signals::{Pod, Revision, Target},
+    signals::{Config, ContainerSpec, Pod, Revision, Role, Target},
 };
 
 /// A pod whose container ended within this time is not proof that its template is sound.
@@ -21,8 +21,12 @@ pub struct Server<'a> {
     pub revisions: &'a [Revision],
     /// The pods that count.
     pub pods: Vec<&'a Pod>,
+    /// The ConfigMaps that its template names; none where they are not watched.
+    pub configs: &'a [Config],
     /// The moment.
     pub now: Timestamp,
+    /// Which container is the server's own, by the object's word.
+    container: Option<&'a str>,
     /// The template to go back to; only if it belongs to this very Deployment.
     pub last_healthy: Option<&'a HealthyRevision>,
 }
@@ -38,7 +42,9 @@ impl<'a> Server<'a> {
             target,
             revisions,
             pods: pods.iter().filter(|pod| pod.counts()).collect(),
+            configs: case.signals.configs.fresh().map(Vec::as_slice).unwrap_or_default(),
             now: case.now,
+            container: case.spec.container.as_deref(),
             last_healthy: remembered.and_then(|remembered| remembered.last_healthy.as_ref()),
         })
     }
@@ -130,6 +136,32 @@ impl<'a> Server<'a> {
         } else {
             Cause::NeverHealthy
         }
+    }
+
+    /// The rollout of the template in force is to blame: it was never seen healthy, and another one was.
+    pub fn rollout_is_to_blame(&self) -> bool {
+        self.cause(Cause::NotReady) == Cause::BadRollout
+    }
+
+    /// The container that is the server itself: the one that the object names; else the first with a port; else
+    /// the first.
+    pub fn container(&self) -> Option<&'a ContainerSpec> {
+        let mut main = self.target.containers.iter().filter(|one| one.role == Role::Main);
+        match self.container {
+            Some(name) => main.find(|one| one.name == name),
+            None => main.clone().find(|one| !one.ports.is_empty()).or_else(|| main.next()),
+        }
+    }
+
+    /// A ConfigMap whose content is another than the one that the healthy template ran with.
+    pub fn changed_config(&self) -> Option<(&'a Config, &'a HealthyConfig)> {
+        let healthy = self.last_healthy.filter(|healthy| healthy.template == self.target.template)?;
+        let known = |config: &&'a Config| healthy.config.iter().find(|one| one.name == config.name);
+        self.configs
+            .iter()
+            .filter_map(|config| Some((config, known(&config)?)))
+            .filter(|(config, known)| config.content != known.content)
+            .max_by_key(|(config, _)| config.changed)
     }
 
     /// `revision 3 (template 9f31c2…)`, for sentences.

@@ -19,6 +19,9 @@ pub enum Reading<T> {
     },
     /// Not seen; the reason is a sentence for people.
     Unavailable(String),
+    /// Not looked at, because the operator was not asked to or the cluster has no such source. No fault, and no
+    /// evidence.
+    Off,
 }
 
 impl<T> Reading<T> {
@@ -26,14 +29,14 @@ impl<T> Reading<T> {
     pub fn fresh(&self) -> Option<&T> {
         match self {
             Self::Fresh(value) => Some(value),
-            Self::Stale { .. } | Self::Unavailable(_) => None,
+            Self::Stale { .. } | Self::Unavailable(_) | Self::Off => None,
         }
     }
 
     /// Why the value may not be relied on.
     pub fn problem(&self, source: &str) -> Option<String> {
         match self {
-            Self::Fresh(_) => None,
+            Self::Fresh(_) | Self::Off => None,
             Self::Stale { at, .. } => {
                 Some(format!("{source}: no answer since {}", crate::words::moment(*at)))
             }
@@ -53,14 +56,57 @@ pub struct Signals {
     pub pods: Reading<Vec<Pod>>,
     /// The Services that select its pods, or carry its name.
     pub services: Reading<Vec<Service>>,
-    /// The autoscalers that set its number of replicas, by `Kind/name`.
-    pub autoscalers: Reading<Vec<String>>,
+    /// The autoscalers that set its number of replicas, or its resources.
+    pub autoscalers: Reading<Vec<Autoscaler>>,
+    /// The disruption budgets that cover its pods.
+    pub budgets: Reading<Vec<Budget>>,
+    /// What its namespace limits.
+    pub quotas: Reading<Vec<Quota>>,
+    /// The ConfigMaps that its template names, as far as they exist.
+    pub configs: Reading<Vec<Config>>,
+    /// The Jobs that the operator made for it.
+    pub jobs: Reading<Vec<Job>>,
+    /// What its containers use of CPU and memory.
+    pub usage: Reading<Vec<Usage>>,
+    /// How full the volumes of its pods are.
+    pub volumes: Reading<Vec<Volume>>,
+    /// What a person says in the object's annotation.
+    pub report: Option<String>,
     /// Whether its namespace is suspended.
     pub namespace_suspended: Reading<bool>,
     /// Whether the cluster-wide switch is thrown.
     pub cluster_suspended: Reading<bool>,
     /// Name of an older object with the same target.
     pub rival: Option<String>,
+}
+
+impl Signals {
+    /// What an action or its fences rest on and cannot be relied on, as sentences.
+    pub fn problems_of_fences(&self) -> Vec<String> {
+        let fences = [
+            self.target.problem("the Deployment"),
+            self.revisions.problem("its ReplicaSets"),
+            self.pods.problem("its pods"),
+            self.autoscalers.problem("its autoscalers"),
+            self.budgets.problem("its disruption budgets"),
+            self.quotas.problem("its namespace's quotas"),
+            self.configs.problem("its ConfigMaps"),
+            self.jobs.problem("its Jobs"),
+        ];
+        fences.into_iter().flatten().collect()
+    }
+
+    /// Everything that cannot be relied on, as sentences.
+    pub fn problems(&self) -> Vec<String> {
+        let others = [
+            self.services.problem("its Services"),
+            self.usage.problem("its usage"),
+            self.volumes.problem("its volumes"),
+            self.namespace_suspended.problem("the namespace's switch"),
+            self.cluster_suspended.problem("the cluster-wide switch"),
+        ];
+        self.problems_of_fences().into_iter().chain(others.into_iter().flatten()).collect()
+    }
 }
 
 /// The Deployment, as far as any rule asks.
@@ -94,10 +140,14 @@ pub struct Target {
     pub progress_deadline: SignedDuration,
     /// How long the template's own probes give a pod to become ready.
     pub startup_budget: SignedDuration,
-    /// Whether `metadata.annotations` is there (a JSON patch must not presume it).
-    pub has_annotations: bool,
-    /// Whether the pod template has annotations.
-    pub template_has_annotations: bool,
+    /// The containers of its pod template, init containers included, in that order.
+    pub containers: Vec<ContainerSpec>,
+    /// The ConfigMaps that its pod template names.
+    pub config_maps: Vec<ConfigUse>,
+    /// The PersistentVolumeClaims that its pods share.
+    pub claims: Vec<String>,
+    /// How long a pod may take to end.
+    pub grace_period: SignedDuration,
     /// The attempt that changed it last.
     pub attempt: Option<String>,
     /// The operator's last actions on it, whoever asked for them.
@@ -115,6 +165,201 @@ pub struct RecordedAction {
     pub action: ActionType,
     /// When.
     pub at: Timestamp,
+    /// The attempt that it took back, because that had made things worse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
+}
+
+/// What the pod template says of a container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerSpec {
+    /// Its name.
+    pub name: String,
+    /// When it runs.
+    pub role: Role,
+    /// `resources.requests.memory`, in bytes.
+    pub memory_request: Option<i64>,
+    /// `resources.limits.memory`, in bytes.
+    pub memory_limit: Option<i64>,
+    /// `resources.requests.cpu`, in millicores.
+    pub cpu_request: Option<i64>,
+    /// `resources.limits.cpu`, in millicores.
+    pub cpu_limit: Option<i64>,
+    /// `resources.limits.ephemeral-storage`, in bytes.
+    pub disk_limit: Option<i64>,
+    /// The ports that it declares: name and number.
+    pub ports: Vec<(String, i64)>,
+    /// Its probes.
+    pub probes: Vec<Probe>,
+    /// Its environment: names, and values where they are given in the clear. Never shown.
+    pub env: Vec<(String, Option<String>)>,
+}
+
+/// When a container of a pod runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Beside the others.
+    #[default]
+    Main,
+    /// Before the others, to its end.
+    Init,
+    /// Started before the others, and beside them from then on.
+    Sidecar,
+}
+
+/// A probe of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// Which one.
+    pub kind: ProbeKind,
+    /// The port that it asks, as it is written: a number, or a name.
+    pub port: Option<String>,
+    /// `initialDelaySeconds`.
+    pub delay: i64,
+    /// `periodSeconds`.
+    pub period: i64,
+    /// `failureThreshold`.
+    pub failures: i64,
+}
+
+/// Which probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// `startupProbe`.
+    Startup,
+    /// `readinessProbe`.
+    Readiness,
+    /// `livenessProbe`.
+    Liveness,
+}
+
+/// A ConfigMap that a pod template names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConfigUse {
+    /// Its name.
+    pub name: String,
+    /// Containers read it as environment, which is read at their start only.
+    pub as_env: bool,
+}
+
+/// A ConfigMap as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Fence of the next change.
+    pub resource_version: String,
+    /// Digest of its content.
+    pub content: String,
+    /// When its content was changed last, as far as its managers tell.
+    pub changed: Timestamp,
+    /// `immutable: true`.
+    pub immutable: bool,
+    /// The GitOps tool that owns it.
+    pub gitops: Option<String>,
+    /// Other Deployments that name it.
+    pub shared_with: Vec<String>,
+}
+
+/// Who else sets fields of the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Autoscaler {
+    /// `Kind/name`.
+    pub words: String,
+    /// What it sets.
+    pub sets: Scaled,
+}
+
+/// What an autoscaler sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scaled {
+    /// The number of replicas.
+    Replicas,
+    /// Requests and limits.
+    Resources,
+}
+
+/// A PodDisruptionBudget that covers pods of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Its name.
+    pub name: String,
+    /// How many pods may be evicted now.
+    pub allowed: i32,
+}
+
+/// What a ResourceQuota or a LimitRange of the namespace allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// `ResourceQuota/name` or `LimitRange/name`.
+    pub words: String,
+    /// Bytes of memory limits that all pods together may still be given.
+    pub memory_limits_left: Option<i64>,
+    /// Bytes of memory requests that all pods together may still be given.
+    pub memory_requests_left: Option<i64>,
+    /// The highest memory limit, in bytes, of one container.
+    pub memory_limit_max: Option<i64>,
+}
+
+/// A Job that the operator made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// `Some(true)` when it succeeded, `Some(false)` when it failed.
+    pub succeeded: Option<bool>,
+}
+
+/// What one container uses, by metrics-server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Usage {
+    /// The pod.
+    pub pod: String,
+    /// The container.
+    pub container: String,
+    /// Oldest first; bounded.
+    pub samples: Vec<Sample>,
+}
+
+/// What a container used at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was measured.
+    pub at: Timestamp,
+    /// CPU, in millicores, over the window that ends at `at`.
+    pub cpu: i64,
+    /// The working set of memory, in bytes.
+    pub memory: i64,
+}
+
+/// A space that a pod writes to, by the kubelet's statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Volume {
+    /// The pod.
+    pub pod: String,
+    /// What it is.
+    pub kind: VolumeKind,
+    /// Name of the volume, or of the claim behind it.
+    pub name: String,
+    /// Bytes used.
+    pub used: i64,
+    /// Bytes that may be used.
+    pub capacity: i64,
+    /// When it was measured.
+    pub at: Timestamp,
+}
+
+/// What a pod writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeKind {
+    /// The pod's own: gone with it.
+    Ephemeral,
+    /// The containers' log files: gone with the pod.
+    Logs,
+    /// A PersistentVolumeClaim: it outlives the pod.
+    Claim,
 }
 
 /// A ReplicaSet of the target.
@@ -137,6 +382,8 @@ pub struct Revision {
 pub struct Pod {
     /// Its name.
     pub name: String,
+    /// Its uid.
+    pub uid: String,
     /// The uid of the ReplicaSet that owns it.
     pub revision: String,
     /// When it was created.
@@ -153,6 +400,8 @@ pub struct Pod {
     pub unschedulable: Option<String>,
     /// Its containers, init containers included.
     pub containers: Vec<Container>,
+    /// What keeps it from running or being ready, by the kubelet's Events; newest last, as reason and message.
+    pub troubles: Vec<(String, String)>,
 }
 
 /// A container of a pod.
@@ -160,6 +409,8 @@ pub struct Pod {
 pub struct Container {
     /// Its name.
     pub name: String,
+    /// When it runs.
+    pub role: Role,
     /// How often it was started anew.
     pub restarts: i32,
     /// Why it does not run: reason and message.
@@ -168,6 +419,22 @@ pub struct Container {
     pub last_exit: Option<Exit>,
     /// When it ended the last times, oldest first; as far as they were seen.
     pub recent_exits: Vec<Timestamp>,
+    /// The last lines of its log before it ended, masked.
+    pub last_words: LastWords,
+}
+
+/// The last lines of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LastWords {
+    /// Nobody asked: it did not end, or its termination message has them.
+    #[default]
+    NotAsked,
+    /// Asked for, since then.
+    Awaited(Timestamp),
+    /// Here they are, oldest first.
+    Lines(Vec<String>),
+    /// They cannot be had: why.
+    Missing(String),
 }
 
 /// The end of a container.
@@ -179,6 +446,8 @@ pub struct Exit {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+    /// When it had started.
+    pub started: Option<Timestamp>,
     /// The container's own last words, where its termination message policy keeps them.
     pub message: Option<String>,
 }
@@ -192,6 +461,10 @@ pub struct Service {
     pub selects_pods: bool,
     /// Its selector, for people.
     pub selector: String,
+    /// It keeps a client on its pod (`sessionAffinity: ClientIP`).
+    pub sticky: bool,
+    /// Its target ports, as they are written: numbers or names.
+    pub target_ports: Vec<String>,
     /// Ready endpoints in its EndpointSlices.
     pub ready_endpoints: usize,
     /// Since when it has some, or none, as far as the operator saw.

@@ -1,15 +1,18 @@
 //! verify: what came of the attempt that an earlier reconcile made, and with it the story so far: which
 //! incidents are open, which are over. A later look, never a sleep.
 
+mod standing;
+
 use jiff::Timestamp;
 use mcp_health_api::{
     Attempt, EVIDENCE_LIMIT, Effect, HISTORY_LIMIT, Incident, IncidentState, IncidentType, LastAction,
-    Outcome, PastIncident, TargetStatus, Time,
+    Outcome, PastIncident, StepState, TargetStatus, Time,
 };
 
 use crate::{
-    Case, Diagnosis, Server, attempt, diagnose::Finding, digest, healthy, report::escalation, words,
+    Case, Diagnosis, Server, actions, attempt, diagnose::Finding, digest, healthy, report::escalation, words,
 };
+use standing::{Standing, standing};
 
 /// Everything that the status will tell, before anything new is decided.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +38,11 @@ impl Story {
     /// The one incident that may act, to be changed.
     pub fn primary_mut(&mut self) -> Option<&mut Incident> {
         self.incidents.first_mut()
+    }
+
+    /// The attempt under way: of the primary incident, or of none.
+    pub fn open_attempt(&self) -> Option<&Attempt> {
+        self.primary()?.open_attempt()
     }
 
     pub(crate) fn look_again_at(&mut self, at: Timestamp) {
@@ -71,6 +79,7 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
     }
     let server = Server::of(case);
     judge_attempts(case, server.as_ref(), diagnosis, &mut story);
+    lapse_follow_ups(case, server.as_ref(), &mut story);
     merge_findings(case, diagnosis, &mut story);
     close_quiet(case, server.as_ref(), diagnosis, &mut story);
     order(diagnosis, &mut story);
@@ -107,14 +116,19 @@ fn close_all(case: &Case, story: &mut Story, why: &str) {
 
 fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, story: &mut Story) {
     let mut looks = Vec::new();
-    let mut improved = Vec::new();
+    let mut over = Vec::new();
     for incident in &mut story.incidents {
         let incident_type = incident.incident_type;
-        let Some(attempt) = incident.open_attempt_mut().filter(|attempt| attempt.is_carried_out()) else {
+        let Some(attempt) = incident.open_attempt_mut() else { continue };
+        advance(case, server, attempt);
+        let awaits_rollout = attempt.next_step().is_some_and(|step| step.effect == Effect::AwaitRollout);
+        if !attempt.has_begun() || !(attempt.is_carried_out() || awaits_rollout) {
             continue;
-        };
+        }
         match judge(case, server, diagnosis, incident_type, attempt) {
             Judged::Pending(at) => looks.push(at),
+            // What is left of it comes first: it may prove the opposite.
+            Judged::Ended(Outcome::Improved, _) if awaits_rollout => {}
             Judged::Extended(at) => {
                 attempt.extended = true;
                 attempt.verify_at = Some(Time(at));
@@ -123,8 +137,9 @@ fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, s
             Judged::Ended(outcome, message) => {
                 attempt::end(attempt, outcome, message, case.now);
                 note_outcome(&mut story.last_action, attempt);
-                if outcome == Outcome::Improved && attempt.undoes.is_none() {
-                    improved.push(incident.id.clone());
+                let attempt = attempt.clone();
+                if outcome == Outcome::Improved && settles(case, incident, &attempt) {
+                    over.push((incident.id.clone(), helped_words(incident, &attempt)));
                 }
             }
         }
@@ -132,13 +147,78 @@ fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, s
     for at in looks {
         story.look_again_at(at);
     }
-    for id in improved {
+    for (id, resolution) in over {
         if let Some(at) = story.incidents.iter().position(|incident| incident.id == id) {
             let incident = story.incidents.remove(at);
-            let helped =
-                incident.attempts.last().map(|attempt| attempt.action.to_string()).unwrap_or_default();
-            resolve(case, &mut story.history, incident, format!("{helped} helped"));
+            resolve(case, &mut story.history, incident, resolution);
         }
+    }
+}
+
+/// Moves an attempt on over steps that only let time pass, or of which nothing tells any more.
+fn advance(case: &Case, server: Option<&Server>, attempt: &mut Attempt) {
+    let generation = attempt.steps.iter().filter_map(|step| step.generation).max();
+    while let Some(step) = attempt.steps.iter_mut().find(|step| step.state != StepState::Done) {
+        let over = step.until.as_ref().is_some_and(|until| until.0 <= case.now);
+        let is_done = match step.effect {
+            Effect::Wait => over,
+            Effect::AwaitRollout => server.is_some_and(|server| {
+                server.is_rolled_out() && generation.is_none_or(|wanted| server.target.generation >= wanted)
+            }),
+            // It was begun by an operator that did not live to note the answer: at most once.
+            _ => step.state == StepState::Started,
+        };
+        if !is_done {
+            return;
+        }
+        if step.state == StepState::Started {
+            step.note = Some("its answer is not known: the operator was restarted".to_owned());
+        }
+        step.state = StepState::Done;
+        let patience = server.map_or(case.settings.settle, |server| server.target.progress_deadline);
+        attempt::begin_wait(attempt, patience, case.now);
+    }
+}
+
+/// Whether an incident is over with an attempt that helped. It is not where something temporary remains.
+fn settles(case: &Case, incident: &mut Incident, attempt: &Attempt) -> bool {
+    if let Some(undone) = &attempt.undoes {
+        let before = incident.follow_ups.len();
+        incident.follow_ups.retain(|one| &one.attempt != undone);
+        // What made things worse was taken back: the fault that it was meant for is still there, or quiet soon.
+        return incident.follow_ups.is_empty() && before > 0;
+    }
+    if let Some(follow_up) = actions::follow_up(case, attempt) {
+        incident.follow_ups.push(follow_up);
+        incident.quiet_since = Some(Time(case.now));
+        incident.escalation = None;
+    }
+    incident.follow_ups.is_empty()
+}
+
+fn helped_words(incident: &Incident, attempt: &Attempt) -> String {
+    match &attempt.undoes {
+        Some(undone) if incident.attempts.iter().any(|one| &one.id == undone) => {
+            format!("{} was only for a time, and all stays well without it", attempt.action)
+        }
+        _ => format!("{} helped", attempt.action),
+    }
+}
+
+/// What was temporary and is not in force any more needs no follow-up: whoever owns the server has changed it.
+fn lapse_follow_ups(case: &Case, server: Option<&Server>, story: &mut Story) {
+    let Some(server) = server else { return };
+    let mut looks = Vec::new();
+    for incident in &mut story.incidents {
+        let attempts = &incident.attempts;
+        incident.follow_ups.retain(|one| {
+            let attempt = attempts.iter().find(|attempt| attempt.id == one.attempt);
+            attempt.is_some_and(|attempt| standing(case, server, attempt) == Standing::Ours)
+        });
+        looks.extend(incident.follow_ups.iter().filter_map(|one| one.take_back_at.as_ref()).map(|at| at.0));
+    }
+    for at in looks.into_iter().filter(|at| *at > case.now) {
+        story.look_again_at(at);
     }
 }
 
@@ -162,19 +242,16 @@ fn judge(
         }
     };
     let Some(server) = server else { return without_evidence() };
-    let Some(step) = attempt.steps.first() else {
-        return Judged::Ended(Outcome::Inconclusive, "it had no step".to_owned());
-    };
-    let template = &server.target.template;
-    if step.generation.is_some_and(|generation| server.target.generation < generation) {
+    let generation = attempt.steps.iter().filter_map(|step| step.generation).max();
+    if generation.is_some_and(|generation| server.target.generation < generation) {
         // What is seen is older than what was done.
         return without_evidence();
     }
-    let expected = if step.effect == Effect::PatchTemplate { &step.to } else { &step.from };
-    if expected.as_ref() != Some(template) {
-        let by = format!("somebody has put template {template} in force meanwhile");
-        let reverted = step.effect == Effect::PatchTemplate && step.from.as_ref() == Some(template);
-        return Judged::Ended(if reverted { Outcome::Reverted } else { Outcome::Superseded }, by);
+    match standing(case, server, attempt) {
+        Standing::Ours => {}
+        Standing::Unknown => return without_evidence(),
+        Standing::Reverted(by) => return Judged::Ended(Outcome::Reverted, by),
+        Standing::Overtaken(by) => return Judged::Ended(Outcome::Superseded, by),
     }
     let ready = server.ready_replicas();
     let failed = |why: String| {
@@ -189,6 +266,12 @@ fn judge(
         .and_then(|finding| finding.evidence.first());
     if let Some(evidence) = shown_by_new_pods {
         return failed(evidence.clone());
+    }
+    match standing::job(case, attempt) {
+        standing::Proof::None | standing::Proof::Good => {}
+        standing::Proof::Awaited if now < deadline => return Judged::Pending(deadline),
+        standing::Proof::Awaited => return without_evidence(),
+        standing::Proof::Bad(job) => return failed(format!("Job {job} failed")),
     }
     if finding.is_none() && server.is_rolled_out() {
         if !diagnosis.clear.contains(&incident) {
@@ -261,6 +344,8 @@ fn open(case: &Case, finding: &Finding) -> Incident {
         quiet_since: None,
         evidence: evidence(finding),
         attempts: Vec::new(),
+        evidence_kept: None,
+        follow_ups: Vec::new(),
         next: None,
         hold: None,
         escalation: None,
@@ -290,7 +375,11 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
         }
         let since = incident.quiet_since.get_or_insert(Time(case.now)).0;
         let due = since.saturating_add(case.settings.settle).unwrap_or(since);
-        if due <= case.now { over.push(incident.id.clone()) } else { looks.push(due) }
+        match due <= case.now {
+            true if incident.follow_ups.is_empty() => over.push(incident.id.clone()),
+            true => {}
+            false => looks.push(due),
+        }
     }
     for at in looks {
         story.look_again_at(at);

@@ -80,6 +80,7 @@ impl Config {
             replaces_healthy_after: self.replaces_healthy_after.span(),
             settle: self.settle.span(),
             max_concurrent_actions: self.max_concurrent_actions.max(1),
+            ..Settings::default()
         }
     }
 }

@@ -39,8 +39,7 @@ impl Fleet {
     /// Notes the attempts that the statuses of a scope tell of, before anything is decided there.
     pub fn remember<'a>(&self, objects: impl Iterator<Item = &'a McpServerHealth>) {
         let acting = objects.filter(|object| {
-            let incidents = object.status.iter().flat_map(|status| &status.incidents);
-            incidents.into_iter().any(|incident| incident.open_attempt().is_some())
+            object.status.as_ref().is_some_and(mcp_health_api::McpServerHealthStatus::is_acting)
         });
         let mut inner = self.lock();
         inner.acting.extend(acting.map(Key::of));
@@ -56,7 +55,10 @@ impl Fleet {
     pub fn others(&self, key: &Key) -> Others {
         let inner = self.lock();
         let acting = inner.acting.iter().filter(|one| *one != key);
-        Others { acting: acting.map(|one| format!("{}/{}", one.namespace, one.name)).collect() }
+        Others {
+            acting: acting.map(|one| format!("{}/{}", one.namespace, one.name)).collect(),
+            ..Others::default()
+        }
     }
 
     /// Takes a place for an action that was decided, or turns it into a hold: two servers may have been

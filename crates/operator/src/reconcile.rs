@@ -12,8 +12,8 @@ use kube::{
 };
 use mcp_health_api::{McpServerHealth, McpServerHealthStatus};
 use mcp_health_core::{
-    Case, Decision, Diagnosis, Server, Settings, Story, attempt, decide, diagnose, diagnose::Witness, report,
-    signals::Signals, verify,
+    Case, Decision, Diagnosis, Server, Settings, Story, attempt, decide, diagnose, report, signals::Signals,
+    verify,
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     events,
     fleet::Fleet,
     lease::Lease,
-    observe::{Stores, last_words, table::Key},
+    observe::{Stores, table::Key},
     status::Statuses,
     telemetry::Metrics,
 };
@@ -64,12 +64,7 @@ pub async fn reconcile(
     let mut story = verify(&case, &diagnosis);
     let decision = decided(&context, &key, &case, &diagnosis, &story);
 
-    let witness = new_witness(&before, &diagnosis, &story);
-    let words = last_words_of(&context, &key, witness);
-    let (acted, words) =
-        tokio::join!(record_and_act(&context, &object, &case, &diagnosis, &mut story, &decision), words);
-    let object = acted?; // record, act
-    add_words(&mut story, words);
+    let object = record_and_act(&context, &object, &case, &diagnosis, &mut story, &decision).await?; // record, act
 
     let status = report::status(&case, &diagnosis, &story, &decision);
     report(&context, &key, object, &before, status).await?;
@@ -114,12 +109,14 @@ async fn record_and_act(
     story: &mut Story,
     decision: &Decision,
 ) -> Result<Arc<McpServerHealth>, Error> {
-    let mut object = Arc::clone(object);
+    let (recorded, mut object) = (Arc::clone(object), Arc::clone(object));
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let target = act::Target {
         client: &context.client,
+        object: &recorded,
         namespace: &namespace,
         name: &case.spec.target_ref.name,
+        pods: case.signals.pods.fresh().map(Vec::as_slice).unwrap_or_default(),
         timeout: context.lease.effect_timeout(),
     };
     let server = Server::of(case);
@@ -132,7 +129,8 @@ async fn record_and_act(
             lease()?;
             let Some(incident) = story.primary_mut() else { return Ok(object) };
             attempt::record(case, server, incident, plan);
-            let Some(attempt) = incident.open_attempt().cloned() else { return Ok(object) };
+            story.begin_step();
+            let Some(attempt) = story.open_attempt().cloned() else { return Ok(object) };
             let intent = report::status(case, diagnosis, story, decision);
             let (written, prepared) = tokio::join!(
                 context.statuses.write(&context.client, &object, intent),
@@ -142,18 +140,20 @@ async fn record_and_act(
             let Some(written) = written? else { return Ok(object) };
             object = written;
             lease()?;
-            let facts = act::Facts {
-                actions: &server.target.actions,
-                has_annotations: server.target.has_annotations,
-                template_has_annotations: server.target.template_has_annotations,
-            };
-            target.carry_out(&attempt, prepared?, facts).await?
+            target.carry_out(&attempt, prepared?, context.stores.facts(&recorded)).await?
         }
         (Decision::Resume { against }, _) => {
             lease()?;
-            let Some(attempt) = story.primary().and_then(|incident| incident.open_attempt()) else {
-                return Ok(object);
-            };
+            if against.is_none() && story.begin_step() {
+                // What leaves no trace is recorded by itself.
+                let intent = report::status(case, diagnosis, story, decision);
+                let Some(written) = context.statuses.write(&context.client, &object, intent).await? else {
+                    return Ok(object);
+                };
+                object = written;
+                lease()?;
+            }
+            let Some(attempt) = story.open_attempt() else { return Ok(object) };
             target.resume(attempt, against.as_deref()).await?
         }
         (Decision::Escalate { reason, message }, _) => {
@@ -176,7 +176,7 @@ async fn report(
     before: &McpServerHealthStatus,
     status: McpServerHealthStatus,
 ) -> Result<(), Error> {
-    let acting = status.incidents.iter().any(|incident| incident.open_attempt().is_some());
+    let acting = status.is_acting();
     let written = context.statuses.write(&context.client, &object, status.clone()).await?;
     // A place that became free lets the next server go on.
     context.stores.wake(context.fleet.note(key, acting));
@@ -185,33 +185,6 @@ async fn report(
         events::publish(&context.recorder, &written, before, &status).await;
     }
     Ok(())
-}
-
-/// Of an incident that opens now: its id, and the container whose last words would tell more.
-fn new_witness(
-    before: &McpServerHealthStatus,
-    diagnosis: &Diagnosis,
-    story: &Story,
-) -> Option<(String, Witness)> {
-    let incident =
-        story.incidents.iter().find(|one| !before.incidents.iter().any(|known| known.id == one.id))?;
-    Some((incident.id.clone(), diagnosis.finding(incident.incident_type)?.witness.clone()?))
-}
-
-async fn last_words_of(
-    context: &Context,
-    key: &Key,
-    witness: Option<(String, Witness)>,
-) -> Option<(String, String)> {
-    let (id, witness) = witness?;
-    Some((id, last_words::of(context.client.clone(), key.namespace.to_string(), witness).await))
-}
-
-fn add_words(story: &mut Story, words: Option<(String, String)>) {
-    let Some((id, words)) = words else { return };
-    if let Some(incident) = story.incidents.iter_mut().find(|incident| incident.id == id) {
-        incident.evidence.push(words);
-    }
 }
 
 fn look_again(at: Option<Timestamp>) -> Action {

@@ -1,15 +1,25 @@
 //! Rollback: the template of a ReplicaSet that was seen healthy comes back (guide 004, Rollback Procedure).
 //! Undone by rolling forward again.
 
-use mcp_health_api::{ActionType, Attempt, Effect, HealthyRevision, Incident};
+use mcp_health_api::{ActionType, Attempt, Effect, HealthyRevision, Step};
 
-use super::{Plan, Planned, hand_back, step};
-use crate::{
-    Case, Server,
-    healthy::{Way, way_back},
+use super::{
+    Action, Asked, Plan, Planned, TEMPLATE, Touches, await_rollout, hand_back, no_follow_up, run_job, step,
+    undo_template,
+};
+use crate::healthy::{Way, way_back};
+
+pub const ACTION: Action = Action {
+    action: ActionType::Rollback,
+    touches: Touches { mends_rollout: true, ..TEMPLATE },
+    plan,
+    undo: undo_template,
+    did,
+    follow_up: no_follow_up,
 };
 
-pub fn plan(case: &Case, server: &Server, incident: &Incident) -> Planned {
+fn plan(asked: &Asked) -> Planned {
+    let Asked { case, server, incident, .. } = *asked;
     match way_back(server, case.settings.seen_healthy_after, case.now) {
         Way::To(healthy) => {
             let to = words(&healthy);
@@ -22,7 +32,7 @@ pub fn plan(case: &Case, server: &Server, incident: &Incident) -> Planned {
                     incident.cause,
                     server.current_words()
                 ),
-                steps: steps(server, &healthy.template, &healthy.replica_set),
+                steps: steps(asked, &healthy),
                 undoes: None,
             })
         }
@@ -52,27 +62,29 @@ pub fn plan(case: &Case, server: &Server, incident: &Incident) -> Planned {
     }
 }
 
-pub fn plan_undo(server: &Server, attempt: &Attempt) -> Option<Plan> {
-    let done = attempt.steps.iter().find(|step| step.effect == Effect::PatchTemplate)?;
-    let before = done.from.as_ref()?;
-    // Only while it is still ours: the content that we wrote, not a word of it changed since.
-    let ours = done.to.as_ref() == Some(&server.target.template);
-    let source = server.revisions.iter().find(|revision| &revision.template == before)?;
-    ours.then(|| Plan {
-        action: ActionType::Rollback,
-        what: format!("take the rollback back: roll forward to template {before}"),
-        why: format!("{} made things worse", attempt.id),
-        steps: steps(server, before, &source.name),
-        undoes: Some(attempt.id.clone()),
-    })
+fn steps(asked: &Asked, healthy: &HealthyRevision) -> Vec<Step> {
+    let target = asked.server.target;
+    let mut steps = vec![
+        Step {
+            to: Some(healthy.template.clone()),
+            source: Some(healthy.replica_set.clone()),
+            ..step(Effect::PatchTemplate, target)
+        },
+        hand_back(target),
+    ];
+    if let Some(test) = &asked.case.spec.smoke_test {
+        steps.push(await_rollout(target));
+        steps.push(run_job::step_of(&test.job_template_ref, target));
+    }
+    steps
 }
 
-fn steps(server: &Server, template: &str, replica_set: &str) -> Vec<mcp_health_api::Step> {
-    let target = server.target;
-    vec![
-        step(Effect::PatchTemplate, target, Some(template.to_owned()), Some(replica_set.to_owned())),
-        hand_back(target),
-    ]
+fn did(attempt: &Attempt) -> String {
+    let template = attempt.steps.first().and_then(|step| step.to.as_deref()).unwrap_or("before");
+    match &attempt.undoes {
+        None => format!("rolled back to template {template}"),
+        Some(undone) => format!("took {undone} back: forward to template {template}"),
+    }
 }
 
 fn words(healthy: &HealthyRevision) -> String {

@@ -9,7 +9,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::Entry;
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement, Witness},
+    diagnose::{Finding, Judgement},
     mask::mask,
     signals::{Container, Pod},
     words,
@@ -34,7 +34,9 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             pod.containers.iter().find(|one| is_looping(pod, one, case.now)).map(|one| (*pod, one))
         })
         .collect();
-    let Some((witness_pod, witness)) = looping.first() else { return Judgement::Clear };
+    if looping.is_empty() {
+        return Judgement::Clear;
+    }
 
     // A loop of pods whose revision is on its way out is the old template's; the one in force decides.
     let current = server.current_pods();
@@ -76,12 +78,6 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         since: looping.iter().filter_map(|(_, one)| first_exit(one)).min().unwrap_or(case.now),
         evidence,
         youngest_pod,
-        // Where the termination message has its last words, the log need not be asked for.
-        witness: witness
-            .last_exit
-            .as_ref()
-            .is_none_or(|exit| exit.message.is_none())
-            .then(|| Witness { pod: witness_pod.name.clone(), container: witness.name.clone() }),
         lapses: looping.iter().filter_map(|(pod, one)| lapses(pod, one, case.now)).min(),
         forbids: &[],
     })

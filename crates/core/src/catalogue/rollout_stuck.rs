@@ -21,6 +21,8 @@ pub const ENTRY: Entry = Entry { incident: IncidentType::RolloutStuck, judge, ru
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 /// How long a refused or unplaced pod, or a start that failed, is waited for: it may come right by itself.
 const START_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+/// How often a rollout that is under way, with nothing wrong in sight, is looked at.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(5);
 /// The kubelet's words for a container that cannot start.
 const CANNOT_START: &[&str] = &[
     "ImagePullBackOff",
@@ -79,7 +81,9 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let Some(sign) = signs.iter().find(|sign| due(sign) <= now) else {
         return match signs.iter().map(due).min() {
             Some(until) => Judgement::Suspected { until },
-            None => Judgement::Clear,
+            None if unready.is_empty() => Judgement::Clear,
+            // The old pods may come to count as well by time alone.
+            None => Judgement::Suspected { until: now.saturating_add(LOOK_AGAIN).unwrap_or(Timestamp::MAX) },
         };
     };
     let mut evidence = vec![sign.evidence.clone()];
@@ -100,7 +104,6 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         since: sign.since,
         evidence,
         youngest_pod: sign.pod_created,
-        witness: None,
         lapses: None,
         // More pods would be refused, or find no node, as well.
         forbids: match sign.cause {

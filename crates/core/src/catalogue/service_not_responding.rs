@@ -70,7 +70,6 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
             },
         ],
         youngest_pod: pods.iter().map(|pod| pod.created).max(),
-        witness: None,
         lapses: None,
         forbids: &[],
     })
@@ -113,7 +112,6 @@ fn judge_services(case: &Case, server: &Server) -> Judgement {
         since,
         evidence,
         youngest_pod: None,
-        witness: None,
         lapses: None,
         // The pods are well; nothing that is done to them brings the Service back.
         forbids: &[ActionType::RolloutRestart, ActionType::Rollback],

@@ -1,8 +1,11 @@
-//! Where an autoscaler sets the number of replicas, the operator does not. The template stays ours to
-//! change: no autoscaler sets it.
+//! What an autoscaler sets, the operator does not: replicas, or requests and limits. The rest of the template
+//! stays ours to change.
 
 use super::{Question, Verdict};
-use crate::actions::{Touches, touches};
+use crate::{
+    actions::{Touches, touches},
+    signals::{Autoscaler, Scaled},
+};
 
 pub fn check(question: &Question) -> Verdict {
     // Nobody scales what cannot be listed: a reading that is not fresh is the evidence guard's.
@@ -10,12 +13,19 @@ pub fn check(question: &Question) -> Verdict {
     verdict(touches(question.plan.action), autoscalers)
 }
 
-fn verdict(touches: Touches, autoscalers: &[String]) -> Verdict {
-    match autoscalers.first() {
-        Some(owner) if touches.replicas => {
-            Verdict::hold("AutoscalerOwned", format!("{owner} sets the number of replicas"))
+fn verdict(touches: Touches, autoscalers: &[Autoscaler]) -> Verdict {
+    let conflicting = autoscalers.iter().find(|one| match one.sets {
+        Scaled::Replicas => touches.replicas,
+        Scaled::Resources => touches.resources,
+    });
+    match conflicting {
+        Some(Autoscaler { words, sets: Scaled::Replicas }) => {
+            Verdict::hold("AutoscalerOwned", format!("{words} sets the number of replicas"))
         }
-        _ => Verdict::Permit,
+        Some(Autoscaler { words, sets: Scaled::Resources }) => {
+            Verdict::hold("AutoscalerOwned", format!("{words} sets requests and limits"))
+        }
+        None => Verdict::Permit,
     }
 }
 
@@ -24,12 +34,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_autoscaler_holds_what_changes_replicas_and_nothing_else() {
-        let owned = ["HorizontalPodAutoscaler/mcp-server".to_owned()];
-        let replicas = Touches { replicas: true, ..Touches::default() };
+    fn an_autoscaler_holds_what_it_sets_and_nothing_else() {
+        let replicas = Touches { template: false, replicas: true, ..Touches::default() };
+        let resources = Touches { template: true, resources: true, ..Touches::default() };
         let template = Touches { template: true, ..Touches::default() };
-        assert!(matches!(verdict(replicas, &owned), Verdict::Hold { reason: "AutoscalerOwned", .. }));
-        assert_eq!(verdict(template, &owned), Verdict::Permit);
+        let owner = |sets| [Autoscaler { words: "HorizontalPodAutoscaler/mcp-server".to_owned(), sets }];
+        for (touches, sets, held) in [
+            (replicas, Scaled::Replicas, true),
+            (resources, Scaled::Resources, true),
+            (template, Scaled::Replicas, false),
+            (template, Scaled::Resources, false),
+            (replicas, Scaled::Resources, false),
+            (resources, Scaled::Replicas, false),
+        ] {
+            let verdict = verdict(touches, &owner(sets));
+            assert_eq!(
+                matches!(verdict, Verdict::Hold { reason: "AutoscalerOwned", .. }),
+                held,
+                "{touches:?} {sets:?}"
+            );
+        }
         assert_eq!(verdict(replicas, &[]), Verdict::Permit);
     }
 }

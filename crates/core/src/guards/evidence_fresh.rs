@@ -4,16 +4,7 @@
 use super::{Question, Verdict};
 
 pub fn check(question: &Question) -> Verdict {
-    let signals = question.case.signals;
-    let problem = [
-        signals.target.problem("the Deployment"),
-        signals.revisions.problem("its ReplicaSets"),
-        signals.pods.problem("its pods"),
-        signals.autoscalers.problem("its autoscalers"),
-    ]
-    .into_iter()
-    .flatten()
-    .next();
+    let problem = question.case.signals.problems_of_fences().into_iter().next();
     if let Some(problem) = problem {
         return Verdict::hold("EvidenceNotFresh", problem);
     }

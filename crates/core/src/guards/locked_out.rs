@@ -1,5 +1,6 @@
 //! What made things worse, or what somebody took back, is not tried again: not while an incident is open
-//! that it was tried for, and not within an hour of it.
+//! that it was tried for, and not within an hour of it. The target remembers what was taken back, so that a
+//! recreated object does not forget it.
 
 use mcp_health_api::Outcome;
 
@@ -10,6 +11,17 @@ pub fn check(question: &Question) -> Verdict {
         return Verdict::Permit;
     }
     let action = question.plan.action;
+    // What was taken back as only for a time had helped.
+    let helped = |id: &str| {
+        let mut attempts = question.incidents.iter().flat_map(|incident| &incident.attempts);
+        attempts.any(|attempt| attempt.id == id && attempt.outcome == Some(Outcome::Improved))
+    };
+    let undone = super::of_the_last_hour(question)
+        .filter(|past| past.action == action)
+        .find_map(|past| past.undoes.as_deref().filter(|id| !helped(id)));
+    if let Some(undone) = undone {
+        return Verdict::refuse("LockedOut", format!("{action} is locked: {undone} made things worse"));
+    }
     // On any open incident of the server: the pods are the same.
     let attempts = question.incidents.iter().flat_map(|incident| &incident.attempts);
     let here = attempts.filter(|attempt| attempt.action == action);

@@ -117,6 +117,13 @@ pub fn ask(question: &Question) -> Verdict {
     held.unwrap_or(Verdict::Permit)
 }
 
+/// Of an attempt that has begun: whether it may go on. Only what stops the operator altogether stops it half-way.
+pub fn ask_to_go_on(question: &Question) -> Verdict {
+    let stops: [fn(&Question) -> Verdict; 3] = [mode::check, suspended::check, action_allowed::check];
+    let mut verdicts = stops.iter().map(|guard| guard(question));
+    verdicts.find(|verdict| *verdict != Verdict::Permit).unwrap_or(Verdict::Permit)
+}
+
 /// An hour, the window of the limits.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 

@@ -1,17 +1,21 @@
 //! Every guard: what it permits, holds and refuses.
 
 use mcp_health_api::{
-    ActionType, Attempt, Duration, IncidentType, LastAction, Mode, Outcome, RollbackPolicy, Step, StepState,
-    Time,
+    ActionType, Attempt, Duration, Effect, IncidentType, LastAction, Mode, Outcome, RollbackPolicy, Step,
+    StepState, Time,
 };
 use mcp_health_core::{
     Decision, Fleet, Server,
     actions::{self, Planned},
     guards::{Question, Verdict, ask},
-    signals::{Reading, RecordedAction},
+    signals::{Autoscaler, Reading, RecordedAction, Scaled},
 };
 
 use crate::support::{moment, policy, scene::Scene};
+
+fn hpa() -> Autoscaler {
+    Autoscaler { words: "HorizontalPodAutoscaler/mcp".to_owned(), sets: Scaled::Replicas }
+}
 
 fn gone<T>() -> Reading<T> {
     Reading::Unavailable("the watch does not answer".to_owned())
@@ -26,6 +30,7 @@ fn acted(scene: &mut Scene, ages: &[i64]) {
             id: format!("earlier-{age}"),
             action: ActionType::Rollback,
             at: moment(now - age),
+            undoes: None,
         })
         .collect();
 }
@@ -43,15 +48,24 @@ fn last_action(scene: &mut Scene, age: i64, outcome: Outcome) {
 
 /// An attempt at `action` that was carried out, and ended so.
 fn ended(scene: &Scene, id: &str, action: ActionType, outcome: Option<Outcome>) -> Attempt {
-    let Planned::Ready(plan) = actions::plan(
-        action,
-        &scene.case(),
-        &Server::of(&scene.case()).unwrap(),
-        scene.concluded().story.primary().unwrap(),
-    ) else {
+    let (case, concluded) = (scene.case(), scene.concluded());
+    let server = Server::of(&case).unwrap();
+    let asked = actions::Asked {
+        case: &case,
+        server: &server,
+        diagnosis: &concluded.diagnosis,
+        incident: concluded.story.primary().unwrap(),
+        step: None,
+    };
+    let Planned::Ready(plan) = actions::plan(action, &asked) else {
         panic!("{action} cannot be planned");
     };
-    let steps = plan.steps.into_iter().map(|step| Step { state: StepState::Done, ..step }).collect();
+    let done = |step: Step| Step {
+        state: StepState::Done,
+        template: step.to.clone().filter(|_| step.effect == Effect::PatchTemplate),
+        ..step
+    };
+    let steps = plan.steps.into_iter().map(done).collect();
     Attempt {
         id: id.to_owned(),
         action,
@@ -111,19 +125,19 @@ fn each_guard_has_its_say_about_a_rollback() {
         (
             "an autoscaler sets the replicas, not the template",
             |scene| {
-                scene.signals.autoscalers = Reading::Fresh(vec!["HorizontalPodAutoscaler/mcp".to_owned()]);
+                scene.signals.autoscalers = Reading::Fresh(vec![hpa()]);
             },
             "Act Rollback",
         ),
         (
             "another server is acted on",
-            |scene| scene.fleet = Fleet { acting: vec!["mcp/other".to_owned()] },
+            |scene| scene.fleet = Fleet { acting: vec!["mcp/other".to_owned()], ..Fleet::default() },
             "Hold ConcurrentActions",
         ),
         (
             "another server is acted on, and two may be",
             |scene| {
-                scene.fleet = Fleet { acting: vec!["mcp/other".to_owned()] };
+                scene.fleet = Fleet { acting: vec!["mcp/other".to_owned()], ..Fleet::default() };
                 scene.settings.max_concurrent_actions = 2;
             },
             "Act Rollback",

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use kube::Resource;
-use mcp_health_core::ownership::hand_back;
+use mcp_health_core::{attempt::Effected, ownership::hand_back};
 use serde_json::{Value, json};
 
-use super::Target;
+use super::{Stepped, Target};
 use crate::{
     error::{Error, answer},
     observe::DeploymentWire,
@@ -18,10 +18,15 @@ const TRIES: u32 = 8;
 /// Before the race is run again; doubles each time, so that the controller comes to an end.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Hands back what `changed` shows as ours. What cannot be handed back is logged: it does no harm that the
+/// Hands back what the target, as it was `seen` last, shows as ours. What cannot be handed back is logged: it does no harm that the
 /// owner's own `--force-conflicts` does not mend.
-pub async fn carry_out(target: &Target<'_>, changed: DeploymentWire) -> Result<(), Error> {
-    let mut seen = changed;
+pub async fn carry_out(target: &Target<'_>, seen: Option<DeploymentWire>) -> Result<Stepped, Error> {
+    let done = || Ok(Stepped::Done(Effected::default()));
+    let seen = match seen {
+        Some(seen) => Some(seen),
+        None => target.live().await?,
+    };
+    let Some(mut seen) = seen else { return done() };
     for lost in 0..TRIES {
         let meta = seen.meta();
         let fields: Vec<Value> = meta
@@ -30,19 +35,19 @@ pub async fn carry_out(target: &Target<'_>, changed: DeploymentWire) -> Result<(
             .flatten()
             .filter_map(|entry| serde_json::to_value(entry).ok())
             .collect();
-        let Some(after) = hand_back(&fields) else { return Ok(()) };
+        let Some(after) = hand_back(&fields) else { return done() };
         let operations = json!([
             {"op": "test", "path": "/metadata/uid", "value": meta.uid},
             {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
             {"op": "replace", "path": "/metadata/managedFields", "value": after},
         ]);
         match target.patch("handing back field ownership", operations).await? {
-            Ok(_) => return Ok(()),
+            Ok(_) => return done(),
             Err(error) if answer(&error).is_some_and(|status| matches!(status.code, 409 | 422)) => {
                 tokio::time::sleep(PAUSE * 2_u32.pow(lost)).await;
                 match target.live().await? {
                     Some(live) => seen = live,
-                    None => return Ok(()),
+                    None => return done(),
                 }
             }
             // Nothing was heard: it is begun again from what is live.
@@ -51,7 +56,7 @@ pub async fn carry_out(target: &Target<'_>, changed: DeploymentWire) -> Result<(
             }
             Err(error) => {
                 tracing::warn!(target = target.words(), %error, "field ownership could not be handed back");
-                return Ok(());
+                return done();
             }
         }
     }
@@ -59,5 +64,5 @@ pub async fn carry_out(target: &Target<'_>, changed: DeploymentWire) -> Result<(
         target = target.words(),
         "field ownership could not be handed back: the object changes too fast"
     );
-    Ok(())
+    done()
 }

@@ -3,19 +3,23 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
 use http::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 use kube::client::Body;
-use mcp_health_api::{ActionType, Attempt, Effect, Step, StepState, Time};
-use mcp_health_core::{attempt::Acted, digest};
+use mcp_health_api::{ActionType, Attempt, Effect, McpServerHealth, Step, StepState, Time};
+use mcp_health_core::{
+    attempt::{Acted, Effected},
+    digest,
+};
 use serde_json::{Value, json};
 use tower_test::mock;
 
-use super::{Facts, Prepared, Target};
+use super::{Prepared, Target};
+use crate::observe::Facts;
 
 /// A request as a test wants to see it.
 #[derive(Clone, Debug)]
@@ -53,7 +57,13 @@ fn api_server(answers: Vec<(StatusCode, Value)>) -> (kube::Client, Arc<Mutex<Vec
 }
 
 fn target(client: &kube::Client) -> Target<'_> {
-    Target { client, namespace: "mcp", name: "mcp-server", timeout: Duration::from_secs(5) }
+    static OBJECT: LazyLock<McpServerHealth> = LazyLock::new(|| {
+        let spec =
+            json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "mcp-server"}});
+        McpServerHealth::new("mcp-server", serde_json::from_value(spec).unwrap())
+    });
+    let timeout = Duration::from_secs(5);
+    Target { client, object: &OBJECT, namespace: "mcp", name: "mcp-server", pods: &[], timeout }
 }
 
 fn template(image: &str) -> Value {
@@ -65,10 +75,15 @@ fn attempt() -> Attempt {
         effect,
         from: Some("bad".to_owned()),
         to: Some(digest::of_template(&template("good"))),
-        replica_set: Some("mcp-server-1".to_owned()),
-        target_uid: "uid-1".to_owned(),
-        resource_version: "7".to_owned(),
+        object: None,
+        edits: Vec::new(),
+        source: Some("mcp-server-1".to_owned()),
+        uid: "uid-1".to_owned(),
+        resource_version: Some("7".to_owned()),
+        until: None,
+        template: None,
         generation: None,
+        note: None,
         state: StepState::Recorded,
     };
     Attempt {
@@ -80,7 +95,7 @@ fn attempt() -> Attempt {
         ready_before: 0,
         steps: vec![
             step(Effect::PatchTemplate),
-            Step { replica_set: None, to: None, ..step(Effect::HandBackOwnership) },
+            Step { source: None, to: None, ..step(Effect::HandBackOwnership) },
         ],
         verify_at: None,
         extended: false,
@@ -114,11 +129,19 @@ fn refusal(code: u16, message: &str) -> (StatusCode, Value) {
 /// In the place of an answer: there is none.
 const SILENCE: (StatusCode, Value) = (StatusCode::IM_A_TEAPOT, Value::Null);
 
-const FACTS: Facts<'static> = Facts { actions: &[], has_annotations: true, template_has_annotations: false };
+fn facts() -> Facts {
+    Facts { has_annotations: true, ..Facts::default() }
+}
+
+/// Both steps took place.
+fn all_done() -> Acted {
+    let template = Some(digest::of_template(&template("bad")));
+    Acted::Done(vec![Effected { generation: Some(3), template, note: None }, Effected::default()])
+}
 
 async fn carry_out(answers: Vec<(StatusCode, Value)>) -> (Result<Acted, crate::error::Error>, Vec<Sent>) {
     let (client, sent) = api_server(answers);
-    let acted = target(&client).carry_out(&attempt(), Prepared::Template(template("good")), FACTS).await;
+    let acted = target(&client).carry_out(&attempt(), Prepared::Template(template("good")), facts()).await;
     let sent = sent.lock().unwrap().clone();
     (acted, sent)
 }
@@ -137,7 +160,7 @@ async fn resume(
 async fn the_change_tests_its_fences_and_marks_the_target_in_the_same_patch() {
     let (acted, sent) =
         carry_out(vec![(StatusCode::OK, deployment("uid-1", "8", Some("crashloop-1-1")))]).await;
-    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert_eq!(acted.unwrap(), all_done());
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].method, Method::PATCH);
     let operations = sent[0].body.as_array().unwrap();
@@ -155,7 +178,7 @@ async fn the_change_tests_its_fences_and_marks_the_target_in_the_same_patch() {
 async fn a_fence_that_held_because_the_change_is_there_already_counts_as_done() {
     let ours = deployment("uid-1", "8", Some("crashloop-1-1"));
     let (acted, sent) = carry_out(vec![refusal(422, "test failed"), (StatusCode::OK, ours)]).await;
-    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert_eq!(acted.unwrap(), all_done());
     assert_eq!(sent.iter().filter(|sent| sent.method == Method::PATCH).count(), 1);
 }
 
@@ -199,7 +222,7 @@ async fn an_answer_that_tells_nothing_leaves_the_attempt_recorded() {
 async fn after_a_crash_the_mark_on_the_target_tells_that_the_change_took_place() {
     let ours = deployment("uid-1", "8", Some("crashloop-1-1"));
     let (acted, sent) = resume(None, vec![(StatusCode::OK, ours)]).await;
-    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert_eq!(acted.unwrap(), all_done());
     assert!(sent.iter().all(|sent| sent.method == Method::GET), "nothing is changed twice");
 }
 
@@ -211,7 +234,7 @@ async fn after_a_crash_an_intent_that_was_not_carried_out_is_carried_out_once() 
         (StatusCode::OK, deployment("uid-1", "8", Some("crashloop-1-1"))),
     ];
     let (acted, sent) = resume(None, answers).await;
-    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert_eq!(acted.unwrap(), all_done());
     let patch = &sent.iter().find(|sent| sent.method == Method::PATCH).unwrap().body;
     let labels = &patch.as_array().unwrap().last().unwrap()["value"]["metadata"]["labels"];
     assert_eq!(labels, &json!({"app": "mcp"}), "the hash label is the Deployment controller's");
@@ -258,7 +281,7 @@ fn owned(version: &str) -> (StatusCode, Value) {
 async fn ownership_is_handed_back_also_when_the_target_changes_at_the_same_time() {
     let answers = vec![owned("8"), refusal(422, "test failed"), owned("9"), owned("10")];
     let (acted, sent) = carry_out(answers).await;
-    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert_eq!(acted.unwrap(), all_done());
     let last = sent.last().unwrap();
     assert_eq!(last.body[1]["value"], "9", "fenced by what was read last");
     let after = last.body[2]["value"].as_array().unwrap();
@@ -271,9 +294,10 @@ async fn ownership_is_handed_back_also_when_the_target_changes_at_the_same_time(
 #[tokio::test]
 async fn ownership_is_handed_back_later_when_the_api_server_does_not_answer() {
     let (acted, _) = carry_out(vec![owned("8"), SILENCE]).await;
-    assert!(matches!(acted, Err(crate::error::Error::Unknown { .. })), "it is not done: {acted:?}");
+    let Acted::Done(done) = acted.unwrap() else { panic!("the change is done") };
+    assert_eq!(done.len(), 1, "the second step is not");
     let (acted, sent) = resume(None, vec![owned("8"), owned("9")]).await;
-    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert_eq!(acted.unwrap(), all_done());
     let path = &sent.last().unwrap().body[2]["path"];
     assert_eq!(path, "/metadata/managedFields", "nothing else is changed");
 }
@@ -286,6 +310,6 @@ async fn ownership_is_handed_back_also_when_the_target_goes_on_changing_for_a_mo
     }
     answers.push((StatusCode::OK, deployment("uid-1", "15", Some("crashloop-1-1"))));
     let (acted, sent) = carry_out(answers).await;
-    assert_eq!(acted.unwrap(), Acted::Done { generation: 3 });
+    assert_eq!(acted.unwrap(), all_done());
     assert_eq!(sent.last().unwrap().body[1]["value"], "14");
 }

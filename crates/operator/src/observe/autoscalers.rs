@@ -5,6 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
+use mcp_health_core::signals::{Autoscaler, Scaled};
 use serde::Deserialize;
 
 use super::table::{Key, Row};
@@ -29,8 +30,8 @@ struct AutoscalerSpec {
 pub struct AutoscalerRow {
     /// The Deployment.
     pub target: Key,
-    /// `HorizontalPodAutoscaler/name`, or `KEDA ScaledObject/name`.
-    pub words: String,
+    /// What the core is given: `HorizontalPodAutoscaler/name`, or `KEDA ScaledObject/name`.
+    pub autoscaler: Autoscaler,
 }
 
 impl Row for AutoscalerRow {
@@ -53,6 +54,7 @@ pub fn view(wire: &AutoscalerWire) -> Option<(Key, AutoscalerRow)> {
         || format!("HorizontalPodAutoscaler/{name}"),
         |keda| format!("KEDA ScaledObject/{keda}"),
     );
-    let row = AutoscalerRow { target: Key::new(namespace, &target.name), words };
+    let autoscaler = Autoscaler { words, sets: Scaled::Replicas };
+    let row = AutoscalerRow { target: Key::new(namespace, &target.name), autoscaler };
     (target.kind == "Deployment").then(|| (Key::new(namespace, name), row))
 }

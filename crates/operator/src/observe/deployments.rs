@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentStatus},
-        core::v1::Container,
+        core::v1::PodSpec,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -19,7 +19,10 @@ use mcp_health_core::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::table::{Key, Row};
+use super::{
+    pod_spec,
+    table::{Key, Row},
+};
 
 /// A Deployment as it comes over the wire: the template is hashed, and dropped.
 #[derive(Resource, Deserialize, Clone, Debug)]
@@ -44,7 +47,8 @@ pub struct DeploymentSpec {
     paused: bool,
     progress_deadline_seconds: Option<i32>,
     min_ready_seconds: Option<i32>,
-    template: Value,
+    /// The pod template.
+    pub template: Value,
 }
 
 /// See the module.
@@ -54,6 +58,36 @@ pub struct DeploymentRow {
     pub target: Target,
     /// The labels of its pods.
     pub pod_labels: BTreeMap<String, String>,
+    /// What its next patch must know.
+    pub facts: Facts,
+}
+
+/// What a patch of a Deployment must know beside what is recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// The past actions that it remembers.
+    pub actions: Vec<RecordedAction>,
+    /// It has annotations: a JSON patch cannot add to a map that is not there.
+    pub has_annotations: bool,
+    /// Its pod template has annotations.
+    pub template_has_annotations: bool,
+}
+
+impl Facts {
+    /// As the Deployment is.
+    pub fn of(wire: &DeploymentWire) -> Self {
+        let annotations = wire.metadata.annotations.as_ref().filter(|all| !all.is_empty());
+        let actions = annotations.and_then(|all| all.get(ACTIONS_ANNOTATION));
+        Self {
+            actions: actions.map(|text| read_actions(text)).unwrap_or_default(),
+            has_annotations: annotations.is_some(),
+            template_has_annotations: wire
+                .spec
+                .template
+                .pointer("/metadata/annotations")
+                .is_some_and(Value::is_object),
+        }
+    }
 }
 
 impl Row for DeploymentRow {
@@ -65,7 +99,7 @@ impl Row for DeploymentRow {
         // A new resourceVersion alone says nothing, but the next change must be fenced by it.
         let mut same = self.target.clone();
         same.resource_version.clone_from(&before.target.resource_version);
-        same != before.target || self.pod_labels != before.pod_labels
+        same != before.target || self.pod_labels != before.pod_labels || self.facts != before.facts
     }
 }
 
@@ -83,11 +117,13 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
     let deadline = condition("Progressing", "False")
         .filter(|condition| condition.reason.as_deref() == Some("ProgressDeadlineExceeded"));
     let failure = condition("ReplicaFailure", "True");
-    let containers: Vec<Container> = spec
+    let pods: PodSpec = spec
         .template
-        .pointer("/spec/containers")
-        .and_then(|containers| serde_json::from_value(containers.clone()).ok())
+        .pointer("/spec")
+        .and_then(|pods| serde_json::from_value(pods.clone()).ok())
         .unwrap_or_default();
+    let containers = pod_spec::containers(&pods);
+    let facts = Facts::of(wire);
     let annotations = meta.annotations.as_ref();
     let annotation = |name: &str| annotations.and_then(|all| all.get(name));
     let target = Target {
@@ -107,12 +143,14 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
             Some((condition.message.clone().unwrap_or_default(), since))
         }),
         progress_deadline: SignedDuration::from_secs(spec.progress_deadline_seconds.unwrap_or(600).into()),
-        startup_budget: containers.iter().map(startup_budget).max().unwrap_or_default()
+        startup_budget: containers.iter().map(pod_spec::startup_budget).max().unwrap_or_default()
             + SignedDuration::from_secs(spec.min_ready_seconds.unwrap_or_default().into()),
-        has_annotations: annotations.is_some_and(|annotations| !annotations.is_empty()),
-        template_has_annotations: wire.template_has_annotations(),
+        containers,
+        config_maps: pod_spec::config_maps(&pods),
+        claims: pod_spec::claims(&pods),
+        grace_period: SignedDuration::from_secs(pods.termination_grace_period_seconds.unwrap_or(30)),
         attempt: annotation(ATTEMPT_ANNOTATION).cloned(),
-        actions: annotation(ACTIONS_ANNOTATION).map(|text| read_actions(text)).unwrap_or_default(),
+        actions: facts.actions.clone(),
         gitops: gitops_owner(meta),
     };
     let pod_labels = spec
@@ -120,28 +158,17 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         .pointer("/metadata/labels")
         .and_then(|labels| serde_json::from_value(labels.clone()).ok())
         .unwrap_or_default();
-    Some((key, DeploymentRow { target, pod_labels }))
+    Some((key, DeploymentRow { target, pod_labels, facts }))
 }
 
 /// The actions that the target remembers. Whatever else stands there counts as none: each entry by itself.
-pub fn read_actions(text: &str) -> Vec<RecordedAction> {
+fn read_actions(text: &str) -> Vec<RecordedAction> {
     let entries: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
     entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect()
 }
 
-/// How long a container's own probes let it take to become ready.
-fn startup_budget(container: &Container) -> SignedDuration {
-    let probes = [&container.startup_probe, &container.readiness_probe];
-    let seconds = probes.into_iter().flatten().map(|probe| {
-        let tries = i64::from(probe.failure_threshold.unwrap_or(3));
-        let period = i64::from(probe.period_seconds.unwrap_or(10));
-        i64::from(probe.initial_delay_seconds.unwrap_or_default()) + tries * period
-    });
-    SignedDuration::from_secs(seconds.sum())
-}
-
-/// The GitOps tool that keeps this Deployment as Git says, by the marks that it leaves.
-fn gitops_owner(meta: &ObjectMeta) -> Option<String> {
+/// The GitOps tool that keeps this object as Git says, by the marks that it leaves.
+pub(super) fn gitops_owner(meta: &ObjectMeta) -> Option<String> {
     const MARKS: &[(&str, &str)] = &[
         ("argocd.argoproj.io/tracking-id", "Argo CD"),
         ("argocd.argoproj.io/instance", "Argo CD"),
@@ -168,11 +195,4 @@ fn gitops_owner(meta: &ObjectMeta) -> Option<String> {
         })
     };
     marked.or_else(managing)
-}
-
-impl DeploymentWire {
-    /// Whether its pod template has annotations.
-    pub fn template_has_annotations(&self) -> bool {
-        self.spec.template.pointer("/metadata/annotations").is_some_and(Value::is_object)
-    }
 }

@@ -3,7 +3,7 @@
 
 mod autoscalers;
 mod deployments;
-pub mod last_words;
+mod pod_spec;
 mod pods;
 mod replica_sets;
 mod services;
@@ -17,11 +17,11 @@ use std::{collections::BTreeMap, fmt::Debug, future::Future, pin::Pin, sync::Arc
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
-use mcp_health_api::McpServerHealth;
+use mcp_health_api::{McpServerHealth, REPORT_ANNOTATION};
 use mcp_health_core::signals::{Pod, Reading, Revision, Service, Signals};
 use serde::de::DeserializeOwned;
 
-pub use deployments::{DeploymentRow, DeploymentWire, read_actions};
+pub use deployments::{DeploymentRow, DeploymentWire, Facts};
 pub use replica_sets::ReplicaSetWire;
 use services::namespace_group;
 use table::{Key, Row, Table};
@@ -239,12 +239,13 @@ impl Stores {
         let labels = row.as_ref().map(|row| &row.pod_labels);
         let services = labels.map(|labels| self.services_of(&key, labels)).unwrap_or_default();
         let autoscalers =
-            self.autoscalers.of_group(&key).into_iter().map(|(_, row)| row.words.clone()).collect();
+            self.autoscalers.of_group(&key).into_iter().map(|(_, row)| row.autoscaler.clone()).collect();
         let slices = self.slices.reading(namespace, now, ());
         let services = match slices {
             Reading::Fresh(()) => self.services.reading(namespace, now, services),
             Reading::Stale { at, .. } => Reading::Stale { value: services, at },
             Reading::Unavailable(why) => Reading::Unavailable(why),
+            Reading::Off => Reading::Off,
         };
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
         Signals {
@@ -253,6 +254,13 @@ impl Stores {
             pods: self.pods.reading(namespace, now, pods),
             services,
             autoscalers: self.autoscalers.reading(namespace, now, autoscalers),
+            budgets: Reading::Off,
+            quotas: Reading::Off,
+            configs: Reading::Off,
+            jobs: Reading::Off,
+            usage: Reading::Off,
+            volumes: Reading::Off,
+            report: object.meta().annotations.as_ref().and_then(|all| all.get(REPORT_ANNOTATION)).cloned(),
             namespace_suspended: {
                 let row = self.namespaces.get(&Key::new("", namespace));
                 self.namespaces.reading("", now, suspended(row))
@@ -262,6 +270,13 @@ impl Stores {
             }),
             rival: self.targets.older_than(&key, &Key::new(namespace, name)),
         }
+    }
+
+    /// What the next patch of an object's target must know.
+    pub fn facts(&self, object: &McpServerHealth) -> Facts {
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        let row = self.deployments.get(&Key::new(namespace, &object.spec.target_ref.name));
+        row.map(|row| row.facts.clone()).unwrap_or_default()
     }
 
     fn revisions_and_pods(&self, namespace: &str, deployment: &str) -> (Vec<Revision>, Vec<Pod>) {
@@ -286,6 +301,8 @@ impl Stores {
                     name: key.name.to_string(),
                     selects_pods: row.selects(labels),
                     selector: selector.collect::<Vec<_>>().join(","),
+                    sticky: row.sticky,
+                    target_ports: row.target_ports.clone(),
                     ready_endpoints: slices.iter().map(|(_, slice)| slice.ready).sum(),
                     since: slices.iter().map(|(_, slice)| slice.since).max().unwrap_or(row.created),
                 }

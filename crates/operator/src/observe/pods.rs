@@ -6,7 +6,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
-use mcp_health_core::signals::{Container, Exit, Pod};
+use mcp_health_core::signals::{Container, Exit, LastWords, Pod, Role};
 use serde::Deserialize;
 
 use super::table::{Key, Row};
@@ -14,15 +14,30 @@ use super::table::{Key, Row};
 /// The most ends of a container that are remembered.
 const EXITS: usize = 5;
 
-/// A pod as it comes over the wire: its spec is not even read.
+/// A pod as it comes over the wire: of its spec, only which containers are init containers is read.
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = KubernetesPod)]
 pub struct PodWire {
     /// Its metadata.
     pub metadata: ObjectMeta,
+    #[serde(default)]
+    spec: PodSpec,
     /// What the kubelet says.
     #[serde(default)]
     pub status: PodStatus,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpec {
+    init_containers: Vec<InitContainer>,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct InitContainer {
+    name: String,
+    restart_policy: Option<String>,
 }
 
 /// The fields of a pod's status that are looked at.
@@ -85,10 +100,17 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
             condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
         })
         .map(|condition| condition.message.clone().unwrap_or_default());
-    let containers =
-        status.init_container_statuses.iter().chain(&status.container_statuses).map(container).collect();
+    let init = wire.spec.init_containers.iter();
+    let role = |name: &str| match init.clone().find(|one| one.name == name) {
+        Some(one) if one.restart_policy.as_deref() == Some("Always") => Role::Sidecar,
+        Some(_) => Role::Init,
+        None => Role::Main,
+    };
+    let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let containers = statuses.map(|one| container(one, role(&one.name))).collect();
     let pod = Pod {
         name: name.clone(),
+        uid: meta.uid.clone().unwrap_or_default(),
         revision: owner.uid.clone(),
         created,
         deleting: meta.deletion_timestamp.is_some(),
@@ -99,11 +121,12 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
             .map_or(created, |at| at.0),
         unschedulable,
         containers,
+        troubles: Vec::new(),
     };
     Some((Key::new(namespace, &name), PodRow { pod, owner: Key::new(namespace, &owner.uid) }))
 }
 
-fn container(status: &ContainerStatus) -> Container {
+fn container(status: &ContainerStatus, role: Role) -> Container {
     let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
     let exit = |state: &Option<ContainerState>| {
         let ended = state.as_ref()?.terminated.as_ref()?;
@@ -111,6 +134,7 @@ fn container(status: &ContainerStatus) -> Container {
             code: ended.exit_code,
             reason: ended.reason.clone().unwrap_or_default(),
             at: ended.finished_at.as_ref()?.0,
+            started: ended.started_at.as_ref().map(|at| at.0),
             message: ended.message.clone().filter(|message| !message.trim().is_empty()),
         })
     };
@@ -119,12 +143,14 @@ fn container(status: &ContainerStatus) -> Container {
     let recent_exits = before.iter().chain(&now).map(|exit| exit.at).collect();
     Container {
         name: status.name.clone(),
+        role,
         restarts: status.restart_count,
         waiting: waiting.map(|waiting| {
             (waiting.reason.clone().unwrap_or_default(), waiting.message.clone().unwrap_or_default())
         }),
         recent_exits,
         last_exit: now.or(before),
+        last_words: LastWords::NotAsked,
     }
 }
 

@@ -4,13 +4,19 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{core::v1::Service as KubernetesService, discovery::v1::EndpointSlice},
+    api::{
+        core::v1::{Service as KubernetesService, ServicePort},
+        discovery::v1::EndpointSlice,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
 use serde::Deserialize;
 
-use super::table::{Key, Row};
+use super::{
+    pod_spec::port_words,
+    table::{Key, Row},
+};
 
 /// A Service as it comes over the wire.
 #[derive(Resource, Deserialize, Clone, Debug)]
@@ -25,9 +31,11 @@ pub struct ServiceWire {
 
 /// The fields of a Service's spec that are looked at.
 #[derive(Deserialize, Clone, Debug, Default)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct ServiceSpec {
     selector: BTreeMap<String, String>,
+    session_affinity: Option<String>,
+    ports: Vec<ServicePort>,
 }
 
 /// A Service with a selector.
@@ -38,6 +46,10 @@ pub struct ServiceRow {
     pub created: Timestamp,
     /// What it selects pods by.
     pub selector: BTreeMap<String, String>,
+    /// It keeps a client on its pod.
+    pub sticky: bool,
+    /// Its target ports, as they are written.
+    pub target_ports: Vec<String>,
 }
 
 impl ServiceRow {
@@ -67,7 +79,16 @@ pub fn view_service(wire: &ServiceWire) -> Option<(Key, ServiceRow)> {
     let namespace = wire.metadata.namespace.as_deref()?;
     let selector = wire.spec.selector.clone();
     let created = wire.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
-    let row = ServiceRow { namespace: namespace_group(namespace), created, selector };
+    let ports = wire.spec.ports.iter();
+    let row = ServiceRow {
+        namespace: namespace_group(namespace),
+        created,
+        selector,
+        sticky: wire.spec.session_affinity.as_deref() == Some("ClientIP"),
+        target_ports: ports
+            .map(|port| port.target_port.as_ref().map_or_else(|| port.port.to_string(), port_words))
+            .collect(),
+    };
     (!row.selector.is_empty()).then(|| (Key::of(wire), row))
 }
 

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use mcp_health_api::{
-    ActionType, Attempt, Cause, Condition, Effect, Escalation, HealthyRevision, Hold, Incident,
+    ActionType, Attempt, Cause, Condition, Effect, Escalation, FollowUp, HealthyRevision, Hold, Incident,
     IncidentState, IncidentType, LastAction, McpServerHealthStatus, Outcome, PastIncident, Severity, Step,
     StepState, TargetStatus, Time,
 };
+use mcp_health_core::{actions::ACTIONS, catalogue::CATALOGUE};
 use proptest::{option, prelude::*, sample::select};
 
 use super::moment;
@@ -35,7 +36,7 @@ fn time() -> impl Strategy<Value = Time> {
 }
 
 fn action() -> impl Strategy<Value = ActionType> {
-    select(vec![ActionType::Rollback, ActionType::RolloutRestart])
+    select(ACTIONS.iter().map(|entry| entry.action).collect::<Vec<_>>())
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -55,7 +56,7 @@ fn severity() -> impl Strategy<Value = Severity> {
 }
 
 fn incident_type() -> impl Strategy<Value = IncidentType> {
-    select(vec![IncidentType::CrashLoop, IncidentType::RolloutStuck, IncidentType::ServiceNotResponding])
+    select(CATALOGUE.iter().map(|entry| entry.incident).collect::<Vec<_>>())
 }
 
 fn cause() -> impl Strategy<Value = Cause> {
@@ -67,6 +68,10 @@ fn cause() -> impl Strategy<Value = Cause> {
         Cause::ProcessExit,
         Cause::NotReady,
         Cause::ServiceMismatch,
+        Cause::ConfigError,
+        Cause::DatabaseConnection,
+        Cause::LimitTooSmall,
+        Cause::Leak,
     ])
 }
 
@@ -76,18 +81,38 @@ fn template(known: Vec<String>) -> impl Strategy<Value = String> {
 }
 
 fn step(known: &[String]) -> BoxedStrategy<Step> {
-    let effect = select(vec![Effect::PatchTemplate, Effect::RestartPods, Effect::HandBackOwnership]);
-    let state = select(vec![StepState::Recorded, StepState::Done]);
+    let effect = select(vec![
+        Effect::PatchTemplate,
+        Effect::EditTemplate,
+        Effect::RestartPods,
+        Effect::SetReplicas,
+        Effect::MarkTarget,
+        Effect::HandBackOwnership,
+        Effect::EvictPod,
+        Effect::RestoreConfig,
+        Effect::CallHook,
+        Effect::Wait,
+        Effect::AwaitRollout,
+        Effect::RunJob,
+    ]);
+    let state = select(vec![StepState::Recorded, StepState::Started, StepState::Done]);
     let digest = || option::of(template(known.to_vec()));
-    (effect, digest(), digest(), option::of(text()), text(), text(), option::of(any::<i64>()), state)
-        .prop_map(|(effect, from, to, replica_set, target_uid, resource_version, generation, state)| Step {
+    let fence = (text(), option::of(text()));
+    let after = (option::of(any::<i64>()), digest(), option::of(time()));
+    (effect, digest(), digest(), option::of(text()), option::of(text()), fence, after, state)
+        .prop_map(|(effect, from, to, source, object, fence, after, state)| Step {
             effect,
+            object,
+            edits: Vec::new(),
             from,
             to,
-            replica_set,
-            target_uid,
-            resource_version,
-            generation,
+            source,
+            uid: fence.0,
+            resource_version: fence.1,
+            generation: after.0,
+            template: after.1,
+            until: after.2,
+            note: None,
             state,
         })
         .boxed()
@@ -145,6 +170,16 @@ fn incident(known: &[String]) -> BoxedStrategy<Incident> {
                 respond_by: times.2,
                 quiet_since: times.3,
                 evidence: vec!["é".repeat(300)],
+                follow_ups: attempts
+                    .iter()
+                    .take(1)
+                    .map(|attempt: &Attempt| FollowUp {
+                        attempt: attempt.id.clone(),
+                        message: "somebody wrote it".to_owned(),
+                        take_back_at: attempt.verify_at.clone(),
+                    })
+                    .collect(),
+                evidence_kept: None,
                 attempts,
                 next: None,
                 hold: hold.map(|(reason, message, until)| Hold { reason, message, until }),
@@ -188,6 +223,7 @@ fn target(known: Vec<String>) -> BoxedStrategy<TargetStatus> {
                 uid,
                 revision,
                 since,
+                config: Vec::new(),
             }),
         })
         .boxed()

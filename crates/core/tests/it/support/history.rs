@@ -207,7 +207,10 @@ impl History {
             }),
             Happening::GitOps(owned) => world.change(|one| one.gitops = owned.then(|| "Argo CD".to_owned())),
             Happening::OthersAct(act) => {
-                operator.fleet = Fleet { acting: act.then(|| "mcp/other".to_owned()).into_iter().collect() };
+                operator.fleet = Fleet {
+                    acting: act.then(|| "mcp/other".to_owned()).into_iter().collect(),
+                    ..Fleet::default()
+                };
             }
             Happening::Rival(rival) => operator.watches.rival = rival.then(|| "older".to_owned()),
             Happening::Crash(crash) => operator.crash = Some(crash),

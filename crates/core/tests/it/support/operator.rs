@@ -2,10 +2,10 @@
 //! the same two writes, the same fences, and everything that can cut it off in between. What is not in the
 //! status is lost between two looks, because the status goes through JSON every time.
 
-use mcp_health_api::{McpServerHealthSpec, McpServerHealthStatus};
+use mcp_health_api::{Effect, McpServerHealthSpec, McpServerHealthStatus};
 use mcp_health_core::{
     Case, Decision, Diagnosis, Fleet, Server, Settings, Story,
-    attempt::{self, Acted},
+    attempt::{self, Acted, Effected},
     decide, diagnose, report,
     signals::Signals,
     verify,
@@ -275,7 +275,7 @@ impl Operator {
                 match (live, against) {
                     (None, _) => Acted::Superseded("the Deployment is gone".to_owned()),
                     (Some(live), _) if live.mark.as_ref() == Some(&attempt.id) => {
-                        Acted::Done { generation: live.generation }
+                        done(&attempt, live.generation)
                     }
                     (Some(_), Some(why)) => Acted::Superseded(format!(
                         "it was not carried out before the operator restarted, and now: {why}"
@@ -300,9 +300,19 @@ impl Operator {
 
     fn carry_out(&mut self, attempt: &mcp_health_api::Attempt) -> Acted {
         match attempt.steps.first().map(|step| self.world.patch(attempt, step)) {
-            Some(Ok(generation)) => Acted::Done { generation },
+            Some(Ok(generation)) => done(attempt, generation),
             Some(Err(why)) => Acted::Superseded(why),
             None => Acted::Superseded("the attempt has no step".to_owned()),
         }
     }
+}
+
+/// Every step of an attempt on the Deployment took place.
+fn done(attempt: &mcp_health_api::Attempt, generation: i64) -> Acted {
+    let effects = attempt.steps.iter().map(|step| Effected {
+        generation: Some(generation),
+        template: step.to.clone().filter(|_| step.effect == Effect::PatchTemplate),
+        note: None,
+    });
+    Acted::Done(effects.collect())
 }

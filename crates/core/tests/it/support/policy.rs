@@ -42,6 +42,12 @@ fn step(action: Option<ActionType>) -> RunbookStep {
     RunbookStep {
         rollback: here(action == Some(ActionType::Rollback)),
         rollout_restart: here(action == Some(ActionType::RolloutRestart)),
+        recycle_pod: here(action == Some(ActionType::RecyclePod)),
+        rollback_config: here(action == Some(ActionType::RollbackConfig)),
+        raise_resources: here(action == Some(ActionType::RaiseResources)),
+        relax_startup_probe: here(action == Some(ActionType::RelaxStartupProbe)),
+        drain_and_restart: here(action == Some(ActionType::DrainAndRestart)),
         escalate: here(action.is_none()),
+        ..RunbookStep::default()
     }
 }

@@ -2,7 +2,8 @@
 
 use jiff::SignedDuration;
 use mcp_health_core::signals::{
-    Container, Exit, Pod, Reading, RecordedAction, Revision, Service, Signals, Target,
+    Autoscaler, Container, ContainerSpec, Exit, LastWords, Pod, Reading, RecordedAction, Revision, Role,
+    Service, Signals, Target,
 };
 
 use super::{
@@ -50,7 +51,8 @@ pub const SOURCES: [Source; 7] = [
 pub struct Watches {
     sights: [(Sight, i64); SOURCES.len()],
     before: Option<Signals>,
-    pub autoscalers: Vec<String>,
+    pub autoscalers: Vec<Autoscaler>,
+    pub report: Option<String>,
     pub namespace_suspended: bool,
     pub cluster_suspended: bool,
     pub rival: Option<String>,
@@ -97,6 +99,7 @@ fn keep_stale(before: Signals, now: Signals) -> Signals {
         namespace_suspended: newer(before.namespace_suspended, now.namespace_suspended),
         cluster_suspended: newer(before.cluster_suspended, now.cluster_suspended),
         rival: now.rival,
+        ..now
     }
 }
 
@@ -124,6 +127,8 @@ fn clear(world: &World, watches: &Watches) -> Signals {
     let services = world.deployment.iter().map(|_| Service {
         name: "mcp-server".to_owned(),
         selects_pods: !world.service_astray,
+        sticky: false,
+        target_ports: vec!["http".to_owned()],
         selector: if world.service_astray { "app=other" } else { "app=mcp-server" }.to_owned(),
         ready_endpoints: if world.service_astray { 0 } else { ready },
         since: moment(world.service_since),
@@ -134,6 +139,13 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         pods: Reading::Fresh(world.pods.iter().map(|one| pod(world, one)).collect()),
         services: Reading::Fresh(services.collect()),
         autoscalers: Reading::Fresh(watches.autoscalers.clone()),
+        budgets: Reading::Fresh(Vec::new()),
+        quotas: Reading::Fresh(Vec::new()),
+        configs: Reading::Off,
+        jobs: Reading::Fresh(Vec::new()),
+        usage: Reading::Off,
+        volumes: Reading::Off,
+        report: watches.report.clone(),
         namespace_suspended: Reading::Fresh(watches.namespace_suspended),
         cluster_suspended: Reading::Fresh(watches.cluster_suspended),
         rival: watches.rival.clone(),
@@ -166,8 +178,17 @@ fn target(deployment: &Deployment) -> Target {
         }),
         progress_deadline: SignedDuration::from_secs(PROGRESS_DEADLINE),
         startup_budget: SignedDuration::from_secs(30),
-        has_annotations: deployment.mark.is_some(),
-        template_has_annotations: false,
+        containers: vec![ContainerSpec {
+            name: "server".to_owned(),
+            memory_request: Some(64 << 20),
+            memory_limit: Some(128 << 20),
+            cpu_limit: Some(500),
+            ports: vec![("http".to_owned(), 8000)],
+            ..ContainerSpec::default()
+        }],
+        config_maps: Vec::new(),
+        claims: Vec::new(),
+        grace_period: SignedDuration::from_secs(30),
         attempt: deployment.mark.clone(),
         actions,
         gitops: deployment.gitops.clone(),
@@ -185,6 +206,7 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
     };
     Pod {
         name: pod.name.clone(),
+        uid: format!("uid-of-{}", pod.name),
         revision: pod.set.clone(),
         created: moment(pod.created),
         deleting: pod.going.is_some(),
@@ -194,15 +216,19 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
         unschedulable: (!placed).then(|| "0/1 nodes are available: 1 Insufficient memory.".to_owned()),
         containers: vec![Container {
             name: "server".to_owned(),
+            role: Role::Main,
             restarts: pod.restarts,
             waiting: waiting.map(|(reason, message)| (reason.to_owned(), message.to_owned())),
             last_exit: pod.exits.last().map(|at| Exit {
                 code: 1,
                 reason: "Error".to_owned(),
                 at: moment(*at),
+                started: None,
                 message: Some("Traceback (most recent call last):\nKeyError: 'DATABASE_URL'\n".to_owned()),
             }),
             recent_exits: pod.exits.iter().rev().take(5).rev().map(|at| moment(*at)).collect(),
+            last_words: LastWords::NotAsked,
         }],
+        troubles: Vec::new(),
     }
 }

@@ -252,20 +252,20 @@ impl World {
     /// The patch of a recorded step, with its fences: the new generation, or why it does not take place.
     pub fn patch(&mut self, attempt: &Attempt, step: &Step) -> Result<i64, String> {
         let Some(deployment) = &self.deployment else { return Err("the Deployment is gone".to_owned()) };
-        if deployment.uid != step.target_uid || deployment.version.to_string() != step.resource_version {
+        if deployment.uid != step.uid || Some(deployment.version.to_string()) != step.resource_version {
             return Err("the Deployment changed at the same moment".to_owned());
         }
         let before = deployment.template.clone();
         let (template, restarted) = match step.effect {
             Effect::PatchTemplate => {
-                let found = self.sets.iter().find(|set| Some(&set.name) == step.replica_set.as_ref());
+                let found = self.sets.iter().find(|set| Some(&set.name) == step.source.as_ref());
                 let Some(set) = found.filter(|set| Some(&set.template) == step.to.as_ref()) else {
                     return Err("the ReplicaSet is gone, or holds another template".to_owned());
                 };
                 (set.template.clone(), set.restarted.clone())
             }
             Effect::RestartPods => (before.clone(), step.to.clone().unwrap_or_default()),
-            Effect::HandBackOwnership => return Err("it cannot come first".to_owned()),
+            _ => return Err("it cannot come first".to_owned()),
         };
         self.done.push(Done {
             attempt: attempt.id.clone(),

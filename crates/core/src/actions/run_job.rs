@@ -1,0 +1,61 @@
+//! RunJob: a Job from a template that the user wrote, as `kubectl create job --from=cronjob/…` makes one (guide
+//! 004, Rollback Procedure: smoke tests). Whether it succeeded is part of the verification.
+
+use jiff::SignedDuration;
+use mcp_health_api::{ActionType, Attempt, Effect, JobTemplateRef, Step};
+
+use super::{Action, Asked, Plan, Planned, Touches, mark_target, no_follow_up, no_undo, step};
+use crate::signals::Target;
+
+pub const ACTION: Action = Action {
+    action: ActionType::RunJob,
+    touches: Touches {
+        template: false,
+        replicas: false,
+        resources: false,
+        evicts: false,
+        mends_rollout: false,
+    },
+    plan,
+    undo: no_undo,
+    did,
+    follow_up: no_follow_up,
+};
+
+/// How long a Job may take before what it proves counts as not proven.
+pub const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+
+fn plan(asked: &Asked) -> Planned {
+    let Some(wanted) = asked.step.and_then(|step| step.run_job.as_ref()) else {
+        return Planned::impossible("NoJob", "the runbook names no Job to run");
+    };
+    let (incident, target) = (asked.incident, asked.server.target);
+    Planned::Ready(Plan {
+        action: ActionType::RunJob,
+        what: format!("run a Job of CronJob {}", wanted.job_template_ref.name),
+        why: format!("{} ({})", incident.incident_type, incident.cause),
+        steps: vec![mark_target(target), step_of(&wanted.job_template_ref, target)],
+        undoes: None,
+    })
+}
+
+/// The step that creates a Job.
+pub(super) fn step_of(template: &JobTemplateRef, target: &Target) -> Step {
+    Step {
+        from: None,
+        resource_version: None,
+        source: Some(format!("{}/{}", template.kind, template.name)),
+        ..step(Effect::RunJob, target)
+    }
+}
+
+fn did(attempt: &Attempt) -> String {
+    let job = attempt.steps.iter().find(|step| step.effect == Effect::RunJob);
+    let from = job.and_then(|step| step.source.as_deref()).unwrap_or("its template");
+    format!("ran a Job of {from}")
+}
+
+/// The name of the Job that an attempt makes: the same whenever it is asked for.
+pub fn job_name(attempt: &Attempt) -> String {
+    format!("mcph-{}", attempt.id)
+}

@@ -1,0 +1,91 @@
+//! Whether what an attempt put in force is still in force, by its content; and what its Job proved.
+
+use mcp_health_api::{Attempt, Effect};
+
+use crate::{Case, Server, actions::run_job};
+
+/// How what an attempt did stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// As it left it.
+    Ours,
+    /// Cannot be seen.
+    Unknown,
+    /// Somebody brought back what was before.
+    Reverted(String),
+    /// Somebody put something else in force.
+    Overtaken(String),
+}
+
+/// How what an attempt did stands now. An attempt that left the template alone is overtaken by another template.
+pub fn standing(case: &Case, server: &Server, attempt: &Attempt) -> Standing {
+    let mut template = None;
+    for step in &attempt.steps {
+        match step.effect {
+            Effect::PatchTemplate | Effect::EditTemplate => {
+                template = step.template.as_ref().or(step.to.as_ref()).map(|to| (to, step.from.as_ref()));
+            }
+            Effect::SetReplicas => {
+                let desired = server.target.desired.to_string();
+                if step.to.as_ref() != Some(&desired) {
+                    let by = format!("somebody has set {desired} replicas meanwhile");
+                    return changed(step.from.as_ref() == Some(&desired), by);
+                }
+            }
+            Effect::RestoreConfig => {
+                let Some(configs) = case.signals.configs.fresh() else { return Standing::Unknown };
+                let found = configs.iter().find(|one| step.object == Some(format!("ConfigMap/{}", one.name)));
+                let Some(config) = found else {
+                    return Standing::Overtaken("the ConfigMap is gone, or is not named any more".to_owned());
+                };
+                if step.to.as_ref() != Some(&config.content) {
+                    let by = format!("somebody has changed ConfigMap {} meanwhile", config.name);
+                    return changed(step.from.as_ref() == Some(&config.content), by);
+                }
+            }
+            Effect::RestartPods if template.is_none() => {
+                template = step.from.as_ref().map(|from| (from, None));
+            }
+            _ => {}
+        }
+    }
+    let before = || attempt.steps.iter().find(|step| step.effect == Effect::MarkTarget)?.from.as_ref();
+    let Some((expected, from)) = template.or_else(|| before().map(|before| (before, None))) else {
+        return Standing::Ours;
+    };
+    let now = &server.target.template;
+    if expected == now {
+        return Standing::Ours;
+    }
+    changed(from == Some(now), format!("somebody has put template {now} in force meanwhile"))
+}
+
+fn changed(back: bool, by: String) -> Standing {
+    if back { Standing::Reverted(by) } else { Standing::Overtaken(by) }
+}
+
+/// What the Job of an attempt proved.
+pub enum Proof {
+    /// It has none.
+    None,
+    /// It runs, or cannot be seen.
+    Awaited,
+    /// It succeeded.
+    Good,
+    /// It failed; its name.
+    Bad(String),
+}
+
+/// What the Job of an attempt proved.
+pub fn job(case: &Case, attempt: &Attempt) -> Proof {
+    if !attempt.steps.iter().any(|step| step.effect == Effect::RunJob) {
+        return Proof::None;
+    }
+    let name = run_job::job_name(attempt);
+    let found = case.signals.jobs.fresh().and_then(|jobs| jobs.iter().find(|job| job.name == name));
+    match found.and_then(|job| job.succeeded) {
+        Some(true) => Proof::Good,
+        Some(false) => Proof::Bad(name),
+        None => Proof::Awaited,
+    }
+}

@@ -1,0 +1,192 @@
+//! Changes of the target itself: PatchTemplate, EditTemplate, RestartPods, SetReplicas, MarkTarget.
+//!
+//! Each is one JSON patch that tests the uid and the resourceVersion that were recorded, and marks the target
+//! with the attempt in the same patch. An attempt has one such step at most, so that the mark tells of it.
+
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+};
+use mcp_health_api::{Attempt, Effect, MANAGER, Step};
+use mcp_health_core::{actions::template_edit::edited, attempt::Effected, digest};
+use serde_json::{Value, json};
+
+use super::{Prepared, Stepped, Target, patch};
+use crate::{
+    error::{Error, answer},
+    observe::{DeploymentWire, Facts, ReplicaSetWire},
+};
+
+/// Whether the effect leaves the attempt's mark on the target.
+pub fn is_marking(effect: Effect) -> bool {
+    matches!(
+        effect,
+        Effect::PatchTemplate
+            | Effect::EditTemplate
+            | Effect::RestartPods
+            | Effect::SetReplicas
+            | Effect::MarkTarget
+    )
+}
+
+impl Target<'_> {
+    /// Fetches the template that comes back.
+    pub(super) async fn prepare_template(&self, step: &Step) -> Result<Prepared, Error> {
+        const WHAT: &str = "reading the ReplicaSet to go back to";
+        let Some(replica_set) = step.source.as_deref() else {
+            return Ok(Prepared::Superseded("the step names no ReplicaSet".to_owned()));
+        };
+        let api: Api<ReplicaSetWire> = Api::namespaced(self.client.clone(), self.namespace);
+        let found = match self.in_time(WHAT, api.get_opt(replica_set)).await? {
+            Ok(found) => found,
+            Err(error) => return Err(self.unknown(WHAT, &error)),
+        };
+        let Some(found) = found else {
+            return Ok(Prepared::Superseded(format!("ReplicaSet {replica_set} is gone")));
+        };
+        let digest = digest::of_template(&found.spec.template);
+        if Some(&digest) != step.to.as_ref() {
+            return Ok(Prepared::Superseded(format!(
+                "ReplicaSet {replica_set} holds another template now ({digest})"
+            )));
+        }
+        Ok(Prepared::Template(patch::without_hash(found.spec.template)))
+    }
+
+    /// Fetches the template in force, and edits it.
+    pub(super) async fn prepare_edits(&self, step: &Step) -> Result<Prepared, Error> {
+        let Some(live) = self.live().await? else {
+            return Ok(Prepared::Superseded(format!("{} is gone", self.words())));
+        };
+        let template = live.spec.template;
+        if step.from.as_ref() != Some(&digest::of_template(&template)) {
+            return Ok(Prepared::Superseded(format!("{} has another template now", self.words())));
+        }
+        Ok(match edited(template, &step.edits) {
+            Ok(template) => Prepared::Template(template),
+            Err(why) => Prepared::Superseded(why),
+        })
+    }
+
+    /// Makes the change, unless the target bears the attempt's mark already.
+    pub(super) async fn change(
+        &self,
+        attempt: &Attempt,
+        step: &Step,
+        fresh: Option<(Prepared, Facts)>,
+    ) -> Result<Stepped, Error> {
+        // Not known how far it came, or fenced by its content alone: what is live decides.
+        let (prepared, facts, version) =
+            if let (Some((prepared, facts)), Some(version)) = (fresh, &step.resource_version) {
+                (prepared, facts, version.clone())
+            } else {
+                let Some(live) = self.live().await? else {
+                    return Ok(Stepped::superseded(format!("{} is gone", self.words())));
+                };
+                if patch::bears_mark(&live, attempt) {
+                    return Ok(effected(live, step));
+                }
+                if !fences_hold(&live, step) {
+                    return Ok(Stepped::superseded(format!(
+                        "{} changed before it was carried out",
+                        self.words()
+                    )));
+                }
+                let version = live.meta().resource_version.clone().unwrap_or_default();
+                (self.prepare(step).await?, Facts::of(&live), version)
+            };
+        let changes = match (step.effect, prepared) {
+            (_, Prepared::Superseded(why)) => return Ok(Stepped::superseded(why)),
+            (Effect::PatchTemplate | Effect::EditTemplate, Prepared::Template(template)) => {
+                vec![json!({"op": "replace", "path": "/spec/template", "value": template})]
+            }
+            (Effect::RestartPods, _) => vec![patch::restart(step, &facts)],
+            (Effect::SetReplicas, _) => {
+                let Some(replicas) = step.to.as_deref().and_then(|to| to.parse::<i32>().ok()) else {
+                    return Ok(Stepped::superseded("the step names no number of replicas"));
+                };
+                vec![json!({"op": "replace", "path": "/spec/replicas", "value": replicas})]
+            }
+            (Effect::MarkTarget, _) => Vec::new(),
+            (effect, _) => return Ok(Stepped::superseded(format!("{effect:?} was not prepared"))),
+        };
+        let operations = patch::fenced(attempt, &step.uid, &version, &facts, &changes);
+        match self.patch("changing it", operations).await? {
+            Ok(changed) => Ok(effected(changed, step)),
+            Err(error) => self.after_refusal(attempt, step, &version, &error).await,
+        }
+    }
+
+    /// The API server said no: a fence held, a right is missing, or somebody's admission rule objects.
+    async fn after_refusal(
+        &self,
+        attempt: &Attempt,
+        step: &Step,
+        version: &str,
+        error: &kube::Error,
+    ) -> Result<Stepped, Error> {
+        let Some(status) =
+            answer(error).filter(|status| (400..500).contains(&status.code) && status.code != 429)
+        else {
+            return Err(self.unknown("changing it", error));
+        };
+        if status.code == 404 {
+            return Ok(Stepped::superseded(format!("{} is gone", self.words())));
+        }
+        if status.code == 403 {
+            let reason =
+                if status.message.contains("cannot patch") { "Forbidden" } else { "AdmissionDenied" };
+            let message = format!(
+                "the API server does not let the operator change {}: {}",
+                self.words(),
+                status.message
+            );
+            return Ok(Stepped::refused(reason, message));
+        }
+        let Some(live) = self.live().await? else {
+            return Ok(Stepped::superseded(format!("{} is gone", self.words())));
+        };
+        if patch::bears_mark(&live, attempt) {
+            return Ok(effected(live, step));
+        }
+        let meta = live.meta();
+        if meta.uid.as_deref() == Some(&step.uid) && meta.resource_version.as_deref() == Some(version) {
+            let message =
+                format!("the API server refuses the change of {}: {}", self.words(), status.message);
+            return Ok(Stepped::refused("ChangeRefused", message));
+        }
+        Ok(Stepped::superseded(format!("{} changed at the same moment", self.words())))
+    }
+
+    pub(super) async fn patch(
+        &self,
+        what: &'static str,
+        operations: Value,
+    ) -> Result<Result<DeploymentWire, kube::Error>, Error> {
+        let operations: json_patch::Patch = serde_json::from_value(operations)
+            .map_err(|error| Error::Unknown { what, object: self.words(), why: error.to_string() })?;
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let api = self.api();
+        let patch = Patch::Json::<()>(operations);
+        self.in_time(what, api.patch(self.name, &params, &patch)).await
+    }
+}
+
+/// Whether the target is still what was recorded: the same object at the same version; where no version was
+/// recorded, with the same template.
+fn fences_hold(live: &DeploymentWire, step: &Step) -> bool {
+    let meta = live.meta();
+    let same = match (&step.resource_version, &step.from) {
+        (Some(version), _) => meta.resource_version.as_ref() == Some(version),
+        (None, Some(template)) => digest::of_template(&live.spec.template) == *template,
+        (None, None) => true,
+    };
+    same && meta.uid.as_deref() == Some(&step.uid)
+}
+
+fn effected(changed: DeploymentWire, step: &Step) -> Stepped {
+    let template = matches!(step.effect, Effect::PatchTemplate | Effect::EditTemplate)
+        .then(|| digest::of_template(&changed.spec.template));
+    let effected = Effected { generation: changed.meta().generation, template, note: None };
+    Stepped::Changed(effected, Box::new(changed))
+}

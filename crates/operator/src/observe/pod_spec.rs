@@ -1,0 +1,119 @@
+//! What is read of a pod template: its containers, and what they take from elsewhere.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use k8s_openapi::{
+    api::core::v1::{Container, PodSpec, Probe as KubernetesProbe},
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+};
+use mcp_health_core::{
+    quantity,
+    signals::{ConfigUse, ContainerSpec, Probe, ProbeKind, Role},
+};
+
+/// The containers, init containers first.
+pub fn containers(pods: &PodSpec) -> Vec<ContainerSpec> {
+    let init = pods.init_containers.iter().flatten().map(|one| {
+        let stays = one.restart_policy.as_deref() == Some("Always");
+        container(one, if stays { Role::Sidecar } else { Role::Init })
+    });
+    init.chain(pods.containers.iter().map(|one| container(one, Role::Main))).collect()
+}
+
+fn container(container: &Container, role: Role) -> ContainerSpec {
+    let resources = container.resources.as_ref();
+    let requests = resources.and_then(|resources| resources.requests.as_ref());
+    let limits = resources.and_then(|resources| resources.limits.as_ref());
+    let probes = [
+        (ProbeKind::Startup, &container.startup_probe),
+        (ProbeKind::Readiness, &container.readiness_probe),
+        (ProbeKind::Liveness, &container.liveness_probe),
+    ];
+    ContainerSpec {
+        name: container.name.clone(),
+        role,
+        memory_request: read(requests, "memory", quantity::bytes),
+        memory_limit: read(limits, "memory", quantity::bytes),
+        cpu_request: read(requests, "cpu", quantity::millis),
+        cpu_limit: read(limits, "cpu", quantity::millis),
+        disk_limit: read(limits, "ephemeral-storage", quantity::bytes),
+        ports: container
+            .ports
+            .iter()
+            .flatten()
+            .map(|port| (port.name.clone().unwrap_or_default(), port.container_port.into()))
+            .collect(),
+        probes: probes
+            .into_iter()
+            .filter_map(|(kind, probe)| Some(view_probe(kind, probe.as_ref()?)))
+            .collect(),
+        env: container.env.iter().flatten().map(|one| (one.name.clone(), one.value.clone())).collect(),
+    }
+}
+
+fn read(
+    amounts: Option<&BTreeMap<String, Quantity>>,
+    name: &str,
+    read: fn(&str) -> Option<i64>,
+) -> Option<i64> {
+    read(&amounts?.get(name)?.0)
+}
+
+fn view_probe(kind: ProbeKind, probe: &KubernetesProbe) -> Probe {
+    let http = probe.http_get.as_ref().map(|http| &http.port);
+    let tcp = probe.tcp_socket.as_ref().map(|tcp| &tcp.port);
+    let grpc = probe.grpc.as_ref().map(|grpc| grpc.port.to_string());
+    Probe {
+        kind,
+        port: http.or(tcp).map(port_words).or(grpc),
+        delay: probe.initial_delay_seconds.unwrap_or_default().into(),
+        period: probe.period_seconds.unwrap_or(10).into(),
+        failures: probe.failure_threshold.unwrap_or(3).into(),
+    }
+}
+
+/// A port as it is written: a number or a name.
+pub fn port_words(port: &IntOrString) -> String {
+    match port {
+        IntOrString::Int(number) => number.to_string(),
+        IntOrString::String(name) => name.clone(),
+    }
+}
+
+/// How long a container's own probes let it take to become ready.
+pub fn startup_budget(container: &ContainerSpec) -> SignedDuration {
+    let probes = container.probes.iter().filter(|probe| probe.kind != ProbeKind::Liveness);
+    SignedDuration::from_secs(probes.map(|probe| probe.delay + probe.failures * probe.period).sum())
+}
+
+/// The ConfigMaps that the template names, each once.
+pub fn config_maps(pods: &PodSpec) -> Vec<ConfigUse> {
+    let all = || pods.init_containers.iter().flatten().chain(&pods.containers);
+    let mut uses: BTreeMap<String, bool> = BTreeMap::new();
+    let volumes = pods.volumes.iter().flatten();
+    let projected = volumes.clone().filter_map(|volume| volume.projected.as_ref());
+    let projected = projected.flat_map(|volume| volume.sources.iter().flatten());
+    let mounted = volumes
+        .filter_map(|volume| volume.config_map.as_ref().map(|map| &map.name))
+        .chain(projected.filter_map(|source| source.config_map.as_ref().map(|map| &map.name)));
+    for name in mounted {
+        uses.entry(name.clone()).or_default();
+    }
+    let whole = all().flat_map(|one| one.env_from.iter().flatten());
+    let whole = whole.filter_map(|from| from.config_map_ref.as_ref().map(|map| &map.name));
+    let keys = all().flat_map(|one| one.env.iter().flatten());
+    let keys =
+        keys.filter_map(|one| one.value_from.as_ref()?.config_map_key_ref.as_ref().map(|key| &key.name));
+    for name in whole.chain(keys) {
+        uses.insert(name.clone(), true);
+    }
+    let uses = uses.into_iter().filter(|(name, _)| !name.is_empty());
+    uses.map(|(name, as_env)| ConfigUse { name, as_env }).collect()
+}
+
+/// The PersistentVolumeClaims that all pods of the template share.
+pub fn claims(pods: &PodSpec) -> Vec<String> {
+    let claims = pods.volumes.iter().flatten().filter_map(|volume| volume.persistent_volume_claim.as_ref());
+    claims.map(|claim| claim.claim_name.clone()).collect()
+}
