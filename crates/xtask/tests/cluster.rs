@@ -123,6 +123,11 @@ fn a_cluster_behaves_survives_and_leaves_nothing() {
     assert_eq!(token.matches('.').count(), 2);
     let node = format!("/api/v1/nodes/{NAME}-node/proxy/stats/summary");
     assert!(cluster.kubectl_run(["get", "--raw", &node]).unwrap().contains("capacityBytes"));
+    let used = "jsonpath={.items[*].containers[?(@.name=='main')].usage.memory}";
+    let figures = ["get", "pods.metrics.k8s.io", "--selector=app=nonroot", "-o", used];
+    assert!(wait_until(Duration::from_mins(1), || {
+        cluster.kubectl_run(figures).is_ok_and(|said| said.ends_with("Ki"))
+    }));
 
     // One part, then all of them at once: `up` brings back what is missing, and the workloads with it.
     let parts = Status::of(NAME).unwrap().parts;
@@ -133,6 +138,7 @@ fn a_cluster_behaves_survives_and_leaves_nothing() {
     kill(Status::of(NAME).unwrap().node.unwrap());
     let cluster = Cluster::up(NAME, true).unwrap();
     assert!(wait_until(Duration::from_mins(1), || try_ask(&cluster, "web").is_some_and(|said| said == "one")));
+    assert!(wait_until(Duration::from_mins(1), || Status::of(NAME).unwrap().metrics));
 
     let layout = Layout::new(NAME).unwrap();
     kill(Status::of(NAME).unwrap().node.unwrap());

@@ -1,9 +1,10 @@
-//! What goes into a new cluster through its API: DNS, and the images that have to be there from the start.
+//! What goes into a new cluster through its API: DNS, metrics, and the images that have to be there from the start.
 
+use super::Cluster;
 use super::containerd::{self, PAUSE_IMAGE};
 use super::kubelet::upstream_dns;
 use super::network::Network;
-use super::parts::{COREDNS, Programs};
+use super::parts::{COREDNS, METRICS_SERVER, Part, Programs};
 use super::state::Layout;
 use crate::error::Result;
 use crate::images::Image;
@@ -18,7 +19,7 @@ pub fn import_images(layout: &Layout, programs: &Programs) -> Result<()> {
     let pause = programs.path("pause")?;
     let all = [
         ("pause.tar", Image::of_program(PAUSE_IMAGE, pause)?),
-        ("coredns.tar", Image::of_program(&coredns_image(), programs.path("coredns")?)?),
+        ("coredns.tar", Image::of_program(&image(&COREDNS), programs.path("coredns")?)?),
         ("tiny.tar", Image::tiny(TINY_IMAGE, pause)?),
     ];
     for (file, image) in all {
@@ -27,16 +28,26 @@ pub fn import_images(layout: &Layout, programs: &Programs) -> Result<()> {
     Ok(())
 }
 
-/// The objects to apply.
+/// The objects to apply at once.
 pub fn manifest(network: Network) -> String {
     // Names outside the cluster need a name server outside; without one they fail at once instead of timing out.
     let forward = if upstream_dns().is_empty() { "" } else { "forward . /etc/resolv.conf" };
     include_str!("addons.yaml")
-        .replace("{{image}}", &coredns_image())
+        .replace("{{image}}", &image(&COREDNS))
         .replace("{{dns}}", &network.dns_service().to_string())
         .replace("{{forward}}", forward)
 }
 
-fn coredns_image() -> String {
-    format!("mcp-health.local/coredns:{}", COREDNS.version())
+/// Brings metrics-server's image in and applies it, without waiting for its figures. It comes apart from the rest since
+/// its image is the largest, and nothing else needs it.
+pub fn add_metrics(cluster: &Cluster, layout: &Layout, programs: &Programs) -> Result<()> {
+    let name = image(&METRICS_SERVER);
+    let image = Image::of_program(&name, programs.path("metrics-server")?)?;
+    cluster.load_image(&image.write(&layout.dir.join("images").join("metrics-server.tar"))?)?;
+    cluster.apply(&include_str!("metrics_server.yaml").replace("{{image}}", &name))
+}
+
+/// The name of the image of a part that runs as a pod.
+fn image(part: &Part) -> String {
+    format!("mcp-health.local/{}:{}", part.name, part.version())
 }

@@ -101,7 +101,12 @@ impl Cluster {
         step.done();
 
         let step = Step::start("waiting for the node and for DNS");
-        cluster.await_ready(&layout, network, &node, &saved, &step)?;
+        std::thread::scope(|scope| {
+            let metrics = scope.spawn(|| addons::add_metrics(&cluster, &layout, &programs));
+            cluster.await_ready(&layout, network, &node, &saved, &step)?;
+            step.note("metrics-server");
+            metrics.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
         step.done();
         saved.store(&layout)?;
         say(&format!("the cluster {name} is ready after {}", seconds(started.elapsed())));

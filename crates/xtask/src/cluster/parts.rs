@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::progress::Step;
 
 /// The oldest Go that builds the parts.
-pub const GO: (u32, u32) = (1, 26);
+pub const GO: (u32, u32, u32) = (1, 26, 6);
 
 /// One Go module that gives one or more programs.
 pub struct Part {
@@ -98,6 +98,15 @@ pub const COREDNS: Part = Part {
     version_variables: &[],
 };
 
+/// What pods and nodes use, as `kubectl top` asks for it.
+pub const METRICS_SERVER: Part = Part {
+    name: "metrics-server",
+    module: Some("sigs.k8s.io/metrics-server"),
+    files: files!("metrics-server": "go.mod", "go.sum"),
+    programs: &[("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server")],
+    version_variables: &["k8s.io/client-go/pkg/version.gitVersion={}"],
+};
+
 /// Installs charts.
 pub const HELM: Part = Part {
     name: "helm",
@@ -117,7 +126,7 @@ pub const PAUSE: Part = Part {
 };
 
 /// All that a cluster of our own needs.
-pub const ALL: [&Part; 6] = [&KUBERNETES, &CONTAINERD, &ETCD, &COREDNS, &HELM, &PAUSE];
+pub const ALL: [&Part; 7] = [&KUBERNETES, &CONTAINERD, &ETCD, &COREDNS, &METRICS_SERVER, &HELM, &PAUSE];
 
 /// Programs by name, and the versions of the parts they come from.
 #[derive(Debug, Clone, Default)]
@@ -300,6 +309,15 @@ mod tests {
             assert!(part.version().starts_with('v'), "{}: {}", part.name, part.version());
         }
         assert_eq!(KUBERNETES.version(), "v1.36.3");
+    }
+
+    #[test]
+    fn no_part_asks_for_a_newer_go_than_the_preflight() {
+        for part in ALL {
+            let asked = part.files[0].1.lines().find_map(|line| line.strip_prefix("go ")).unwrap();
+            let numbers: Vec<u32> = asked.split('.').map(|number| number.parse().unwrap()).collect();
+            assert!(numbers <= vec![GO.0, GO.1, GO.2], "{} asks for Go {asked}", part.name);
+        }
     }
 
     #[test]

@@ -75,8 +75,9 @@ fn go(to_build: &[&Part]) -> Vec<String> {
         return Vec::new();
     }
     let names: Vec<&str> = to_build.iter().map(|part| part.name).collect();
-    let (major, minor) = GO;
-    let wanted = format!("Go {major}.{minor} or later, to build {} (https://go.dev/dl)", names.join(", "));
+    let (major, minor, patch) = GO;
+    let wanted =
+        format!("Go {major}.{minor}.{patch} or later, to build {} (https://go.dev/dl)", names.join(", "));
     let mut missing = Vec::new();
     match run("asking Go for its version", Command::new("go").arg("version")) {
         Err(_) => missing.push(wanted),
@@ -85,7 +86,7 @@ fn go(to_build: &[&Part]) -> Vec<String> {
             let fetches = run("asking Go for its settings", Command::new("go").args(["env", "GOTOOLCHAIN"]))
                 .is_ok_and(|setting| setting.contains("auto") || setting.contains("path"));
             let enough =
-                go_version(&said).is_some_and(|version| version >= GO || (fetches && version >= (1, 21)));
+                go_version(&said).is_some_and(|version| version >= GO || (fetches && version >= (1, 21, 0)));
             if !enough {
                 missing.push(format!("{wanted}; here is: {}", said.trim()));
             }
@@ -108,14 +109,12 @@ fn go(to_build: &[&Part]) -> Vec<String> {
 }
 
 /// The version in "go version go1.26.8 linux/amd64".
-fn go_version(said: &str) -> Option<(u32, u32)> {
-    let mut numbers = said.split_whitespace().find_map(|word| word.strip_prefix("go1"))?.split('.');
-    if numbers.next() != Some("") {
-        return None;
-    }
-    let minor = numbers.next()?;
-    let digits = minor.find(|c: char| !c.is_ascii_digit()).unwrap_or(minor.len());
-    Some((1, minor[..digits].parse().ok()?))
+fn go_version(said: &str) -> Option<(u32, u32, u32)> {
+    let version = said.split_whitespace().find_map(|word| word.strip_prefix("go1."))?;
+    // A release candidate counts as its release.
+    let release = version.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
+    let mut numbers = release.split('.').map_while(|number| number.parse().ok());
+    Some((1, numbers.next()?, numbers.next().unwrap_or_default()))
 }
 
 fn kernel() -> Vec<String> {
@@ -144,7 +143,7 @@ fn network_devices() -> Option<String> {
     let trial = "ip link add trial0 type bridge && ip link add trial1 type veth peer name trial2 && \
                  iptables -w -t nat -A POSTROUTING -s 10.0.0.0/8 -m comment --comment trial -j MASQUERADE && \
                  iptables -w -A FORWARD -m conntrack --ctstate ESTABLISHED -m statistic --mode random \
-                 --probability 0.5 -j ACCEPT";
+                 --probability 0.5 -j ACCEPT && iptables -w -A OUTPUT -d 10.0.0.0/8 -j REJECT";
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     run("the trial", Command::new("unshare").args(["--net", "sh", "-ec", trial]).env("PATH", path))
         .err()
@@ -157,8 +156,8 @@ mod tests {
 
     #[test]
     fn go_versions_are_read() {
-        assert_eq!(go_version("go version go1.26.8 linux/amd64"), Some((1, 26)));
-        assert_eq!(go_version("go version go1.27rc1 linux/arm64"), Some((1, 27)));
+        assert_eq!(go_version("go version go1.26.8 linux/amd64"), Some((1, 26, 8)));
+        assert_eq!(go_version("go version go1.27rc1 linux/arm64"), Some((1, 27, 0)));
         assert_eq!(go_version("go version devel"), None);
     }
 

@@ -7,7 +7,7 @@ use super::Cluster;
 use super::node;
 use super::process::PidRecord;
 use super::state::{Layout, Saved};
-use crate::command::run;
+use crate::command::{run, succeeds};
 use crate::error::Result;
 
 /// The state of a cluster of ours at one moment.
@@ -25,6 +25,8 @@ pub struct Status {
     pub kubeconfig: PathBuf,
     /// What the API server says about the node: `Ready`, `NotReady`, or why that is not known.
     pub readiness: String,
+    /// Whether `kubectl top` has the node's figures: it has none in the first seconds.
+    pub metrics: bool,
 }
 
 impl Status {
@@ -48,6 +50,12 @@ impl Status {
                 }
             }
         };
+        // From here through the API server to metrics-server, and its figures from the kubelet.
+        let figures = format!("/apis/metrics.k8s.io/v1beta1/nodes/{}", layout.node_name());
+        let metrics = readiness == "Ready"
+            && Cluster::open(name).is_ok_and(|cluster| {
+                succeeds(cluster.kubectl().args(["--request-timeout=5s", "get", "--raw", &figures]))
+            });
         Ok(Self {
             name: name.to_owned(),
             node,
@@ -55,6 +63,7 @@ impl Status {
             versions: saved.versions.clone().into_iter().collect(),
             kubeconfig: layout.kubeconfig(),
             readiness,
+            metrics,
         })
     }
 
@@ -69,6 +78,7 @@ impl fmt::Display for Status {
         writeln!(f, "cluster     {}", self.name)?;
         writeln!(f, "node        {}", self.readiness)?;
         let Some(node) = self.node else { return Ok(()) };
+        writeln!(f, "metrics     {}", if self.metrics { "served" } else { "not served, or not yet" })?;
         writeln!(f, "kubeconfig  {}", self.kubeconfig.display())?;
         writeln!(f, "inside      nsenter -t {node} -m -n -p")?;
         writeln!(f, "\n{:<26}PID", "PART")?;
