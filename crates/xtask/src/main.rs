@@ -41,10 +41,13 @@ enum Command {
         #[arg(long)]
         no_install: bool,
     },
-    /// Breaks an MCP server in a cluster, and shows how the operator heals it.
+    /// Breaks MCP servers in a cluster, and shows how the operator heals them.
     Demo {
         #[command(flatten)]
         which: Which,
+        /// Only this act: bad-rollout, out-of-memory or broken-config.
+        #[arg(long, value_name = "NAME")]
+        act: Option<String>,
         /// Leave the cluster, the operator and the server running at the end.
         #[arg(long)]
         keep: bool,
@@ -132,9 +135,9 @@ fn run(command: Command) -> Result<ExitCode> {
             let options = testing::Options { fast, only, name: name.name, context, keep, install };
             Ok(if testing::run(&options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Command::Demo { which, keep, no_install } => {
+        Command::Demo { which, act, keep, no_install } => {
             let Which { name, context } = which;
-            demo::run(&demo::Options { name: name.name, context, keep, install: !no_install })?;
+            demo::run(&demo::Options { name: name.name, context, act, keep, install: !no_install })?;
             Ok(ExitCode::SUCCESS)
         }
     }

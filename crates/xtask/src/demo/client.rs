@@ -10,7 +10,7 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 use rmcp::{ClientLifecycleMode, ClientServiceExt};
 use serde_json::json;
 
-use super::{NAMESPACE, SERVER};
+use super::NAMESPACE;
 use crate::Cluster;
 use crate::command::spawn_error;
 use crate::error::{Error, Result};
@@ -21,12 +21,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// How often, and for how long, a client tries again: a Service takes a moment to know its new pods.
 const TRIES: Duration = Duration::from_secs(20);
 
-/// Asks the server through its Service, as an MCP client would: lists the tools and calls one. The answer is a sentence.
-pub fn ask(cluster: &Cluster) -> Result<String> {
+/// Asks a server through its Service, as an MCP client would: lists the tools and calls one. The answer is a sentence.
+pub fn ask(cluster: &Cluster, server: &str) -> Result<String> {
     let deadline = Instant::now() + TRIES;
     loop {
         interrupt::check()?;
-        let answer = Forward::to_the_server(cluster).and_then(|forward| ask_at(&forward.url));
+        let answer = Forward::to(cluster, server).and_then(|forward| ask_at(&forward.url));
         match answer {
             Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(200)),
             answer => return answer,
@@ -84,10 +84,10 @@ struct Forward {
 }
 
 impl Forward {
-    fn to_the_server(cluster: &Cluster) -> Result<Self> {
+    fn to(cluster: &Cluster, server: &str) -> Result<Self> {
         let mut kubectl = cluster.kubectl();
         kubectl.args(["port-forward", "--namespace", NAMESPACE, "--address=127.0.0.1"]);
-        kubectl.args([&format!("service/{SERVER}"), ":http"]);
+        kubectl.args([&format!("service/{server}"), ":http"]);
         kubectl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = kubectl.spawn().map_err(|source| spawn_error(&kubectl, source))?;
         let mut line = String::new();

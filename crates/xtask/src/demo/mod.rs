@@ -1,10 +1,11 @@
-//! `cargo xtask demo`: a server breaks, and one watches it being healed.
+//! `cargo xtask demo`: servers break, and one watches them being healed.
 //!
 //! ```text
-//! cluster ──► images ──► the operator ──► a server, seen healthy ──► a bad rollout ──► the timeline ──► asked over MCP
-//!             (build)    (Helm)           (its policy says Enforce)
+//! cluster ──► images ──► the operator ──┬─► a server, seen healthy ──► its mishap ──► the timeline ──► asked over MCP ─┐
+//!             (build)    (Helm)         └──────────────────────── the next act ◄────────────────────────────────────┘
 //! ```
 
+mod acts;
 mod client;
 mod screen;
 mod tidy;
@@ -21,21 +22,17 @@ use crate::error::{Error, Result};
 use crate::install::{build_images, helm_install};
 use crate::interrupt;
 use crate::progress::{Step as Progress, say, seconds};
+use acts::{ACTS, Act};
 use screen::{Screen, heading};
 use timeline::{Step, Timeline};
 use watch::{Seen, Watches};
 
 /// Where the server runs.
 const NAMESPACE: &str = "mcp";
-/// The server, and its policy.
-const SERVER: &str = "mcp-server";
 /// Where the operator runs.
 const OPERATOR_NAMESPACE: &str = "mcp-health-system";
 /// The operator's release.
 const RELEASE: &str = "mcp-health-operator";
-
-/// The change that a person makes: from then on the server insists on a setting that nobody gave it.
-const CHANGE: &str = "MCP_REQUIRE=DATABASE_URL";
 
 /// How long the server may take until the operator has seen it healthy.
 const TO_HEALTH: Duration = Duration::from_mins(2);
@@ -49,21 +46,25 @@ pub struct Options {
     pub name: String,
     /// A cluster that is there, instead.
     pub context: Option<String>,
+    /// Only the act of this name.
+    pub act: Option<String>,
     /// Leave everything as it is at the end.
     pub keep: bool,
     /// Allow to install system packages.
     pub install: bool,
 }
 
-/// Runs the demo; an error unless the server serves MCP again at its end.
+/// Runs the demo; an error unless every server serves MCP again at its end.
 pub fn run(options: &Options) -> Result<()> {
+    let acts = chosen(options.act.as_deref())?;
     interrupt::watch()?;
     let (cluster, brought_up) = cluster(options)?;
     // Whoever stops it half way wants it gone; whoever wants to look wants that after a failure too.
     let keep = || options.keep && !interrupt::requested();
     let crd_was_there = tidy::has_crd(&cluster);
     let outcome = tidy::refuse_what_is_not_ours(&cluster).and_then(|()| {
-        let outcome = tidy::prepare(&cluster).and_then(|()| show(&cluster)).map_err(interrupt::explain);
+        let outcome =
+            tidy::prepare(&cluster).and_then(|()| show(&cluster, &acts)).map_err(interrupt::explain);
         if keep() {
             tell_how_to_look(options);
         } else if !brought_up {
@@ -98,40 +99,72 @@ fn cluster(options: &Options) -> Result<(Cluster, bool)> {
     }
 }
 
-fn show(cluster: &Cluster) -> Result<()> {
+/// The acts to play.
+fn chosen(name: Option<&str>) -> Result<Vec<&'static Act>> {
+    let acts: Vec<_> = ACTS.iter().filter(|act| name.is_none_or(|name| act.name == name)).collect();
+    if acts.is_empty() {
+        let names = ACTS.iter().map(|act| act.name).collect::<Vec<_>>().join(", ");
+        return Err(Error::other(format!(
+            "there is no act {}: the acts are {names}",
+            name.unwrap_or_default()
+        )));
+    }
+    Ok(acts)
+}
+
+fn show(cluster: &Cluster, acts: &[&Act]) -> Result<()> {
     let images = build_images(cluster)?;
     interrupt::check()?;
 
     let step = Progress::start(format!("installing the operator with Helm into {OPERATOR_NAMESPACE}"));
-    let watched = format!("watchNamespaces={{{NAMESPACE}}}");
-    let (name, value) = watched.split_once('=').unwrap_or_default();
-    helm_install(cluster, &images, RELEASE, OPERATOR_NAMESPACE, &[(name, value)])?;
+    let watched = format!("{{{NAMESPACE}}}");
+    let values = [("watchNamespaces", watched.as_str()), ("actions.rollbackConfig", "true")];
+    helm_install(cluster, &images, RELEASE, OPERATOR_NAMESPACE, &values)?;
     step.done();
-    interrupt::check()?;
 
-    cluster.apply(&include_str!("server.yaml").replace("IMAGE", &images.demo_server))?;
-    let watches = Watches::start(cluster)?;
-    let mut timeline = Timeline::default();
-    await_health(&watches, &mut timeline)?;
-
-    heading("An MCP server runs, three pods, and the operator looks after it.");
-    println!("An MCP client {}.", client::ask(cluster)?);
-
-    heading("Somebody rolls out a change, and forgets half of it:");
-    println!("$ kubectl set env deployment/{SERVER} -n {NAMESPACE} {CHANGE}\n");
-    let report = incident(cluster, &watches, &mut timeline)?;
-    drop(watches);
-
-    heading(&format!("$ kubectl describe mcph {SERVER} -n {NAMESPACE}"));
-    print!("{}", describe(cluster)?);
-
-    heading(&report);
-    println!("An MCP client {}.", client::ask(cluster)?);
+    let mut reports = Vec::new();
+    for (at, act) in acts.iter().enumerate() {
+        interrupt::check()?;
+        if acts.len() > 1 {
+            heading(&format!("── Act {} of {}: {} ──", at + 1, acts.len(), act.name));
+        }
+        reports.push(format!("{}: {}", act.name, play(cluster, act, &images.demo_server)?));
+    }
+    heading("In short");
+    for report in reports {
+        println!("{report}");
+    }
     Ok(())
 }
 
+/// Plays an act; gives a sentence about how it went.
+fn play(cluster: &Cluster, act: &Act, image: &str) -> Result<String> {
+    cluster.apply(&act.manifest.replace("IMAGE", image))?;
+    let watches = Watches::start(cluster, act.server)?;
+    let mut timeline = Timeline::default();
+    await_health(act, &watches, &mut timeline)?;
+
+    heading(act.scene);
+    println!("An MCP client {}.", client::ask(cluster, act.server)?);
+
+    heading(act.mishap);
+    for command in act.commands() {
+        println!("{command}");
+    }
+    println!();
+    let report = incident(cluster, act, &watches, &mut timeline)?;
+    drop(watches);
+
+    heading(&format!("$ kubectl describe mcph {} -n {NAMESPACE}", act.server));
+    print!("{}", describe(cluster, act)?);
+
+    heading(&report);
+    println!("An MCP client {}.", client::ask(cluster, act.server)?);
+    Ok(report)
+}
+
 /// Waits until the operator calls the server healthy and knows the template to go back to.
-fn await_health(watches: &Watches, timeline: &mut Timeline) -> Result<()> {
+fn await_health(act: &Act, watches: &Watches, timeline: &mut Timeline) -> Result<()> {
     let step = Progress::start("starting the MCP server, until the operator has seen it healthy");
     let started = Instant::now();
     while !timeline.is_healthy() {
@@ -142,8 +175,9 @@ fn await_health(watches: &Watches, timeline: &mut Timeline) -> Result<()> {
         }
         if started.elapsed() > TO_HEALTH {
             return Err(Error::other(format!(
-                "the server is not healthy after {}: look with `kubectl describe mcph {SERVER} -n {NAMESPACE}`",
-                seconds(started.elapsed())
+                "the server is not healthy after {}: look with `kubectl describe mcph {} -n {NAMESPACE}`",
+                seconds(started.elapsed()),
+                act.server
             )));
         }
     }
@@ -152,18 +186,21 @@ fn await_health(watches: &Watches, timeline: &mut Timeline) -> Result<()> {
 }
 
 /// Makes the change and tells what follows, until the incident is over; gives a sentence about it.
-fn incident(cluster: &Cluster, watches: &Watches, timeline: &mut Timeline) -> Result<String> {
+fn incident(cluster: &Cluster, act: &Act, watches: &Watches, timeline: &mut Timeline) -> Result<String> {
     let screen = Screen::start();
     timeline.begin();
     let mut started = Instant::now();
-    cluster.kubectl_run(["set", "env", &format!("deployment/{SERVER}"), "--namespace", NAMESPACE, CHANGE])?;
+    for words in act.change {
+        cluster.kubectl_run(words.iter().copied())?;
+    }
     let mut times: Vec<(Step, Duration)> = Vec::new();
-    while !timeline.is_over() {
+    while !timeline.is_over(act.ending) {
         let elapsed = started.elapsed();
         screen.note(elapsed, timeline.next().unwrap_or("watching"));
         if let Some((at, seen)) = next(watches)? {
             for line in timeline.see(&seen) {
-                if line.step == Step::Rollout {
+                // Where a person changes nothing, the story begins with the fault.
+                if times.is_empty() {
                     started = at;
                 }
                 let after = at.saturating_duration_since(started);
@@ -172,7 +209,7 @@ fn incident(cluster: &Cluster, watches: &Watches, timeline: &mut Timeline) -> Re
             }
         }
         if elapsed > TO_RECOVERY {
-            let described = describe(cluster)?;
+            let described = describe(cluster, act)?;
             return Err(Error::other(format!(
                 "the incident is not over after {}\n{described}",
                 seconds(elapsed)
@@ -213,8 +250,8 @@ fn next(watches: &Watches) -> Result<Option<(Instant, Seen)>> {
     }
 }
 
-fn describe(cluster: &Cluster) -> Result<String> {
-    cluster.kubectl_run(["describe", "mcph", SERVER, "--namespace", NAMESPACE])
+fn describe(cluster: &Cluster, act: &Act) -> Result<String> {
+    cluster.kubectl_run(["describe", "mcph", act.server, "--namespace", NAMESPACE])
 }
 
 fn tell_how_to_look(options: &Options) {

@@ -70,7 +70,7 @@ fn format(after: Duration, line: &Line, width: usize) -> String {
         Step::Held => Style::new().yellow(),
         Step::Detected | Step::Cause => Style::new().magenta(),
         Step::Recorded | Step::Acted => Style::new().cyan(),
-        Step::Up | Step::Verified | Step::Resolved => Style::new().green(),
+        Step::Up | Step::Verified | Step::Mitigated | Step::Resolved => Style::new().green(),
     };
     let (ready, wanted) = line.ready;
     let sentence = wrap(&line.text, width.saturating_sub(INDENT)).join(&format!("\n{}", " ".repeat(INDENT)));

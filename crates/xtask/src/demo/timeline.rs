@@ -2,9 +2,11 @@
 //!
 //! Pure: it knows objects and no cluster, so that it is tested with objects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mcp_health_api::{ATTEMPT_ANNOTATION, Attempt, Incident, McpServerHealth, StepState};
+use mcp_health_api::{
+    ATTEMPT_ANNOTATION, Attempt, Effect, Incident, IncidentState, McpServerHealth, StepState,
+};
 use serde_json::Value;
 
 use super::watch::Seen;
@@ -12,7 +14,7 @@ use super::watch::Seen;
 /// The steps of the story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// A person changes the template.
+    /// The Deployment has a new template.
     Rollout,
     /// No pod is ready any more.
     Down,
@@ -32,6 +34,8 @@ pub enum Step {
     Up,
     /// It says whether that helped.
     Verified,
+    /// It is well again by something temporary, and says what is left to do.
+    Mitigated,
     /// The incident is over.
     Resolved,
     /// It hands over to a person.
@@ -52,10 +56,20 @@ impl Step {
             Self::Acted => "acted",
             Self::Up => "up",
             Self::Verified => "verified",
+            Self::Mitigated => "mitigated",
             Self::Resolved => "resolved",
             Self::Escalated => "escalated",
         }
     }
+}
+
+/// How a story may end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The incident is over.
+    Resolved,
+    /// The server is well, and something is left for people to do.
+    Mitigated,
 }
 
 /// One step, with what there is to say.
@@ -75,8 +89,10 @@ pub struct Timeline {
     ready: (i64, i64),
     generation: i64,
     healthy: bool,
-    /// Pods and incidents from before the rollout.
+    /// Incidents from before.
     before: BTreeSet<String>,
+    /// Pods from before, and how often their containers had been started anew.
+    restarts: BTreeMap<String, i64>,
     begun: bool,
     told: BTreeSet<Step>,
     incident: Option<String>,
@@ -96,7 +112,7 @@ impl Timeline {
         self.ready
     }
 
-    /// From here on the next change of the Deployment is the rollout.
+    /// From here on what is seen belongs to the story.
     pub fn begin(&mut self) {
         self.begun = true;
     }
@@ -112,8 +128,12 @@ impl Timeline {
     }
 
     /// Whether there is nothing more to wait for.
-    pub fn is_over(&self) -> bool {
-        self.has(Step::Escalated) || (self.has(Step::Resolved) && self.has(Step::Up))
+    pub fn is_over(&self, ending: Ending) -> bool {
+        let last = match ending {
+            Ending::Resolved => Step::Resolved,
+            Ending::Mitigated => Step::Mitigated,
+        };
+        self.has(Step::Escalated) || (self.has(last) && self.has(Step::Up))
     }
 
     /// Takes an object in, and gives the steps that it tells.
@@ -138,11 +158,11 @@ impl Timeline {
         let number = |path: &str| deployment.pointer(path).and_then(Value::as_i64).unwrap_or_default();
         self.ready = (number("/status/readyReplicas"), number("/spec/replicas"));
         let generation = number("/metadata/generation");
-        if self.generation != 0 && generation > self.generation {
+        if self.generation != 0 && generation > self.generation && !self.has(Step::Recorded) {
             self.tell(lines, Step::Rollout, "the Deployment has a new pod template");
         }
         self.generation = generation;
-        if !self.has(Step::Rollout) {
+        if !self.begun {
             return;
         }
         let (ready, wanted) = self.ready;
@@ -165,20 +185,26 @@ impl Timeline {
     fn pod(&mut self, pod: &Value, lines: &mut Vec<Line>) {
         let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let name = text("/metadata/name").to_owned();
-        if !self.has(Step::Rollout) {
-            self.before.insert(name);
-            return;
-        }
-        if self.before.contains(&name) {
-            return;
-        }
         let status = "/status/containerStatuses/0";
+        let restarts =
+            pod.pointer(&format!("{status}/restartCount")).and_then(Value::as_i64).unwrap_or_default();
+        if !self.begun {
+            self.restarts.insert(name, restarts);
+            return;
+        }
+        let ends_now = pod.pointer(&format!("{status}/state/terminated")).is_some();
+        if self.restarts.get(&name).is_some_and(|before| *before == restarts) && !ends_now {
+            return;
+        }
         for state in ["state", "lastState"] {
             let Some(ended) = pod.pointer(&format!("{status}/{state}/terminated")) else { continue };
             let code = ended["exitCode"].as_i64().unwrap_or_default();
             let said = ended["message"].as_str().unwrap_or_default().trim();
             let said = said.lines().last().map(|line| format!(": {}", shorten(line))).unwrap_or_default();
-            self.tell(lines, Step::Fault, format!("pod {name} ends with exit code {code}{said}"));
+            let reason = ended["reason"].as_str().filter(|reason| *reason != "Error");
+            let how =
+                reason.map_or_else(|| format!("with exit code {code}"), |reason| format!("as {reason}"));
+            self.tell(lines, Step::Fault, format!("pod {name} ends {how}{said}"));
         }
     }
 
@@ -190,7 +216,7 @@ impl Timeline {
             target.last_healthy.as_ref().is_some_and(|healthy| healthy.template == target.template)
         });
         self.healthy = ready && restorable;
-        if !self.has(Step::Rollout) {
+        if !self.begun {
             self.before.extend(status.history.iter().map(|past| past.id.clone()));
             return;
         }
@@ -225,6 +251,10 @@ impl Timeline {
         for attempt in &incident.attempts {
             self.attempt(attempt, lines);
         }
+        if incident.state == IncidentState::Mitigated {
+            let to_do = incident.follow_ups.iter().map(|one| one.message.as_str()).collect::<Vec<_>>();
+            self.tell(lines, Step::Mitigated, format!("to do: {}", to_do.join("; ")));
+        }
         if let Some(escalation) = &incident.escalation {
             self.tell(lines, Step::Escalated, escalation.message.clone());
         }
@@ -236,10 +266,7 @@ impl Timeline {
     }
 
     fn attempt(&mut self, attempt: &Attempt, lines: &mut Vec<Line>) {
-        let change = attempt.steps.iter().find_map(|step| step.from.as_ref().zip(step.to.as_ref()));
-        let (change, done) = change.map_or_else(Default::default, |(from, to)| {
-            (format!(", template {from} to {to}"), format!("the Deployment has template {to} again"))
-        });
+        let (change, done) = words(attempt);
         self.done = Some(done).filter(|done| !done.is_empty());
         let text = format!("{}{change}; written to .status before anything is touched", attempt.action);
         self.tell(lines, Step::Recorded, text);
@@ -251,6 +278,31 @@ impl Timeline {
             self.tell(lines, Step::Verified, format!("{outcome}{message}"));
         }
     }
+}
+
+/// What an attempt sets out to do, and how that reads once it is done.
+fn words(attempt: &Attempt) -> (String, String) {
+    let changes = |effect: Effect| attempt.steps.iter().find(move |step| step.effect == effect);
+    if let Some(step) = changes(Effect::RestoreConfig) {
+        let object = step.object.as_deref().unwrap_or("ConfigMap").replace('/', " ");
+        let (from, to) = (step.from.as_deref().unwrap_or_default(), step.to.as_deref().unwrap_or_default());
+        return (
+            format!(", {object} from content {from} to {to}"),
+            format!("{object} has content {to} again"),
+        );
+    }
+    if let Some(step) = changes(Effect::EditTemplate) {
+        let edits = step.edits.iter().map(|edit| {
+            let from = edit.from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
+            format!("{} of container {}{from} to {}", edit.field, edit.container, edit.to)
+        });
+        let edits = edits.collect::<Vec<_>>().join(", ");
+        return (format!(", {edits}"), format!("the Deployment is changed: {edits}"));
+    }
+    let change = attempt.steps.iter().find_map(|step| step.from.as_ref().zip(step.to.as_ref()));
+    change.map_or_else(Default::default, |(from, to)| {
+        (format!(", template {from} to {to}"), format!("the Deployment has template {to} again"))
+    })
 }
 
 /// A line of a log, not longer than a person wants to read here.
@@ -294,7 +346,7 @@ mod tests {
             "since": at, "openedAt": at, "respondBy": at, "evidence": ["pod a: exit code 1", "template b is new"],
             "attempts": [{
                 "id": "crashloop-1-1", "action": "Rollback", "why": "why", "recordedAt": at, "readyBefore": 0,
-                "steps": [{"effect": "PatchTemplate", "from": "b", "to": "a", "targetUid": "u", "resourceVersion": "1",
+                "steps": [{"effect": "PatchTemplate", "from": "b", "to": "a", "uid": "u", "resourceVersion": "1",
                            "state": step}],
             }],
         }]}))
@@ -339,7 +391,7 @@ mod tests {
             "resolved",
         ];
         assert_eq!(told, expected);
-        assert!(timeline.is_over());
+        assert!(timeline.is_over(Ending::Resolved));
     }
 
     #[test]

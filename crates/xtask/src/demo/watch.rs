@@ -10,7 +10,7 @@ use mcp_health_api::McpServerHealth;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{NAMESPACE, SERVER};
+use super::NAMESPACE;
 use crate::Cluster;
 use crate::command::spawn_error;
 use crate::error::{Error, Result};
@@ -42,13 +42,13 @@ struct Event {
 }
 
 impl Watches {
-    /// Starts to watch the server, its pods and its policy.
-    pub fn start(cluster: &Cluster) -> Result<Self> {
+    /// Starts to watch a server, its pods and its policy.
+    pub fn start(cluster: &Cluster, server: &str) -> Result<Self> {
         let (sender, seen) = mpsc::channel();
         let mut watches = Self { children: Vec::new(), seen };
-        let selector = format!("--selector=app={SERVER}");
-        watches.add(cluster, &sender, &["mcpserverhealths.mcphealth.dev", SERVER], health)?;
-        watches.add(cluster, &sender, &["deployments.apps", SERVER], Seen::Deployment)?;
+        let selector = format!("--selector=app={server}");
+        watches.add(cluster, &sender, &["mcpserverhealths.mcphealth.dev", server], health)?;
+        watches.add(cluster, &sender, &["deployments.apps", server], Seen::Deployment)?;
         watches.add(cluster, &sender, &["pods", &selector], Seen::Pod)?;
         Ok(watches)
     }

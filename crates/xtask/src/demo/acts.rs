@@ -1,0 +1,98 @@
+//! The acts of the demo: a server each, what breaks it, and what the operator is to do about it.
+
+use super::timeline::Ending;
+
+/// One act.
+pub struct Act {
+    /// What it is called with `--act`.
+    pub name: &'static str,
+    /// The server's Deployment, and its policy.
+    pub server: &'static str,
+    /// The server, its Service, what it reads, its policy; `IMAGE` is put in.
+    pub manifest: &'static str,
+    /// What one sees first.
+    pub scene: &'static str,
+    /// What happens then.
+    pub mishap: &'static str,
+    /// What a person does, as words for kubectl; nothing where the server breaks by itself.
+    pub change: &'static [&'static [&'static str]],
+    /// How it is to end.
+    pub ending: Ending,
+}
+
+impl Act {
+    /// What the person types.
+    pub fn commands(&self) -> Vec<String> {
+        let quoted =
+            |word: &&str| if word.contains([' ', '{']) { format!("'{word}'") } else { (*word).to_owned() };
+        let line = |words: &&[&str]| words.iter().map(quoted).collect::<Vec<_>>().join(" ");
+        self.change.iter().map(|words| format!("$ kubectl {}", line(words))).collect()
+    }
+}
+
+/// All acts, in order.
+pub const ACTS: &[Act] = &[
+    Act {
+        name: "bad-rollout",
+        server: "mcp-server",
+        manifest: include_str!("acts/bad_rollout.yaml"),
+        scene: "An MCP server runs, three pods, and the operator looks after it.",
+        mishap: "Somebody rolls out a change, and forgets half of it:",
+        change: &[&["set", "env", "deployment/mcp-server", "-n", "mcp", "MCP_REQUIRE=DATABASE_URL"]],
+        ending: Ending::Resolved,
+    },
+    Act {
+        name: "out-of-memory",
+        server: "mcp-memory",
+        manifest: include_str!("acts/out_of_memory.yaml"),
+        scene: "Another server runs, two pods with a memory limit of 48Mi. Its policy allows up to 128Mi.",
+        mishap: "Half a minute after its start it needs more than that:",
+        change: &[],
+        ending: Ending::Mitigated,
+    },
+    Act {
+        name: "broken-config",
+        server: "mcp-config",
+        manifest: include_str!("acts/broken_config.yaml"),
+        scene: "A third server runs, two pods that read a ConfigMap.",
+        mishap: "Somebody edits the ConfigMap, and restarts the server to have it read:",
+        change: &[
+            &[
+                "patch",
+                "configmap",
+                "mcp-config",
+                "-n",
+                "mcp",
+                "--type=merge",
+                "-p",
+                "{\"data\":{\"config.yaml\":\"MCP_WORKERS: many\"}}",
+            ],
+            &["rollout", "restart", "deployment/mcp-config", "-n", "mcp"],
+        ],
+        ending: Ending::Mitigated,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_act_has_a_name_and_a_server_of_its_own() {
+        for (at, act) in ACTS.iter().enumerate() {
+            assert!(act.manifest.contains(&format!("name: {}", act.server)), "{}", act.name);
+            assert!(ACTS[..at].iter().all(|other| other.name != act.name && other.server != act.server));
+        }
+    }
+
+    #[test]
+    fn what_a_person_types_is_shown_as_a_shell_takes_it() {
+        let commands: Vec<_> = ACTS.iter().flat_map(Act::commands).collect();
+        assert_eq!(commands[0], "$ kubectl set env deployment/mcp-server -n mcp MCP_REQUIRE=DATABASE_URL");
+        assert!(
+            commands[1].ends_with(r#"-p '{"data":{"config.yaml":"MCP_WORKERS: many"}}'"#),
+            "{}",
+            commands[1]
+        );
+    }
+}
