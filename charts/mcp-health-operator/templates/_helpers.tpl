@@ -95,6 +95,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [list, watch]
+# How many ready pods may be missing at once.
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list, watch]
+{{- if .Values.actions.recyclePod }}
+# RecyclePod: an eviction, which the API server refuses where a budget does.
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
+{{- end }}
 # What is told.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -88,7 +88,6 @@ impl Signals {
             self.revisions.problem("its ReplicaSets"),
             self.pods.problem("its pods"),
             self.autoscalers.problem("its autoscalers"),
-            self.budgets.problem("its disruption budgets"),
             self.quotas.problem("its namespace's quotas"),
             self.configs.problem("its ConfigMaps"),
             self.jobs.problem("its Jobs"),
@@ -100,6 +99,7 @@ impl Signals {
     pub fn problems(&self) -> Vec<String> {
         let others = [
             self.services.problem("its Services"),
+            self.budgets.problem("its disruption budgets"),
             self.usage.problem("its usage"),
             self.volumes.problem("its volumes"),
             self.namespace_suspended.problem("the namespace's switch"),

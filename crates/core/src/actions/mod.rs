@@ -3,6 +3,7 @@
 //! carried out by the operator, fenced by what they record. A new action is a file here, a line in [`ACTIONS`],
 //! its name in the API, a test.
 
+mod recycle_pod;
 mod rollback;
 mod rollout_restart;
 pub(crate) mod run_job;
@@ -32,7 +33,8 @@ pub struct Action {
 }
 
 /// All actions.
-pub const ACTIONS: &[Action] = &[rollback::ACTION, rollout_restart::ACTION, run_job::ACTION];
+pub const ACTIONS: &[Action] =
+    &[recycle_pod::ACTION, rollback::ACTION, rollout_restart::ACTION, run_job::ACTION];
 
 /// The situation that an action is planned in.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ mod service_not_responding;
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType};
 
-use crate::{Case, Server, diagnose::Judgement};
+use crate::{Case, Server, diagnose::Judgement, signals::Pod};
 
 /// One incident type.
 pub struct Entry {
@@ -26,6 +26,13 @@ pub const CATALOGUE: &[Entry] = &[crash_loop::ENTRY, rollout_stuck::ENTRY, servi
 /// The entry of a type. Every type of the API has one: a test sees to it.
 pub fn entry(incident: IncidentType) -> Option<&'static Entry> {
     CATALOGUE.iter().find(|entry| entry.incident == incident)
+}
+
+/// The pod that shows an incident most. Where the type has no measure of its own: of the pods that are not ready, the
+/// one that was started anew most often.
+pub fn worst_pod<'a>(_: IncidentType, _: &Case<'a>, server: &Server<'a>) -> Option<&'a Pod> {
+    let unready = server.current_pods().into_iter().filter(|pod| !pod.ready);
+    unready.max_by_key(|pod| (pod.restarts(), std::cmp::Reverse(pod.created)))
 }
 
 /// How long a symptom lasts before it is an incident: the object's own wish, or the catalogue's.

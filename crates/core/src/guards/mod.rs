@@ -9,8 +9,10 @@ mod attempts_an_incident;
 mod autoscaler;
 mod concurrent_actions;
 mod cooldown;
+mod disruption_budget;
 mod evidence_fresh;
 mod gitops;
+mod last_ready_pod;
 mod locked_out;
 mod mode;
 mod paused;
@@ -94,6 +96,8 @@ pub const GUARDS: &[fn(&Question) -> Verdict] = &[
     paused::check,
     gitops::check,
     autoscaler::check,
+    last_ready_pod::check,
+    disruption_budget::check,
     prohibition::check,
     locked_out::check,
     attempts_an_incident::check,

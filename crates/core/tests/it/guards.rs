@@ -8,7 +8,7 @@ use mcp_health_core::{
     Decision, Fleet, Server,
     actions::{self, Planned},
     guards::{Question, Verdict, ask},
-    signals::{Autoscaler, Reading, RecordedAction, Scaled},
+    signals::{Autoscaler, Budget, Reading, RecordedAction, Scaled},
 };
 
 use crate::support::{moment, policy, scene::Scene};
@@ -278,4 +278,87 @@ fn a_recorded_intent_passes_the_guards_again_and_is_not_done_when_it_is_old() {
     let blind = scene.clone().with(|scene| scene.signals.pods = gone());
     assert_eq!(blind.decision(), "Wait");
     assert_eq!(blind.with(|scene| scene.now += 3600).decision(), "Escalate ResponseOverdue");
+}
+
+/// What the guards say of an eviction of this pod.
+fn of_an_eviction(scene: &Scene, uid: &str) -> Verdict {
+    let (case, concluded) = (scene.case(), scene.concluded());
+    let server = Server::of(&case).unwrap();
+    let incident = concluded.story.primary().unwrap();
+    let asked = actions::Asked {
+        case: &case,
+        server: &server,
+        diagnosis: &concluded.diagnosis,
+        incident,
+        step: None,
+    };
+    let Planned::Ready(mut plan) = actions::plan(ActionType::RecyclePod, &asked) else {
+        panic!("RecyclePod cannot be planned");
+    };
+    uid.clone_into(&mut plan.steps[1].uid);
+    ask(&Question {
+        case: &case,
+        server: &server,
+        diagnosis: &concluded.diagnosis,
+        incidents: &concluded.story.incidents,
+        incident,
+        plan: &plan,
+        resumed: None,
+        past: &[],
+        fleet: &Fleet::default(),
+    })
+}
+
+/// All pods crash but so many, which are ready; with their uids, the ready ones first.
+fn with_ready_pods(ready: usize) -> (Scene, Vec<String>) {
+    let mut scene = Scene::process_exit();
+    let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("no pods") };
+    for pod in &mut pods[..ready] {
+        (pod.ready, pod.containers) = (true, Vec::new());
+    }
+    let uids = pods.iter().map(|pod| pod.uid.clone()).collect();
+    scene.target().ready = 1;
+    (scene, uids)
+}
+
+#[test]
+fn the_last_ready_pod_is_never_evicted_and_another_is() {
+    let (scene, uids) = with_ready_pods(1);
+    let last = of_an_eviction(&scene, &uids[0]);
+    assert!(matches!(last, Verdict::Refuse { reason: "LastReadyPod", .. }), "{last:?}");
+    assert_eq!(of_an_eviction(&scene, &uids[1]), Verdict::Permit, "it serves nobody");
+    let (scene, uids) = with_ready_pods(2);
+    assert_eq!(of_an_eviction(&scene, &uids[0]), Verdict::Permit);
+}
+
+#[test]
+fn a_disruption_budget_holds_the_eviction_of_a_ready_pod_by_its_name() {
+    let budget = |name: &str, allowed| Budget { name: name.to_owned(), allowed };
+    let (mut scene, uids) = with_ready_pods(2);
+    let mut says = |budgets: Reading<Vec<Budget>>, uid: &str| {
+        scene.signals.budgets = budgets;
+        match of_an_eviction(&scene, uid) {
+            Verdict::Permit => "Permit".to_owned(),
+            Verdict::Hold { reason, message, .. } | Verdict::Refuse { reason, message } => {
+                format!("{reason}: {message}")
+            }
+        }
+    };
+    assert_eq!(says(Reading::Fresh(vec![budget("mcp", 1)]), &uids[0]), "Permit");
+    let none = Reading::Fresh(vec![budget("mcp", 0)]);
+    assert_eq!(
+        says(none.clone(), &uids[0]),
+        "DisruptionBudget: PodDisruptionBudget mcp lets no pod be evicted now"
+    );
+    assert_eq!(says(none, &uids[2]), "Permit", "it is not ready");
+    let two = Reading::Fresh(vec![budget("mcp", 1), budget("all", 1)]);
+    assert!(says(two, &uids[0]).starts_with("DisruptionBudgets: "));
+    assert!(says(gone(), &uids[0]).starts_with("EvidenceNotFresh: "));
+    assert_eq!(says(Reading::Off, &uids[0]), "Permit", "the API server asks by itself");
+}
+
+#[test]
+fn disruption_budgets_that_cannot_be_seen_hold_nothing_but_evictions() {
+    let scene = Scene::bad_rollout().with(|scene| scene.signals.budgets = gone());
+    assert_eq!(scene.decision(), "Act Rollback");
 }

@@ -7,5 +7,6 @@ mod garbage;
 mod guards;
 mod outcomes;
 mod properties;
+mod recycle_pod;
 mod story;
 mod support;

@@ -148,7 +148,7 @@ fn an_unanswered_incident_is_handed_over_when_the_answer_is_due_and_says_what_he
 
 #[test]
 fn wherever_the_operator_is_cut_off_the_rollback_happens_once_and_is_judged() {
-    for crash in [Crash::Unrecorded, Crash::Undone, Crash::Unnoted] {
+    for crash in [Crash::Unrecorded, Crash::Undone, Crash::HalfDone, Crash::Unnoted] {
         for away in [1, 3, 40] {
             let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
             operator.run(120, 1);

@@ -5,6 +5,7 @@
 //! trace is recorded by itself before it begins, and never repeated.
 
 mod deployment;
+mod evict;
 mod hand_back;
 mod patch;
 #[cfg(test)]
@@ -106,7 +107,9 @@ impl Target<'_> {
     pub async fn resume(&self, attempt: &Attempt, against: Option<&str>) -> Result<Acted, Error> {
         let Some(why) = against else { return self.go_on(attempt, None).await };
         let Some(step) = attempt.next_step() else { return Ok(Acted::Done(Vec::new())) };
+        // A mark alone is no effect: what comes after it is not done any more.
         if deployment::is_marking(step.effect)
+            && step.effect != Effect::MarkTarget
             && let Some(live) = self.live().await?
             && patch::bears_mark(&live, attempt)
         {
@@ -155,6 +158,7 @@ impl Target<'_> {
             | Effect::SetReplicas
             | Effect::MarkTarget => self.change(attempt, step, fresh).await,
             Effect::HandBackOwnership => hand_back::carry_out(self, seen).await,
+            Effect::EvictPod => evict::carry_out(self, step).await,
             Effect::Wait | Effect::AwaitRollout => Ok(Stepped::superseded("a wait is no effect")),
             effect => Ok(Stepped::superseded(format!("this operator cannot carry out {effect:?}"))),
         }

@@ -313,3 +313,108 @@ async fn ownership_is_handed_back_also_when_the_target_goes_on_changing_for_a_mo
     assert_eq!(acted.unwrap(), all_done());
     assert_eq!(sent.last().unwrap().body[1]["value"], "14");
 }
+
+// ---- evictions
+
+/// Marks the target, and evicts a pod.
+fn recycling() -> Attempt {
+    let before = attempt();
+    let mark =
+        Step { effect: Effect::MarkTarget, resource_version: None, from: None, ..before.steps[0].clone() };
+    let evict = Step {
+        effect: Effect::EvictPod,
+        object: Some("Pod/mcp-server-1-a".to_owned()),
+        uid: "uid-of-a".to_owned(),
+        ..mark.clone()
+    };
+    Attempt { action: ActionType::RecyclePod, steps: vec![mark, evict], ..before }
+}
+
+/// The mark is there already; this is what the API server says of the eviction.
+async fn evict(answer: (StatusCode, Value)) -> (Result<Acted, crate::error::Error>, Vec<Sent>) {
+    let mut attempt = recycling();
+    attempt.steps[0].state = StepState::Done;
+    let (client, sent) = api_server(vec![answer]);
+    let acted = target(&client).resume(&attempt, None).await;
+    let sent = sent.lock().unwrap().clone();
+    (acted, sent)
+}
+
+fn budget_refuses() -> (StatusCode, Value) {
+    let (code, mut body) = refusal(429, "Cannot evict pod as it would violate the pod's disruption budget.");
+    body["details"] = json!({"causes": [{"reason": "DisruptionBudget", "message": "The disruption budget mcp needs 2 healthy pods and has 2 currently"}]});
+    (code, body)
+}
+
+#[tokio::test]
+async fn a_pod_is_evicted_by_its_uid_and_never_deleted() {
+    let created = (StatusCode::CREATED, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}));
+    let (acted, sent) = evict(created).await;
+    assert_eq!(acted.unwrap(), Acted::Done(vec![Effected::default()]));
+    assert_eq!(sent.len(), 1);
+    assert_eq!(
+        (&sent[0].method, sent[0].path.as_str()),
+        (&Method::POST, "/api/v1/namespaces/mcp/pods/mcp-server-1-a/eviction")
+    );
+    assert_eq!(sent[0].body["deleteOptions"]["preconditions"], json!({"uid": "uid-of-a"}));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_gone_or_is_another_by_now_needs_no_eviction() {
+    for code in [404, 409] {
+        let (acted, _) = evict(refusal(code, "no such pod")).await;
+        let Acted::Done(done) = acted.unwrap() else { panic!("{code}: it is gone") };
+        assert!(done[0].note.as_ref().unwrap().contains("gone already"));
+    }
+}
+
+#[tokio::test]
+async fn a_pod_on_its_way_out_is_not_evicted_again() {
+    let leaving = mcp_health_core::signals::Pod {
+        name: "mcp-server-1-a".to_owned(),
+        uid: "uid-of-a".to_owned(),
+        revision: String::new(),
+        created: Timestamp::UNIX_EPOCH,
+        deleting: true,
+        finished: false,
+        ready: true,
+        ready_changed: Timestamp::UNIX_EPOCH,
+        unschedulable: None,
+        containers: Vec::new(),
+        troubles: Vec::new(),
+    };
+    let (client, sent) = api_server(Vec::new());
+    let mut attempt = recycling();
+    attempt.steps[0].state = StepState::Done;
+    let pods = [leaving];
+    let acted = Target { pods: &pods, ..target(&client) }.resume(&attempt, None).await;
+    assert!(matches!(acted.unwrap(), Acted::Done(_)));
+    assert!(sent.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_eviction_that_the_budget_refuses_says_so_and_is_decided_anew() {
+    let (acted, sent) = evict(budget_refuses()).await;
+    let Acted::Superseded(why) = acted.unwrap() else { panic!("nothing was done") };
+    assert!(why.contains("needs 2 healthy pods"), "{why}");
+    assert_eq!(sent.len(), 1, "and nothing else is tried");
+}
+
+#[tokio::test]
+async fn an_eviction_that_is_forbidden_is_refused_and_one_without_an_answer_is_tried_again() {
+    let (acted, _) = evict(refusal(403, "no right")).await;
+    assert!(matches!(acted.unwrap(), Acted::Refused { reason, .. } if reason == "Forbidden"));
+    for answer in [SILENCE, refusal(429, "too many requests"), refusal(500, "etcd")] {
+        let (acted, _) = evict(answer).await;
+        assert!(acted.is_err());
+    }
+}
+
+#[tokio::test]
+async fn an_eviction_that_is_held_after_its_mark_is_not_made() {
+    let marked = (StatusCode::OK, deployment("uid-1", "8", Some("crashloop-1-1")));
+    let (client, sent) = api_server(vec![marked]);
+    let acted = target(&client).resume(&recycling(), Some("suspended")).await;
+    assert!(matches!(acted.unwrap(), Acted::Superseded(_)));
+    assert!(sent.lock().unwrap().iter().all(|sent| sent.method == Method::GET));
+}

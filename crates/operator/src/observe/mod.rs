@@ -2,6 +2,7 @@
 //! all that a reconcile does to see; and a change wakes only the servers whose verdict it may change.
 
 mod autoscalers;
+mod budgets;
 mod deployments;
 mod pod_spec;
 mod pods;
@@ -18,7 +19,7 @@ use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
 use mcp_health_api::{McpServerHealth, REPORT_ANNOTATION};
-use mcp_health_core::signals::{Pod, Reading, Revision, Service, Signals};
+use mcp_health_core::signals::{Budget, Pod, Reading, Revision, Service, Signals};
 use serde::de::DeserializeOwned;
 
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
@@ -41,6 +42,7 @@ pub struct Stores {
     services: Table<services::ServiceRow>,
     slices: Table<services::EndpointSliceRow>,
     autoscalers: Table<autoscalers::AutoscalerRow>,
+    budgets: Table<budgets::BudgetRow>,
     namespaces: Table<switches::SwitchRow>,
     switch: Option<(Key, Table<switches::SwitchRow>)>,
     /// Which objects have which target.
@@ -64,6 +66,7 @@ impl Stores {
             services: Table::new(&scopes),
             slices: Table::new(&scopes),
             autoscalers: Table::new(&scopes),
+            budgets: Table::new(&scopes),
             namespaces: Table::new(&all),
             switch,
             targets: Targets::default(),
@@ -79,6 +82,7 @@ impl Stores {
             && self.services.is_settled()
             && self.slices.is_settled()
             && self.autoscalers.is_settled()
+            && self.budgets.is_settled()
             && self.namespaces.is_settled()
             && self.switch.as_ref().is_none_or(|(_, table)| table.is_settled())
     }
@@ -144,6 +148,16 @@ impl Stores {
                     autoscalers::view,
                     |stores, _, row| {
                         stores.wake_target(&row.target);
+                    },
+                ),
+                // Which servers a changed budget used to cover is not known: all of the namespace.
+                self.watching(
+                    client,
+                    scope,
+                    |stores| &stores.budgets,
+                    budgets::view,
+                    |stores, key, _| {
+                        stores.wake_namespace(&key.namespace);
                     },
                 ),
             ]);
@@ -240,6 +254,7 @@ impl Stores {
         let services = labels.map(|labels| self.services_of(&key, labels)).unwrap_or_default();
         let autoscalers =
             self.autoscalers.of_group(&key).into_iter().map(|(_, row)| row.autoscaler.clone()).collect();
+        let budgets = labels.map(|labels| self.budgets_of(namespace, labels)).unwrap_or_default();
         let slices = self.slices.reading(namespace, now, ());
         let services = match slices {
             Reading::Fresh(()) => self.services.reading(namespace, now, services),
@@ -254,7 +269,7 @@ impl Stores {
             pods: self.pods.reading(namespace, now, pods),
             services,
             autoscalers: self.autoscalers.reading(namespace, now, autoscalers),
-            budgets: Reading::Off,
+            budgets: self.budgets.reading(namespace, now, budgets),
             quotas: Reading::Off,
             configs: Reading::Off,
             jobs: Reading::Off,
@@ -287,6 +302,12 @@ impl Stores {
             pods.extend(self.pods.of_group(&key).into_iter().map(|(_, row)| row.pod.clone()));
         }
         (revisions, pods)
+    }
+
+    /// The disruption budgets that cover the pods.
+    fn budgets_of(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Budget> {
+        let all = self.budgets.of_group(&namespace_group(namespace)).into_iter();
+        all.filter(|(_, row)| row.covers(labels)).map(|(_, row)| row.budget.clone()).collect()
     }
 
     /// The Services that select the pods; and the one of the Deployment's name, whatever it selects.

@@ -67,7 +67,12 @@ fn template() -> impl Strategy<Value = Template> {
 fn happening() -> impl Strategy<Value = Happening> {
     let source = prop::sample::select(SOURCES.to_vec());
     let sight = prop_oneof![Just(Sight::Stale), Just(Sight::Gone), Just(Sight::Clear)];
-    let crash = prop_oneof![Just(Crash::Unrecorded), Just(Crash::Undone), Just(Crash::Unnoted)];
+    let crash = prop_oneof![
+        Just(Crash::Unrecorded),
+        Just(Crash::Undone),
+        Just(Crash::HalfDone),
+        Just(Crash::Unnoted)
+    ];
     prop_oneof![
         12 => template().prop_map(Happening::RollOut),
         2 => Just(Happening::Undo),

@@ -2,7 +2,7 @@
 //! the same two writes, the same fences, and everything that can cut it off in between. What is not in the
 //! status is lost between two looks, because the status goes through JSON every time.
 
-use mcp_health_api::{Effect, McpServerHealthSpec, McpServerHealthStatus};
+use mcp_health_api::{Attempt, Effect, McpServerHealthSpec, McpServerHealthStatus, StepState};
 use mcp_health_core::{
     Case, Decision, Diagnosis, Fleet, Server, Settings, Story,
     attempt::{self, Acted, Effected},
@@ -21,7 +21,9 @@ pub enum Crash {
     Unrecorded,
     /// With the intent written, and nothing done.
     Undone,
-    /// With the effect done, and nothing noted.
+    /// With the first effect done, and nothing noted.
+    HalfDone,
+    /// With all effects done, and nothing noted.
     Unnoted,
 }
 
@@ -264,25 +266,25 @@ impl Operator {
                 object.status = serde_json::to_value(&intent).unwrap();
                 look.intent = Some(intent);
                 self.ends_here(Crash::Undone, decision)?;
-                self.carry_out(&attempt)
+                self.carry_out(&attempt, decision)?
             }
             (Decision::Resume { against }, _) => {
                 let Some(attempt) = story.primary().and_then(|incident| incident.open_attempt()) else {
                     return Ok(());
                 };
                 let attempt = attempt.clone();
-                let live = self.world.deployment.clone();
-                match (live, against) {
-                    (None, _) => Acted::Superseded("the Deployment is gone".to_owned()),
-                    (Some(live), _) if live.mark.as_ref() == Some(&attempt.id) => {
-                        done(&attempt, live.generation)
+                let mark_alone = attempt.next_step().is_some_and(|step| step.effect == Effect::MarkTarget);
+                let is_done = self.world.bears_mark(&attempt) && !mark_alone && !attempt.has_begun();
+                match against {
+                    _ if self.world.deployment.is_none() => {
+                        Acted::Superseded("the Deployment is gone".to_owned())
                     }
-                    (Some(_), Some(why)) => Acted::Superseded(format!(
+                    Some(why) if !is_done => Acted::Superseded(format!(
                         "it was not carried out before the operator restarted, and now: {why}"
                     )),
-                    (Some(_), None) => {
+                    _ => {
                         self.ends_here(Crash::Undone, decision)?;
-                        self.carry_out(&attempt)
+                        self.carry_out(&attempt, decision)?
                     }
                 }
             }
@@ -298,21 +300,22 @@ impl Operator {
         Ok(())
     }
 
-    fn carry_out(&mut self, attempt: &mcp_health_api::Attempt) -> Acted {
-        match attempt.steps.first().map(|step| self.world.patch(attempt, step)) {
-            Some(Ok(generation)) => done(attempt, generation),
-            Some(Err(why)) => Acted::Superseded(why),
-            None => Acted::Superseded("the attempt has no step".to_owned()),
+    /// Takes the steps that are not done, as the operator does: what was done is noted before one that fails.
+    fn carry_out(&mut self, attempt: &Attempt, decision: &Decision) -> Result<Acted, ()> {
+        let mut effects = Vec::new();
+        let fresh = matches!(decision, Decision::Act(_));
+        for step in attempt.steps.iter().filter(|step| step.state != StepState::Done) {
+            match self.world.take(attempt, step, fresh && effects.is_empty()) {
+                Ok(generation) => effects.push(Effected {
+                    generation: Some(generation),
+                    template: step.to.clone().filter(|_| step.effect == Effect::PatchTemplate),
+                    note: None,
+                }),
+                Err(why) if effects.is_empty() => return Ok(Acted::Superseded(why)),
+                Err(_) => break,
+            }
+            self.ends_here(Crash::HalfDone, decision)?;
         }
+        Ok(Acted::Done(effects))
     }
-}
-
-/// Every step of an attempt on the Deployment took place.
-fn done(attempt: &mcp_health_api::Attempt, generation: i64) -> Acted {
-    let effects = attempt.steps.iter().map(|step| Effected {
-        generation: Some(generation),
-        template: step.to.clone().filter(|_| step.effect == Effect::PatchTemplate),
-        note: None,
-    });
-    Acted::Done(effects.collect())
 }

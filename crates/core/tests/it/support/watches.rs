@@ -139,7 +139,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         pods: Reading::Fresh(world.pods.iter().map(|one| pod(world, one)).collect()),
         services: Reading::Fresh(services.collect()),
         autoscalers: Reading::Fresh(watches.autoscalers.clone()),
-        budgets: Reading::Fresh(Vec::new()),
+        budgets: Reading::Fresh(world.budgets.clone()),
         quotas: Reading::Fresh(Vec::new()),
         configs: Reading::Off,
         jobs: Reading::Fresh(Vec::new()),
@@ -206,7 +206,7 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
     };
     Pod {
         name: pod.name.clone(),
-        uid: format!("uid-of-{}", pod.name),
+        uid: pod.uid(),
         revision: pod.set.clone(),
         created: moment(pod.created),
         deleting: pod.going.is_some(),

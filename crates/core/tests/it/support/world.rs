@@ -2,7 +2,11 @@
 //! faults and the operator act on it; the same calls in the same order make the same world.
 
 use mcp_health_api::{Attempt, Effect, Step};
-use mcp_health_core::{attempt::remembered, digest, signals::RecordedAction};
+use mcp_health_core::{
+    attempt::remembered,
+    digest,
+    signals::{Budget, RecordedAction},
+};
 
 /// What the pods of a template do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +90,7 @@ pub struct Done {
     pub at: i64,
     /// The Deployment.
     pub uid: String,
+    /// The template; of a change of replicas, their number; of an eviction, the pod.
     pub before: String,
     pub after: String,
 }
@@ -115,6 +120,10 @@ pub struct World {
     pub service_astray: bool,
     /// Since when it leads where it leads.
     pub service_since: i64,
+    /// The disruption budgets that cover the pods, as their status tells.
+    pub budgets: Vec<Budget>,
+    /// The API server refuses every eviction, whatever that status tells.
+    pub evictions_refused: bool,
     /// What the operator did.
     pub done: Vec<Done>,
 }
@@ -135,6 +144,8 @@ impl World {
             dependency_down: false,
             service_astray: false,
             service_since: 0,
+            budgets: Vec::new(),
+            evictions_refused: false,
             done: Vec::new(),
         };
         world.create(template, desired);
@@ -151,7 +162,7 @@ impl World {
         self.versions
     }
 
-    fn new_template(&mut self, template: Template) -> String {
+    pub fn new_template(&mut self, template: Template) -> String {
         let name = format!("template {}", self.next());
         let name = digest::short(name.as_bytes(), 10);
         self.templates.push((name.clone(), template));
@@ -249,39 +260,91 @@ impl World {
 
     // ---- what the operator does
 
-    /// The patch of a recorded step, with its fences: the new generation, or why it does not take place.
-    pub fn patch(&mut self, attempt: &Attempt, step: &Step) -> Result<i64, String> {
-        let Some(deployment) = &self.deployment else { return Err("the Deployment is gone".to_owned()) };
-        if deployment.uid != step.uid || Some(deployment.version.to_string()) != step.resource_version {
+    /// One effect of an attempt, with its fences: the target's generation after it, or why it does not take place. Unless
+    /// it is `fresh`, what bears the attempt's mark was done before.
+    pub fn take(&mut self, attempt: &Attempt, step: &Step, fresh: bool) -> Result<i64, String> {
+        match step.effect {
+            Effect::EvictPod => self.evict(attempt, step)?,
+            Effect::HandBackOwnership => {}
+            _ if !fresh && self.bears_mark(attempt) => {}
+            _ => self.patch(attempt, step)?,
+        }
+        Ok(self.deployment.as_ref().map_or(0, |deployment| deployment.generation))
+    }
+
+    pub fn bears_mark(&self, attempt: &Attempt) -> bool {
+        self.deployment.as_ref().is_some_and(|deployment| deployment.mark.as_ref() == Some(&attempt.id))
+    }
+
+    fn patch(&mut self, attempt: &Attempt, step: &Step) -> Result<(), String> {
+        let Some(deployment) = self.deployment.clone() else {
+            return Err("the Deployment is gone".to_owned());
+        };
+        let fenced = match &step.resource_version {
+            Some(version) => deployment.version.to_string() == *version,
+            None => step.from.as_ref().is_none_or(|from| *from == deployment.template),
+        };
+        if deployment.uid != step.uid || !fenced {
             return Err("the Deployment changed at the same moment".to_owned());
         }
         let before = deployment.template.clone();
-        let (template, restarted) = match step.effect {
+        let mut changed = deployment;
+        match step.effect {
             Effect::PatchTemplate => {
                 let found = self.sets.iter().find(|set| Some(&set.name) == step.source.as_ref());
                 let Some(set) = found.filter(|set| Some(&set.template) == step.to.as_ref()) else {
                     return Err("the ReplicaSet is gone, or holds another template".to_owned());
                 };
-                (set.template.clone(), set.restarted.clone())
+                changed.template.clone_from(&set.template);
+                changed.restarted.clone_from(&set.restarted);
+                self.note(attempt, before, set.template.clone());
             }
-            Effect::RestartPods => (before.clone(), step.to.clone().unwrap_or_default()),
+            Effect::RestartPods => {
+                changed.restarted = step.to.clone().unwrap_or_default();
+                self.note(attempt, before.clone(), before);
+            }
+            Effect::SetReplicas => {
+                let replicas = step.to.clone().unwrap_or_default();
+                self.note(attempt, changed.desired.to_string(), replicas.clone());
+                changed.desired = replicas.parse().map_err(|_| "no number of replicas")?;
+            }
+            Effect::MarkTarget => {}
             _ => return Err("it cannot come first".to_owned()),
-        };
+        }
+        changed.mark = Some(attempt.id.clone());
+        changed.actions = remembered(&changed.actions, attempt);
+        if step.effect == Effect::MarkTarget {
+            changed.version = self.next_version();
+            self.deployment = Some(changed);
+        } else {
+            self.change(|deployment| {
+                let (version, generation) = (deployment.version, deployment.generation);
+                *deployment = Deployment { version, generation, ..changed };
+            });
+        }
+        Ok(())
+    }
+
+    fn evict(&mut self, attempt: &Attempt, step: &Step) -> Result<(), String> {
+        let found = self.pods.iter().position(|pod| pod.uid() == step.uid && pod.going.is_none());
+        let Some(at) = found else { return Ok(()) };
+        if self.evictions_refused {
+            return Err("the disruption budget needs all pods".to_owned());
+        }
+        self.pods[at].going = Some(self.now + 2);
+        self.note(attempt, self.pods[at].name.clone(), String::new());
+        Ok(())
+    }
+
+    fn note(&mut self, attempt: &Attempt, before: String, after: String) {
         self.done.push(Done {
             attempt: attempt.id.clone(),
             undoes: attempt.undoes.clone(),
             at: self.now,
-            uid: deployment.uid.clone(),
+            uid: self.deployment.as_ref().map_or_else(String::new, |deployment| deployment.uid.clone()),
             before,
-            after: template.clone(),
+            after,
         });
-        self.change(|deployment| {
-            deployment.template = template;
-            deployment.restarted = restarted;
-            deployment.mark = Some(attempt.id.clone());
-            deployment.actions = remembered(&deployment.actions, attempt);
-        });
-        Ok(self.deployment.as_ref().map_or(0, |deployment| deployment.generation))
     }
 
     // ---- what Kubernetes does
@@ -491,6 +554,10 @@ impl Pod {
             self.ready = ready;
             self.ready_changed = now;
         }
+    }
+
+    pub fn uid(&self) -> String {
+        format!("uid-of-{}", self.name)
     }
 
     /// Whether the kubelet says `CrashLoopBackOff`.

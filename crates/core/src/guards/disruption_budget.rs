@@ -1,0 +1,40 @@
+//! A PodDisruptionBudget says how many ready pods may be missing at once. It is asked before an eviction, and the
+//! API server asks it again: an eviction that it refuses is never made a deletion.
+
+use super::{Question, Verdict, last_ready_pod::evicted};
+use crate::signals::{Pod, Reading};
+
+pub fn check(question: &Question) -> Verdict {
+    let Some(pod) = evicted(question).filter(|pod| pod.ready) else { return Verdict::Permit };
+    let budgets = match &question.case.signals.budgets {
+        Reading::Fresh(budgets) => budgets,
+        // Nobody looks: the API server asks by itself.
+        Reading::Off => return Verdict::Permit,
+        unseen => {
+            return Verdict::hold(
+                "EvidenceNotFresh",
+                unseen.problem("its disruption budgets").unwrap_or_default(),
+            );
+        }
+    };
+    verdict(pod, budgets)
+}
+
+fn verdict(pod: &Pod, budgets: &[crate::signals::Budget]) -> Verdict {
+    if let [first, second, ..] = budgets {
+        return Verdict::refuse(
+            "DisruptionBudgets",
+            format!(
+                "pod {} is covered by more than one PodDisruptionBudget ({}, {}): the API server evicts no such pod",
+                pod.name, first.name, second.name
+            ),
+        );
+    }
+    match budgets.first().filter(|budget| budget.allowed <= 0) {
+        Some(budget) => Verdict::hold(
+            "DisruptionBudget",
+            format!("PodDisruptionBudget {} lets no pod be evicted now", budget.name),
+        ),
+        None => Verdict::Permit,
+    }
+}
