@@ -267,6 +267,14 @@ impl Incident {
         self.attempts.iter_mut().find(|attempt| attempt.outcome.is_none())
     }
 
+    /// Whether the server is down or a major part of it is broken, by what was seen of it. A person's word alone
+    /// does not count, nor what is mitigated.
+    pub fn breaks_the_server(&self) -> bool {
+        self.severity <= Severity::SEV2
+            && self.incident_type != IncidentType::Reported
+            && !self.is_mitigated()
+    }
+
     /// Whether the signals are well, and only something temporary is in force.
     pub fn is_mitigated(&self) -> bool {
         !self.follow_ups.is_empty() && self.quiet_since.is_some() && self.open_attempt().is_none()
@@ -541,4 +549,12 @@ pub struct PastIncident {
     pub time_to_mitigate: Option<String>,
     /// From detection to resolution.
     pub time_to_resolve: String,
+}
+
+impl PastIncident {
+    /// Whether an action was carried out on it.
+    pub fn was_acted_on(&self) -> bool {
+        let idle = [Outcome::Superseded, Outcome::Refused].map(|outcome| format!(": {outcome}"));
+        self.actions.iter().any(|action| !idle.iter().any(|idle| action.ends_with(idle)))
+    }
 }

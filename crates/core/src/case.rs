@@ -20,9 +20,9 @@ pub struct Settings {
     pub max_actions_per_hour_namespace: usize,
     /// Actions in any hour, over all servers.
     pub max_actions_per_hour_cluster: usize,
-    /// The share of servers that may be unhealthy, in percent, before nothing is done: that many have one cause.
+    /// The share of servers that may be broken, in percent, before nothing is done: more have one cause.
     pub max_unhealthy_percent: usize,
-    /// So many unhealthy servers never count as a storm.
+    /// Fewer broken servers never count as that.
     pub unhealthy_floor: usize,
 }
 
@@ -46,13 +46,13 @@ impl Default for Settings {
 pub struct Fleet {
     /// The servers with an attempt under way, as `namespace/name`.
     pub acting: Vec<String>,
-    /// How many servers there are.
+    /// How many there are.
     pub servers: usize,
-    /// How many of them have an open incident that nothing mitigates.
+    /// How many of them are broken.
     pub unhealthy: usize,
-    /// The actions of the last hour in the namespace, oldest first.
+    /// The actions on those of the namespace in the last hour.
     pub namespace_actions: Vec<Timestamp>,
-    /// The actions of the last hour in the cluster, oldest first.
+    /// The actions on those of the cluster in the last hour.
     pub cluster_actions: Vec<Timestamp>,
 }
 

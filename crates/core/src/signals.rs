@@ -110,7 +110,7 @@ impl Signals {
 }
 
 /// The Deployment, as far as any rule asks.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
     /// Another uid is another server, whatever its name.
     pub uid: String,

@@ -44,6 +44,18 @@ pub struct Config {
     /// How many servers may be acted on at once, in the cluster.
     #[arg(long, env = "MAX_CONCURRENT_ACTIONS", default_value_t = 1)]
     pub max_concurrent_actions: usize,
+    /// Actions in any hour, over all servers of a namespace.
+    #[arg(long, env = "MAX_ACTIONS_PER_HOUR_NAMESPACE", default_value_t = 20)]
+    pub max_actions_per_hour_namespace: usize,
+    /// Actions in any hour, over all servers.
+    #[arg(long, env = "MAX_ACTIONS_PER_HOUR_CLUSTER", default_value_t = 60)]
+    pub max_actions_per_hour_cluster: usize,
+    /// The share of servers that may be broken, in percent, before nothing is done: more have one cause.
+    #[arg(long, env = "MAX_UNHEALTHY_PERCENT", default_value_t = 50)]
+    pub max_unhealthy_percent: usize,
+    /// Fewer broken servers never count as that: a small fleet heals.
+    #[arg(long, env = "UNHEALTHY_FLOOR", default_value_t = 5)]
+    pub unhealthy_floor: usize,
     /// Form of the log.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Plain)]
     pub log_format: LogFormat,
@@ -80,7 +92,10 @@ impl Config {
             replaces_healthy_after: self.replaces_healthy_after.span(),
             settle: self.settle.span(),
             max_concurrent_actions: self.max_concurrent_actions.max(1),
-            ..Settings::default()
+            max_actions_per_hour_namespace: self.max_actions_per_hour_namespace,
+            max_actions_per_hour_cluster: self.max_actions_per_hour_cluster,
+            max_unhealthy_percent: self.max_unhealthy_percent,
+            unhealthy_floor: self.unhealthy_floor,
         }
     }
 }

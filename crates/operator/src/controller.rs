@@ -49,7 +49,8 @@ pub async fn run(
             let (touched, gone) = note_targets(&noting.stores.targets, &scope, event);
             noting.stores.wake(touched);
             for object in gone {
-                noting.stores.wake(noting.fleet.note(&object, false));
+                noting.stores.wake(noting.fleet.forget(&object));
+                noting.metrics.count(&noting.fleet.counts());
             }
             if let watcher::Event::Delete(object) = event {
                 noting.statuses.forget(object.meta().uid.as_deref().unwrap_or_default());
@@ -67,13 +68,26 @@ pub async fn run(
     });
     let queue = stream::select(trigger_self(objects, ()), woken);
 
-    // Attempts under way are known before anything is decided: the first look reads all statuses.
-    let (store, remembered) = (reader.clone(), Once::new());
+    // What was done is known before anything is decided: by the first look, or where there is nothing to look at.
+    let (store, once, all) = (reader.clone(), Once::new(), Arc::clone(&context));
+    let remember = || {
+        once.call_once(|| {
+            let (objects, deployments) = (store.state(), all.stores.deployments());
+            all.fleet.remember(
+                objects.iter().filter_map(|one| one.0.as_ref().ok()),
+                deployments.iter().map(|(key, row)| (key, &row.target)),
+            );
+        });
+    };
+    let listed = async {
+        // Fails only when the operator is ending.
+        if store.wait_until_ready().await.is_ok() {
+            remember();
+        }
+    };
     let apply = applier(
-        move |object: Arc<Guarded>, context: Arc<Context>| {
-            remembered.call_once(|| {
-                context.fleet.remember(store.state().iter().filter_map(|one| one.0.as_ref().ok()));
-            });
+        |object: Arc<Guarded>, context: Arc<Context>| {
+            remember();
             Box::pin(look(object, context))
         },
         |_, error, context| {
@@ -86,7 +100,7 @@ pub async fn run(
         queue,
         Config::default().concurrency(CONCURRENCY),
     );
-    apply.for_each(|_| std::future::ready(())).await;
+    tokio::join!(listed, apply.for_each(|_| std::future::ready(())));
 }
 
 /// One look at one object, if it can be read.

@@ -71,7 +71,7 @@ async fn run(config: Config) -> Result<(), String> {
         client: client.clone(),
         stores: Arc::clone(&stores),
         statuses: status::Statuses::default(),
-        fleet: fleet::Fleet::new(config.scopes().len()),
+        fleet: fleet::Fleet::new(config.scopes().len(), config.settings()),
         lease: Lease::new(&config),
         recorder: events::recorder(client.clone(), &config.identity),
         settings: config.settings(),

@@ -83,20 +83,14 @@ fn case<'a>(
     Case { generation, spec: &object.spec, status, signals, settings: &context.settings, now }
 }
 
-/// decide, with a place in the fleet. An object that is not in charge of its target decides nothing.
+/// decide, with a place in the fleet.
 fn decided(context: &Context, key: &Key, case: &Case, diagnosis: &Diagnosis, story: &Story) -> Decision {
-    if case.signals.rival.is_some() {
-        return Decision::Wait {
-            until: None,
-            next: Some("waits: another object is in charge of the target".to_owned()),
-        };
-    }
     if !context.fleet.is_complete() {
         let soon = case.now.saturating_add(SignedDuration::from_secs(1)).ok();
         return Decision::Wait { until: soon, next: Some("waits until all statuses are read".to_owned()) };
     }
-    let decision = decide(case, diagnosis, story, &context.fleet.others(key));
-    context.fleet.admit(key, decision, case.settings.max_concurrent_actions)
+    let target = case.signals.target.fresh().and_then(Option::as_ref);
+    context.fleet.decide(key, target, case.now, |others| decide(case, diagnosis, story, others))
 }
 
 /// record: the intent goes to the status before anything is touched. act: its steps, fenced by it. What
@@ -176,10 +170,12 @@ async fn report(
     before: &McpServerHealthStatus,
     status: McpServerHealthStatus,
 ) -> Result<(), Error> {
-    let acting = status.is_acting();
     let written = context.statuses.write(&context.client, &object, status.clone()).await?;
-    // A place that became free lets the next server go on.
-    context.stores.wake(context.fleet.note(key, acting));
+    // A place that became free lets the next server go on. One that is gone leaves by its own watch.
+    if written.is_some() {
+        context.stores.wake(context.fleet.note(key, &status));
+        context.metrics.count(&context.fleet.counts());
+    }
     if let Some(written) = written {
         context.metrics.note(before, &status);
         events::publish(&context.recorder, &written, before, &status).await;

@@ -14,12 +14,15 @@ use axum::{
 use mcp_health_api::{ActionType, McpServerHealthStatus, Outcome};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, LogFormat};
+use crate::{
+    config::{Config, LogFormat},
+    fleet::Counts,
+};
 
 /// The media type of OpenMetrics text.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -54,6 +57,9 @@ pub struct Metrics {
     actions: Family<ActionLabels, Counter>,
     holds: Family<HoldLabels, Counter>,
     duration: Histogram,
+    servers: Gauge,
+    unhealthy: Gauge,
+    held: Family<HoldLabels, Gauge>,
     ready: AtomicBool,
 }
 
@@ -76,7 +82,20 @@ impl Default for Metrics {
         );
         registry.register("holds", "Actions that a guard began to hold, by reason", Family::clone(&holds));
         registry.register("reconcile_duration_seconds", "Duration of a reconcile", duration.clone());
-        Self { registry, reconciles, incidents, actions, holds, duration, ready: AtomicBool::new(false) }
+        let (servers, unhealthy, held) = (Gauge::default(), Gauge::default(), Family::default());
+        registry.register("servers", "McpServerHealth objects", Gauge::clone(&servers));
+        registry.register(
+            "servers_unhealthy",
+            "Servers with an unmitigated incident of SEV1 or SEV2",
+            Gauge::clone(&unhealthy),
+        );
+        registry.register(
+            "servers_held",
+            "Servers whose action a guard holds, by reason",
+            Family::clone(&held),
+        );
+        let ready = AtomicBool::new(false);
+        Self { registry, reconciles, incidents, actions, holds, duration, servers, unhealthy, held, ready }
     }
 }
 
@@ -109,6 +128,17 @@ impl Metrics {
         {
             let labels = ActionLabels { action: action.to_string(), outcome: outcome.to_string() };
             self.actions.get_or_create(&labels).inc();
+        }
+    }
+
+    /// What happens on all servers now.
+    pub fn count(&self, counts: &Counts) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.servers.set(number(counts.servers));
+        self.unhealthy.set(number(counts.unhealthy));
+        self.held.clear();
+        for (reason, count) in &counts.held {
+            self.held.get_or_create(&HoldLabels { reason: reason.clone() }).set(number(*count));
         }
     }
 

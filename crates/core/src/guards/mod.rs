@@ -11,6 +11,9 @@ mod concurrent_actions;
 mod cooldown;
 mod disruption_budget;
 mod evidence_fresh;
+mod flapping;
+mod fleet_actions_an_hour;
+mod fleet_unhealthy;
 mod gitops;
 mod last_ready_pod;
 mod locked_out;
@@ -20,6 +23,7 @@ mod prohibition;
 mod rollout_in_progress;
 mod suspended;
 
+pub use fleet_unhealthy::is_storm;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Attempt, Incident};
 
@@ -98,12 +102,15 @@ pub const GUARDS: &[fn(&Question) -> Verdict] = &[
     autoscaler::check,
     last_ready_pod::check,
     disruption_budget::check,
-    prohibition::check,
-    locked_out::check,
+    cooldown::check,
     attempts_an_incident::check,
     actions_an_hour::check,
-    cooldown::check,
+    fleet_actions_an_hour::check,
     concurrent_actions::check,
+    fleet_unhealthy::check,
+    flapping::check,
+    prohibition::check,
+    locked_out::check,
 ];
 
 /// The first answer that is not a permit. A refusal comes before a hold: waiting for what will not be done

@@ -1,8 +1,9 @@
 //! Every guard: what it permits, holds and refuses.
 
+use jiff::Timestamp;
 use mcp_health_api::{
-    ActionType, Attempt, Duration, Effect, IncidentType, LastAction, Mode, Outcome, RollbackPolicy, Step,
-    StepState, Time,
+    ActionType, Attempt, Cause, Duration, Effect, IncidentType, LastAction, Mode, Outcome, PastIncident,
+    RollbackPolicy, Severity, Step, StepState, Time,
 };
 use mcp_health_core::{
     Decision, Fleet, Server,
@@ -19,6 +20,35 @@ fn hpa() -> Autoscaler {
 
 fn gone<T>() -> Reading<T> {
     Reading::Unavailable("the watch does not answer".to_owned())
+}
+
+/// So many other servers, so many of them broken.
+fn broken(servers: usize, unhealthy: usize) -> Fleet {
+    Fleet { servers, unhealthy, ..Fleet::default() }
+}
+
+/// So many seconds before the moment.
+fn moments(scene: &Scene, ages: &[i64]) -> Vec<Timestamp> {
+    ages.iter().map(|age| moment(scene.now - age)).collect()
+}
+
+/// Crash loops that a rollback ended so many seconds before the moment.
+fn mended(scene: &Scene, ages: &[i64]) -> Vec<PastIncident> {
+    let past = ages.iter().map(|age| PastIncident {
+        id: format!("crashloop-{age}"),
+        incident_type: IncidentType::CrashLoop,
+        cause: Cause::BadRollout,
+        severity: Severity::SEV2,
+        opened_at: Time(moment(scene.now - age - 60)),
+        resolved_at: Time(moment(scene.now - age)),
+        resolution: "Rollback helped".to_owned(),
+        evidence: Vec::new(),
+        actions: vec!["Rollback: Improved".to_owned()],
+        time_to_detect: "1s".to_owned(),
+        time_to_mitigate: Some("1s".to_owned()),
+        time_to_resolve: "1m".to_owned(),
+    });
+    past.collect()
 }
 
 /// Actions on the target, so many seconds before the moment.
@@ -142,6 +172,89 @@ fn each_guard_has_its_say_about_a_rollback() {
             },
             "Act Rollback",
         ),
+        ("half of ten servers are broken", |scene| scene.fleet = broken(9, 4), "Act Rollback"),
+        ("more than half of them", |scene| scene.fleet = broken(9, 5), "Hold FleetUnhealthy"),
+        ("all of four, which is a small fleet", |scene| scene.fleet = broken(3, 3), "Act Rollback"),
+        ("all of five", |scene| scene.fleet = broken(4, 4), "Hold FleetUnhealthy"),
+        (
+            "all of five, and the floor is six",
+            |scene| (scene.fleet, scene.settings.unhealthy_floor) = (broken(4, 4), 6),
+            "Act Rollback",
+        ),
+        (
+            "all of a hundred, and the guard is switched off",
+            |scene| (scene.fleet, scene.settings.max_unhealthy_percent) = (broken(99, 99), 100),
+            "Act Rollback",
+        ),
+        (
+            "this server is only degraded, where half of the others are broken",
+            |scene| {
+                scene.fleet = broken(9, 5);
+                scene.spec =
+                    policy::with_severity(scene.spec.clone(), IncidentType::CrashLoop, Severity::SEV3);
+            },
+            "Act Rollback",
+        ),
+        (
+            "as many actions in the namespace as may be, the oldest almost an hour ago",
+            |scene| scene.fleet.namespace_actions = moments(scene, &[3599; 20]),
+            "Hold NamespaceActionsPerHour",
+        ),
+        (
+            "the oldest of them over an hour ago",
+            |scene| {
+                scene.fleet.namespace_actions = moments(scene, &[3599; 19]);
+                scene.fleet.namespace_actions.extend(moments(scene, &[3600]));
+            },
+            "Act Rollback",
+        ),
+        (
+            "this server's own actions are of the namespace, too",
+            |scene| {
+                acted(scene, &[3000]);
+                scene.fleet.namespace_actions = moments(scene, &[100; 19]);
+            },
+            "Hold NamespaceActionsPerHour",
+        ),
+        (
+            "as many actions in the cluster as may be",
+            |scene| scene.fleet.cluster_actions = moments(scene, &[10; 60]),
+            "Hold ClusterActionsPerHour",
+        ),
+        (
+            "mended three times within the hour, and back",
+            |scene| scene.status.history = mended(scene, &[3599, 2000, 300]),
+            "Escalate Flapping",
+        ),
+        (
+            "the first of these over an hour ago",
+            |scene| scene.status.history = mended(scene, &[3600, 2000, 300]),
+            "Act Rollback",
+        ),
+        (
+            "one of these came right without an action",
+            |scene| {
+                scene.status.history = mended(scene, &[3000, 2000, 300]);
+                scene.status.history[1].actions.clear();
+            },
+            "Act Rollback",
+        ),
+        (
+            "one of these was overtaken by a person",
+            |scene| {
+                scene.status.history = mended(scene, &[3000, 2000, 300]);
+                scene.status.history[1].actions = vec!["Rollback: Superseded".to_owned()];
+            },
+            "Act Rollback",
+        ),
+        (
+            "one of these was of another type",
+            |scene| {
+                scene.status.history = mended(scene, &[3000, 2000, 300]);
+                scene.status.history[1].incident_type = IncidentType::RolloutStuck;
+            },
+            "Act Rollback",
+        ),
         ("an action a minute ago", |scene| acted(scene, &[60]), "Hold Cooldown"),
         ("an action six minutes ago", |scene| acted(scene, &[360]), "Act Rollback"),
         ("two actions in the hour", |scene| acted(scene, &[1000, 590]), "Hold Cooldown"),
@@ -217,6 +330,33 @@ fn the_pause_doubles_with_every_action_of_the_hour_and_says_until_when() {
         let Decision::Hold { hold, .. } = scene.concluded().decision else { panic!("not held") };
         assert_eq!(hold.until, Some(Time(moment(scene.now - 10 + until))), "{ages:?}");
     }
+}
+
+#[test]
+fn the_limits_of_the_fleet_say_until_when() {
+    let mut scene = Scene::bad_rollout();
+    scene.settings.max_actions_per_hour_namespace = 2;
+    scene.fleet.namespace_actions = moments(&scene, &[50, 3000, 2000]);
+    let Decision::Hold { hold, .. } = scene.concluded().decision else { panic!("not held") };
+    assert_eq!(hold.until, Some(Time(moment(scene.now - 2000 + 3600))), "{}", hold.message);
+    scene.now += 1600;
+    assert_eq!(scene.decision(), "Act Rollback");
+}
+
+#[test]
+fn what_made_things_worse_is_taken_back_though_all_servers_are_broken_and_it_flaps() {
+    let mut scene = Scene::bad_rollout();
+    let mut attempt = ended(&scene, "x-1", ActionType::Rollback, Some(Outcome::Worse));
+    attempt.recorded_at = Time(moment(scene.now - 60));
+    // The rollback is in force, and what it replaced is still there.
+    let replaced = scene.target().template.clone();
+    scene.target().template = attempt.steps[0].to.clone().unwrap();
+    attempt.steps[0].from = Some(replaced);
+    scene.open_incident().attempts = vec![attempt];
+    assert_eq!(scene.decision(), "Undo Rollback");
+    scene.fleet = broken(9, 9);
+    scene.status.history = mended(&scene, &[3000, 2000, 300]);
+    assert_eq!(scene.decision(), "Undo Rollback");
 }
 
 #[test]

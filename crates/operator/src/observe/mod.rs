@@ -294,6 +294,11 @@ impl Stores {
         row.map(|row| row.facts.clone()).unwrap_or_default()
     }
 
+    /// All Deployments, whoever asks for them.
+    pub fn deployments(&self) -> Vec<(Key, Arc<DeploymentRow>)> {
+        self.deployments.all()
+    }
+
     fn revisions_and_pods(&self, namespace: &str, deployment: &str) -> (Vec<Revision>, Vec<Pod>) {
         let mut revisions = Vec::new();
         let mut pods = Vec::new();

@@ -112,6 +112,11 @@ impl<V: Row> Table<V> {
         self.read().rows.get(key).cloned()
     }
 
+    /// All rows.
+    pub fn all(&self) -> Vec<(Key, Arc<V>)> {
+        self.read().rows.iter().map(|(key, row)| (key.clone(), Arc::clone(row))).collect()
+    }
+
     /// The rows that belong to `group`, by key.
     pub fn of_group(&self, group: &Key) -> Vec<(Key, Arc<V>)> {
         let inner = self.read();

@@ -222,14 +222,7 @@ impl Operator {
     ) -> Result<Option<jiff::Timestamp>, ()> {
         let diagnosis = diagnose(case);
         let mut story = verify(case, &diagnosis);
-        let decision = if case.signals.rival.is_some() {
-            Decision::Wait {
-                until: None,
-                next: Some("waits: another object is in charge of the target".to_owned()),
-            }
-        } else {
-            decide(case, &diagnosis, &story, &self.fleet)
-        };
+        let decision = decide(case, &diagnosis, &story, &self.fleet);
         look.decision = Some(decision.clone());
         self.record_and_act(case, &diagnosis, &mut story, &decision, object, look)?;
         self.ends_here(Crash::Unnoted, &decision)?;

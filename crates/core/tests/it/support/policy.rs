@@ -2,7 +2,7 @@
 
 use mcp_health_api::ActionType;
 use mcp_health_api::{
-    Duration, IncidentType, McpServerHealthSpec, Mode, NoParameters, Override, RunbookStep,
+    Duration, IncidentType, McpServerHealthSpec, Mode, NoParameters, Override, RunbookStep, Severity,
 };
 
 /// `mode: Enforce`, and everything else by default.
@@ -34,6 +34,16 @@ pub fn with_runbook(
 ) -> McpServerHealthSpec {
     let runbook = steps.iter().copied().map(step).collect();
     spec.overrides.push(Override { incident, severity: None, hold_for: None, runbook: Some(runbook) });
+    spec
+}
+
+/// Another severity for an incident type.
+pub fn with_severity(
+    mut spec: McpServerHealthSpec,
+    incident: IncidentType,
+    severity: Severity,
+) -> McpServerHealthSpec {
+    spec.overrides.push(Override { incident, severity: Some(severity), hold_for: None, runbook: None });
     spec
 }
 
