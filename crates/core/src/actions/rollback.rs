@@ -21,6 +21,17 @@ pub const ACTION: Action = Action {
 fn plan(asked: &Asked) -> Planned {
     let Asked { case, server, incident, .. } = *asked;
     match way_back(server, case.settings.seen_healthy_after, case.now) {
+        Way::To(healthy)
+            if server.healthy_ends_too().is_some_and(|ends| ends.template == healthy.template) =>
+        {
+            Planned::impossible(
+                "RollbackTargetUnwell",
+                format!(
+                    "pods of {}, which was seen healthy, end too: there is nothing to go back to",
+                    words(&healthy)
+                ),
+            )
+        }
         Way::To(healthy) => {
             let to = words(&healthy);
             Planned::Ready(Plan {
