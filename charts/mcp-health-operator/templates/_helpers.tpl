@@ -105,6 +105,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [pods/eviction]
   verbs: [create]
 {{- end }}
+{{- if .Values.actions.runJob }}
+# Jobs from the CronJobs that policies name, and what came of them.
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [create, list, watch]
+{{- end }}
 # What is told.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -86,6 +86,14 @@ pub struct McpServerHealthSpec {
     pub limits: Limits,
 }
 
+impl McpServerHealthSpec {
+    /// Whether a Job may be run for it: after a rollback, or as a step of a runbook.
+    pub fn runs_jobs(&self) -> bool {
+        let mut own = self.overrides.iter().flat_map(|one| one.runbook.iter().flatten());
+        self.smoke_test.is_some() || own.any(|step| step.run_job.is_some())
+    }
+}
+
 /// One HTTP call to the server's pods: `POST`, without a body. An answer of 2xx is success.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -8,7 +8,7 @@ use mcp_health_api::{
 
 use crate::{
     Case, Server, Story,
-    actions::{Plan, run_job},
+    actions::{Plan, Stop, run_job, stop},
     signals::RecordedAction,
 };
 
@@ -45,6 +45,17 @@ pub struct Effected {
     pub template: Option<String>,
     /// What is worth saying.
     pub note: Option<String>,
+    /// What the pods answered, where a hook was called.
+    pub answers: Option<Answers>,
+}
+
+/// What pods answered to a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// How many answered with success.
+    pub well: usize,
+    /// How many were called.
+    pub all: usize,
 }
 
 /// Adds the intent to the incident, and returns the attempt's id.
@@ -121,6 +132,17 @@ impl Story {
                     });
                 }
                 let again = if attempt.is_carried_out() { until } else { now };
+                let answers = effects.iter().filter_map(|effect| effect.answers).next_back();
+                if let Some(Stop { why, half_way }) = answers.and_then(|answers| stop(attempt, answers)) {
+                    end(attempt, Outcome::NoChange, why.clone(), now);
+                    if let Some(last) = &mut self.last_action {
+                        last.outcome = Some(Outcome::NoChange);
+                    }
+                    if half_way {
+                        incident.escalation = Some(crate::report::escalation("HookFailed", &why, now));
+                    }
+                    self.look_again_at(now);
+                }
                 self.look_again_at(again);
             }
             Acted::Superseded(why) => {

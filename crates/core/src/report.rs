@@ -166,8 +166,12 @@ fn attempt_words(attempt: &Attempt) -> String {
         (Some(Outcome::NoChange), _) => format!("{did}, which did not help"),
         (Some(Outcome::Worse), _) => format!("{did}, which made things worse"),
         (Some(Outcome::Inconclusive), _) => format!("{did}, and could not judge what came of it"),
+        (Some(Outcome::Superseded), _) if attempt.has_begun() && !attempt.is_carried_out() => {
+            format!("{} was not carried on", attempt.action)
+        }
         (Some(Outcome::Superseded), _) => format!("{} was overtaken by another change", attempt.action),
         (Some(Outcome::Reverted), _) => format!("{did}, which somebody took back"),
+        (Some(Outcome::Refused), _) if attempt.has_begun() => format!("{did}, and could not go on"),
         (Some(Outcome::Refused), _) => format!("{} was refused", attempt.action),
     }
 }

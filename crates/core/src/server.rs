@@ -153,6 +153,12 @@ impl<'a> Server<'a> {
         }
     }
 
+    /// The port that the server declares first.
+    pub fn port(&self) -> Option<u16> {
+        let (_, number) = self.container()?.ports.first()?;
+        u16::try_from(*number).ok()
+    }
+
     /// A ConfigMap whose content is another than the one that the healthy template ran with.
     pub fn changed_config(&self) -> Option<(&'a Config, &'a HealthyConfig)> {
         let healthy = self.last_healthy.filter(|healthy| healthy.template == self.target.template)?;

@@ -1,6 +1,8 @@
 //! What was seen of a server: the typed, bounded views that the collectors keep and the rules judge.
 //! A reading is never a bare value: it is fresh, stale or unavailable, and says why.
 
+use std::net::IpAddr;
+
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::ActionType;
 use serde::{Deserialize, Serialize};
@@ -396,6 +398,8 @@ pub struct Pod {
     pub ready: bool,
     /// Since when its `Ready` condition is as it is.
     pub ready_changed: Timestamp,
+    /// Its address in the cluster.
+    pub address: Option<IpAddr>,
     /// Why no node takes it.
     pub unschedulable: Option<String>,
     /// Its containers, init containers included.

@@ -5,8 +5,8 @@ mod standing;
 
 use jiff::Timestamp;
 use mcp_health_api::{
-    Attempt, EVIDENCE_LIMIT, Effect, HISTORY_LIMIT, Incident, IncidentState, IncidentType, LastAction,
-    Outcome, PastIncident, StepState, TargetStatus, Time,
+    Attempt, EVIDENCE_LIMIT, Effect, FollowUp, HISTORY_LIMIT, Incident, IncidentState, IncidentType,
+    LastAction, Outcome, PastIncident, StepState, TargetStatus, Time,
 };
 
 use crate::{
@@ -138,6 +138,9 @@ fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, s
                 attempt::end(attempt, outcome, message, case.now);
                 note_outcome(&mut story.last_action, attempt);
                 let attempt = attempt.clone();
+                if let Some(why) = standing::unproven(case, &attempt) {
+                    call_for_proof(case, incident, &attempt, &why);
+                }
                 if outcome == Outcome::Improved && settles(case, incident, &attempt) {
                     over.push((incident.id.clone(), helped_words(incident, &attempt)));
                 }
@@ -180,6 +183,16 @@ fn advance(case: &Case, server: Option<&Server>, attempt: &mut Attempt) {
     }
 }
 
+/// What was done is in force, and its Job did not prove it: however quiet the signals are, the incident is a
+/// person's, until the template is another one or the Job is gone.
+fn call_for_proof(case: &Case, incident: &mut Incident, attempt: &Attempt, why: &str) {
+    let message = format!("{why}; look at its log, then put a better template in force, or delete the Job");
+    incident.evidence.insert(0, why.to_owned());
+    incident.evidence.truncate(EVIDENCE_LIMIT);
+    incident.escalation = Some(escalation("SmokeTestFailed", &message, case.now));
+    incident.follow_ups.push(FollowUp { attempt: attempt.id.clone(), message, take_back_at: None });
+}
+
 /// Whether an incident is over with an attempt that helped. It is not where something temporary remains.
 fn settles(case: &Case, incident: &mut Incident, attempt: &Attempt) -> bool {
     if let Some(undone) = &attempt.undoes {
@@ -213,7 +226,9 @@ fn lapse_follow_ups(case: &Case, server: Option<&Server>, story: &mut Story) {
         let attempts = &incident.attempts;
         incident.follow_ups.retain(|one| {
             let attempt = attempts.iter().find(|attempt| attempt.id == one.attempt);
-            attempt.is_some_and(|attempt| standing(case, server, attempt) == Standing::Ours)
+            attempt.is_some_and(|attempt| {
+                standing(case, server, attempt) == Standing::Ours && !standing::job_is_gone(case, attempt)
+            })
         });
         looks.extend(incident.follow_ups.iter().filter_map(|one| one.take_back_at.as_ref()).map(|at| at.0));
     }

@@ -56,6 +56,9 @@ pub struct Config {
     /// Fewer broken servers never count as that: a small fleet heals.
     #[arg(long, env = "UNHEALTHY_FLOOR", default_value_t = 5)]
     pub unhealthy_floor: usize,
+    /// Run Jobs from CronJobs that policies name (smoke tests, RunJob); without it, Jobs are neither made nor watched.
+    #[arg(long, env = "RUN_JOBS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub run_jobs: bool,
     /// Form of the log.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Plain)]
     pub log_format: LogFormat,

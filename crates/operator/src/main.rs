@@ -11,6 +11,7 @@ mod events;
 mod fleet;
 mod lease;
 mod observe;
+mod owned;
 mod reconcile;
 mod status;
 mod telemetry;

@@ -105,15 +105,16 @@ async fn record_and_act(
 ) -> Result<Arc<McpServerHealth>, Error> {
     let (recorded, mut object) = (Arc::clone(object), Arc::clone(object));
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let server = Server::of(case);
     let target = act::Target {
         client: &context.client,
         object: &recorded,
         namespace: &namespace,
         name: &case.spec.target_ref.name,
         pods: case.signals.pods.fresh().map(Vec::as_slice).unwrap_or_default(),
+        port: server.as_ref().and_then(Server::port),
         timeout: context.lease.effect_timeout(),
     };
-    let server = Server::of(case);
     let lease = || -> Result<(), Error> {
         let object = format!("{namespace}/{}", case.spec.target_ref.name);
         if context.lease.has_left() { Ok(()) } else { Err(Error::Lease { object }) }

@@ -8,6 +8,7 @@ mod bad_input;
 mod bad_rollout;
 mod crash_loop;
 mod guards;
+mod hooks;
 mod kill_at_every_write;
 mod owner_after_us;
 mod python_server;

@@ -3,11 +3,15 @@
 //! carried out by the operator, fenced by what they record. A new action is a file here, a line in [`ACTIONS`],
 //! its name in the API, a test.
 
+mod call_hook;
+mod drain_and_restart;
 mod recycle_pod;
 mod rollback;
 mod rollout_restart;
 pub(crate) mod run_job;
-pub use run_job::job_name;
+pub use call_hook::hears;
+pub(crate) use call_hook::{Stop, stop};
+pub use run_job::{PATIENCE as JOB_PATIENCE, job_name};
 pub mod template_edit;
 
 use jiff::Timestamp;
@@ -33,8 +37,14 @@ pub struct Action {
 }
 
 /// All actions.
-pub const ACTIONS: &[Action] =
-    &[recycle_pod::ACTION, rollback::ACTION, rollout_restart::ACTION, run_job::ACTION];
+pub const ACTIONS: &[Action] = &[
+    recycle_pod::ACTION,
+    rollback::ACTION,
+    rollout_restart::ACTION,
+    drain_and_restart::ACTION,
+    call_hook::ACTION,
+    run_job::ACTION,
+];
 
 /// The situation that an action is planned in.
 #[derive(Clone, Copy, Debug)]

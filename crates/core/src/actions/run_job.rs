@@ -5,7 +5,10 @@ use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Effect, JobTemplateRef, Step};
 
 use super::{Action, Asked, Plan, Planned, Touches, mark_target, no_follow_up, no_undo, step};
-use crate::signals::Target;
+use crate::{
+    digest,
+    signals::{Reading, Target},
+};
 
 pub const ACTION: Action = Action {
     action: ActionType::RunJob,
@@ -29,6 +32,12 @@ fn plan(asked: &Asked) -> Planned {
     let Some(wanted) = asked.step.and_then(|step| step.run_job.as_ref()) else {
         return Planned::impossible("NoJob", "the runbook names no Job to run");
     };
+    if asked.case.signals.jobs == Reading::Off {
+        return Planned::impossible(
+            "JobsOff",
+            "this operator may not run Jobs: its chart gives the right by actions.runJob=true",
+        );
+    }
     let (incident, target) = (asked.incident, asked.server.target);
     Planned::Ready(Plan {
         action: ActionType::RunJob,
@@ -55,7 +64,17 @@ fn did(attempt: &Attempt) -> String {
     format!("ran a Job of {from}")
 }
 
+/// The longest name that a Job can have: its pods bear it in a label.
+const LONGEST_NAME: usize = 63;
+
 /// The name of the Job that an attempt makes: the same whenever it is asked for.
 pub fn job_name(attempt: &Attempt) -> String {
-    format!("mcph-{}", attempt.id)
+    let name = format!("mcph-{}", attempt.id);
+    let valid = |one: char| one.is_ascii_lowercase() || one.is_ascii_digit() || one == '-';
+    // Whoever edits a status may write any id.
+    if name.len() <= LONGEST_NAME && name.chars().all(valid) && !name.ends_with('-') {
+        name
+    } else {
+        format!("mcph-{}", digest::short(name.as_bytes(), 20))
+    }
 }

@@ -15,6 +15,7 @@ mod flapping;
 mod fleet_actions_an_hour;
 mod fleet_unhealthy;
 mod gitops;
+mod grace_period;
 mod last_ready_pod;
 mod locked_out;
 mod mode;
@@ -99,6 +100,7 @@ pub const GUARDS: &[fn(&Question) -> Verdict] = &[
     rollout_in_progress::check,
     paused::check,
     gitops::check,
+    grace_period::check,
     autoscaler::check,
     last_ready_pod::check,
     disruption_budget::check,

@@ -1,6 +1,6 @@
 //! Whether what an attempt put in force is still in force, by its content; and what its Job proved.
 
-use mcp_health_api::{Attempt, Effect};
+use mcp_health_api::{ActionType, Attempt, Effect, Outcome};
 
 use crate::{Case, Server, actions::run_job};
 
@@ -78,7 +78,7 @@ pub enum Proof {
 
 /// What the Job of an attempt proved.
 pub fn job(case: &Case, attempt: &Attempt) -> Proof {
-    if !attempt.steps.iter().any(|step| step.effect == Effect::RunJob) {
+    if !has_job(attempt) {
         return Proof::None;
     }
     let name = run_job::job_name(attempt);
@@ -88,4 +88,31 @@ pub fn job(case: &Case, attempt: &Attempt) -> Proof {
         Some(false) => Proof::Bad(name),
         None => Proof::Awaited,
     }
+}
+
+/// Why an attempt that did not help, or could not be judged, is in force without the proof that its Job was to
+/// give. (A runbook's own Job is no proof of anything else.)
+pub fn unproven(case: &Case, attempt: &Attempt) -> Option<String> {
+    let ran = attempt.action != ActionType::RunJob && attempt.is_carried_out();
+    match (attempt.outcome, job(case, attempt)) {
+        (Some(Outcome::NoChange | Outcome::Inconclusive), Proof::Bad(name)) if ran => {
+            Some(format!("Job {name} after {} failed", attempt.action))
+        }
+        (Some(Outcome::Inconclusive), Proof::Awaited) if ran => {
+            let name = run_job::job_name(attempt);
+            Some(format!("Job {name} after {} did not come to an end", attempt.action))
+        }
+        _ => None,
+    }
+}
+
+/// The Job of an attempt was deleted, by a person or when its time was over.
+pub fn job_is_gone(case: &Case, attempt: &Attempt) -> bool {
+    let name = run_job::job_name(attempt);
+    let gone = case.signals.jobs.fresh().is_some_and(|jobs| !jobs.iter().any(|job| job.name == name));
+    has_job(attempt) && gone
+}
+
+fn has_job(attempt: &Attempt) -> bool {
+    attempt.steps.iter().any(|step| step.effect == Effect::RunJob)
 }

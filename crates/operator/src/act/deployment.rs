@@ -187,6 +187,6 @@ fn fences_hold(live: &DeploymentWire, step: &Step) -> bool {
 fn effected(changed: DeploymentWire, step: &Step) -> Stepped {
     let template = matches!(step.effect, Effect::PatchTemplate | Effect::EditTemplate)
         .then(|| digest::of_template(&changed.spec.template));
-    let effected = Effected { generation: changed.meta().generation, template, note: None };
+    let effected = Effected { generation: changed.meta().generation, template, ..Effected::default() };
     Stepped::Changed(effected, Box::new(changed))
 }

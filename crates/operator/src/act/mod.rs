@@ -7,7 +7,9 @@
 mod deployment;
 mod evict;
 mod hand_back;
+mod hook;
 mod patch;
+mod run_job;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +41,8 @@ pub struct Target<'a> {
     pub name: &'a str,
     /// Its pods, as seen.
     pub pods: &'a [Pod],
+    /// The port that the server declares first.
+    pub port: Option<u16>,
     /// How long one call may take: less than what the lease leaves.
     pub timeout: Duration,
 }
@@ -130,7 +134,13 @@ impl Target<'_> {
                 break;
             }
             match self.take(attempt, step, fresh.take(), seen.take()).await {
-                Ok(Stepped::Done(effected)) => done.push(effected),
+                Ok(Stepped::Done(effected)) => {
+                    let may_stop = effected.answers.is_some();
+                    done.push(effected);
+                    if may_stop {
+                        break;
+                    }
+                }
                 Ok(Stepped::Changed(effected, changed)) => {
                     done.push(effected);
                     seen = Some(*changed);
@@ -159,8 +169,12 @@ impl Target<'_> {
             | Effect::MarkTarget => self.change(attempt, step, fresh).await,
             Effect::HandBackOwnership => hand_back::carry_out(self, seen).await,
             Effect::EvictPod => evict::carry_out(self, step).await,
+            Effect::CallHook => Ok(hook::carry_out(self, attempt, step).await),
+            Effect::RunJob => run_job::carry_out(self, attempt, step).await,
             Effect::Wait | Effect::AwaitRollout => Ok(Stepped::superseded("a wait is no effect")),
-            effect => Ok(Stepped::superseded(format!("this operator cannot carry out {effect:?}"))),
+            effect @ Effect::RestoreConfig => {
+                Ok(Stepped::superseded(format!("this operator cannot carry out {effect:?}")))
+            }
         }
     }
 

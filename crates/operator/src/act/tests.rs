@@ -18,6 +18,9 @@ use mcp_health_core::{
 use serde_json::{Value, json};
 use tower_test::mock;
 
+mod hooks;
+mod jobs;
+
 use super::{Prepared, Target};
 use crate::observe::Facts;
 
@@ -60,10 +63,21 @@ fn target(client: &kube::Client) -> Target<'_> {
     static OBJECT: LazyLock<McpServerHealth> = LazyLock::new(|| {
         let spec =
             json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "mcp-server"}});
-        McpServerHealth::new("mcp-server", serde_json::from_value(spec).unwrap())
+        let mut object = McpServerHealth::new("mcp-server", serde_json::from_value(spec).unwrap());
+        object.metadata.namespace = Some("mcp".to_owned());
+        object.metadata.uid = Some("object-1".to_owned());
+        object
     });
     let timeout = Duration::from_secs(5);
-    Target { client, object: &OBJECT, namespace: "mcp", name: "mcp-server", pods: &[], timeout }
+    Target {
+        client,
+        object: &OBJECT,
+        namespace: "mcp",
+        name: "mcp-server",
+        pods: &[],
+        port: Some(8000),
+        timeout,
+    }
 }
 
 fn template(image: &str) -> Value {
@@ -136,7 +150,7 @@ fn facts() -> Facts {
 /// Both steps took place.
 fn all_done() -> Acted {
     let template = Some(digest::of_template(&template("bad")));
-    Acted::Done(vec![Effected { generation: Some(3), template, note: None }, Effected::default()])
+    Acted::Done(vec![Effected { generation: Some(3), template, ..Effected::default() }, Effected::default()])
 }
 
 async fn carry_out(answers: Vec<(StatusCode, Value)>) -> (Result<Acted, crate::error::Error>, Vec<Sent>) {
@@ -379,6 +393,7 @@ async fn a_pod_on_its_way_out_is_not_evicted_again() {
         finished: false,
         ready: true,
         ready_changed: Timestamp::UNIX_EPOCH,
+        address: None,
         unschedulable: None,
         containers: Vec::new(),
         troubles: Vec::new(),

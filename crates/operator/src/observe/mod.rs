@@ -4,6 +4,7 @@
 mod autoscalers;
 mod budgets;
 mod deployments;
+mod jobs;
 mod pod_spec;
 mod pods;
 mod replica_sets;
@@ -18,8 +19,8 @@ use std::{collections::BTreeMap, fmt::Debug, future::Future, pin::Pin, sync::Arc
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
-use mcp_health_api::{McpServerHealth, REPORT_ANNOTATION};
-use mcp_health_core::signals::{Budget, Pod, Reading, Revision, Service, Signals};
+use mcp_health_api::{KIND_JOB, KIND_LABEL, McpServerHealth, REPORT_ANNOTATION};
+use mcp_health_core::signals::{Budget, Job, Pod, Reading, Revision, Service, Signals};
 use serde::de::DeserializeOwned;
 
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
@@ -43,6 +44,8 @@ pub struct Stores {
     slices: Table<services::EndpointSliceRow>,
     autoscalers: Table<autoscalers::AutoscalerRow>,
     budgets: Table<budgets::BudgetRow>,
+    /// Only where the operator may run Jobs.
+    jobs: Option<Table<jobs::JobRow>>,
     namespaces: Table<switches::SwitchRow>,
     switch: Option<(Key, Table<switches::SwitchRow>)>,
     /// Which objects have which target.
@@ -67,6 +70,7 @@ impl Stores {
             slices: Table::new(&scopes),
             autoscalers: Table::new(&scopes),
             budgets: Table::new(&scopes),
+            jobs: config.run_jobs.then(|| Table::new(&scopes)),
             namespaces: Table::new(&all),
             switch,
             targets: Targets::default(),
@@ -83,6 +87,7 @@ impl Stores {
             && self.slices.is_settled()
             && self.autoscalers.is_settled()
             && self.budgets.is_settled()
+            && self.jobs.as_ref().is_none_or(Table::is_settled)
             && self.namespaces.is_settled()
             && self.switch.as_ref().is_none_or(|(_, table)| table.is_settled())
     }
@@ -162,6 +167,9 @@ impl Stores {
                 ),
             ]);
         }
+        if self.jobs.is_some() {
+            watches.extend(config.scopes().into_iter().map(|scope| self.watching_jobs(client, scope)));
+        }
         let (stores, api) = (Arc::clone(self), Api::all(client.clone()));
         watches.push(Box::pin(async move {
             let tell = |told: Told<switches::SwitchRow>| match told {
@@ -207,6 +215,28 @@ impl Stores {
             };
             watch(api, scope, watcher::Config::default(), table(&stores), view, tell).await;
         })
+    }
+
+    /// The watch of the Jobs that the operator made.
+    fn watching_jobs(self: &Arc<Self>, client: &Client, scope: Option<String>) -> Watching {
+        let (stores, api) = (Arc::clone(self), scoped(client, scope.as_deref()));
+        let config = watcher::Config::default().labels(&format!("{KIND_LABEL}={KIND_JOB}"));
+        Box::pin(async move {
+            let Some(table) = &stores.jobs else { return };
+            let tell = |told: Told<jobs::JobRow>| match told {
+                Told::Row(_, row) => stores.wake([row.object.clone()]),
+                Told::Health => stores.wake_all(),
+            };
+            watch(api, scope, config, table, jobs::view, tell).await;
+        })
+    }
+
+    /// The Jobs that were made for an object. Only a policy that names one needs to know.
+    fn jobs_of(&self, object: &McpServerHealth, now: Timestamp) -> Reading<Vec<Job>> {
+        let Some(table) = self.jobs.as_ref().filter(|_| object.spec.runs_jobs()) else { return Reading::Off };
+        let key = Key::of(object);
+        let jobs = table.of_group(&key).into_iter().map(|(_, row)| row.job.clone()).collect();
+        table.reading(&key.namespace, now, jobs)
     }
 
     /// Has these objects looked at.
@@ -272,7 +302,7 @@ impl Stores {
             budgets: self.budgets.reading(namespace, now, budgets),
             quotas: Reading::Off,
             configs: Reading::Off,
-            jobs: Reading::Off,
+            jobs: self.jobs_of(object, now),
             usage: Reading::Off,
             volumes: Reading::Off,
             report: object.meta().annotations.as_ref().and_then(|all| all.get(REPORT_ANNOTATION)).cloned(),

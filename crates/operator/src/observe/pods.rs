@@ -1,5 +1,7 @@
 //! Pods: a row holds readiness, restarts, exits and what keeps containers from running.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{ContainerState, ContainerStatus, Pod as KubernetesPod, PodCondition},
@@ -48,6 +50,8 @@ pub struct PodStatus {
     conditions: Vec<PodCondition>,
     container_statuses: Vec<ContainerStatus>,
     init_container_statuses: Vec<ContainerStatus>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<IpAddr>,
 }
 
 /// See the module.
@@ -119,6 +123,7 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
         ready_changed: ready
             .and_then(|condition| condition.last_transition_time.as_ref())
             .map_or(created, |at| at.0),
+        address: status.pod_ip,
         unschedulable,
         containers,
         troubles: Vec::new(),

@@ -302,7 +302,7 @@ impl Operator {
                 Ok(generation) => effects.push(Effected {
                     generation: Some(generation),
                     template: step.to.clone().filter(|_| step.effect == Effect::PatchTemplate),
-                    note: None,
+                    ..Effected::default()
                 }),
                 Err(why) if effects.is_empty() => return Ok(Acted::Superseded(why)),
                 Err(_) => break,

@@ -213,6 +213,7 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
         finished: false,
         ready: pod.ready,
         ready_changed: moment(pod.ready_changed),
+        address: None,
         unschedulable: (!placed).then(|| "0/1 nodes are available: 1 Insufficient memory.".to_owned()),
         containers: vec![Container {
             name: "server".to_owned(),
