@@ -14,6 +14,7 @@ pub mod diagnose;
 pub mod digest;
 pub mod guards;
 pub mod healthy;
+pub mod last_words;
 pub mod mask;
 pub mod ownership;
 pub mod quantity;

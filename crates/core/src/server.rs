@@ -6,7 +6,9 @@ use mcp_health_api::{Cause, HealthyConfig, HealthyRevision};
 
 use crate::{
     Case,
-    signals::{Config, ContainerSpec, Pod, Revision, Role, Target},
+    mask::mask,
+    signals::{Config, ContainerSpec, Pod, ProbeKind, Revision, Role, Target},
+    words,
 };
 
 /// A pod whose container ended within this time is not proof that its template is sound.
@@ -126,6 +128,15 @@ impl<'a> Server<'a> {
         pods.any(|pod| !pod.ready && pod.ended_within(RECENT, self.now)).then_some(healthy)
     }
 
+    /// The template that was seen healthy before, where pods of it are still there and none of them is ready: what
+    /// keeps the new pods from working may keep these, too.
+    pub fn healthy_is_unready(&self) -> Option<&'a HealthyRevision> {
+        let healthy = self.last_healthy.filter(|healthy| healthy.template != self.target.template)?;
+        let revisions = self.revisions.iter().filter(|revision| revision.template == healthy.template);
+        let pods: Vec<_> = revisions.flat_map(|revision| self.pods_of(revision)).collect();
+        (!pods.is_empty() && pods.iter().all(|pod| !pod.ready)).then_some(healthy)
+    }
+
     /// Whom to blame when the template in force does not work: itself, where another one did;
     /// `otherwise`, where it worked before.
     pub fn cause(&self, otherwise: Cause) -> Cause {
@@ -159,6 +170,16 @@ impl<'a> Server<'a> {
         u16::try_from(*number).ok()
     }
 
+    /// The time within which the server's readinessProbe sees that something it asks for is gone.
+    pub fn notices_within(&self) -> SignedDuration {
+        let probes = self.container().into_iter().flat_map(|own| &own.probes);
+        let seconds = probes
+            .filter(|probe| probe.kind == ProbeKind::Readiness)
+            .map(|probe| probe.period.saturating_mul(probe.failures + 1))
+            .max();
+        SignedDuration::from_secs(seconds.unwrap_or_default().clamp(0, 60))
+    }
+
     /// A ConfigMap whose content is another than the one that the healthy template ran with.
     pub fn changed_config(&self) -> Option<(&'a Config, &'a HealthyConfig)> {
         let healthy = self.last_healthy.filter(|healthy| healthy.template == self.target.template)?;
@@ -190,6 +211,12 @@ impl Pod {
         let exits =
             self.containers.iter().filter(|one| one.restarts > 0).filter_map(|one| one.last_exit.as_ref());
         exits.map(|exit| exit.at).any(|at| now.duration_since(at) < span)
+    }
+
+    /// What the kubelet says last of why it does not run, or is not ready.
+    pub fn trouble(&self) -> Option<String> {
+        let (reason, message) = self.troubles.last()?;
+        Some(format!("pod {}: {reason}: {}", self.name, words::shorten(&mask(message), 240)))
     }
 
     /// It is ready, and has been for `long`.

@@ -10,10 +10,11 @@ fn impatient() -> Value {
 #[tokio::test]
 async fn a_rollout_to_an_image_that_does_not_exist_is_rolled_back() {
     let story = Story::begin("no-image").await;
-    let server = story.server().replicas(2).policy(impatient()).healthy().await;
+    let impatient = json!({"overrides": [{"incident": "CrashLoop", "for": "5s"}]});
+    let server = story.server().replicas(2).policy(impatient).healthy().await;
     let pods = server.pod_names().await;
     server.roll_out(Fault::MissingImage).await;
-    let incident = server.incident(IncidentType::RolloutStuck, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ImagePull).await;
     assert!(incident.evidence[0].contains("registry.invalid"), "{:?}", incident.evidence);
     server.resolved_by(&incident, ActionType::Rollback).await;
     server.has_healthy_template().await;

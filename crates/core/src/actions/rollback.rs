@@ -1,7 +1,8 @@
 //! Rollback: the template of a ReplicaSet that was seen healthy comes back (guide 004, Rollback Procedure).
 //! Undone by rolling forward again.
 
-use mcp_health_api::{ActionType, Attempt, Effect, HealthyRevision, Step};
+use jiff::Timestamp;
+use mcp_health_api::{ActionType, Attempt, Cause, Effect, HealthyRevision, Step};
 
 use super::{
     Action, Asked, Plan, Planned, TEMPLATE, Touches, await_rollout, hand_back, no_follow_up, run_job, step,
@@ -20,6 +21,12 @@ pub const ACTION: Action = Action {
 
 fn plan(asked: &Asked) -> Planned {
     let Asked { case, server, incident, .. } = *asked;
+    if let Some(until) = old_pods_may_still_notice(asked) {
+        return Planned::Later {
+            until,
+            why: "the probes of the old pods may not have noticed the database yet".to_owned(),
+        };
+    }
     match way_back(server, case.settings.seen_healthy_after, case.now) {
         Way::To(healthy)
             if server.healthy_ends_too().is_some_and(|ends| ends.template == healthy.template) =>
@@ -71,6 +78,14 @@ fn plan(asked: &Asked) -> Planned {
                 .to_owned(),
         },
     }
+}
+
+/// New pods cannot reach their database, and the old ones are ready: that proves something only once their own
+/// probes have had the time to notice that it is gone.
+fn old_pods_may_still_notice(asked: &Asked) -> Option<Timestamp> {
+    let Asked { case, server, incident, .. } = *asked;
+    let until = incident.since.0.saturating_add(server.notices_within()).ok()?;
+    (incident.cause == Cause::DatabaseConnection && until > case.now).then_some(until)
 }
 
 fn steps(asked: &Asked, healthy: &HealthyRevision) -> Vec<Step> {

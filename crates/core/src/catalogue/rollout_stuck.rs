@@ -1,7 +1,7 @@
 //! RolloutStuck: a rollout does not get through (guide 004, Rollback Procedure).
 //!
-//! Judged by the Deployment's progress deadline, by what keeps its pods from existing (quota) or from
-//! running (no node, no image, no configuration), or by pods that stay unready while the old ones are well.
+//! Judged by the Deployment's progress deadline, by what keeps its pods from existing (quota) or from having a
+//! node, or by pods that stay unready while the old ones are well. What cannot start is a crash loop's.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
@@ -10,7 +10,6 @@ use super::{Entry, lasting};
 use crate::{
     Case, Server,
     diagnose::{Finding, Judgement},
-    mask::mask,
     signals::Pod,
     words,
 };
@@ -19,21 +18,10 @@ pub const ENTRY: Entry = Entry { incident: IncidentType::RolloutStuck, judge, ru
 
 /// How long a new pod may be unready, or without a node, beyond what its own probes ask for.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
-/// How long a refused or unplaced pod, or a start that failed, is waited for: it may come right by itself.
+/// How long a refused pod is waited for: it may come right by itself.
 const START_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 /// How often a rollout that is under way, with nothing wrong in sight, is looked at.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(5);
-/// The kubelet's words for a container that cannot start.
-const CANNOT_START: &[&str] = &[
-    "ImagePullBackOff",
-    "ErrImagePull",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-];
-
 /// A sign that the rollout is stuck: since when, how long to wait, why, and the sentence.
 struct Sign {
     since: Timestamp,
@@ -97,6 +85,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         server.current_pods().iter().filter(|pod| pod.ready).count(),
         server.current_words(),
     ));
+    // What the kubelet says of a pod that does not get ready: its probe's answer, its volume.
+    evidence.extend(unready.iter().find_map(|pod| pod.trouble()));
     Judgement::Found(Finding {
         incident: IncidentType::RolloutStuck,
         cause: sign.cause,
@@ -126,15 +116,6 @@ fn sign_of(case: &Case, server: &Server, pod: &Pod) -> Option<Sign> {
             Cause::Unschedulable,
             evidence,
         );
-    }
-    let failing = pod.containers.iter().find_map(|container| {
-        let (reason, message) = container.waiting.as_ref()?;
-        CANNOT_START.contains(&reason.as_str()).then_some((container, reason, message))
-    });
-    if let Some((container, reason, message)) = failing {
-        let message = words::shorten(&mask(message), 200);
-        let evidence = format!("pod {}, container {}: {reason}: {message}", pod.name, container.name);
-        return sign(pod.created, START_PATIENCE, server.cause(Cause::NotReady), evidence);
     }
     // Unready pods are a stuck rollout only where the old ones show that ready is possible; without those,
     // the server as a whole does not respond, which is another entry.

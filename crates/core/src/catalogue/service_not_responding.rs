@@ -47,28 +47,31 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
         return Judgement::Suspected { until: due };
     }
     let cause = server.cause(Cause::NotReady);
+    let mut evidence = vec![
+        format!(
+            "none of {} wanted pods is ready since {} ({})",
+            server.target.desired,
+            words::moment(since),
+            words::span(case.now.duration_since(since))
+        ),
+        match server.healthy_ends_too() {
+            Some(healthy) => {
+                format!("pods of template {}, which was seen healthy, end too", healthy.template)
+            }
+            None if cause == Cause::NotReady => {
+                format!("{} was seen healthy before", server.current_words())
+            }
+            None => format!("{} was never seen healthy", server.current_words()),
+        },
+    ];
+    // What the kubelet says of a pod that is not ready: its probe's answer, its volume.
+    evidence.extend(pods.iter().find_map(|pod| pod.trouble()));
     Judgement::Found(Finding {
         incident: IncidentType::ServiceNotResponding,
         cause,
         severity: Severity::SEV1,
         since,
-        evidence: vec![
-            format!(
-                "none of {} wanted pods is ready since {} ({})",
-                server.target.desired,
-                words::moment(since),
-                words::span(case.now.duration_since(since))
-            ),
-            match server.healthy_ends_too() {
-                Some(healthy) => {
-                    format!("pods of template {}, which was seen healthy, end too", healthy.template)
-                }
-                None if cause == Cause::NotReady => {
-                    format!("{} was seen healthy before", server.current_words())
-                }
-                None => format!("{} was never seen healthy", server.current_words()),
-            },
-        ],
+        evidence,
         youngest_pod: pods.iter().map(|pod| pod.created).max(),
         lapses: None,
         forbids: &[],

@@ -1,4 +1,7 @@
-//! What any finding on the server forbids is not done, whichever incident asks for it.
+//! What any finding on the server forbids is not done, whichever incident asks for it. What is forbidden for the
+//! sake of a database waits until that is back; the rest is not done at all.
+
+use mcp_health_api::Cause;
 
 use super::{Question, Verdict};
 
@@ -6,6 +9,10 @@ pub fn check(question: &Question) -> Verdict {
     let action = question.plan.action;
     match question.diagnosis.forbidding(action) {
         None => Verdict::Permit,
+        Some(finding) if finding.cause == Cause::DatabaseConnection => Verdict::hold(
+            "DatabaseUnavailable",
+            format!("{} ({}): {action} brings no database back", finding.incident, finding.cause),
+        ),
         Some(finding) => Verdict::refuse(
             "Prohibited",
             format!("{} ({}) forbids {action}: it would not help, or harm", finding.incident, finding.cause),

@@ -15,7 +15,9 @@ use crate::support::{
     world::{Template, World},
 };
 
-use Cause::{BadRollout, NeverHealthy, NotReady, ProcessExit, QuotaExceeded, ServiceMismatch, Unschedulable};
+use Cause::{
+    BadRollout, ImagePull, NeverHealthy, NotReady, ProcessExit, QuotaExceeded, ServiceMismatch, Unschedulable,
+};
 use IncidentType::{CrashLoop, RolloutStuck, ServiceNotResponding};
 
 /// A server of three pods that was seen healthy, then `change`, then so many seconds.
@@ -107,8 +109,8 @@ fn what_is_wrong_is_found_with_its_cause_and_severity() {
             "an image does not exist",
             Box::new(roll_out(Template::NoImage)),
             20,
-            RolloutStuck,
-            BadRollout,
+            CrashLoop,
+            ImagePull,
             Severity::SEV2,
         ),
         (
@@ -191,7 +193,7 @@ fn what_may_come_right_by_itself_is_waited_for() {
             50,
             RolloutStuck,
         ),
-        ("an image may appear", Box::new(roll_out(Template::NoImage)), 10, RolloutStuck),
+        ("an image may appear", Box::new(roll_out(Template::NoImage)), 10, CrashLoop),
         (
             "a Service that was changed just now",
             Box::new(|one| (one.world.service_astray, one.world.service_since) = (true, one.world.now)),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod catalogue;
+mod crash_causes;
 mod garbage;
 mod guards;
 mod outcomes;

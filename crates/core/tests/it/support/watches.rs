@@ -225,7 +225,7 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
                 reason: "Error".to_owned(),
                 at: moment(*at),
                 started: None,
-                message: Some("Traceback (most recent call last):\nKeyError: 'DATABASE_URL'\n".to_owned()),
+                message: Some(world.said.to_owned()),
             }),
             recent_exits: pod.exits.iter().rev().take(5).rev().map(|at| moment(*at)).collect(),
             last_words: LastWords::NotAsked,

@@ -116,6 +116,8 @@ pub struct World {
     pub full: bool,
     /// What every template needs is down: all containers end.
     pub dependency_down: bool,
+    /// What every container says before it ends.
+    pub said: &'static str,
     /// The Service's selector selects nothing.
     pub service_astray: bool,
     /// Since when it leads where it leads.
@@ -142,6 +144,7 @@ impl World {
             quota: false,
             full: false,
             dependency_down: false,
+            said: "Traceback (most recent call last):\nRuntimeError: it does not work\n",
             service_astray: false,
             service_since: 0,
             budgets: Vec::new(),

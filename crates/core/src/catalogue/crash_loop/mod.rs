@@ -1,0 +1,349 @@
+//! CrashLoop: containers start and end, again and again, or cannot start at all (guide 004, Service Not
+//! Responding; 001, Server Won't Start).
+//!
+//! Judged by the kubelet's `CrashLoopBackOff`, or three ends of a container within five minutes, or an image,
+//! a setting or a volume that keeps a container from starting. `cause` tells why, by the kubelet, the template
+//! and the program's last words; whether the rollout is to blame is judged apart from that, and comes first in
+//! the runbook.
+
+mod cause;
+mod ports;
+mod spoken;
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{ActionType, Cause, HealthyConfig, IncidentType, Severity};
+
+use super::{Entry, lasting};
+use crate::{
+    Case, Server,
+    diagnose::{Finding, Judgement},
+    signals::{Config, Container, LastWords, Pod, Role},
+    words,
+};
+use cause::Told;
+
+pub const ENTRY: Entry = Entry { incident: IncidentType::CrashLoop, judge, runbook };
+
+/// Ends within [`WINDOW`] that make a loop, also before the kubelet says so.
+const EXITS: usize = 3;
+/// The window of those ends.
+const WINDOW: SignedDuration = SignedDuration::from_mins(5);
+/// The kubelet backs off for five minutes at most: whenever one looks, two ends of a loop lie within this time.
+const TWO_PAUSES: SignedDuration = SignedDuration::from_mins(15);
+/// A pod that is ready for so long is up, whatever was before.
+const STEADY: SignedDuration = SignedDuration::from_secs(30);
+/// How long a start that fails is waited for: it may come right by itself.
+const START_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+/// How long last words are waited for.
+const HEARING: SignedDuration = SignedDuration::from_secs(1);
+/// How many last lines are shown.
+const SHOWN: usize = 3;
+
+/// What must not be done while the database does not let the server in: none of it brings a database back.
+const WITHOUT_DATABASE: &[ActionType] =
+    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Rollback];
+
+/// A container that does not stay up, or cannot start.
+struct Sick<'a> {
+    pod: &'a Pod,
+    container: &'a Container,
+    /// Its pod is of the template in force.
+    current: bool,
+    /// The kubelet's words, where it cannot start at all.
+    cannot_start: Option<String>,
+    /// Why.
+    told: Told,
+}
+
+impl Sick<'_> {
+    fn since(&self) -> Timestamp {
+        match &self.cannot_start {
+            Some(_) => self.container.last_exit.as_ref().map_or(self.pod.created, |exit| exit.at),
+            None => first_exit(self.container).unwrap_or(self.pod.created),
+        }
+    }
+}
+
+/// All of them; those that tell most come first.
+fn sick<'a>(server: &Server<'a>) -> Vec<Sick<'a>> {
+    let current: Vec<&str> = server.current_pods().iter().map(|pod| pod.name.as_str()).collect();
+    let mut all: Vec<Sick> = server
+        .pods
+        .iter()
+        .filter_map(|pod| {
+            let current = current.contains(&pod.name.as_str());
+            let mut sick = pod.containers.iter().filter_map(|one| look_at(server, pod, one, current));
+            // The server's own container before those beside it.
+            let first = sick.next()?;
+            let own = server.container().is_some_and(|own| own.name == first.container.name);
+            Some(if own { first } else { sick.find(|one| is_own(server, one)).unwrap_or(first) })
+        })
+        .collect();
+    all.sort_by_key(|one| {
+        let database = one.told.cause == Some(Cause::DatabaseConnection);
+        (!database, !one.current, one.told.cause.is_none(), !is_own(server, one))
+    });
+    all
+}
+
+fn look_at<'a>(server: &Server, pod: &'a Pod, container: &'a Container, current: bool) -> Option<Sick<'a>> {
+    if let Some((cause, words)) = cause::cannot_start(pod, container) {
+        let told = Told { cause, ..Told::default() };
+        return Some(Sick { pod, container, current, cannot_start: Some(words), told });
+    }
+    if !is_looping(pod, container, server.now) {
+        return None;
+    }
+    let specs = server.target.containers.iter();
+    let spec = specs.filter(|_| current).find(|spec| spec.name == container.name);
+    let told = cause::of_end(pod, container, server.target, spec);
+    Some(Sick { pod, container, current, cannot_start: None, told })
+}
+
+fn is_own(server: &Server, one: &Sick) -> bool {
+    server.container().is_some_and(|own| own.name == one.container.name)
+}
+
+fn judge(case: &Case, server: &Server) -> Judgement {
+    let patience = lasting(case, IncidentType::CrashLoop, START_PATIENCE);
+    let due = |one: &Sick| one.since().saturating_add(patience).unwrap_or(Timestamp::MAX);
+    let (sick, starting): (Vec<Sick>, Vec<Sick>) =
+        sick(server).into_iter().partition(|one| one.cannot_start.is_none() || due(one) <= case.now);
+    let Some(first) = sick.first() else {
+        return match starting.iter().map(due).min() {
+            Some(until) => Judgement::Suspected { until },
+            None => Judgement::Clear,
+        };
+    };
+    if let Some(until) = awaited(case, &sick) {
+        return Judgement::Suspected { until };
+    }
+
+    // A loop of pods whose revision is on its way out is the old template's; the one in force decides.
+    let youngest_pod = sick.iter().filter(|one| one.current).map(|one| one.pod.created).max();
+    let blame = if youngest_pod.is_some() { server.cause(Cause::ProcessExit) } else { Cause::ProcessExit };
+    let config = config_to_blame(server);
+    let database = first.told.cause == Some(Cause::DatabaseConnection)
+        && config.is_none_or(|(config, _)| !serves_with_content_before(server, config));
+    let cause = match first.told.cause {
+        _ if config.is_some() && !database => Cause::ConfigError,
+        known => known.unwrap_or(blame),
+    };
+
+    let mut evidence: Vec<String> = sick.iter().map(|one| describe(one, case.now)).collect();
+    evidence.truncate(3);
+    if sick.len() > evidence.len() {
+        evidence.push(format!("{} in all are sick in this way", words::count(sick.len(), "pod")));
+    }
+    evidence.extend(last_lines(first));
+    evidence.push(blame_sentence(server, blame));
+    if cause == Cause::DatabaseConnection {
+        evidence.push(database_sentence(server));
+    }
+    if let Some((config, _)) = config {
+        evidence.push(format!(
+            "ConfigMap {} was changed at {}, since this template was well",
+            config.name,
+            words::moment(config.changed)
+        ));
+    }
+    if cause == Cause::PortConflict {
+        let own = server.target.containers.iter().find(|spec| spec.name == first.container.name);
+        evidence.extend(own.map(|spec| ports::sentences(case, server, spec).join("; ")));
+    }
+    evidence.extend(beside_the_server(server, &sick));
+
+    Judgement::Found(Finding {
+        incident: IncidentType::CrashLoop,
+        cause,
+        severity: if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
+        since: sick.iter().map(Sick::since).min().unwrap_or(case.now),
+        evidence,
+        youngest_pod,
+        lapses: sick.iter().filter_map(|one| lapses(one, case.now)).min(),
+        forbids: match cause {
+            // Pods of another template are well at this moment: the settings of the new one are to blame.
+            Cause::DatabaseConnection if server.serving_beside().is_some() => &WITHOUT_DATABASE[..3],
+            Cause::DatabaseConnection => WITHOUT_DATABASE,
+            _ => &[],
+        },
+    })
+}
+
+fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
+    let sick = sick(server);
+    let of_others = !sick.is_empty() && sick.iter().all(|one| !one.current);
+    if cause == Cause::BadRollout || (server.rollout_is_to_blame() && !of_others) {
+        return match cause {
+            Cause::StartupTimeout => &[ActionType::Rollback, ActionType::RelaxStartupProbe],
+            _ => &[ActionType::Rollback],
+        };
+    }
+    match cause {
+        Cause::ConfigError if config_to_blame(server).is_some() => &[ActionType::RollbackConfig],
+        Cause::StartupTimeout => &[ActionType::RelaxStartupProbe],
+        // While others serve, new pods of the same template would only strand their sessions; and a container beside
+        // the server is started anew in its place. (What the database forbids is held, not done.)
+        Cause::ProcessExit | Cause::DatabaseConnection
+            if server.ready() == 0
+                && beside_the_server(server, &sick).is_none()
+                && !never_healthy(server) =>
+        {
+            &[ActionType::RolloutRestart]
+        }
+        _ => &[],
+    }
+}
+
+fn never_healthy(server: &Server) -> bool {
+    server.cause(Cause::ProcessExit) == Cause::NeverHealthy
+}
+
+/// Until when last words are awaited, where nothing else tells why.
+fn awaited(case: &Case, sick: &[Sick]) -> Option<Timestamp> {
+    if sick.iter().any(|one| one.told.cause.is_some()) {
+        return None;
+    }
+    let asked = sick.iter().filter_map(|one| match one.container.last_words {
+        LastWords::Awaited(since) => Some(since),
+        _ => None,
+    });
+    let until = asked.min()?.saturating_add(HEARING).ok()?;
+    (until > case.now).then_some(until)
+}
+
+/// The ConfigMap that was changed since this very template was well, before its containers began to end.
+fn config_to_blame<'a>(server: &Server<'a>) -> Option<(&'a Config, &'a HealthyConfig)> {
+    let changed = server.changed_config()?;
+    let sick = sick(server);
+    let other = sick.iter().any(|one| {
+        one.cannot_start.is_some()
+            || one.told.cause == Some(Cause::OutOfMemory)
+            || one.since() < changed.0.changed
+    });
+    (!sick.is_empty() && !other).then_some(changed)
+}
+
+/// Pods that took their settings before the change are ready: what they need is there.
+fn serves_with_content_before(server: &Server, config: &Config) -> bool {
+    server.pods.iter().any(|pod| {
+        let mut ends = pod.containers.iter().filter_map(|one| one.last_exit.as_ref());
+        pod.ready && pod.created < config.changed && ends.all(|exit| exit.at < config.changed)
+    })
+}
+
+fn blame_sentence(server: &Server, blame: Cause) -> String {
+    let current = server.current_words();
+    match (blame, server.last_healthy) {
+        (Cause::BadRollout, Some(healthy)) => {
+            format!("{current} was never seen healthy; template {} was, until the rollout", healthy.template)
+        }
+        (Cause::BadRollout, None) => {
+            format!("{current} was never seen healthy; the one before it still serves")
+        }
+        (Cause::NeverHealthy, _) => "no template of this server was ever seen healthy".to_owned(),
+        _ => match server.healthy_ends_too() {
+            Some(healthy) => format!(
+                "pods of template {}, which was seen healthy, crash too: the rollout is not the cause",
+                healthy.template
+            ),
+            None if server.template_was_healthy() => {
+                format!("{current} was seen healthy before: the rollout is not the cause")
+            }
+            None => format!("these pods are not of {current}, which is in force"),
+        },
+    }
+}
+
+fn database_sentence(server: &Server) -> String {
+    if let Some((beside, _)) = server.serving_beside() {
+        return format!(
+            "pods of template {} are well at this moment: the database is there, and the settings of {} lead \
+             elsewhere",
+            beside.template,
+            server.current_words()
+        );
+    }
+    match server.healthy_is_unready() {
+        Some(healthy) => format!(
+            "pods of template {}, which was seen healthy, are not ready either: the database is down, not the rollout",
+            healthy.template
+        ),
+        None => {
+            "neither new pods nor another template bring a database back: look at the database".to_owned()
+        }
+    }
+}
+
+/// Only containers beside the server are sick, not itself and none that it waits for.
+fn beside_the_server(server: &Server, sick: &[Sick]) -> Option<String> {
+    let first = sick.first()?;
+    let own = &server.container()?.name;
+    let beside = |one: &Sick| {
+        let mut runs = one.pod.containers.iter().filter(|one| one.name == *own && one.waiting.is_none());
+        one.container.role != Role::Init && one.container.name != *own && runs.next().is_some()
+    };
+    sick.iter().all(beside).then(|| {
+        format!("container {own}, the server itself, runs: only {} beside it does not", first.container.name)
+    })
+}
+
+/// The kubelet says so; or it ended often enough; or it is up just now between two ends.
+fn is_looping(pod: &Pod, container: &Container, now: Timestamp) -> bool {
+    let within = |span: SignedDuration| {
+        container.recent_exits.iter().filter(|at| now.duration_since(**at) <= span).count()
+    };
+    let backing_off = container.waiting.as_ref().is_some_and(|(reason, _)| reason == "CrashLoopBackOff");
+    // Up for a moment between two ends, and without a readiness probe even ready: still the same loop.
+    let between_two_ends = within(TWO_PAUSES) >= 2 && !pod.is_ready_for(STEADY, now);
+    backing_off || within(WINDOW) >= EXITS || between_two_ends
+}
+
+/// When the ends are too long ago, or the pod is up for long enough, to be a loop any more.
+fn lapses(one: &Sick, now: Timestamp) -> Option<Timestamp> {
+    let past = |at: Timestamp, span: SignedDuration| {
+        at.saturating_add(span + SignedDuration::from_secs(1)).ok().filter(|at| *at > now)
+    };
+    let ends = one.container.recent_exits.iter();
+    let exits = ends.flat_map(|at| [past(*at, WINDOW), past(*at, TWO_PAUSES)]).flatten();
+    let steady = one.pod.ready.then(|| past(one.pod.ready_changed, STEADY)).flatten();
+    exits.chain(steady).min()
+}
+
+fn first_exit(container: &Container) -> Option<Timestamp> {
+    container.recent_exits.first().copied().or(container.last_exit.as_ref().map(|exit| exit.at))
+}
+
+/// `pod mcp-server-6f4c-hvfpn, container server: exit code 1 (Error), 3 restarts in 41s: KeyError: 'X'`.
+fn describe(one: &Sick, now: Timestamp) -> String {
+    let Sick { pod, container, .. } = one;
+    let role = match container.role {
+        Role::Main => "container",
+        Role::Init => "init container",
+        Role::Sidecar => "sidecar",
+    };
+    let who = format!("pod {}, {role} {}", pod.name, container.name);
+    if let Some(words) = &one.cannot_start {
+        return format!("{who}: {words}");
+    }
+    let restarts = words::count(usize::try_from(container.restarts).unwrap_or_default(), "restart");
+    let age = words::span(now.duration_since(pod.created));
+    let Some(exit) = &container.last_exit else { return format!("{who}: {restarts} in {age}") };
+    let said = one.told.word.as_ref().map(|word| format!(": {}", words::shorten(word, 160)));
+    let note = one.told.note.as_ref().map(|note| format!(", {note}")).unwrap_or_default();
+    format!(
+        "{who}: exit code {} ({}), {restarts} in {age}{note}{}",
+        exit.code,
+        exit.reason,
+        said.unwrap_or_default()
+    )
+}
+
+/// What the container said before it ended, beside the one line that is told already; or why that is not known.
+fn last_lines(one: &Sick) -> Option<String> {
+    if let (LastWords::Missing(why), true) = (&one.container.last_words, one.told.words.is_empty()) {
+        return Some(format!("the last words of pod {} cannot be read: {why}", one.pod.name));
+    }
+    let lines = &one.told.words[one.told.words.len().saturating_sub(SHOWN)..];
+    (lines.len() > 1).then(|| format!("last lines of pod {}: {}", one.pod.name, lines.join(" ⏎ ")))
+}
