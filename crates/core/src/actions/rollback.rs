@@ -2,7 +2,7 @@
 //! Undone by rolling forward again.
 
 use jiff::Timestamp;
-use mcp_health_api::{ActionType, Attempt, Cause, Effect, HealthyRevision, Step};
+use mcp_health_api::{ActionType, Attempt, Cause, Effect, HealthyRevision, IncidentType, Step};
 
 use super::{
     Action, Asked, Plan, Planned, TEMPLATE, Touches, await_rollout, hand_back, no_follow_up, run_job, step,
@@ -28,17 +28,13 @@ fn plan(asked: &Asked) -> Planned {
         };
     }
     match way_back(server, case.settings.seen_healthy_after, case.now) {
-        Way::To(healthy)
-            if server.healthy_ends_too().is_some_and(|ends| ends.template == healthy.template) =>
-        {
-            Planned::impossible(
-                "RollbackTargetUnwell",
-                format!(
-                    "pods of {}, which was seen healthy, end too: there is nothing to go back to",
-                    words(&healthy)
-                ),
-            )
-        }
+        Way::To(healthy) if ends(asked, &healthy) => Planned::impossible(
+            "RollbackTargetUnwell",
+            format!(
+                "pods of {}, which was seen healthy, end too: there is nothing to go back to",
+                words(&healthy)
+            ),
+        ),
         Way::To(healthy) => {
             let to = words(&healthy);
             Planned::Ready(Plan {
@@ -86,6 +82,13 @@ fn old_pods_may_still_notice(asked: &Asked) -> Option<Timestamp> {
     let Asked { case, server, incident, .. } = *asked;
     let until = incident.since.0.saturating_add(server.notices_within()).ok()?;
     (incident.cause == Cause::DatabaseConnection && until > case.now).then_some(until)
+}
+
+/// Whether what would come back ends by itself, too: it is what is found crashing, and nothing that came after it.
+fn ends(asked: &Asked, healthy: &HealthyRevision) -> bool {
+    let found = asked.diagnosis.finding(IncidentType::CrashLoop);
+    let only_before = found.is_some_and(|finding| finding.youngest_pod.is_none());
+    only_before || asked.server.healthy_ends_too().is_some_and(|ends| ends.template == healthy.template)
 }
 
 fn steps(asked: &Asked, healthy: &HealthyRevision) -> Vec<Step> {
