@@ -404,6 +404,7 @@ impl fmt::Display for IncidentType {
 /// Changes to one entry of the catalogue, for this server.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("has(self.severity) || has(self.runbook) || has(self.for)").message("an override changes something: set severity, for or runbook"))]
+#[x_kube(validation = Rule::new("self.incident != 'Reported' || !has(self.runbook)").message("runbook: a person's report leads to no action; a person comes at once"))]
 #[serde(rename_all = "camelCase")]
 pub struct Override {
     /// The entry to change.

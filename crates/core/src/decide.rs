@@ -2,7 +2,7 @@
 //! again. The runbook is a ladder: a step that did not help gives way to the next.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Effect, Hold, Incident, Outcome, RunbookStep, Time};
+use mcp_health_api::{ActionType, Effect, Hold, Incident, IncidentType, Outcome, RunbookStep, Time};
 
 use crate::{
     Case, Diagnosis, Fleet, Server, Story,
@@ -66,7 +66,8 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     let server = Server::of(case);
     if let Some(attempt) = incident.open_attempt() {
         if attempt.is_carried_out() {
-            return overdue(case, incident).unwrap_or_else(|| verifying(case, incident, story.look_again));
+            return overdue(case, story, incident)
+                .unwrap_or_else(|| verifying(case, incident, story.look_again));
         }
         if let Some(waiting) = waiting(attempt) {
             return waiting;
@@ -79,7 +80,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     if incident.escalation.is_some() && !owes_an_undo(incident) {
         return Decision::wait(story.look_again);
     }
-    if let Some(overdue) = overdue(case, incident) {
+    if let Some(overdue) = overdue(case, story, incident) {
         return overdue;
     }
     // What cannot be seen cannot be acted on; what is quiet needs no action.
@@ -201,6 +202,10 @@ impl Situation<'_> {
             return Decision::escalate(reason, message);
         }
         match spent.last() {
+            None if incident.incident_type == IncidentType::Reported => Decision::escalate(
+                "Reported",
+                incident.evidence.first().map_or("somebody reports a fault", String::as_str),
+            ),
             Some(last) => Decision::escalate(
                 "RunbookExhausted",
                 format!("{} did not help: {}", last.action, last.message.as_deref().unwrap_or("no change")),
@@ -221,9 +226,11 @@ struct Rung<'a> {
     own: Option<&'a RunbookStep>,
 }
 
-/// The ladder: the object's own, or the catalogue's.
+/// The ladder: the object's own, or the catalogue's. A person's word alone leads to no action, whatever the object
+/// says: who may annotate it need not be who may have the server changed.
 fn runbook<'a>(case: &Case<'a>, server: &Server, incident: &Incident) -> Vec<Rung<'a>> {
     let own = case.spec.overrides.iter().find(|one| one.incident == incident.incident_type);
+    let own = own.filter(|own| own.incident != IncidentType::Reported);
     if let Some(steps) = own.and_then(|own| own.runbook.as_ref()) {
         return steps.iter().map(|step| Rung { action: step.action(), own: Some(step) }).collect();
     }
@@ -302,15 +309,20 @@ fn owes_an_undo(incident: &Incident) -> bool {
     overdue && last.is_some_and(|last| last.outcome == Some(Outcome::Worse) && last.undoes.is_none())
 }
 
-/// The answer is due, whatever the runbook has left.
-fn overdue(case: &Case, incident: &Incident) -> Option<Decision> {
-    let due = incident.respond_by.0;
+/// The answer is due, whatever the runbook has left. What follows from the incident may be due before it is.
+fn overdue(case: &Case, story: &Story, incident: &Incident) -> Option<Decision> {
+    let urgent = story.most_urgent()?;
+    let due = urgent.respond_by.0;
+    let whose = match urgent.id == incident.id {
+        true => String::new(),
+        false => format!("{} ({}), which follows from it, is ", urgent.incident_type, urgent.severity),
+    };
     let held = incident.hold.as_ref().map(|hold| format!("; held ({}): {}", hold.reason, hold.message));
     let held = held.unwrap_or_default();
     (incident.escalation.is_none() && due <= case.now).then(|| {
         Decision::escalate(
             RESPONSE_OVERDUE,
-            format!("unresolved after {}{held}", words::span(due.duration_since(incident.opened_at.0))),
+            format!("{whose}unresolved after {}{held}", words::span(due.duration_since(urgent.opened_at.0))),
         )
     })
 }
@@ -326,7 +338,7 @@ fn verifying(case: &Case, incident: &Incident, look_again: Option<Timestamp>) ->
 
 fn blind(story: &Story) -> Decision {
     let waiting = story.primary().filter(|incident| incident.escalation.is_none());
-    let overdue = waiting.map(|incident| incident.respond_by.0);
+    let overdue = waiting.and(story.most_urgent()).map(|incident| incident.respond_by.0);
     Decision::Wait {
         until: story.look_again.into_iter().chain(overdue).min(),
         next: Some("waits for evidence: see the condition SignalsAvailable".to_owned()),
@@ -343,7 +355,7 @@ fn resume(
     incident: &Incident,
 ) -> Decision {
     let Some((attempt, server)) = incident.open_attempt().zip(server) else {
-        return overdue(case, incident).unwrap_or_else(|| blind(story));
+        return overdue(case, story, incident).unwrap_or_else(|| blind(story));
     };
     let plan = Plan {
         action: attempt.action,

@@ -270,7 +270,8 @@ fn conditions(
     };
     let allowed = match decision {
         Decision::Hold { hold, .. } => ("False", hold.reason.clone(), hold.message.clone()),
-        _ => match (standing_hold(case), escalated) {
+        // An incident that was handed over and now follows from another does not keep that from being mended.
+        _ => match (standing_hold(case), primary.and_then(|incident| incident.escalation.as_ref())) {
             (Some((reason, message)), _) => ("False", reason.to_owned(), message.to_owned()),
             (None, Some(_)) => {
                 ("False", named(&Reason::PersonNeeded), "a person is in charge until this is over".to_owned())
@@ -429,6 +430,7 @@ pub fn next_look(story: &Story, decision: &Decision) -> Option<Timestamp> {
     let due = story
         .primary()
         .filter(|incident| incident.escalation.is_none() && !incident.is_mitigated())
+        .and(story.most_urgent())
         .map(|incident| incident.respond_by.0);
     story.look_again.into_iter().chain(decided).chain(due).min()
 }

@@ -40,6 +40,11 @@ impl Story {
         self.incidents.first_mut()
     }
 
+    /// The incident that wants an answer first: what follows from the primary one may be worse than it.
+    pub fn most_urgent(&self) -> Option<&Incident> {
+        self.incidents.iter().filter(|incident| !incident.is_mitigated()).min_by_key(|one| one.respond_by.0)
+    }
+
     /// The attempt under way: of the primary incident, or of none.
     pub fn open_attempt(&self) -> Option<&Attempt> {
         self.primary()?.open_attempt()
@@ -331,10 +336,13 @@ fn merge_findings(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
             continue;
         };
         incident.quiet_since = None;
-        let severity = incident.severity.min(finding.severity);
+        let reported = finding.incident == IncidentType::Reported;
+        // What was seen once was so bad; what a person says is as the person says it now.
+        let severity = if reported { finding.severity } else { incident.severity.min(finding.severity) };
+        let said_otherwise = reported && evidence(finding).first() != incident.evidence.first();
         // While an attempt is judged, the story stays what it was begun for.
         let cause = if incident.open_attempt().is_some() { incident.cause } else { finding.cause };
-        if (severity, cause) != (incident.severity, incident.cause) {
+        if (severity, cause) != (incident.severity, incident.cause) || said_otherwise {
             incident.severity = severity;
             incident.cause = cause;
             incident.respond_by = incident.respond_by.clone().min(respond_by(case, finding));
@@ -404,6 +412,9 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
             let incident = story.incidents.remove(at);
             let spent = incident.attempts.iter().rev().find(|attempt| attempt.is_spent());
             let resolution = match (spent, &incident.caused_by) {
+                _ if incident.incident_type == IncidentType::Reported => {
+                    "the report was taken back".to_owned()
+                }
                 (None, Some(primary)) => format!("over with {primary}, which it followed from"),
                 (Some(attempt), _) => format!("all is well again, some time after {}", attempt.action),
                 (None, None) => "all is well again, without an action of the operator".to_owned(),

@@ -2,6 +2,7 @@
 //! what is tried by default. A new type is a file here, a line in [`CATALOGUE`], its name in the API, a test.
 
 mod crash_loop;
+mod reported;
 mod rollout_stuck;
 mod service_not_responding;
 
@@ -21,7 +22,8 @@ pub struct Entry {
 }
 
 /// All incident types. Of findings that are equally near to the root, the first here is the primary.
-pub const CATALOGUE: &[Entry] = &[crash_loop::ENTRY, rollout_stuck::ENTRY, service_not_responding::ENTRY];
+pub const CATALOGUE: &[Entry] =
+    &[crash_loop::ENTRY, rollout_stuck::ENTRY, service_not_responding::ENTRY, reported::ENTRY];
 
 /// The entry of a type. Every type of the API has one: a test sees to it.
 pub fn entry(incident: IncidentType) -> Option<&'static Entry> {

@@ -18,7 +18,7 @@ use crate::support::{
 use Cause::{
     BadRollout, ImagePull, NeverHealthy, NotReady, ProcessExit, QuotaExceeded, ServiceMismatch, Unschedulable,
 };
-use IncidentType::{CrashLoop, RolloutStuck, ServiceNotResponding};
+use IncidentType::{CrashLoop, Reported, RolloutStuck, ServiceNotResponding};
 
 /// A server of three pods that was seen healthy, then `change`, then so many seconds.
 fn after(change: impl FnOnce(&mut Operator), seconds: i64) -> Operator {
@@ -230,7 +230,7 @@ fn services_that_cannot_be_seen_are_not_judged() {
     let mut scene = Scene::of(&after(|_| {}, 1));
     scene.signals.services = Reading::Unavailable("the watch does not answer".to_owned());
     let diagnosis = scene.concluded().diagnosis;
-    assert_eq!(diagnosis.clear, [CrashLoop, RolloutStuck]);
+    assert_eq!(diagnosis.clear, [CrashLoop, RolloutStuck, Reported]);
     assert_eq!(diagnosis.findings, []);
 }
 
@@ -269,4 +269,97 @@ fn the_way_back_leads_to_what_was_seen_healthy_and_nowhere_else() {
     assert!(matches!(way(&young), Way::Soon(_)), "{:?}", way(&young));
     young.run(10, 1);
     assert!(matches!(way(&young), Way::To(_)), "{:?}", way(&young));
+}
+
+/// What is concluded of a healthy server while somebody says this of it.
+fn reported(said: &str) -> Operator {
+    after(|operator| operator.watches.report = Some(said.to_owned()), 5)
+}
+
+#[test]
+fn what_a_person_says_is_an_incident_as_bad_as_they_say_and_never_acted_on() {
+    let rows = [
+        ("SEV2: searches hang", Severity::SEV2, "somebody reports: searches hang"),
+        ("sev1 : nobody can log in", Severity::SEV1, "somebody reports: nobody can log in"),
+        ("SEV-4: a typo", Severity::SEV4, "somebody reports: a typo"),
+        ("searches hang: since noon", Severity::SEV3, "somebody reports: searches hang: since noon"),
+        ("SEV9: all is lost", Severity::SEV3, "somebody reports: all is lost"),
+        ("severe: it hangs", Severity::SEV3, "somebody reports: severe: it hangs"),
+        ("it  hangs\n\tagain", Severity::SEV3, "somebody reports: it hangs again"),
+        ("SEV3: with password=hunter2", Severity::SEV3, "somebody reports: with password=***"),
+        (
+            "SEV1",
+            Severity::SEV1,
+            "somebody reports a fault, without a word on it (annotation mcphealth.dev/report)",
+        ),
+        (
+            "",
+            Severity::SEV3,
+            "somebody reports a fault, without a word on it (annotation mcphealth.dev/report)",
+        ),
+    ];
+    for (said, severity, evidence) in rows {
+        let mut operator = reported(said);
+        operator.declare(|spec| spec.mode = mcp_health_api::Mode::Enforce);
+        operator.run(300, 1);
+        let status = operator.status();
+        let incident = &status.incidents[0];
+        assert_eq!((incident.incident_type, incident.cause), (Reported, Cause::PersonsReport), "{said}");
+        assert_eq!((incident.severity, incident.evidence[0].as_str()), (severity, evidence), "{said}");
+        assert_eq!(incident.escalation.as_ref().unwrap().message, evidence, "{said}");
+        assert_eq!(operator.world.done, [], "{said}");
+    }
+    let odd = reported("SEV9: all is lost").status();
+    assert_eq!(odd.incidents[0].evidence[1], "SEV9 is no severity (SEV1 to SEV4): taken as SEV3");
+    assert!(reported(&"x".repeat(10_000)).status().incidents[0].evidence[0].len() < 330);
+}
+
+#[test]
+fn a_report_is_told_anew_when_it_changes_and_is_over_when_it_is_taken_back() {
+    let mut operator = reported("SEV1: it hangs");
+    let first = operator.status().incidents[0].clone();
+    operator.watches.report = Some("SEV3: it is slow".to_owned());
+    operator.run(5, 1);
+    let changed = operator.status().incidents[0].clone();
+    assert_eq!((&changed.id, changed.severity), (&first.id, Severity::SEV3));
+    assert_eq!(changed.evidence[0], "somebody reports: it is slow");
+    operator.watches.report = None;
+    operator.run(30, 1);
+    let status = operator.status();
+    assert_eq!(status.incidents, []);
+    assert_eq!(status.history[0].resolution, "the report was taken back");
+}
+
+#[test]
+fn a_report_follows_from_what_is_really_found_and_does_not_keep_it_from_being_mended() {
+    let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
+    operator.run(120, 1);
+    operator.watches.report = Some("SEV2: searches hang".to_owned());
+    operator.run(5, 1);
+    assert!(operator.status().incidents[0].escalation.is_some());
+    operator.world.roll_out(Template::CrashesAtOnce);
+    operator.run_until("a rollback", 60, |status| status.last_action.is_some());
+    let status = operator.status();
+    let types: Vec<_> = status.incidents.iter().map(|incident| incident.incident_type).collect();
+    assert_eq!(types, [CrashLoop, Reported]);
+    assert_eq!(status.incidents[1].caused_by.as_ref(), Some(&status.incidents[0].id));
+    let allowed = status.conditions.iter().find(|one| one.type_ == "RemediationAllowed").unwrap();
+    assert_eq!(allowed.status, "True", "{}", allowed.message);
+    operator.run(60, 1);
+    let types: Vec<_> = operator.status().incidents.iter().map(|incident| incident.incident_type).collect();
+    assert_eq!(types, [Reported], "it stays as long as the person says so");
+}
+
+#[test]
+fn a_runbook_does_not_act_on_a_report() {
+    let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
+    operator.declare(|spec| {
+        *spec =
+            policy::with_runbook(spec.clone(), Reported, &[Some(mcp_health_api::ActionType::RolloutRestart)]);
+    });
+    operator.run(120, 1);
+    operator.watches.report = Some("SEV1: restart it".to_owned());
+    operator.run(120, 1);
+    assert_eq!(operator.world.done, []);
+    assert_eq!(operator.status().incidents[0].escalation.as_ref().unwrap().reason, "Reported");
 }
