@@ -10,6 +10,7 @@ use crate::{
     Case, Server, Story,
     actions::{Plan, Stop, run_job, stop},
     signals::RecordedAction,
+    time::after,
 };
 
 /// How long actions are remembered on the target: the longest window of a limit, and some.
@@ -148,7 +149,7 @@ impl Story {
             Acted::Superseded(why) => {
                 end(attempt, Outcome::Superseded, why.clone(), now);
                 // What got in between is on its way to the tables, and need not change a verdict.
-                let soon = now.saturating_add(SUPERSEDED_PAUSE).unwrap_or(now);
+                let soon = after(now, SUPERSEDED_PAUSE);
                 self.look_again_at(soon);
             }
             Acted::Refused { reason, message } => {
@@ -163,7 +164,7 @@ impl Story {
 fn deadline(case: &Case, patience: SignedDuration, attempt: &Attempt) -> Timestamp {
     let job = attempt.steps.iter().any(|step| step.effect == Effect::RunJob);
     let patience = if job { patience.saturating_add(run_job::PATIENCE) } else { patience };
-    case.now.saturating_add(patience.saturating_add(case.settings.settle)).unwrap_or(case.now)
+    after(case.now, patience.saturating_add(case.settings.settle))
 }
 
 /// If the next step lets time pass, its time begins now.
@@ -175,7 +176,7 @@ pub fn begin_wait(attempt: &mut Attempt, patience: SignedDuration, now: Timestam
         _ => None,
     };
     if let (Some(span), None) = (span, &step.until) {
-        step.until = Some(Time(now.saturating_add(span).unwrap_or(now)));
+        step.until = Some(Time(after(now, span)));
     }
 }
 

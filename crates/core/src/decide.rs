@@ -10,6 +10,7 @@ use crate::{
     attempt::past_actions,
     catalogue,
     guards::{Question, Verdict, ask, ask_to_go_on},
+    time::after,
     words,
 };
 
@@ -86,11 +87,9 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     // What cannot be seen cannot be acted on; what is quiet needs no action.
     let Some(server) = server else { return blind(story) };
     if let Some(quiet) = &incident.quiet_since {
-        let until = quiet.0.saturating_add(case.settings.settle).ok();
-        return Decision::Wait {
-            until,
-            next: until.map(|at| format!("resolved if quiet until {}", words::moment(at))),
-        };
+        let until = after(quiet.0, case.settings.settle);
+        let next = format!("resolved if quiet until {}", words::moment(until));
+        return Decision::Wait { until: Some(until), next: Some(next) };
     }
     if let Some(until) = overtaken(case, incident) {
         return Decision::wait(Some(until));
@@ -290,7 +289,7 @@ fn overtaken(case: &Case, incident: &Incident) -> Option<Timestamp> {
         incident.attempts.iter().rev().take_while(|attempt| attempt.outcome == Some(Outcome::Superseded));
     let last = overtaken.next()?.finished_at.as_ref()?.0;
     let again = u32::try_from(overtaken.count()).unwrap_or(u32::MAX).min(8);
-    let until = last.saturating_add(SignedDuration::from_secs(1 << again)).ok()?;
+    let until = after(last, SignedDuration::from_secs(1 << again));
     (until > case.now).then_some(until)
 }
 
@@ -313,9 +312,10 @@ fn owes_an_undo(incident: &Incident) -> bool {
 fn overdue(case: &Case, story: &Story, incident: &Incident) -> Option<Decision> {
     let urgent = story.most_urgent()?;
     let due = urgent.respond_by.0;
-    let whose = match urgent.id == incident.id {
-        true => String::new(),
-        false => format!("{} ({}), which follows from it, is ", urgent.incident_type, urgent.severity),
+    let whose = if urgent.id == incident.id {
+        String::new()
+    } else {
+        format!("{} ({}), which follows from it, is ", urgent.incident_type, urgent.severity)
     };
     let held = incident.hold.as_ref().map(|hold| format!("; held ({}): {}", hold.reason, hold.message));
     let held = held.unwrap_or_default();

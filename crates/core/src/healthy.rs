@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, HealthyConfig, HealthyRevision, TargetStatus, Time};
 
-use crate::{Case, Server, digest, signals::Config};
+use crate::{Case, Server, digest, signals::Config, time::after};
 
 /// The most ConfigMaps of a server whose content is kept.
 const CONFIGS: usize = 8;
@@ -47,7 +47,7 @@ fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Time
         .map(|exit| exit.at);
     // A restart starts the time anew: a template that falls over every minute is not healthy.
     let from = restarted.chain([since]).max().unwrap_or(since);
-    let due = from.saturating_add(wait).unwrap_or(Timestamp::MAX);
+    let due = after(from, wait);
     if due > case.now {
         return (None, Some(due));
     }
@@ -115,7 +115,7 @@ pub enum Way {
 /// The way back from the template in force. What serves right now comes before what is remembered.
 pub fn way_back(server: &Server, seen_healthy_after: SignedDuration, now: Timestamp) -> Way {
     let beside = server.serving_beside().map(|(revision, since)| {
-        let due = since.saturating_add(seen_healthy_after).unwrap_or(Timestamp::MAX);
+        let due = after(since, seen_healthy_after);
         let found = HealthyRevision {
             template: revision.template.clone(),
             replica_set: revision.name.clone(),

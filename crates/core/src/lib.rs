@@ -21,6 +21,7 @@ pub mod quantity;
 pub mod report;
 mod server;
 pub mod signals;
+mod time;
 pub mod verify;
 mod words;
 

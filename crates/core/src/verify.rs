@@ -10,7 +10,8 @@ use mcp_health_api::{
 };
 
 use crate::{
-    Case, Diagnosis, Server, actions, attempt, diagnose::Finding, digest, healthy, report::escalation, words,
+    Case, Diagnosis, Server, actions, attempt, diagnose::Finding, digest, healthy, report::escalation,
+    time::after, words,
 };
 use standing::{Standing, standing};
 
@@ -258,7 +259,7 @@ fn judge(
         } else if attempt.extended {
             Judged::Ended(Outcome::Inconclusive, "there was no evidence to judge it by".to_owned())
         } else {
-            Judged::Extended(now.saturating_add(case.settings.settle.saturating_mul(4)).unwrap_or(now))
+            Judged::Extended(after(now, case.settings.settle.saturating_mul(4)))
         }
     };
     let Some(server) = server else { return without_evidence() };
@@ -299,7 +300,7 @@ fn judge(
             return without_evidence();
         }
         let since = server.ready_since().unwrap_or(now).max(attempt.recorded_at.0);
-        let settled = since.saturating_add(case.settings.settle).unwrap_or(now);
+        let settled = after(since, case.settings.settle);
         return if settled <= now {
             let since = words::moment(since);
             Judged::Ended(
@@ -376,7 +377,7 @@ fn open(case: &Case, finding: &Finding) -> Incident {
 }
 
 fn respond_by(case: &Case, finding: &Finding) -> Time {
-    Time(case.now.saturating_add(finding.severity.response_time().span()).unwrap_or(case.now))
+    Time(after(case.now, finding.severity.response_time().span()))
 }
 
 fn evidence(finding: &Finding) -> Vec<String> {
@@ -397,7 +398,7 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
             continue;
         }
         let since = incident.quiet_since.get_or_insert(Time(case.now)).0;
-        let due = since.saturating_add(case.settings.settle).unwrap_or(since);
+        let due = after(since, case.settings.settle);
         match due <= case.now {
             true if incident.follow_ups.is_empty() => over.push(incident.id.clone()),
             true => {}

@@ -2,6 +2,7 @@
 //! too, so that neither a restart nor a recreated object starts it anew.
 
 use super::{HOUR, Question, Verdict, of_the_last_hour};
+use crate::time::after;
 
 pub fn check(question: &Question) -> Verdict {
     let limit = question.case.spec.limits.max_actions_per_hour as usize;
@@ -14,6 +15,6 @@ pub fn check(question: &Question) -> Verdict {
     Verdict::hold_until(
         "ActionsPerHour",
         format!("{} actions in the last hour (spec.limits.maxActionsPerHour: {limit})", recent.len()),
-        oldest.saturating_add(HOUR).unwrap_or(oldest),
+        after(oldest, HOUR),
     )
 }

@@ -2,7 +2,7 @@
 //! Taking back what made things worse does not wait.
 
 use super::{Question, Verdict, of_the_last_hour};
-use crate::words;
+use crate::{time::after, words};
 
 /// The pause is doubled at most so often.
 const MOST_DOUBLINGS: u32 = 6;
@@ -15,7 +15,7 @@ pub fn check(question: &Question) -> Verdict {
     let recent = u32::try_from(of_the_last_hour(question).count()).unwrap_or(u32::MAX);
     let doublings = recent.saturating_sub(1).min(MOST_DOUBLINGS);
     let pause = question.case.spec.limits.cooldown.span().saturating_mul(1 << doublings);
-    let until = last.at.saturating_add(pause).unwrap_or(last.at);
+    let until = after(last.at, pause);
     if until <= question.case.now {
         return Verdict::Permit;
     }

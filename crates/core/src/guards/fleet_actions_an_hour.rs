@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use super::{HOUR, Question, Verdict, of_the_last_hour};
+use crate::time::after;
 
 pub fn check(question: &Question) -> Verdict {
     let (fleet, settings) = (question.fleet, question.case.settings);
@@ -28,5 +29,5 @@ fn over(question: &Question, others: &[Timestamp], limit: usize) -> Option<(usiz
     recent.sort_unstable();
     let too_many = recent.len().checked_sub(limit)?;
     let oldest = recent.get(too_many).copied().unwrap_or(now);
-    Some((recent.len(), oldest.saturating_add(HOUR).unwrap_or(oldest)))
+    Some((recent.len(), after(oldest, HOUR)))
 }

@@ -1,0 +1,8 @@
+//! Sums of moments and spans that neither fail nor go back, whatever stands in an object.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// So long after a moment; the end of time at the latest.
+pub fn after(at: Timestamp, span: SignedDuration) -> Timestamp {
+    at.saturating_add(span.max(SignedDuration::ZERO)).unwrap_or(Timestamp::MAX)
+}
