@@ -175,7 +175,7 @@ impl<'a> Server<'a> {
         let probes = self.container().into_iter().flat_map(|own| &own.probes);
         let seconds = probes
             .filter(|probe| probe.kind == ProbeKind::Readiness)
-            .map(|probe| probe.period.saturating_mul(probe.failures + 1))
+            .map(|probe| probe.period.saturating_mul(probe.failures.saturating_add(1)))
             .max();
         SignedDuration::from_secs(seconds.unwrap_or_default().clamp(0, 60))
     }

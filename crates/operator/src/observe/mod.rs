@@ -5,6 +5,7 @@ mod autoscalers;
 mod budgets;
 mod deployments;
 mod jobs;
+mod last_words;
 mod pod_spec;
 mod pods;
 mod replica_sets;
@@ -48,6 +49,8 @@ pub struct Stores {
     jobs: Option<Table<jobs::JobRow>>,
     namespaces: Table<switches::SwitchRow>,
     switch: Option<(Key, Table<switches::SwitchRow>)>,
+    /// What was asked for beside the tables.
+    hearing: last_words::Hearing,
     /// Which objects have which target.
     pub targets: Targets,
     wake: UnboundedSender<Key>,
@@ -73,6 +76,7 @@ impl Stores {
             jobs: config.run_jobs.then(|| Table::new(&scopes)),
             namespaces: Table::new(&all),
             switch,
+            hearing: last_words::Hearing::default(),
             targets: Targets::default(),
             wake,
         }
@@ -121,7 +125,10 @@ impl Stores {
                     scope,
                     |stores| &stores.pods,
                     pods::view,
-                    |stores, _, row| {
+                    |stores, key, row| {
+                        if stores.pods.get(key).is_none() {
+                            stores.hearing.forget(key);
+                        }
                         if let Some(owner) = stores.replica_sets.get(&row.owner) {
                             stores.wake_target(&owner.deployment);
                         }
@@ -170,6 +177,7 @@ impl Stores {
         if self.jobs.is_some() {
             watches.extend(config.scopes().into_iter().map(|scope| self.watching_jobs(client, scope)));
         }
+        watches.push(Box::pin(last_words::listen(Arc::clone(self), client.clone())));
         let (stores, api) = (Arc::clone(self), Api::all(client.clone()));
         watches.push(Box::pin(async move {
             let tell = |told: Told<switches::SwitchRow>| match told {
@@ -271,7 +279,8 @@ impl Stores {
         }
     }
 
-    /// What is seen of the server of an object, now. Reads stores; calls nobody.
+    /// What is seen of the server of an object, now. Reads stores; calls nobody, but has it asked what containers
+    /// said before they ended.
     pub fn signals(&self, object: &McpServerHealth, now: Timestamp) -> Signals {
         let namespace = object.meta().namespace.as_deref().unwrap_or_default();
         let name = object.meta().name.as_deref().unwrap_or_default();
@@ -279,7 +288,7 @@ impl Stores {
         let row = self.deployments.get(&key);
         let target = row.as_ref().map(|row| row.target.clone());
         let (revisions, pods) =
-            self.revisions_and_pods(namespace, target.as_ref().map_or("", |target| &target.uid));
+            self.revisions_and_pods(&key, target.as_ref().map_or("", |target| &target.uid), now);
         let labels = row.as_ref().map(|row| &row.pod_labels);
         let services = labels.map(|labels| self.services_of(&key, labels)).unwrap_or_default();
         let autoscalers =
@@ -329,12 +338,16 @@ impl Stores {
         self.deployments.all()
     }
 
-    fn revisions_and_pods(&self, namespace: &str, deployment: &str) -> (Vec<Revision>, Vec<Pod>) {
+    fn revisions_and_pods(&self, target: &Key, uid: &str, now: Timestamp) -> (Vec<Revision>, Vec<Pod>) {
         let mut revisions = Vec::new();
         let mut pods = Vec::new();
-        for (key, row) in self.replica_sets.of_group(&Key::new(namespace, deployment)) {
+        for (key, row) in self.replica_sets.of_group(&Key::new(&target.namespace, uid)) {
             revisions.push(row.revision.clone());
-            pods.extend(self.pods.of_group(&key).into_iter().map(|(_, row)| row.pod.clone()));
+            for (key, row) in self.pods.of_group(&key) {
+                let mut pod = row.pod.clone();
+                self.hearing.add_to(target, &key, &mut pod, now);
+                pods.push(pod);
+            }
         }
         (revisions, pods)
     }

@@ -129,7 +129,9 @@ fn killed_by(
     let liveness = probe(ProbeKind::Liveness).filter(|_| startup.is_none());
     let within = |probe: &Probe| {
         let (first, last) = patience(probe);
-        ran.is_some_and(|ran| ran >= first && ran <= last + target.grace_period + SLACK)
+        ran.is_some_and(|ran| {
+            ran >= first && ran <= last.saturating_add(target.grace_period).saturating_add(SLACK)
+        })
     };
     if kills("startup") {
         return Some(Killer { probe: ProbeKind::Startup, before_it_was_up: true });
@@ -150,7 +152,7 @@ fn patience(probe: &Probe) -> (SignedDuration, SignedDuration) {
     let seconds = |periods: i64| {
         SignedDuration::from_secs(probe.delay.saturating_add(probe.period.saturating_mul(periods)))
     };
-    (seconds(failures - 1), seconds(failures + 1))
+    (seconds(failures - 1), seconds(failures.saturating_add(1)))
 }
 
 /// Whether the kubelet says that this probe failed.
