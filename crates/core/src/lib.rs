@@ -22,6 +22,7 @@ pub mod report;
 mod server;
 pub mod signals;
 mod time;
+pub mod usage;
 pub mod verify;
 mod words;
 

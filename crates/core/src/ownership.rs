@@ -5,37 +5,66 @@
 //! removes what it does not name.
 
 use mcp_health_api::MANAGER;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The Deployment controller: it owns the status, never the template.
 const CONTROLLER: &str = "kube-controller-manager";
 
-/// `metadata.managedFields` with our part of `spec` handed over; `None` where there is nothing to hand over,
+/// `metadata.managedFields` with our part of the pod template handed over; `None` where there is nothing to hand over,
 /// or nobody to hand it to.
 pub fn hand_back(managed_fields: &[Value]) -> Option<Vec<Value>> {
-    let ours = managed_fields.iter().position(|entry| is_main(entry) && manager(entry) == MANAGER)?;
-    let spec = managed_fields[ours].pointer("/fieldsV1/f:spec")?.clone();
     let owner = managed_fields
         .iter()
         .enumerate()
         .filter(|(_, entry)| is_main(entry) && ![MANAGER, CONTROLLER].contains(&manager(entry)))
         .filter_map(|(at, entry)| {
             let template = entry.pointer("/fieldsV1/f:spec/f:template")?;
-            let applies = entry.get("operation").and_then(Value::as_str) == Some("Apply");
-            Some((applies, leaves(template), at))
+            Some((applies(entry), leaves(template), at))
         })
         .max()
         .map(|(_, _, at)| at)?;
+    hand_over(managed_fields, owner, "f:template")
+}
 
+/// The same with the number of replicas, to the manager that owned it before.
+pub fn hand_back_replicas(managed_fields: &[Value], owner: &str) -> Option<Vec<Value>> {
+    let entries = managed_fields.iter().enumerate();
+    let of_owner = entries.filter(|(_, entry)| is_main(entry) && manager(entry) == owner);
+    let to = of_owner.max_by_key(|(_, entry)| applies(entry)).map(|(at, _)| at)?;
+    hand_over(managed_fields, to, "f:replicas")
+}
+
+/// The manager, other than us, that owns the number of replicas; who applies it comes before who once set it.
+pub fn replicas_owner(managed_fields: &[Value]) -> Option<&str> {
+    let owners = managed_fields.iter().filter(|entry| {
+        is_main(entry)
+            && ![MANAGER, CONTROLLER, ""].contains(&manager(entry))
+            && entry.pointer("/fieldsV1/f:spec/f:replicas").is_some()
+    });
+    owners.max_by_key(|entry| applies(entry)).map(manager)
+}
+
+/// Hands our part of one field of the spec over to the entry at `owner`.
+fn hand_over(managed_fields: &[Value], owner: usize, field: &str) -> Option<Vec<Value>> {
+    let ours = managed_fields.iter().position(|entry| is_main(entry) && manager(entry) == MANAGER)?;
     let mut after = managed_fields.to_vec();
-    let fields = after[owner].pointer_mut("/fieldsV1/f:spec")?;
-    merge(fields, spec);
     let kept = after[ours].get_mut("fieldsV1").and_then(Value::as_object_mut)?;
-    kept.remove("f:spec");
-    if kept.is_empty() {
+    let spec = kept.get_mut("f:spec").and_then(Value::as_object_mut)?;
+    let handed = spec.remove(field)?;
+    if spec.is_empty() {
+        kept.remove("f:spec");
+    }
+    let is_empty = kept.is_empty();
+    let fields = after[owner].get_mut("fieldsV1")?;
+    merge(fields, json!({"f:spec": {field: handed}}));
+    if is_empty {
         after.remove(ours);
     }
     Some(after)
+}
+
+fn applies(entry: &Value) -> bool {
+    entry.get("operation").and_then(Value::as_str) == Some("Apply")
 }
 
 fn is_main(entry: &Value) -> bool {
@@ -68,7 +97,6 @@ fn merge(into: &mut Value, from: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn image(manager: &str, operation: &str, extra: &Value) -> Value {
         json!({"manager": manager, "operation": operation, "fieldsV1": {"f:spec": {"f:replicas": {}, "f:template": extra}}})
@@ -116,5 +144,48 @@ mod tests {
         assert_eq!(hand_back(&[scaler, ours()]), None);
         assert_eq!(hand_back(&[]), None);
         assert_eq!(hand_back(&[json!({"manager": 7}), json!("nonsense"), ours()]), None);
+    }
+
+    fn scaled() -> Value {
+        json!({"manager": MANAGER, "operation": "Update", "fieldsV1": {"f:spec": {
+            "f:replicas": {},
+            "f:template": {"f:metadata": {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}}},
+        }}})
+    }
+
+    fn without_replicas(manager: &str) -> Value {
+        json!({"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:template": {"f:spec": {}}}}})
+    }
+
+    #[test]
+    fn the_number_of_replicas_goes_back_alone_and_to_who_named_it() {
+        let owner = without_replicas("helm");
+        let after = hand_back_replicas(&[owner.clone(), scaled()], "helm").expect("handed over");
+        assert!(after[0].pointer("/fieldsV1/f:spec/f:replicas").is_some());
+        assert_eq!(
+            after[0].pointer("/fieldsV1/f:spec/f:template"),
+            owner.pointer("/fieldsV1/f:spec/f:template")
+        );
+        assert_eq!(after[1].pointer("/fieldsV1/f:spec/f:replicas"), None);
+        assert!(after[1].pointer("/fieldsV1/f:spec/f:template").is_some(), "the restart stays ours");
+        assert_eq!(hand_back_replicas(&after, "helm"), None, "twice is the same as once");
+        assert_eq!(hand_back_replicas(&[owner, scaled()], "argocd"), None);
+    }
+
+    #[test]
+    fn with_the_template_no_number_of_replicas_is_given_to_who_does_not_name_it() {
+        let after = hand_back(&[without_replicas("helm"), scaled()]).expect("handed over");
+        assert_eq!(after[0].pointer("/fieldsV1/f:spec/f:replicas"), None, "its next apply would leave one");
+        assert!(after[1].pointer("/fieldsV1/f:spec/f:replicas").is_some());
+    }
+
+    #[test]
+    fn who_applies_the_number_of_replicas_owns_it_before_who_once_set_it() {
+        let set = json!({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}});
+        let scale = json!({"manager": "hpa", "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}});
+        let applied = image("helm", "Apply", &json!({}));
+        assert_eq!(replicas_owner(&[applied, set.clone(), scale.clone(), scaled()]), Some("helm"));
+        assert_eq!(replicas_owner(&[set, scale.clone(), scaled()]), Some("kubectl-edit"));
+        assert_eq!(replicas_owner(&[without_replicas("helm"), scale, scaled()]), None);
     }
 }

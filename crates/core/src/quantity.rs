@@ -20,8 +20,11 @@ const SUFFIXES: &[(&str, i128)] = &[
 /// larger than any machine.
 pub fn thousandths(text: &str) -> Option<i128> {
     let text = text.trim();
-    if let Some(number) = text.strip_suffix('m') {
-        return decimal(number, 1);
+    // Smaller units than thousandths are rounded up, as Kubernetes does.
+    for (suffix, parts) in [('n', 1_000_000), ('u', 1000), ('m', 1)] {
+        if let Some(number) = text.strip_suffix(suffix) {
+            return Some(decimal(number, 1)?.checked_add(parts - 1)? / parts);
+        }
     }
     if let Some((number, unit)) =
         SUFFIXES.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
@@ -95,6 +98,10 @@ mod tests {
         assert_eq!(millis("500m"), Some(500));
         assert_eq!(millis("2"), Some(2000));
         assert_eq!(millis("0.25"), Some(250));
+        assert_eq!(millis("125000000n"), Some(125), "as metrics-server writes it");
+        assert_eq!(millis("4041n"), Some(1));
+        assert_eq!(millis("1500u"), Some(2));
+        assert_eq!(millis("0n"), Some(0));
     }
 
     #[test]

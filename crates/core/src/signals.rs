@@ -148,6 +148,8 @@ pub struct Target {
     pub config_maps: Vec<ConfigUse>,
     /// The PersistentVolumeClaims that its pods share.
     pub claims: Vec<String>,
+    /// The field manager that owns its number of replicas: its next apply would set it, or fail if it is another's.
+    pub replicas_owner: Option<String>,
     /// How long a pod may take to end.
     pub grace_period: SignedDuration,
     /// The attempt that changed it last.
@@ -356,9 +358,11 @@ pub struct Volume {
 /// What a pod writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VolumeKind {
-    /// The pod's own: gone with it.
+    /// A volume of the pod's own: gone with it.
     Ephemeral,
-    /// The containers' log files: gone with the pod.
+    /// All that the pod may write to, mostly its containers' own files: gone with the pod.
+    Files,
+    /// All that the pod may write to, mostly its containers' log files: gone with the pod.
     Logs,
     /// A PersistentVolumeClaim: it outlives the pod.
     Claim,

@@ -453,12 +453,25 @@ fn resolve(case: &Case, history: &mut Vec<PastIncident>, incident: Incident, res
     history.truncate(HISTORY_LIMIT);
 }
 
-/// The primary incident first: the one that an attempt is under way for; else the one of the primary
-/// finding. The others follow from it.
+/// The last action on it made things worse, and that is not answered yet.
+fn owes_an_undo(incident: &Incident) -> bool {
+    let last = incident.attempts.iter().rev().find(|attempt| attempt.is_spent());
+    last.is_some_and(|last| last.outcome == Some(Outcome::Worse) && last.undoes.is_none())
+        && incident.escalation.is_none()
+}
+
+/// The primary incident first: the one that an attempt is under way for; else the one whose attempt made things worse,
+/// because what else is found may come of that; else the one of the primary finding. The others follow from it.
 fn order(diagnosis: &Diagnosis, story: &mut Story) {
     let place = |incident: &Incident| {
         let found = diagnosis.findings.iter().position(|finding| finding.incident == incident.incident_type);
-        (incident.open_attempt().is_none(), found.is_none(), found, incident.caused_by.is_some())
+        (
+            incident.open_attempt().is_none(),
+            !owes_an_undo(incident),
+            found.is_none(),
+            found,
+            incident.caused_by.is_some(),
+        )
     };
     story.incidents.sort_by_key(place);
     let primary = story.primary().map(|incident| incident.id.clone());

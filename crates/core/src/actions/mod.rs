@@ -9,6 +9,7 @@ mod recycle_pod;
 mod rollback;
 mod rollout_restart;
 pub(crate) mod run_job;
+mod scale;
 pub use call_hook::hears;
 pub(crate) use call_hook::{Stop, stop};
 pub use run_job::{PATIENCE as JOB_PATIENCE, job_name};
@@ -44,6 +45,7 @@ pub const ACTIONS: &[Action] = &[
     drain_and_restart::ACTION,
     call_hook::ACTION,
     run_job::ACTION,
+    scale::ACTION,
 ];
 
 /// The situation that an action is planned in.

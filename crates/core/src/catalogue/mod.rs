@@ -1,15 +1,19 @@
 //! The catalogue: one file an incident type. Each says what is judged, by which numbers, how bad it is, and
 //! what is tried by default. A new type is a file here, a line in [`CATALOGUE`], its name in the API, a test.
 
+mod cpu_saturation;
 mod crash_loop;
+mod disk_filling;
+mod memory_leak;
 mod reported;
 mod rollout_stuck;
 mod service_not_responding;
 
-use jiff::SignedDuration;
-use mcp_health_api::{ActionType, Cause, IncidentType};
+pub use disk_filling::{Fullness, fullness};
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{ActionType, Cause, IncidentType, McpServerHealthSpec};
 
-use crate::{Case, Server, diagnose::Judgement, signals::Pod};
+use crate::{Case, Server, diagnose::Judgement, signals::Pod, time::after, usage};
 
 /// One incident type.
 pub struct Entry {
@@ -22,8 +26,15 @@ pub struct Entry {
 }
 
 /// All incident types. Of findings that are equally near to the root, the first here is the primary.
-pub const CATALOGUE: &[Entry] =
-    &[crash_loop::ENTRY, rollout_stuck::ENTRY, service_not_responding::ENTRY, reported::ENTRY];
+pub const CATALOGUE: &[Entry] = &[
+    crash_loop::ENTRY,
+    rollout_stuck::ENTRY,
+    service_not_responding::ENTRY,
+    disk_filling::ENTRY,
+    memory_leak::ENTRY,
+    cpu_saturation::ENTRY,
+    reported::ENTRY,
+];
 
 /// The entry of a type. Every type of the API has one: a test sees to it.
 pub fn entry(incident: IncidentType) -> Option<&'static Entry> {
@@ -32,17 +43,39 @@ pub fn entry(incident: IncidentType) -> Option<&'static Entry> {
 
 /// The pod that shows an incident most. Where the type has no measure of its own: of the pods that are not ready, the
 /// one that was started anew most often.
-pub fn worst_pod<'a>(_: IncidentType, _: &Case<'a>, server: &Server<'a>) -> Option<&'a Pod> {
-    let unready = server.current_pods().into_iter().filter(|pod| !pod.ready);
-    unready.max_by_key(|pod| (pod.restarts(), std::cmp::Reverse(pod.created)))
+pub fn worst_pod<'a>(incident: IncidentType, case: &Case<'a>, server: &Server<'a>) -> Option<&'a Pod> {
+    match incident {
+        IncidentType::MemoryLeak => memory_leak::worst(case, server),
+        IncidentType::CpuSaturation => cpu_saturation::worst(case, server),
+        IncidentType::DiskFilling => disk_filling::worst(case, server),
+        _ => {
+            let unready = server.current_pods().into_iter().filter(|pod| !pod.ready);
+            unready.max_by_key(|pod| (pod.restarts(), std::cmp::Reverse(pod.created)))
+        }
+    }
 }
 
 /// How long a symptom lasts before it is an incident: the object's own wish, or the catalogue's.
 fn lasting(case: &Case, incident: IncidentType, default: SignedDuration) -> SignedDuration {
-    case.spec
-        .overrides
-        .iter()
-        .find(|wanted| wanted.incident == incident)
-        .and_then(|wanted| wanted.hold_for)
-        .map_or(default, mcp_health_api::Duration::span)
+    lasting_for(case.spec, incident, default)
+}
+
+/// The same, of an object's spec.
+pub(crate) fn lasting_for(
+    spec: &McpServerHealthSpec,
+    incident: IncidentType,
+    default: SignedDuration,
+) -> SignedDuration {
+    let own = spec.overrides.iter().find(|wanted| wanted.incident == incident);
+    own.and_then(|wanted| wanted.hold_for).map_or(default, mcp_health_api::Duration::span)
+}
+
+/// When the first of these samples of usage is too old to tell of now.
+fn once_stale(seen: impl Iterator<Item = Timestamp>) -> Option<Timestamp> {
+    lapse(seen, usage::STALE)
+}
+
+/// When the first of these moments is longer ago than `age`.
+fn lapse(seen: impl Iterator<Item = Timestamp>, age: SignedDuration) -> Option<Timestamp> {
+    Some(after(seen.min()?, age + SignedDuration::from_secs(1)))
 }

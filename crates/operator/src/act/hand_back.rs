@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use kube::Resource;
-use mcp_health_core::{attempt::Effected, ownership::hand_back};
+use mcp_health_api::Step;
+use mcp_health_core::{
+    attempt::Effected,
+    ownership::{hand_back, hand_back_replicas},
+};
 use serde_json::{Value, json};
 
 use super::{Stepped, Target};
@@ -18,9 +22,14 @@ const TRIES: u32 = 8;
 /// Before the race is run again; doubles each time, so that the controller comes to an end.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Hands back what the target, as it was `seen` last, shows as ours. What cannot be handed back is logged: it does no harm that the
+/// Hands back what the target, as it was `seen` last, shows as ours: the template; or the number of replicas, where the
+/// step names whose it was. What cannot be handed back is logged: it does no harm that the
 /// owner's own `--force-conflicts` does not mend.
-pub async fn carry_out(target: &Target<'_>, seen: Option<DeploymentWire>) -> Result<Stepped, Error> {
+pub async fn carry_out(
+    target: &Target<'_>,
+    step: &Step,
+    seen: Option<DeploymentWire>,
+) -> Result<Stepped, Error> {
     let done = || Ok(Stepped::Done(Effected::default()));
     let seen = match seen {
         Some(seen) => Some(seen),
@@ -35,7 +44,11 @@ pub async fn carry_out(target: &Target<'_>, seen: Option<DeploymentWire>) -> Res
             .flatten()
             .filter_map(|entry| serde_json::to_value(entry).ok())
             .collect();
-        let Some(after) = hand_back(&fields) else { return done() };
+        let after = match &step.source {
+            None => hand_back(&fields),
+            Some(owner) => hand_back_replicas(&fields, owner),
+        };
+        let Some(after) = after else { return done() };
         let operations = json!([
             {"op": "test", "path": "/metadata/uid", "value": meta.uid},
             {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},

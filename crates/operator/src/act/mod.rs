@@ -167,7 +167,7 @@ impl Target<'_> {
             | Effect::RestartPods
             | Effect::SetReplicas
             | Effect::MarkTarget => self.change(attempt, step, fresh).await,
-            Effect::HandBackOwnership => hand_back::carry_out(self, seen).await,
+            Effect::HandBackOwnership => hand_back::carry_out(self, step, seen).await,
             Effect::EvictPod => evict::carry_out(self, step).await,
             Effect::CallHook => Ok(hook::carry_out(self, attempt, step).await),
             Effect::RunJob => run_job::carry_out(self, attempt, step).await,

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use kube::Resource;
 use mcp_health_api::{ACTIONS_ANNOTATION, ATTEMPT_ANNOTATION};
 use mcp_health_core::{
-    digest,
+    digest, ownership,
     signals::{RecordedAction, Target},
 };
 use serde::Deserialize;
@@ -148,6 +148,7 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         containers,
         config_maps: pod_spec::config_maps(&pods),
         claims: pod_spec::claims(&pods),
+        replicas_owner: replicas_owner(meta),
         grace_period: SignedDuration::from_secs(pods.termination_grace_period_seconds.unwrap_or(30)),
         attempt: annotation(ATTEMPT_ANNOTATION).cloned(),
         actions: facts.actions.clone(),
@@ -165,6 +166,13 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
 fn read_actions(text: &str) -> Vec<RecordedAction> {
     let entries: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
     entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect()
+}
+
+/// Who owns its number of replicas, beside us.
+fn replicas_owner(meta: &ObjectMeta) -> Option<String> {
+    let entries = meta.managed_fields.iter().flatten();
+    let fields: Vec<Value> = entries.filter_map(|entry| serde_json::to_value(entry).ok()).collect();
+    ownership::replicas_owner(&fields).map(str::to_owned)
 }
 
 /// The GitOps tool that keeps this object as Git says, by the marks that it leaves.

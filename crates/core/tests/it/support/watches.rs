@@ -8,7 +8,7 @@ use mcp_health_core::signals::{
 
 use super::{
     moment,
-    world::{Deployment, PROGRESS_DEADLINE, Template, World},
+    world::{CPU_LIMIT, Deployment, MEMORY_LIMIT, PROGRESS_DEADLINE, Template, World},
 };
 
 /// How much a watch shows.
@@ -31,17 +31,19 @@ pub enum Source {
     Pods,
     Services,
     Autoscalers,
+    Usage,
     NamespaceSwitch,
     ClusterSwitch,
 }
 
 /// All of them.
-pub const SOURCES: [Source; 7] = [
+pub const SOURCES: [Source; 8] = [
     Source::Target,
     Source::Revisions,
     Source::Pods,
     Source::Services,
     Source::Autoscalers,
+    Source::Usage,
     Source::NamespaceSwitch,
     Source::ClusterSwitch,
 ];
@@ -79,6 +81,7 @@ impl Watches {
         blur(&mut signals.pods, &before.pods, sight(Source::Pods));
         blur(&mut signals.services, &before.services, sight(Source::Services));
         blur(&mut signals.autoscalers, &before.autoscalers, sight(Source::Autoscalers));
+        blur(&mut signals.usage, &before.usage, sight(Source::Usage));
         blur(&mut signals.namespace_suspended, &before.namespace_suspended, sight(Source::NamespaceSwitch));
         blur(&mut signals.cluster_suspended, &before.cluster_suspended, sight(Source::ClusterSwitch));
         signals
@@ -96,6 +99,7 @@ fn keep_stale(before: Signals, now: Signals) -> Signals {
         pods: newer(before.pods, now.pods),
         services: newer(before.services, now.services),
         autoscalers: newer(before.autoscalers, now.autoscalers),
+        usage: newer(before.usage, now.usage),
         namespace_suspended: newer(before.namespace_suspended, now.namespace_suspended),
         cluster_suspended: newer(before.cluster_suspended, now.cluster_suspended),
         rival: now.rival,
@@ -143,7 +147,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         quotas: Reading::Fresh(Vec::new()),
         configs: Reading::Off,
         jobs: Reading::Fresh(Vec::new()),
-        usage: Reading::Off,
+        usage: world.usage.clone().map_or(Reading::Off, Reading::Fresh),
         volumes: Reading::Off,
         report: watches.report.clone(),
         namespace_suspended: Reading::Fresh(watches.namespace_suspended),
@@ -181,13 +185,14 @@ fn target(deployment: &Deployment) -> Target {
         containers: vec![ContainerSpec {
             name: "server".to_owned(),
             memory_request: Some(64 << 20),
-            memory_limit: Some(128 << 20),
-            cpu_limit: Some(500),
+            memory_limit: Some(MEMORY_LIMIT),
+            cpu_limit: Some(CPU_LIMIT),
             ports: vec![("http".to_owned(), 8000)],
             ..ContainerSpec::default()
         }],
         config_maps: Vec::new(),
         claims: Vec::new(),
+        replicas_owner: None,
         grace_period: SignedDuration::from_secs(30),
         attempt: deployment.mark.clone(),
         actions,

@@ -5,7 +5,8 @@ use mcp_health_api::{Attempt, Effect, Step};
 use mcp_health_core::{
     attempt::remembered,
     digest,
-    signals::{Budget, RecordedAction},
+    signals::{Budget, RecordedAction, Sample, Usage},
+    usage,
 };
 
 /// What the pods of a template do.
@@ -95,6 +96,14 @@ pub struct Done {
     pub after: String,
 }
 
+/// What a container may use: millicores, and bytes.
+pub const CPU_LIMIT: i64 = 500;
+pub const MEMORY_LIMIT: i64 = 128 << 20;
+/// Seconds between two measurements.
+const RESOLUTION: i64 = 15;
+/// Bytes that a leaking pod loses in a second: 2 MiB a minute.
+const LEAK: i64 = (2 << 20) / 60;
+
 /// How long a rollout may take.
 pub const PROGRESS_DEADLINE: i64 = 120;
 
@@ -126,6 +135,12 @@ pub struct World {
     pub budgets: Vec<Budget>,
     /// The API server refuses every eviction, whatever that status tells.
     pub evictions_refused: bool,
+    /// What is measured of the pods every quarter of a minute, if anybody does.
+    pub usage: Option<Vec<Usage>>,
+    /// Pods that leak, and since when.
+    pub leaks: Vec<(String, i64)>,
+    /// The work that there is, in millicores; the ready pods share it.
+    pub demand: i64,
     /// What the operator did.
     pub done: Vec<Done>,
 }
@@ -149,6 +164,9 @@ impl World {
             service_since: 0,
             budgets: Vec::new(),
             evictions_refused: false,
+            usage: None,
+            leaks: Vec::new(),
+            demand: 0,
             done: Vec::new(),
         };
         world.create(template, desired);
@@ -359,6 +377,26 @@ impl World {
         self.control();
         self.replicate();
         self.count();
+        self.measure();
+    }
+
+    /// What metrics-server does.
+    fn measure(&mut self) {
+        let Some(known) = self.usage.take() else { return };
+        let at = self.now - self.now % RESOLUTION;
+        let ready = self.pods.iter().filter(|pod| pod.ready).count().max(1);
+        let share = (self.demand / i64::try_from(ready).unwrap()).min(CPU_LIMIT);
+        let measured = self.pods.iter().filter(|pod| pod.ready && pod.going.is_none()).map(|pod| {
+            let leak = self.leaks.iter().find(|(name, _)| *name == pod.name);
+            let leaked = leak.map_or(0, |(_, since)| (at - since).max(0) * LEAK);
+            let sample =
+                Sample { at: super::moment(at), cpu: share, memory: ((40 << 20) + leaked).min(MEMORY_LIMIT) };
+            let before = known.iter().find(|one| one.pod == pod.name);
+            let mut samples = before.map(|before| before.samples.clone()).unwrap_or_default();
+            usage::remember(&mut samples, sample);
+            Usage { pod: pod.name.clone(), container: "server".to_owned(), samples }
+        });
+        self.usage = Some(measured.collect());
     }
 
     fn kubelet(&mut self) {

@@ -1,0 +1,78 @@
+//! MemoryLeak: memory grows steadily, and reaches the limit within an hour (guide 004, Memory Leak).
+//!
+//! Judged by the working set that metrics-server tells, over ten minutes; a pod is recycled before it is killed.
+
+use jiff::SignedDuration;
+use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+
+use super::Entry;
+use crate::{
+    Case, Server,
+    diagnose::{Finding, Judgement},
+    signals::Pod,
+    usage::{self, Growth, Leak, Windows, mib},
+    words,
+};
+
+pub const ENTRY: Entry = Entry { incident: IncidentType::MemoryLeak, judge, runbook };
+
+fn judge(case: &Case, server: &Server) -> Judgement {
+    if server.target.desired == 0 {
+        return Judgement::Clear;
+    }
+    let Some(growth) = growth(case, server) else { return Judgement::Unknown };
+    let Some(first) = growth.leaks.first() else {
+        return if growth.is_seen { Judgement::Clear } else { Judgement::Unknown };
+    };
+    let mut evidence: Vec<String> = growth.leaks.iter().take(3).map(describe).collect();
+    if growth.leaks.len() > evidence.len() {
+        evidence.push(format!("{} in all grow in this way", words::count(growth.leaks.len(), "container")));
+    }
+    Judgement::Found(Finding {
+        incident: IncidentType::MemoryLeak,
+        cause: Cause::Leak,
+        severity: Severity::SEV3,
+        since: growth.leaks.iter().map(|leak| leak.since).min().unwrap_or(first.since),
+        evidence,
+        youngest_pod: growth.leaks.iter().map(|leak| leak.created).max(),
+        lapses: super::once_stale(growth.leaks.iter().map(|leak| leak.seen)),
+        forbids: &[],
+    })
+}
+
+fn growth(case: &Case, server: &Server) -> Option<Growth> {
+    let usage = case.signals.usage.fresh()?;
+    let (pods, window) = (server.current_pods(), Windows::of(case.spec).leak);
+    Some(usage::leaks(&pods, &server.target.containers, usage, window, case.now))
+}
+
+/// The pod that reaches its limit first.
+pub(super) fn worst<'a>(case: &Case, server: &Server<'a>) -> Option<&'a Pod> {
+    let growth = growth(case, server)?;
+    let first = growth.leaks.first()?;
+    server.pods.iter().copied().find(|pod| pod.name == first.pod)
+}
+
+fn describe(leak: &Leak) -> String {
+    let until = match leak.left {
+        SignedDuration::ZERO => "and is there".to_owned(),
+        left => format!("and reaches it in {}", words::span(left)),
+    };
+    format!(
+        "pod {}, container {}: memory has grown by {}/h for {}; it uses {} of {} {until}",
+        leak.pod,
+        leak.container,
+        mib(leak.per_hour),
+        words::span(leak.seen.duration_since(leak.since)),
+        mib(leak.used),
+        mib(leak.limit),
+    )
+}
+
+fn runbook(_: Cause, server: &Server) -> &'static [ActionType] {
+    if server.rollout_is_to_blame() {
+        &[ActionType::Rollback, ActionType::RecyclePod, ActionType::RolloutRestart]
+    } else {
+        &[ActionType::RecyclePod, ActionType::RolloutRestart]
+    }
+}
