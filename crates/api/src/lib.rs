@@ -6,12 +6,14 @@
 
 mod conditions;
 mod duration;
+mod env;
 mod names;
 mod spec;
 mod status;
 
 pub use conditions::{ConditionType, Reason};
 pub use duration::{Duration, InvalidDuration};
+pub use env::is_denied_env;
 pub use names::*;
 pub use spec::*;
 pub use status::*;

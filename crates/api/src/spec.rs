@@ -9,7 +9,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, McpServerHealthStatus};
+use crate::{
+    Duration, McpServerHealthStatus,
+    env::{is_not_denied, none_is_denied},
+};
 
 /// The health policy of one MCP server: what to watch, what may be done about it, and how much of it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -248,6 +251,7 @@ pub struct ScalePolicy {
 pub struct SetEnvPolicy {
     /// Their names. None that weakens authentication or TLS, loads code, or holds a credential.
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    #[x_kube(validation = Rule::new(none_is_denied()).message("setEnv.allow: the operator never sets what weakens authentication or TLS, loads code, redirects traffic or holds a credential"))]
     pub allow: Vec<EnvName>,
 }
 
@@ -500,6 +504,7 @@ pub struct ScaleParameters {
 #[serde(rename_all = "camelCase")]
 pub struct SetEnvParameters {
     /// Its name; one of `spec.actions.setEnv.allow`.
+    #[x_kube(validation = Rule::new(is_not_denied()).message("name: the operator never sets what weakens authentication or TLS, loads code, redirects traffic or holds a credential"))]
     pub name: EnvName,
     /// Its value.
     #[schemars(length(max = 256))]

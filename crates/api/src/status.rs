@@ -275,6 +275,12 @@ impl Incident {
             && !self.is_mitigated()
     }
 
+    /// Whether an answer was given: something temporary is in force and all is well, or it is being taken back.
+    pub fn is_answered(&self) -> bool {
+        let taken_back = self.open_attempt().is_some_and(|attempt| attempt.undoes.is_some());
+        self.is_mitigated() || (!self.follow_ups.is_empty() && taken_back)
+    }
+
     /// Whether the signals are well, and only something temporary is in force.
     pub fn is_mitigated(&self) -> bool {
         !self.follow_ups.is_empty() && self.quiet_since.is_some() && self.open_attempt().is_none()
@@ -413,7 +419,7 @@ pub struct Step {
     /// Fence: the object's resourceVersion. Absent where the content alone is the fence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
-    /// For a wait: when it ends at the latest.
+    /// For a wait: when it ends at the latest. For what is only for a time: when it is taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
     /// Digest of the target's template after the effect.

@@ -81,6 +81,9 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     if incident.escalation.is_some() && !owes_an_undo(incident) {
         return Decision::wait(story.look_again);
     }
+    if let Some(needed) = needed_for_good(incident) {
+        return needed;
+    }
     if let Some(overdue) = overdue(case, story, incident) {
         return overdue;
     }
@@ -96,11 +99,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     }
     let asked = Situation { case, server: &server, diagnosis, story, fleet, incident };
     match incident.attempts.iter().rev().find(|attempt| attempt.is_spent()).map(|last| (last, last.outcome)) {
-        Some((last, _)) if last.undoes.is_some() => {
-            if took_back_what_helped(incident, last) {
-                let why = format!("{} is needed for good: without it, it happens again", last.action);
-                return Decision::escalate("NeededForGood", why);
-            }
+        Some((last, Some(outcome))) if last.undoes.is_some() && outcome != Outcome::Improved => {
             Decision::escalate("MadeThingsWorse", "an action made things worse and was taken back")
         }
         Some((last, Some(Outcome::Worse))) => match actions::plan_undo(case, &server, last) {
@@ -205,6 +204,10 @@ impl Situation<'_> {
                 "Reported",
                 incident.evidence.first().map_or("somebody reports a fault", String::as_str),
             ),
+            Some(last) if last.outcome == Some(Outcome::Improved) => Decision::escalate(
+                "RunbookExhausted",
+                format!("{} helped for a time only: it happens again", last.action),
+            ),
             Some(last) => Decision::escalate(
                 "RunbookExhausted",
                 format!("{} did not help: {}", last.action, last.message.as_deref().unwrap_or("no change")),
@@ -293,10 +296,15 @@ fn overtaken(case: &Case, incident: &Incident) -> Option<Timestamp> {
     (until > case.now).then_some(until)
 }
 
-/// Whether an attempt took something back that had helped and was only for a time.
-fn took_back_what_helped(incident: &Incident, attempt: &mcp_health_api::Attempt) -> bool {
-    let undone = incident.attempts.iter().find(|one| Some(&one.id) == attempt.undoes.as_ref());
-    undone.is_some_and(|undone| undone.outcome == Some(Outcome::Improved))
+/// What had helped and was only for a time was taken back, and all is not well.
+fn needed_for_good(incident: &Incident) -> Option<Decision> {
+    let last = incident.attempts.iter().rev().find(|attempt| attempt.is_spent())?;
+    let undone = incident.attempts.iter().find(|one| Some(&one.id) == last.undoes.as_ref())?;
+    let failed = matches!(last.outcome, Some(Outcome::NoChange | Outcome::Worse | Outcome::Inconclusive));
+    (undone.outcome == Some(Outcome::Improved) && failed && incident.quiet_since.is_none()).then(|| {
+        let why = format!("{} is needed for good: without it, it happens again", last.action);
+        Decision::escalate("NeededForGood", why)
+    })
 }
 
 /// The answer was due while the last action was being judged, and then that made things worse: a person is
@@ -319,7 +327,7 @@ fn overdue(case: &Case, story: &Story, incident: &Incident) -> Option<Decision> 
     };
     let held = incident.hold.as_ref().map(|hold| format!("; held ({}): {}", hold.reason, hold.message));
     let held = held.unwrap_or_default();
-    (incident.escalation.is_none() && due <= case.now).then(|| {
+    (incident.escalation.is_none() && !incident.is_answered() && due <= case.now).then(|| {
         Decision::escalate(
             RESPONSE_OVERDUE,
             format!("{whose}unresolved after {}{held}", words::span(due.duration_since(urgent.opened_at.0))),

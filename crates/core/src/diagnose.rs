@@ -70,6 +70,8 @@ impl Diagnosis {
 /// revision or configuration → resource → process → symptom).
 fn distance_from_root(finding: &Finding) -> (u8, Severity, IncidentType) {
     let distance = match finding.cause {
+        // What kills the pods in force is why they loop, whatever the rollout has to do with it.
+        _ if finding.incident == IncidentType::OutOfMemory && finding.youngest_pod.is_some() => 1,
         Cause::DatabaseConnection => 0,
         Cause::BadRollout
         | Cause::NeverHealthy

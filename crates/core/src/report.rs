@@ -429,7 +429,7 @@ pub fn next_look(story: &Story, decision: &Decision) -> Option<Timestamp> {
     };
     let due = story
         .primary()
-        .filter(|incident| incident.escalation.is_none() && !incident.is_mitigated())
+        .filter(|incident| incident.escalation.is_none() && !incident.is_answered())
         .and(story.most_urgent())
         .map(|incident| incident.respond_by.0);
     story.look_again.into_iter().chain(decided).chain(due).min()

@@ -2,7 +2,7 @@
 //! Exists only where all that it is made of is fresh.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Cause, HealthyConfig, HealthyRevision};
+use mcp_health_api::{Cause, Effect, HealthyConfig, HealthyRevision, Incident};
 
 use crate::{
     Case,
@@ -31,6 +31,8 @@ pub struct Server<'a> {
     container: Option<&'a str>,
     /// The template to go back to; only if it belongs to this very Deployment.
     pub last_healthy: Option<&'a HealthyRevision>,
+    /// The template in force, and those that the operator has made it from by edits of its own; the newest first.
+    lineage: Vec<&'a str>,
 }
 
 impl<'a> Server<'a> {
@@ -48,7 +50,13 @@ impl<'a> Server<'a> {
             now: case.now,
             container: case.spec.container.as_deref(),
             last_healthy: remembered.and_then(|remembered| remembered.last_healthy.as_ref()),
+            lineage: lineage(&target.template, &case.status.incidents),
         })
+    }
+
+    /// The template is in force, as it is or with edits of the operator's own on top.
+    pub fn is_in_force(&self, template: &str) -> bool {
+        self.lineage.contains(&template)
     }
 
     /// The ReplicaSet of the template in force: of several with one digest (a restart makes them), the newest.
@@ -99,9 +107,10 @@ impl<'a> Server<'a> {
         self.current_pods().iter().filter(|pod| pod.ready).map(|pod| pod.ready_changed).max()
     }
 
-    /// The template in force is the one that was seen healthy last.
+    /// The template in force is the one that was seen healthy last; what the operator has edited of it since is
+    /// nobody's rollout.
     pub fn template_was_healthy(&self) -> bool {
-        self.last_healthy.is_some_and(|healthy| healthy.template == self.target.template)
+        self.last_healthy.is_some_and(|healthy| self.is_in_force(&healthy.template))
     }
 
     /// Another revision whose pods are all ready: during a stuck rollout, the old one still serves. With the
@@ -198,6 +207,22 @@ impl<'a> Server<'a> {
             None => format!("template {}", self.target.template),
         }
     }
+}
+
+/// The template, and those before it that the operator has edited, by what its attempts tell.
+fn lineage<'a>(template: &'a str, incidents: &'a [Incident]) -> Vec<&'a str> {
+    let steps = incidents.iter().flat_map(|incident| &incident.attempts).flat_map(|attempt| &attempt.steps);
+    let edits = steps.filter(|step| step.effect == Effect::EditTemplate);
+    let edits: Vec<_> =
+        edits.filter_map(|step| Some((step.template.as_deref()?, step.from.as_deref()?))).collect();
+    let mut lineage = vec![template];
+    while let Some((_, from)) = lineage
+        .last()
+        .and_then(|last| edits.iter().rev().find(|(to, from)| to == last && !lineage.contains(from)))
+    {
+        lineage.push(from);
+    }
+    lineage
 }
 
 impl Pod {

@@ -58,8 +58,10 @@ pub struct Signals {
     pub pods: Reading<Vec<Pod>>,
     /// The Services that select its pods, or carry its name.
     pub services: Reading<Vec<Service>>,
-    /// The autoscalers that set its number of replicas, or its resources.
+    /// The autoscalers that set its number of replicas.
     pub autoscalers: Reading<Vec<Autoscaler>>,
+    /// The autoscalers that set its requests and limits; off where the cluster has none.
+    pub vertical_autoscalers: Reading<Vec<Autoscaler>>,
     /// The disruption budgets that cover its pods.
     pub budgets: Reading<Vec<Budget>>,
     /// What its namespace limits.
@@ -90,9 +92,17 @@ impl Signals {
             self.revisions.problem("its ReplicaSets"),
             self.pods.problem("its pods"),
             self.autoscalers.problem("its autoscalers"),
-            self.quotas.problem("its namespace's quotas"),
             self.configs.problem("its ConfigMaps"),
             self.jobs.problem("its Jobs"),
+        ];
+        fences.into_iter().flatten().collect()
+    }
+
+    /// What a change of requests and limits rests on beside that and cannot be relied on, as sentences.
+    pub fn problems_of_resources(&self) -> Vec<String> {
+        let fences = [
+            self.vertical_autoscalers.problem("its vertical autoscalers"),
+            self.quotas.problem("its namespace's quotas"),
         ];
         fences.into_iter().flatten().collect()
     }
@@ -107,7 +117,8 @@ impl Signals {
             self.namespace_suspended.problem("the namespace's switch"),
             self.cluster_suspended.problem("the cluster-wide switch"),
         ];
-        self.problems_of_fences().into_iter().chain(others.into_iter().flatten()).collect()
+        let fences = self.problems_of_fences().into_iter().chain(self.problems_of_resources());
+        fences.chain(others.into_iter().flatten()).collect()
     }
 }
 
@@ -126,6 +137,8 @@ pub struct Target {
     pub template: String,
     /// Replicas wanted.
     pub desired: i32,
+    /// Replicas that a rolling update makes beside those wanted.
+    pub surge: i32,
     /// Replicas there are, of any revision, by the Deployment's status.
     pub replicas: i32,
     /// Replicas of the template in force, by the Deployment's status.
@@ -305,6 +318,8 @@ pub struct Quota {
     pub memory_requests_left: Option<i64>,
     /// The highest memory limit, in bytes, of one container.
     pub memory_limit_max: Option<i64>,
+    /// The highest memory limit, in bytes, of all containers of a pod.
+    pub pod_memory_limit_max: Option<i64>,
 }
 
 /// A Job that the operator made.

@@ -43,7 +43,7 @@ impl Story {
 
     /// The incident that wants an answer first: what follows from the primary one may be worse than it.
     pub fn most_urgent(&self) -> Option<&Incident> {
-        self.incidents.iter().filter(|incident| !incident.is_mitigated()).min_by_key(|one| one.respond_by.0)
+        self.incidents.iter().filter(|incident| !incident.is_answered()).min_by_key(|one| one.respond_by.0)
     }
 
     /// The attempt under way: of the primary incident, or of none.
@@ -224,7 +224,8 @@ fn helped_words(incident: &Incident, attempt: &Attempt) -> String {
     }
 }
 
-/// What was temporary and is not in force any more needs no follow-up: whoever owns the server has changed it.
+/// What was temporary and is not in force any more needs no follow-up: whoever owns the server has changed it. While
+/// the operator itself takes it back, it is being judged whether it can be done without.
 fn lapse_follow_ups(case: &Case, server: Option<&Server>, story: &mut Story) {
     let Some(server) = server else { return };
     let mut looks = Vec::new();
@@ -232,9 +233,12 @@ fn lapse_follow_ups(case: &Case, server: Option<&Server>, story: &mut Story) {
         let attempts = &incident.attempts;
         incident.follow_ups.retain(|one| {
             let attempt = attempts.iter().find(|attempt| attempt.id == one.attempt);
-            attempt.is_some_and(|attempt| {
-                standing(case, server, attempt) == Standing::Ours && !standing::job_is_gone(case, attempt)
-            })
+            let mut open = attempts.iter().filter(|attempt| attempt.outcome.is_none());
+            open.any(|open| open.undoes.as_ref() == Some(&one.attempt))
+                || attempt.is_some_and(|attempt| {
+                    matches!(standing(case, server, attempt), Standing::Ours | Standing::Unknown)
+                        && !standing::job_is_gone(case, attempt)
+                })
         });
         looks.extend(incident.follow_ups.iter().filter_map(|one| one.take_back_at.as_ref()).map(|at| at.0));
     }
@@ -336,7 +340,10 @@ fn merge_findings(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
             story.incidents.push(open(case, finding));
             continue;
         };
-        incident.quiet_since = None;
+        if incident.quiet_since.take().is_some() && !incident.follow_ups.is_empty() {
+            // What helped for a time does not any more: the time to answer begins anew.
+            incident.respond_by = respond_by(case, finding);
+        }
         let reported = finding.incident == IncidentType::Reported;
         // What was seen once was so bad; what a person says is as the person says it now.
         let severity = if reported { finding.severity } else { incident.severity.min(finding.severity) };
@@ -394,7 +401,10 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
         let quiet =
             well && diagnosis.clear.contains(&incident.incident_type) && incident.open_attempt().is_none();
         if !quiet {
-            incident.quiet_since = None;
+            // A rollout of the owner's, or a pod that moves, is no end of what was mitigated.
+            if incident.follow_ups.is_empty() {
+                incident.quiet_since = None;
+            }
             continue;
         }
         let since = incident.quiet_since.get_or_insert(Time(case.now)).0;
@@ -417,12 +427,23 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
                     "the report was taken back".to_owned()
                 }
                 (None, Some(primary)) => format!("over with {primary}, which it followed from"),
+                (Some(attempt), _) if was_for_a_time(case, attempt) => {
+                    format!(
+                        "{} was only for the time being: its owner has changed the server since, and all is well",
+                        attempt.action
+                    )
+                }
                 (Some(attempt), _) => format!("all is well again, some time after {}", attempt.action),
                 (None, None) => "all is well again, without an action of the operator".to_owned(),
             };
             resolve(case, &mut story.history, incident, resolution);
         }
     }
+}
+
+/// It helped, and wanted something for good to follow.
+fn was_for_a_time(case: &Case, attempt: &Attempt) -> bool {
+    attempt.outcome == Some(Outcome::Improved) && actions::follow_up(case, attempt).is_some()
 }
 
 fn resolve(case: &Case, history: &mut Vec<PastIncident>, incident: Incident, resolution: String) {

@@ -5,18 +5,21 @@
 
 mod call_hook;
 mod drain_and_restart;
+mod raise_resources;
 mod recycle_pod;
+mod relax_startup_probe;
 mod rollback;
 mod rollout_restart;
 pub(crate) mod run_job;
 mod scale;
+mod set_env;
 pub use call_hook::hears;
 pub(crate) use call_hook::{Stop, stop};
 pub use run_job::{PATIENCE as JOB_PATIENCE, job_name};
 pub mod template_edit;
 
 use jiff::Timestamp;
-use mcp_health_api::{ActionType, Attempt, Effect, FollowUp, Incident, RunbookStep, Step, StepState};
+use mcp_health_api::{ActionType, Attempt, Edit, Effect, FollowUp, Incident, RunbookStep, Step, StepState};
 
 use crate::{Case, Diagnosis, Server, signals::Target};
 
@@ -39,9 +42,12 @@ pub struct Action {
 
 /// All actions.
 pub const ACTIONS: &[Action] = &[
+    raise_resources::ACTION,
     recycle_pod::ACTION,
+    relax_startup_probe::ACTION,
     rollback::ACTION,
     rollout_restart::ACTION,
+    set_env::ACTION,
     drain_and_restart::ACTION,
     call_hook::ACTION,
     run_job::ACTION,
@@ -196,6 +202,11 @@ fn undo_template(_: &Case, server: &Server, attempt: &Attempt) -> Option<Plan> {
         ],
         undoes: Some(attempt.id.clone()),
     })
+}
+
+/// The fields of containers that an attempt has set.
+fn edits_of(attempt: &Attempt) -> impl Iterator<Item = &Edit> {
+    attempt.steps.iter().flat_map(|step| &step.edits)
 }
 
 /// A step on the Deployment, fenced by what it is now.

@@ -5,6 +5,7 @@ mod cpu_saturation;
 mod crash_loop;
 mod disk_filling;
 mod memory_leak;
+pub(crate) mod out_of_memory;
 mod reported;
 mod rollout_stuck;
 mod service_not_responding;
@@ -26,7 +27,9 @@ pub struct Entry {
 }
 
 /// All incident types. Of findings that are equally near to the root, the first here is the primary.
+/// A kill at the memory limit comes before the loop that it makes.
 pub const CATALOGUE: &[Entry] = &[
+    out_of_memory::ENTRY,
     crash_loop::ENTRY,
     rollout_stuck::ENTRY,
     service_not_responding::ENTRY,

@@ -9,12 +9,14 @@ use crate::{
 
 pub fn check(question: &Question) -> Verdict {
     // Nobody scales what cannot be listed: a reading that is not fresh is the evidence guard's.
-    let autoscalers = question.case.signals.autoscalers.fresh().map(Vec::as_slice).unwrap_or_default();
+    let signals = question.case.signals;
+    let autoscalers = [&signals.autoscalers, &signals.vertical_autoscalers];
+    let autoscalers = autoscalers.into_iter().filter_map(|reading| reading.fresh()).flatten();
     verdict(touches(question.plan.action), autoscalers)
 }
 
-fn verdict(touches: Touches, autoscalers: &[Autoscaler]) -> Verdict {
-    let conflicting = autoscalers.iter().find(|one| match one.sets {
+fn verdict<'a>(touches: Touches, mut autoscalers: impl Iterator<Item = &'a Autoscaler>) -> Verdict {
+    let conflicting = autoscalers.find(|one| match one.sets {
         Scaled::Replicas => touches.replicas,
         Scaled::Resources => touches.resources,
     });
@@ -47,13 +49,13 @@ mod tests {
             (replicas, Scaled::Resources, false),
             (resources, Scaled::Replicas, false),
         ] {
-            let verdict = verdict(touches, &owner(sets));
+            let verdict = verdict(touches, owner(sets).iter());
             assert_eq!(
                 matches!(verdict, Verdict::Hold { reason: "AutoscalerOwned", .. }),
                 held,
                 "{touches:?} {sets:?}"
             );
         }
-        assert_eq!(verdict(replicas, &[]), Verdict::Permit);
+        assert_eq!(verdict(replicas, [].iter()), Verdict::Permit);
     }
 }

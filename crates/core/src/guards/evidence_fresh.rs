@@ -2,10 +2,15 @@
 //! the incident is still being found.
 
 use super::{Question, Verdict};
+use crate::actions::touches;
 
 pub fn check(question: &Question) -> Verdict {
-    let problem = question.case.signals.problems_of_fences().into_iter().next();
-    if let Some(problem) = problem {
+    let signals = question.case.signals;
+    let mut problems = signals.problems_of_fences();
+    if touches(question.plan.action).resources {
+        problems.extend(signals.problems_of_resources());
+    }
+    if let Some(problem) = problems.into_iter().next() {
         return Verdict::hold("EvidenceNotFresh", problem);
     }
     // Taking back what made things worse needs no finding: its verification was the evidence.

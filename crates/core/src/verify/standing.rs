@@ -54,7 +54,7 @@ pub fn standing(case: &Case, server: &Server, attempt: &Attempt) -> Standing {
         return Standing::Ours;
     };
     let now = &server.target.template;
-    if expected == now {
+    if server.is_in_force(expected) {
         return Standing::Ours;
     }
     changed(from == Some(now), format!("somebody has put template {now} in force meanwhile"))

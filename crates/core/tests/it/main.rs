@@ -10,6 +10,7 @@ mod leak_and_load;
 mod outcomes;
 mod properties;
 mod recycle_pod;
+mod resources;
 mod story;
 mod support;
 mod usage;

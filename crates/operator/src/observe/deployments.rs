@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, DeploymentStatus},
+        apps::v1::{Deployment, DeploymentStatus, DeploymentStrategy},
         core::v1::PodSpec,
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::Resource;
 use mcp_health_api::{ACTIONS_ANNOTATION, ATTEMPT_ANNOTATION};
@@ -47,6 +47,7 @@ pub struct DeploymentSpec {
     paused: bool,
     progress_deadline_seconds: Option<i32>,
     min_ready_seconds: Option<i32>,
+    strategy: DeploymentStrategy,
     /// The pod template.
     pub template: Value,
 }
@@ -133,6 +134,7 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         observed_generation: status.observed_generation.unwrap_or_default(),
         template: digest::of_template(&spec.template),
         desired: spec.replicas.unwrap_or(1),
+        surge: surge(&spec.strategy, spec.replicas.unwrap_or(1)),
         replicas: status.replicas.unwrap_or_default(),
         updated: status.updated_replicas.unwrap_or_default(),
         ready: status.ready_replicas.unwrap_or_default(),
@@ -160,6 +162,20 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         .and_then(|labels| serde_json::from_value(labels.clone()).ok())
         .unwrap_or_default();
     Some((key, DeploymentRow { target, pod_labels, facts }))
+}
+
+/// The pods that a rolling update makes beside those wanted: a number, or a percentage, rounded up; a quarter by
+/// default.
+fn surge(strategy: &DeploymentStrategy, desired: i32) -> i32 {
+    if strategy.type_.as_deref() == Some("Recreate") {
+        return 0;
+    }
+    let share = |percent: i32| desired.saturating_mul(percent).saturating_add(99) / 100;
+    match strategy.rolling_update.as_ref().and_then(|update| update.max_surge.as_ref()) {
+        Some(IntOrString::Int(number)) => *number,
+        Some(IntOrString::String(text)) => share(text.trim_end_matches('%').parse().unwrap_or(25)),
+        None => share(25),
+    }
 }
 
 /// The actions that the target remembers. Whatever else stands there counts as none: each entry by itself.

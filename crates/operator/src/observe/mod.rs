@@ -308,6 +308,7 @@ impl Stores {
             pods: self.pods.reading(namespace, now, pods),
             services,
             autoscalers: self.autoscalers.reading(namespace, now, autoscalers),
+            vertical_autoscalers: Reading::Off,
             budgets: self.budgets.reading(namespace, now, budgets),
             quotas: Reading::Off,
             configs: Reading::Off,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use k8s_openapi::{
-    api::core::v1::{Container, PodSpec, Probe as KubernetesProbe},
+    api::core::v1::{Container, EnvVar, PodSpec, Probe as KubernetesProbe},
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
 use mcp_health_core::{
@@ -48,8 +48,14 @@ fn container(container: &Container, role: Role) -> ContainerSpec {
             .into_iter()
             .filter_map(|(kind, probe)| Some(view_probe(kind, probe.as_ref()?)))
             .collect(),
-        env: container.env.iter().flatten().map(|one| (one.name.clone(), one.value.clone())).collect(),
+        env: container.env.iter().flatten().map(view_env).collect(),
     }
+}
+
+/// A variable without a value is empty; one that is taken from elsewhere is not known.
+fn view_env(one: &EnvVar) -> (String, Option<String>) {
+    let value = one.value_from.is_none().then(|| one.value.clone().unwrap_or_default());
+    (one.name.clone(), value)
 }
 
 fn read(

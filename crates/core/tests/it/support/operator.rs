@@ -301,7 +301,13 @@ impl Operator {
             match self.world.take(attempt, step, fresh && effects.is_empty()) {
                 Ok(generation) => effects.push(Effected {
                     generation: Some(generation),
-                    template: step.to.clone().filter(|_| step.effect == Effect::PatchTemplate),
+                    template: match step.effect {
+                        Effect::PatchTemplate => step.to.clone(),
+                        Effect::EditTemplate => {
+                            self.world.deployment.as_ref().map(|one| one.template.clone())
+                        }
+                        _ => None,
+                    },
                     ..Effected::default()
                 }),
                 Err(why) if effects.is_empty() => return Ok(Acted::Superseded(why)),

@@ -2,8 +2,8 @@
 
 use jiff::SignedDuration;
 use mcp_health_core::signals::{
-    Autoscaler, Container, ContainerSpec, Exit, LastWords, Pod, Reading, RecordedAction, Revision, Role,
-    Service, Signals, Target,
+    Autoscaler, Container, ContainerSpec, Exit, LastWords, Pod, Probe, ProbeKind, Reading, RecordedAction,
+    Revision, Role, Service, Signals, Target,
 };
 
 use super::{
@@ -138,11 +138,12 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         since: moment(world.service_since),
     });
     Signals {
-        target: Reading::Fresh(world.deployment.as_ref().map(target)),
+        target: Reading::Fresh(world.deployment.as_ref().map(|one| target(world, one))),
         revisions: Reading::Fresh(revisions.collect()),
         pods: Reading::Fresh(world.pods.iter().map(|one| pod(world, one)).collect()),
         services: Reading::Fresh(services.collect()),
         autoscalers: Reading::Fresh(watches.autoscalers.clone()),
+        vertical_autoscalers: Reading::Off,
         budgets: Reading::Fresh(world.budgets.clone()),
         quotas: Reading::Fresh(Vec::new()),
         configs: Reading::Off,
@@ -156,7 +157,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
     }
 }
 
-fn target(deployment: &Deployment) -> Target {
+fn target(world: &World, deployment: &Deployment) -> Target {
     let actions: String = serde_json::to_string(&deployment.actions).unwrap();
     let actions: Vec<RecordedAction> = serde_json::from_str(&actions).unwrap();
     Target {
@@ -166,6 +167,7 @@ fn target(deployment: &Deployment) -> Target {
         observed_generation: deployment.observed,
         template: deployment.template.clone(),
         desired: deployment.desired,
+        surge: (deployment.desired + 3) / 4,
         replicas: deployment.counts.replicas,
         updated: deployment.counts.updated,
         ready: deployment.counts.ready,
@@ -182,14 +184,7 @@ fn target(deployment: &Deployment) -> Target {
         }),
         progress_deadline: SignedDuration::from_secs(PROGRESS_DEADLINE),
         startup_budget: SignedDuration::from_secs(30),
-        containers: vec![ContainerSpec {
-            name: "server".to_owned(),
-            memory_request: Some(64 << 20),
-            memory_limit: Some(MEMORY_LIMIT),
-            cpu_limit: Some(CPU_LIMIT),
-            ports: vec![("http".to_owned(), 8000)],
-            ..ContainerSpec::default()
-        }],
+        containers: vec![container(world.behaviour(&deployment.template))],
         config_maps: Vec::new(),
         claims: Vec::new(),
         replicas_owner: None,
@@ -198,6 +193,33 @@ fn target(deployment: &Deployment) -> Target {
         actions,
         gitops: deployment.gitops.clone(),
     }
+}
+
+/// What the pod template says of its one container.
+fn container(kind: Template) -> ContainerSpec {
+    let mut container = ContainerSpec {
+        name: "server".to_owned(),
+        memory_request: Some(64 << 20),
+        memory_limit: Some(MEMORY_LIMIT),
+        cpu_limit: Some(CPU_LIMIT),
+        ports: vec![("http".to_owned(), 8000)],
+        ..ContainerSpec::default()
+    };
+    match kind {
+        Template::NeedsMemory { limit, .. } => container.memory_limit = Some(limit << 20),
+        Template::NeedsTime { threshold, .. } => container.probes.push(Probe {
+            kind: ProbeKind::Startup,
+            port: Some("http".to_owned()),
+            delay: 0,
+            period: 1,
+            failures: threshold,
+        }),
+        Template::NeedsVariable { set } => {
+            container.env.extend(set.then(|| ("MCP_WORKERS".to_owned(), Some("1".to_owned()))));
+        }
+        _ => {}
+    }
+    container
 }
 
 fn pod(world: &World, pod: &super::world::Pod) -> Pod {
@@ -225,16 +247,23 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
             role: Role::Main,
             restarts: pod.restarts,
             waiting: waiting.map(|(reason, message)| (reason.to_owned(), message.to_owned())),
-            last_exit: pod.exits.last().map(|at| Exit {
-                code: 1,
-                reason: "Error".to_owned(),
-                at: moment(*at),
-                started: None,
-                message: Some(world.said.to_owned()),
-            }),
+            last_exit: pod.exits.last().map(|at| exit(world, world.behaviour(&pod.template), *at)),
             recent_exits: pod.exits.iter().rev().take(5).rev().map(|at| moment(*at)).collect(),
             last_words: LastWords::NotAsked,
         }],
         troubles: Vec::new(),
     }
+}
+
+fn exit(world: &World, kind: Template, at: i64) -> Exit {
+    let started = match kind {
+        Template::NeedsMemory { after, .. } => Some(moment(at - after)),
+        _ => None,
+    };
+    let (code, reason, message) = if kind.runs_out_of_memory() {
+        (137, "OOMKilled", None)
+    } else {
+        (1, "Error", Some(world.said.to_owned()))
+    };
+    Exit { code, reason: reason.to_owned(), at: moment(at), started, message }
 }

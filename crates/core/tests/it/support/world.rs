@@ -24,6 +24,33 @@ pub enum Template {
     CrashesAfter(i64),
     /// Its image does not exist.
     NoImage,
+    /// Is killed at its memory limit so many seconds after its start, if that is less than it needs. In MiB.
+    NeedsMemory { needs: i64, limit: i64, after: i64 },
+    /// Is killed by its startup probe after so many seconds, if its start takes longer.
+    NeedsTime { needs: i64, threshold: i64 },
+    /// Ends a second after its start, unless the variable `MCP_WORKERS` is set.
+    NeedsVariable { set: bool },
+}
+
+impl Template {
+    /// The same with the field set that an edit names.
+    fn edited(self, field: &str, to: &str) -> Self {
+        match (self, field) {
+            (Self::NeedsMemory { needs, after, .. }, "resources.limits.memory") => {
+                Self::NeedsMemory { needs, limit: mcp_health_core::quantity::bytes(to).unwrap() >> 20, after }
+            }
+            (Self::NeedsTime { needs, .. }, "startupProbe.failureThreshold") => {
+                Self::NeedsTime { needs, threshold: to.parse().unwrap() }
+            }
+            (Self::NeedsVariable { .. }, "env.MCP_WORKERS") => Self::NeedsVariable { set: true },
+            _ => self,
+        }
+    }
+
+    /// Whether its end is the memory limit's doing.
+    pub fn runs_out_of_memory(self) -> bool {
+        matches!(self, Self::NeedsMemory { needs, limit, .. } if needs > limit)
+    }
 }
 
 /// The Deployment.
@@ -271,6 +298,15 @@ impl World {
         self.change(|deployment| deployment.restarted = restarted);
     }
 
+    /// From now on, what runs out of memory needs so many MiB.
+    pub fn outgrow(&mut self, mebibytes: i64) {
+        for (_, kind) in &mut self.templates {
+            if let Template::NeedsMemory { needs, .. } = kind {
+                *needs = mebibytes;
+            }
+        }
+    }
+
     /// `kubectl delete pod`.
     pub fn kill_a_pod(&mut self) {
         let now = self.now;
@@ -320,6 +356,10 @@ impl World {
                 changed.restarted.clone_from(&set.restarted);
                 self.note(attempt, before, set.template.clone());
             }
+            Effect::EditTemplate => {
+                changed.template = self.edited(&before, step);
+                self.note(attempt, before, changed.template.clone());
+            }
             Effect::RestartPods => {
                 changed.restarted = step.to.clone().unwrap_or_default();
                 self.note(attempt, before.clone(), before);
@@ -366,6 +406,21 @@ impl World {
             before,
             after,
         });
+    }
+
+    /// The template with the edits of a step: the same edits make the same template.
+    fn edited(&mut self, template: &str, step: &Step) -> String {
+        let mut kind = self.behaviour(template);
+        let mut words = template.to_owned();
+        for edit in &step.edits {
+            kind = kind.edited(&edit.field, &edit.to);
+            words.extend([" ", &edit.field, "=", &edit.to]);
+        }
+        let name = digest::short(words.as_bytes(), 10);
+        if !self.templates.iter().any(|(known, _)| *known == name) {
+            self.templates.push((name.clone(), kind));
+        }
+        name
     }
 
     // ---- what Kubernetes does
@@ -570,11 +625,14 @@ impl Pod {
         }
         let started = *self.started.get_or_insert(now);
         let (ready_after, ends_after) = match kind {
-            Template::Good => (2, i64::MAX),
             Template::ReadyAfter(seconds) => (seconds, i64::MAX),
             Template::NeverReady | Template::NoImage => (i64::MAX, i64::MAX),
-            Template::CrashesAtOnce => (i64::MAX, 1),
+            Template::CrashesAtOnce | Template::NeedsVariable { set: false } => (i64::MAX, 1),
             Template::CrashesAfter(seconds) => (2, seconds),
+            Template::NeedsMemory { needs, limit, after } if needs > limit => (2, after),
+            Template::NeedsTime { needs, threshold } if needs > threshold => (i64::MAX, threshold),
+            Template::NeedsTime { needs, .. } => (needs, i64::MAX),
+            Template::Good | Template::NeedsMemory { .. } | Template::NeedsVariable { .. } => (2, i64::MAX),
         };
         let up = now - started;
         if up >= ends_after {

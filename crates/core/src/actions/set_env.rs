@@ -1,0 +1,106 @@
+//! SetEnv: sets a variable of the server's container (guide 000, Database Pool), one that the object allows and that
+//! weakens nothing. Undone by the template before; what is only for a time is taken back at its end.
+
+use mcp_health_api::{ActionType, Attempt, Edit, Effect, FollowUp, Step, Time, is_denied_env};
+
+use super::{Action, Asked, Plan, Planned, TEMPLATE, edits_of, hand_back, step, undo_template};
+use crate::{Case, mask::mask, words};
+
+pub const ACTION: Action =
+    Action { action: ActionType::SetEnv, touches: TEMPLATE, plan, undo: undo_template, did, follow_up };
+
+const PREFIX: &str = "env.";
+
+fn plan(asked: &Asked) -> Planned {
+    let Asked { case, server, incident, .. } = *asked;
+    let Some(wanted) = asked.step.and_then(|step| step.set_env.as_ref()) else {
+        return Planned::impossible("NoVariable", "the runbook names no variable to set");
+    };
+    let name = &wanted.name.0;
+    if is_denied_env(name) {
+        return Planned::impossible(
+            "VariableDenied",
+            format!(
+                "{name} is never set by the operator: it may weaken authentication or TLS, load code, or hold a \
+                 credential"
+            ),
+        );
+    }
+    let allowed = case.spec.actions.set_env.as_ref().map(|policy| policy.allow.as_slice());
+    if !allowed.unwrap_or_default().contains(&wanted.name) {
+        return Planned::impossible(
+            "VariableNotAllowed",
+            format!("{name} is not in spec.actions.setEnv.allow"),
+        );
+    }
+    let Some(container) = server.container() else {
+        return Planned::impossible("NoContainer", "the template has no container of the server's");
+    };
+    let before = match container.env.iter().find(|(known, _)| known == name) {
+        Some((_, None)) => {
+            return Planned::impossible(
+                "VariableFromElsewhere",
+                format!(
+                    "container {} takes {name} from elsewhere (valueFrom): change it there",
+                    container.name
+                ),
+            );
+        }
+        Some((_, Some(value))) if *value == wanted.value => {
+            return Planned::impossible(
+                "AlreadySet",
+                format!("{name} of container {} has that value already", container.name),
+            );
+        }
+        Some((_, Some(value))) => Some(words::shorten(&mask(value), 64)),
+        None => None,
+    };
+    let until = wanted.hold_for.and_then(|span| case.now.saturating_add(span.span()).ok());
+    let for_words = wanted.hold_for.map(|span| format!(" for {span}")).unwrap_or_default();
+    Planned::Ready(Plan {
+        action: ActionType::SetEnv,
+        what: format!("set {name} of container {} to {}{for_words}", container.name, wanted.value),
+        why: format!("{} ({})", incident.incident_type, incident.cause),
+        steps: vec![
+            Step {
+                edits: vec![Edit {
+                    container: container.name.clone(),
+                    field: format!("{PREFIX}{name}"),
+                    from: before,
+                    to: wanted.value.clone(),
+                }],
+                until: until.map(Time),
+                ..step(Effect::EditTemplate, server.target)
+            },
+            hand_back(server.target),
+        ],
+        undoes: None,
+    })
+}
+
+fn edit(attempt: &Attempt) -> Option<(&Edit, &str)> {
+    edits_of(attempt).find_map(|edit| Some((edit, edit.field.strip_prefix(PREFIX)?)))
+}
+
+fn did(attempt: &Attempt) -> String {
+    match (&attempt.undoes, edit(attempt)) {
+        (Some(undone), _) => format!("took {undone} back: the variable is what it was"),
+        (None, Some((edit, name))) => format!("set {name} of container {} to {}", edit.container, edit.to),
+        (None, None) => "set a variable".to_owned(),
+    }
+}
+
+fn follow_up(_: &Case, attempt: &Attempt) -> Option<FollowUp> {
+    let (edit, name) = edit(attempt).filter(|_| attempt.undoes.is_none())?;
+    let take_back_at = attempt.steps.iter().find_map(|step| step.until.clone());
+    let instead = match &edit.from {
+        Some(from) => format!("instead of {from}"),
+        None => "and was not set before".to_owned(),
+    };
+    let what = format!("{name} of container {} is {} {instead}", edit.container, edit.to);
+    let message = match &take_back_at {
+        Some(at) => format!("{what}; it is taken back at {}", words::moment(at.0)),
+        None => format!("{what}: put it into the manifest, or mend what needs it"),
+    };
+    Some(FollowUp { attempt: attempt.id.clone(), message, take_back_at })
+}

@@ -1,0 +1,185 @@
+//! OutOfMemory: a container was killed at its memory limit (guide 000, Memory Issues; 002, Memory).
+//!
+//! Judged by the kubelet's word `OOMKilled`; never by exit code 137 alone, which any `kill -9` leaves. It holds
+//! until the pod is gone, or has been ready for ten minutes since.
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+
+use super::Entry;
+use crate::{
+    Case, Server,
+    diagnose::{Finding, Judgement},
+    quantity,
+    signals::{Container, ContainerSpec, Exit, Pod, Role, Sample},
+    words,
+};
+
+pub const ENTRY: Entry = Entry { incident: IncidentType::OutOfMemory, judge, runbook };
+
+/// A pod that is ready for so long after the kill is up, whatever was before.
+const STEADY: SignedDuration = SignedDuration::from_mins(10);
+/// What is killed sooner after its start needs more than it may have; what is killed later may be growing.
+const SOON: SignedDuration = SignedDuration::from_mins(10);
+/// Samples of usage that tell anything about growth.
+const SAMPLES: usize = 6;
+
+/// A container that was killed, and is not steadily up since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Killed<'a> {
+    pub pod: &'a Pod,
+    pub container: &'a Container,
+    exit: &'a Exit,
+}
+
+/// What was killed at its memory limit: of the template in force, where any is; else of those on their way out.
+pub(crate) fn killed<'a>(server: &Server<'a>) -> Vec<Killed<'a>> {
+    let all = server.pods.iter().flat_map(|pod| {
+        let containers = pod.containers.iter().filter_map(|container| {
+            let exit = container.last_exit.as_ref().filter(|exit| exit.reason == "OOMKilled")?;
+            Some(Killed { pod, container, exit })
+        });
+        containers.collect::<Vec<_>>()
+    });
+    let all: Vec<_> = all.filter(|one| one.over_at().is_none_or(|at| at > server.now)).collect();
+    let current: Vec<_> = all.iter().copied().filter(|one| one.is_current(server)).collect();
+    if current.is_empty() { all } else { current }
+}
+
+impl Killed<'_> {
+    /// When the pod has been up for long enough; `None` while it is not ready.
+    fn over_at(&self) -> Option<Timestamp> {
+        let up = self.pod.ready.then(|| self.pod.ready_changed.max(self.exit.at))?;
+        Some(up.saturating_add(STEADY).unwrap_or(Timestamp::MAX))
+    }
+
+    fn is_current(&self, server: &Server) -> bool {
+        server.current().is_some_and(|revision| revision.uid == self.pod.revision)
+    }
+
+    /// What the template in force says of the container.
+    pub fn spec<'a>(&self, server: &Server<'a>) -> Option<&'a ContainerSpec> {
+        server.target.containers.iter().find(|spec| spec.name == self.container.name)
+    }
+
+    /// How long it ran, where that is known.
+    fn ran(&self) -> Option<SignedDuration> {
+        Some(self.exit.at.duration_since(self.exit.started?))
+    }
+
+    /// It ran long before it was killed, and not for the first time, or was seen to grow all the while.
+    fn is_leak(&self, case: &Case) -> bool {
+        let long = self.ran().is_some_and(|ran| ran >= SOON);
+        long && (self.container.restarts > 1 || self.grew(case))
+    }
+
+    /// Its memory grew steadily until the kill: every third of the samples lies above the one before.
+    fn grew(&self, case: &Case) -> bool {
+        let Some(usage) = case.signals.usage.fresh() else { return false };
+        let of_it = usage.iter().find(|one| one.pod == self.pod.name && one.container == self.container.name);
+        let before = |sample: &&Sample| {
+            sample.at <= self.exit.at && self.exit.started.is_none_or(|started| sample.at >= started)
+        };
+        let samples: Vec<i64> =
+            of_it.iter().flat_map(|one| one.samples.iter().filter(before)).map(|one| one.memory).collect();
+        let third = samples.len() / 3;
+        let mean = |part: &[i64]| {
+            let sum: i128 = part.iter().map(|memory| i128::from(*memory)).sum();
+            sum / i128::try_from(part.len().max(1)).unwrap_or(1)
+        };
+        samples.len() >= SAMPLES
+            && mean(&samples[..third]) < mean(&samples[third..2 * third])
+            && mean(&samples[third..2 * third]) < mean(&samples[2 * third..])
+    }
+
+    fn cause(&self, case: &Case, server: &Server) -> Cause {
+        if self.spec(server).is_some_and(|spec| spec.memory_limit.is_none()) {
+            // No limit of its own: the node had no more.
+            Cause::OutOfMemory
+        } else if self.is_leak(case) {
+            Cause::Leak
+        } else {
+            Cause::LimitTooSmall
+        }
+    }
+
+    /// `pod mcp-server-6f4c-hvfpn, container server: killed at its memory limit of 64Mi, 12s after its start; 3
+    /// restarts in 41s`.
+    fn words(&self, server: &Server) -> String {
+        let role = match self.container.role {
+            Role::Main => "container",
+            Role::Init => "init container",
+            Role::Sidecar => "sidecar container",
+        };
+        let limit = self.spec(server).filter(|_| self.is_current(server)).map(|spec| spec.memory_limit);
+        let how = match limit {
+            Some(Some(limit)) => format!("killed at its memory limit of {}", quantity::of_bytes(limit)),
+            Some(None) => {
+                "killed because its node ran out of memory (it has no memory limit of its own)".to_owned()
+            }
+            None => "killed at its memory limit".to_owned(),
+        };
+        let ran = self.ran().map(|ran| format!(", {} after its start", words::span(ran))).unwrap_or_default();
+        let age = words::span(server.now.duration_since(self.pod.created));
+        let restarts = match usize::try_from(self.container.restarts).unwrap_or_default() {
+            0 => String::new(),
+            many => format!("; {} in {age}", words::count(many, "restart")),
+        };
+        format!("pod {}, {role} {}: {how}{ran}{restarts}", self.pod.name, self.container.name)
+    }
+}
+
+fn judge(case: &Case, server: &Server) -> Judgement {
+    let killed = killed(server);
+    let causes = killed.iter().map(|one| one.cause(case, server));
+    // What raising a limit mends comes first; then what grows; the node's own want is last.
+    let rank = |cause: &Cause| match cause {
+        Cause::LimitTooSmall => 0,
+        Cause::Leak => 1,
+        _ => 2,
+    };
+    let Some(cause) = causes.min_by_key(rank) else { return Judgement::Clear };
+
+    let mut evidence: Vec<String> = killed.iter().take(3).map(|one| one.words(server)).collect();
+    if killed.len() > evidence.len() {
+        evidence.push(format!("{} in all were killed", words::count(killed.len(), "container")));
+    }
+    match cause {
+        Cause::LimitTooSmall if killed.iter().any(|one| one.ran().is_some_and(|ran| ran < SOON)) => {
+            evidence.push("it needs more memory soon after its start: the limit is too small".to_owned());
+        }
+        Cause::LimitTooSmall => {
+            evidence.push("it was killed for the first time: the limit may be too small".to_owned());
+        }
+        Cause::Leak => {
+            evidence.push("it ran for long before it was killed: its memory grows as it runs".to_owned());
+        }
+        _ => {}
+    }
+    if server.rollout_is_to_blame() {
+        evidence.push(format!(
+            "{} was never seen healthy, and the one before it was: the rollout is to blame",
+            server.current_words()
+        ));
+    }
+    let of_current = killed.iter().filter(|one| one.is_current(server));
+    Judgement::Found(Finding {
+        incident: IncidentType::OutOfMemory,
+        cause,
+        severity: if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
+        since: killed.iter().map(|one| one.exit.at).min().unwrap_or(case.now),
+        evidence,
+        youngest_pod: of_current.map(|one| one.pod.created).max(),
+        lapses: killed.iter().filter_map(Killed::over_at).min(),
+        forbids: &[],
+    })
+}
+
+fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
+    match (cause, server.rollout_is_to_blame()) {
+        (Cause::Leak, false) => &[ActionType::RecyclePod],
+        (Cause::Leak, true) => &[ActionType::Rollback, ActionType::RecyclePod],
+        (_, false) => &[ActionType::RaiseResources],
+        (_, true) => &[ActionType::Rollback, ActionType::RaiseResources],
+    }
+}
