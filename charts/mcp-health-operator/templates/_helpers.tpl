@@ -99,6 +99,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [list, watch]
+# What pods use of CPU and memory, where the cluster has a metrics-server.
+- apiGroups: [metrics.k8s.io]
+  resources: [pods]
+  verbs: [list]
 # How many ready pods may be missing at once.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
@@ -130,4 +134,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [list, watch]
+{{- if .Values.signals.kubeletStats }}
+# How full volumes are, by the kubelets' statistics. Nodes are in no namespace, and the right reaches every node.
+- apiGroups: [""]
+  resources: [nodes/proxy]
+  verbs: [get]
+{{- end }}
 {{- end }}

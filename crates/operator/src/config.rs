@@ -59,6 +59,15 @@ pub struct Config {
     /// Run Jobs from CronJobs that policies name (smoke tests, RunJob); without it, Jobs are neither made nor watched.
     #[arg(long, env = "RUN_JOBS", default_value_t = false, action = clap::ArgAction::Set)]
     pub run_jobs: bool,
+    /// How often CPU and memory are read from metrics-server, where there is one; 0s: never.
+    #[arg(long, env = "USAGE_PERIOD", default_value = "15s")]
+    pub usage_period: Duration,
+    /// Read how full volumes are from the kubelets of nodes that run targets' pods (needs the right to get nodes/proxy).
+    #[arg(long, env = "KUBELET_STATS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub kubelet_stats: bool,
+    /// How often.
+    #[arg(long, env = "KUBELET_STATS_PERIOD", default_value = "30s")]
+    pub kubelet_stats_period: Duration,
     /// Form of the log.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Plain)]
     pub log_format: LogFormat,

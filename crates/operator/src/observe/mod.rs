@@ -13,6 +13,8 @@ mod services;
 mod switches;
 pub mod table;
 mod targets;
+mod usage;
+mod volumes;
 mod watch;
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, pin::Pin, sync::Arc};
@@ -21,7 +23,10 @@ use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
 use mcp_health_api::{KIND_JOB, KIND_LABEL, McpServerHealth, REPORT_ANNOTATION};
-use mcp_health_core::signals::{Budget, Job, Pod, Reading, Revision, Service, Signals};
+use mcp_health_core::{
+    signals::{Budget, Job, Pod, Reading, Revision, Service, Signals},
+    usage::Windows,
+};
 use serde::de::DeserializeOwned;
 
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
@@ -36,6 +41,9 @@ use crate::config::Config;
 /// A watch that runs until the operator ends.
 pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A pod, by its key.
+type KeyedPod = (Key, Arc<pods::PodRow>);
+
 /// All tables.
 pub struct Stores {
     deployments: Table<DeploymentRow>,
@@ -49,6 +57,9 @@ pub struct Stores {
     jobs: Option<Table<jobs::JobRow>>,
     namespaces: Table<switches::SwitchRow>,
     switch: Option<(Key, Table<switches::SwitchRow>)>,
+    usage: usage::Measured,
+    /// Only where kubelets are asked.
+    volumes: Option<volumes::Spaces>,
     /// What was asked for beside the tables.
     hearing: last_words::Hearing,
     /// Which objects have which target.
@@ -76,6 +87,8 @@ impl Stores {
             jobs: config.run_jobs.then(|| Table::new(&scopes)),
             namespaces: Table::new(&all),
             switch,
+            usage: usage::Measured::new(&scopes),
+            volumes: config.kubelet_stats.then(volumes::Spaces::default),
             hearing: last_words::Hearing::default(),
             targets: Targets::default(),
             wake,
@@ -176,6 +189,21 @@ impl Stores {
         }
         if self.jobs.is_some() {
             watches.extend(config.scopes().into_iter().map(|scope| self.watching_jobs(client, scope)));
+        }
+        if !config.usage_period.span().is_zero() {
+            watches.extend(config.scopes().into_iter().map(|scope| -> Watching {
+                Box::pin(usage::keep(
+                    Arc::clone(self),
+                    client.clone(),
+                    scope,
+                    config.usage_period.span().unsigned_abs(),
+                ))
+            }));
+        }
+        if config.kubelet_stats {
+            let period =
+                config.kubelet_stats_period.span().unsigned_abs().max(std::time::Duration::from_secs(1));
+            watches.push(Box::pin(volumes::keep(Arc::clone(self), client.clone(), period)));
         }
         watches.push(Box::pin(last_words::listen(Arc::clone(self), client.clone())));
         let (stores, api) = (Arc::clone(self), Api::all(client.clone()));
@@ -301,6 +329,10 @@ impl Stores {
             Reading::Unavailable(why) => Reading::Unavailable(why),
             Reading::Off => Reading::Off,
         };
+        let windows = Windows::of(&object.spec);
+        let usage = self.usage.reading(Key::new(namespace, name), key.clone(), windows, &pods, now);
+        let rows = || self.pods_of(namespace, target.as_ref().map_or("", |target| &target.uid));
+        let volumes = self.volumes.as_ref().map_or(Reading::Off, |spaces| spaces.reading(&rows(), now));
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
         Signals {
             target: self.deployments.reading(namespace, now, target),
@@ -313,8 +345,8 @@ impl Stores {
             quotas: Reading::Off,
             configs: Reading::Off,
             jobs: self.jobs_of(object, now),
-            usage: Reading::Off,
-            volumes: Reading::Off,
+            usage,
+            volumes,
             report: object.meta().annotations.as_ref().and_then(|all| all.get(REPORT_ANNOTATION)).cloned(),
             namespace_suspended: {
                 let row = self.namespaces.get(&Key::new("", namespace));
@@ -351,6 +383,29 @@ impl Stores {
             }
         }
         (revisions, pods)
+    }
+
+    /// The rows of a Deployment's pods, by its uid.
+    fn pods_of(&self, namespace: &str, uid: &str) -> Vec<KeyedPod> {
+        let sets = self.replica_sets.of_group(&Key::new(namespace, uid)).into_iter();
+        sets.flat_map(|(set, _)| self.pods.of_group(&set)).collect()
+    }
+
+    /// All targets, with the rows of their pods.
+    fn pods_of_targets(&self) -> Vec<(Key, Vec<KeyedPod>)> {
+        let targets = self.targets.targets().into_iter();
+        let pods = |target: Key| {
+            let row = self.deployments.get(&target)?;
+            let pods = self.pods_of(&target.namespace, &row.target.uid);
+            Some((target, pods))
+        };
+        targets.filter_map(pods).collect()
+    }
+
+    /// Whether a pod belongs to a target of any object.
+    fn is_of_a_target(&self, pod: &Key) -> bool {
+        let set = self.pods.get(pod).and_then(|row| self.replica_sets.get(&row.owner));
+        set.is_some_and(|set| !self.targets.of(&set.deployment).is_empty())
     }
 
     /// The disruption budgets that cover the pods.

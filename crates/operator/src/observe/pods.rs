@@ -1,6 +1,6 @@
 //! Pods: a row holds readiness, restarts, exits and what keeps containers from running.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -8,7 +8,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
-use mcp_health_core::signals::{Container, Exit, LastWords, Pod, Role};
+use mcp_health_core::{
+    quantity,
+    signals::{Container, Exit, LastWords, Pod, Role},
+};
 use serde::Deserialize;
 
 use super::table::{Key, Row};
@@ -16,7 +19,8 @@ use super::table::{Key, Row};
 /// The most ends of a container that are remembered.
 const EXITS: usize = 5;
 
-/// A pod as it comes over the wire: of its spec, only which containers are init containers is read.
+/// A pod as it comes over the wire: of its spec, only its node, its init containers, and the bounds of the space that
+/// it may write to are read.
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = KubernetesPod)]
 pub struct PodWire {
@@ -32,7 +36,41 @@ pub struct PodWire {
 #[derive(Deserialize, Clone, Debug, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct PodSpec {
+    node_name: Option<String>,
     init_containers: Vec<InitContainer>,
+    containers: Vec<SpecContainer>,
+    volumes: Vec<SpecVolume>,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(default)]
+struct SpecContainer {
+    resources: SpecResources,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(default)]
+struct SpecResources {
+    limits: SpecLimits,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "kebab-case", default)]
+struct SpecLimits {
+    ephemeral_storage: Option<String>,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct SpecVolume {
+    name: String,
+    empty_dir: Option<SpecEmptyDir>,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct SpecEmptyDir {
+    size_limit: Option<String>,
 }
 
 #[derive(Deserialize, Clone, Debug, Default)]
@@ -61,6 +99,12 @@ pub struct PodRow {
     pub pod: Pod,
     /// The ReplicaSet that it belongs to, by uid.
     pub owner: Key,
+    /// The node that runs it.
+    pub node: Option<Arc<str>>,
+    /// Its `emptyDir` volumes that have a size limit, and that limit in bytes.
+    pub size_limits: Vec<(String, i64)>,
+    /// Bytes of the node's disk that its containers may take together, where any of them has a limit.
+    pub disk_limit: Option<i64>,
 }
 
 impl Row for PodRow {
@@ -128,7 +172,22 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
         containers,
         troubles: Vec::new(),
     };
-    Some((Key::new(namespace, &name), PodRow { pod, owner: Key::new(namespace, &owner.uid) }))
+    let limits =
+        wire.spec.containers.iter().filter_map(|one| one.resources.limits.ephemeral_storage.as_deref());
+    let size_limits = wire.spec.volumes.iter().filter_map(|volume| {
+        let limit = volume.empty_dir.as_ref()?.size_limit.as_deref()?;
+        Some((volume.name.clone(), quantity::bytes(limit)?))
+    });
+    let row = PodRow {
+        pod,
+        owner: Key::new(namespace, &owner.uid),
+        node: wire.spec.node_name.as_deref().map(Arc::from),
+        size_limits: size_limits.collect(),
+        disk_limit: limits
+            .filter_map(quantity::bytes)
+            .fold(None, |sum: Option<i64>, limit| Some(sum.unwrap_or_default().saturating_add(limit))),
+    };
+    Some((Key::new(namespace, &name), row))
 }
 
 fn container(status: &ContainerStatus, role: Role) -> Container {

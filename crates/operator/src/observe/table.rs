@@ -174,6 +174,17 @@ impl<V: Row> Table<V> {
         self.write().listed.insert(scope.into(), BTreeSet::new());
     }
 
+    /// The rows of a scope that a list in progress has not shown.
+    pub fn unlisted(&self, scope: &str) -> Vec<(Key, Arc<V>)> {
+        let inner = self.read();
+        let listed = inner.listed.get(scope);
+        let is_in = |key: &Key| scope.is_empty() || &*key.namespace == scope;
+        let rows = inner.rows.iter().filter(|(key, _)| is_in(key));
+        rows.filter(|(key, _)| listed.is_none_or(|listed| !listed.contains(*key)))
+            .map(|(key, row)| (key.clone(), Arc::clone(row)))
+            .collect()
+    }
+
     /// A list is complete: rows of the scope that it did not show are gone. Returns those.
     pub fn end_list(&self, scope: &str) -> Vec<(Key, Arc<V>)> {
         let mut inner = self.write();

@@ -57,6 +57,17 @@ impl Targets {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).by_object.keys().cloned().collect()
     }
 
+    /// All targets.
+    pub fn targets(&self) -> Vec<Key> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).by_target.keys().cloned().collect()
+    }
+
+    /// Whether no object is in a scope: a namespace, or all of them where it is empty.
+    pub fn is_empty_in(&self, scope: &str) -> bool {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        !inner.by_object.keys().any(|object| scope.is_empty() || &*object.namespace == scope)
+    }
+
     /// The name of the object that has `target` and comes before `object`: the older, by name among equals.
     pub fn older_than(&self, target: &Key, object: &Key) -> Option<String> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,304 @@
+//! What the pods of targets use, by metrics-server: one LIST a scope whenever the clock ticks, and of each container a
+//! bounded series. Values wake nobody; a reconcile is woken where the rules would judge a series otherwise.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Client, core::Status};
+use mcp_health_core::{
+    quantity,
+    signals::{Pod, Reading, Sample, Usage},
+    usage::{Verdicts, Windows, remember, verdicts},
+};
+use serde::Deserialize;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{
+    Stores,
+    table::{Key, Row, Table},
+};
+use crate::error::answer;
+
+const GROUP: &str = "/apis/metrics.k8s.io/v1beta1";
+/// Where the cluster has no metrics-server, it is looked for again after so many ticks.
+const LOOK_AGAIN: u32 = 20;
+/// How long the answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub struct Measured {
+    table: Table<UsageRow>,
+    /// The cluster has the API, and it has answered or failed once.
+    is_on: AtomicBool,
+    /// By object: what its rules look at.
+    asked: Mutex<HashMap<Key, Asked>>,
+}
+
+struct Asked {
+    deployment: Key,
+    windows: Windows,
+    verdicts: Option<Verdicts>,
+}
+
+/// What the containers of a pod used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsageRow(Vec<Usage>);
+
+impl Row for UsageRow {
+    fn group(&self) -> Option<Key> {
+        None
+    }
+
+    fn changes_verdict(&self, _: &Self) -> bool {
+        false
+    }
+
+    /// The new samples continue the series.
+    fn succeed(&mut self, before: &Self) {
+        for usage in &mut self.0 {
+            let Some(known) = before.0.iter().find(|one| one.container == usage.container) else { continue };
+            let new = std::mem::replace(&mut usage.samples, known.samples.clone());
+            for sample in new {
+                remember(&mut usage.samples, sample);
+            }
+        }
+    }
+}
+
+impl Measured {
+    /// Nothing was measured yet.
+    pub fn new(scopes: &[Option<String>]) -> Self {
+        Self { table: Table::new(scopes), is_on: AtomicBool::new(false), asked: Mutex::default() }
+    }
+
+    /// What these pods used; and from now on, whoever is asked about is woken when the rules would judge otherwise.
+    pub fn reading(
+        &self,
+        object: Key,
+        deployment: Key,
+        windows: Windows,
+        pods: &[Pod],
+        now: Timestamp,
+    ) -> Reading<Vec<Usage>> {
+        let namespace = Arc::clone(&deployment.namespace);
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let known =
+            asked.remove(&object).filter(|one| one.deployment == deployment && one.windows == windows);
+        let verdicts = known.and_then(|known| known.verdicts);
+        asked.insert(object, Asked { deployment, windows, verdicts });
+        drop(asked);
+        if !self.is_on.load(Ordering::Relaxed) {
+            return Reading::Off;
+        }
+        self.table.reading(&namespace, now, self.of(&namespace, pods.iter()))
+    }
+
+    fn of<'a>(&self, namespace: &str, pods: impl Iterator<Item = &'a Pod>) -> Vec<Usage> {
+        let rows = pods.filter_map(|pod| self.table.get(&Key::new(namespace, &pod.name)));
+        rows.flat_map(|row| row.0.clone()).collect()
+    }
+}
+
+/// Measures the pods of a scope whenever the clock ticks, until the operator ends.
+pub async fn keep(stores: Arc<Stores>, client: Client, scope: Option<String>, period: Duration) {
+    let scope = scope.unwrap_or_default();
+    let mut clock = interval(period);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut absent_for, mut failing) = (None, false);
+    loop {
+        clock.tick().await;
+        if stores.targets.is_empty_in(&scope) {
+            continue;
+        }
+        if let Some(ticks) = absent_for.as_mut().filter(|ticks| **ticks < LOOK_AGAIN) {
+            *ticks += 1;
+            continue;
+        }
+        let measured = &stores.usage;
+        match list(&client, &scope).await {
+            Ok(pods) => {
+                absent_for = None;
+                measured.is_on.store(true, Ordering::Relaxed);
+                measured.table.answered(&scope);
+                note(&stores, &scope, pods);
+                if std::mem::take(&mut failing) {
+                    stores.wake_all();
+                }
+            }
+            Err(Trouble::Absent) => {
+                if measured.is_on.swap(false, Ordering::Relaxed) {
+                    stores.wake_all();
+                }
+                absent_for = Some(0);
+            }
+            Err(Trouble::Failed(why)) => {
+                absent_for = None;
+                measured.is_on.store(true, Ordering::Relaxed);
+                if measured.table.failed(&scope, Timestamp::now(), why.clone()) {
+                    tracing::warn!(scope, why, "usage cannot be measured; it is tried again");
+                    stores.wake_all();
+                }
+                failing = true;
+            }
+        }
+        wake(&stores, &scope, Timestamp::now());
+    }
+}
+
+enum Trouble {
+    /// The cluster has no such API.
+    Absent,
+    Failed(String),
+}
+
+#[derive(Deserialize)]
+struct PodMetricsList {
+    #[serde(default)]
+    items: Vec<PodMetrics>,
+}
+
+#[derive(Deserialize)]
+struct PodMetrics {
+    metadata: ObjectMeta,
+    timestamp: Timestamp,
+    #[serde(default)]
+    containers: Vec<ContainerMetrics>,
+}
+
+#[derive(Deserialize)]
+struct ContainerMetrics {
+    name: String,
+    usage: ContainerUsage,
+}
+
+#[derive(Deserialize)]
+struct ContainerUsage {
+    #[serde(default)]
+    cpu: String,
+    #[serde(default)]
+    memory: String,
+}
+
+async fn list(client: &Client, scope: &str) -> Result<PodMetricsList, Trouble> {
+    let uri =
+        if scope.is_empty() { format!("{GROUP}/pods") } else { format!("{GROUP}/namespaces/{scope}/pods") };
+    let request =
+        http::Request::get(uri).body(Vec::new()).map_err(|error| Trouble::Failed(error.to_string()))?;
+    match timeout(PATIENCE, client.request(request)).await {
+        Err(_) => Err(Trouble::Failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Ok(Ok(list)) => Ok(list),
+        Ok(Err(error)) => Err(match answer(&error) {
+            Some(Status { code: 404, .. }) => Trouble::Absent,
+            Some(status) => Trouble::Failed(status.message.clone()),
+            None => Trouble::Failed(error.to_string()),
+        }),
+    }
+}
+
+/// Continues the series of targets' pods; those of pods that are gone end.
+fn note(stores: &Stores, scope: &str, pods: PodMetricsList) {
+    let table = &stores.usage.table;
+    table.begin_list(scope);
+    for pod in pods.items {
+        let meta = &pod.metadata;
+        let Some(key) = meta.namespace.as_deref().zip(meta.name.as_deref()) else { continue };
+        let key = Key::new(key.0, key.1);
+        if stores.is_of_a_target(&key) {
+            let usages = pod.containers.iter().filter_map(|one| view(&key, pod.timestamp, one)).collect();
+            table.apply(scope, key, UsageRow(usages));
+        }
+    }
+    // metrics-server leaves a pod out for a moment where its kubelet is late: its series goes on.
+    for (key, row) in table.unlisted(scope) {
+        if stores.is_of_a_target(&key) {
+            table.apply(scope, key, UsageRow::clone(&row));
+        }
+    }
+    table.end_list(scope);
+}
+
+fn view(pod: &Key, at: Timestamp, container: &ContainerMetrics) -> Option<Usage> {
+    let sample = Sample {
+        at,
+        cpu: quantity::millis(&container.usage.cpu)?,
+        memory: quantity::bytes(&container.usage.memory)?,
+    };
+    Some(Usage { pod: pod.name.to_string(), container: container.name.clone(), samples: vec![sample] })
+}
+
+/// Wakes the objects whose rules judge otherwise than at the last tick.
+fn wake(stores: &Stores, scope: &str, now: Timestamp) {
+    let mut asked = stores.usage.asked.lock().unwrap_or_else(PoisonError::into_inner);
+    asked.retain(|object, one| stores.targets.of(&one.deployment).contains(object));
+    let in_scope = |key: &Key| scope.is_empty() || &*key.namespace == scope;
+    for (object, one) in asked.iter_mut().filter(|(object, _)| in_scope(object)) {
+        let Some(row) = stores.deployments.get(&one.deployment) else { continue };
+        let namespace = &one.deployment.namespace;
+        let pods = stores.pods_of(namespace, &row.target.uid);
+        let counting: Vec<&Pod> = pods.iter().map(|(_, row)| &row.pod).filter(|pod| pod.counts()).collect();
+        let usage = stores.usage.of(namespace, counting.iter().copied());
+        let verdicts = verdicts(&counting, &row.target.containers, &usage, one.windows, now);
+        if one.verdicts.as_ref() != Some(&verdicts) {
+            one.verdicts = Some(verdicts);
+            stores.wake([object.clone()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_metrics_server_tells_is_read_and_what_is_no_number_is_left_out() {
+        let list: PodMetricsList = serde_json::from_value(json!({"items": [{
+            "metadata": {"name": "a", "namespace": "mcp"},
+            "timestamp": "2026-01-01T00:00:15Z",
+            "window": "10.0s",
+            "containers": [
+                {"name": "server", "usage": {"cpu": "125000001n", "memory": "65536Ki"}},
+                {"name": "odd", "usage": {"cpu": "NaN", "memory": "1Ki"}},
+                {"name": "none", "usage": {}},
+            ],
+        }]}))
+        .unwrap();
+        let pod = &list.items[0];
+        let key = Key::new("mcp", "a");
+        let seen: Vec<_> = pod.containers.iter().filter_map(|one| view(&key, pod.timestamp, one)).collect();
+        assert_eq!(seen.len(), 1);
+        let sample = seen[0].samples[0];
+        assert_eq!((sample.cpu, sample.memory), (126, 64 << 20));
+    }
+
+    #[test]
+    fn a_series_goes_on_over_rows_and_the_same_sample_counts_once() {
+        let row = |seconds: i64| {
+            let sample = Sample { at: Timestamp::from_second(seconds).unwrap(), cpu: 1, memory: seconds };
+            UsageRow(vec![Usage {
+                pod: "a".to_owned(),
+                container: "server".to_owned(),
+                samples: vec![sample],
+            }])
+        };
+        let mut all = row(15);
+        for seconds in [15, 30, 30, 45] {
+            let mut next = row(seconds);
+            next.succeed(&all);
+            all = next;
+        }
+        let seen: Vec<_> = all.0[0].samples.iter().map(|sample| sample.memory).collect();
+        assert_eq!(seen, [15, 30, 45]);
+    }
+}

@@ -1,0 +1,327 @@
+//! How full the spaces are that the pods of targets write to, by the statistics of their kubelets, through the API
+//! server. Only where the operator is asked to look (`--kubelet-stats`), and only at nodes that run such pods.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use kube::Client;
+use mcp_health_core::{
+    catalogue::{Fullness, fullness},
+    signals::{Reading, Volume, VolumeKind},
+};
+use serde::Deserialize;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{KeyedPod, Stores, pods::PodRow, table::Key};
+use crate::error::answer;
+
+/// How long a kubelet's answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A kubelet that has not answered for so long is not seen any more.
+const STALE: SignedDuration = SignedDuration::from_secs(90);
+
+/// See the module.
+#[derive(Default)]
+pub struct Spaces {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// By pod.
+    spaces: HashMap<Key, Vec<Volume>>,
+    nodes: HashMap<Arc<str>, Node>,
+    /// By Deployment: what the rule sees.
+    verdicts: HashMap<Key, Verdict>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    answered: Option<Timestamp>,
+    failing: Option<String>,
+}
+
+/// What two looks must differ in for a verdict to change: the spaces that fill up, and whether they are seen.
+type Verdict = (bool, BTreeSet<(String, String, Fullness)>);
+
+impl Spaces {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The spaces of these pods.
+    pub fn reading(&self, pods: &[KeyedPod], now: Timestamp) -> Reading<Vec<Volume>> {
+        self.lock().reading(pods, now)
+    }
+}
+
+impl Inner {
+    fn reading(&self, pods: &[KeyedPod], now: Timestamp) -> Reading<Vec<Volume>> {
+        let volumes = || pods.iter().filter_map(|(key, _)| self.spaces.get(key)).flatten().cloned().collect();
+        let mut oldest: Option<Timestamp> = None;
+        for (_, row) in pods.iter().filter(|(_, row)| row.pod.counts()) {
+            let Some(name) = &row.node else { continue };
+            match self.nodes.get(name) {
+                Some(Node { answered: Some(at), .. }) => {
+                    oldest = Some(oldest.map_or(*at, |oldest| oldest.min(*at)));
+                }
+                Some(Node { failing: Some(why), .. }) => {
+                    return Reading::Unavailable(format!("node {name}: {why}"));
+                }
+                // Not asked yet.
+                _ => return Reading::Off,
+            }
+        }
+        match oldest {
+            Some(at) if now.duration_since(at) > STALE => Reading::Stale { value: volumes(), at },
+            _ => Reading::Fresh(volumes()),
+        }
+    }
+}
+
+/// Asks the kubelets whenever the clock ticks, until the operator ends.
+pub async fn keep(stores: Arc<Stores>, client: Client, period: Duration) {
+    let Some(spaces) = &stores.volumes else { return };
+    let mut clock = interval(period);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let servers = stores.pods_of_targets();
+        let pods: HashMap<&Key, &Arc<PodRow>> =
+            servers.iter().flat_map(|(_, pods)| pods).map(|(key, row)| (key, row)).collect();
+        let nodes: BTreeSet<Arc<str>> = pods.values().filter_map(|row| row.node.clone()).collect();
+        for node in &nodes {
+            let answer = summary(&client, node).await;
+            let mut inner = spaces.lock();
+            let known = inner.nodes.entry(Arc::clone(node)).or_default();
+            match answer {
+                Ok(summary) => {
+                    *known = Node { answered: Some(Timestamp::now()), failing: None };
+                    for pod in summary.pods {
+                        let key = Key::new(&pod.pod_ref.namespace, &pod.pod_ref.name);
+                        if let Some(row) = pods.get(&key) {
+                            let view = view(&pod, row);
+                            inner.spaces.insert(key, view);
+                        }
+                    }
+                }
+                Err(why) => {
+                    if known.failing.as_ref() != Some(&why) {
+                        tracing::warn!(
+                            node = &**node,
+                            why,
+                            "a kubelet's statistics cannot be had; it is asked again"
+                        );
+                    }
+                    known.failing = Some(why);
+                }
+            }
+        }
+        let mut inner = spaces.lock();
+        inner.nodes.retain(|node, _| nodes.contains(node));
+        inner.spaces.retain(|key, _| pods.contains_key(key));
+        let now = Timestamp::now();
+        let verdicts: HashMap<Key, Verdict> = servers
+            .iter()
+            .map(|(deployment, pods)| (deployment.clone(), verdict(&inner.reading(pods, now))))
+            .collect();
+        for (deployment, verdict) in &verdicts {
+            if inner.verdicts.get(deployment) != Some(verdict) {
+                stores.wake_target(deployment);
+            }
+        }
+        inner.verdicts = verdicts;
+    }
+}
+
+fn verdict(reading: &Reading<Vec<Volume>>) -> Verdict {
+    let volumes = reading.fresh();
+    let filling = volumes.into_iter().flatten().filter(|one| fullness(one) > Fullness::Well);
+    let filling = filling.map(|one| (one.pod.clone(), one.name.clone(), fullness(one)));
+    (volumes.is_some(), filling.collect())
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    #[serde(default)]
+    pods: Vec<PodStats>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodStats {
+    pod_ref: PodRef,
+    #[serde(default)]
+    containers: Vec<ContainerStats>,
+    #[serde(default, rename = "volume")]
+    volumes: Vec<VolumeStats>,
+    #[serde(rename = "ephemeral-storage")]
+    ephemeral: Option<FsStats>,
+}
+
+#[derive(Deserialize)]
+struct PodRef {
+    name: String,
+    namespace: String,
+}
+
+#[derive(Deserialize)]
+struct ContainerStats {
+    rootfs: Option<FsStats>,
+    logs: Option<FsStats>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FsStats {
+    time: Timestamp,
+    used_bytes: Option<i64>,
+    capacity_bytes: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VolumeStats {
+    name: String,
+    pvc_ref: Option<PvcRef>,
+    #[serde(flatten)]
+    stats: FsStats,
+}
+
+#[derive(Deserialize)]
+struct PvcRef {
+    name: String,
+}
+
+async fn summary(client: &Client, node: &str) -> Result<Summary, String> {
+    let uri = format!("/api/v1/nodes/{node}/proxy/stats/summary");
+    let request = http::Request::get(uri).body(Vec::new()).map_err(|error| error.to_string())?;
+    match timeout(PATIENCE, client.request(request)).await {
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        Ok(Ok(summary)) => Ok(summary),
+        Ok(Err(error)) => Err(match answer(&error) {
+            Some(status) => status.message.clone(),
+            None => error.to_string(),
+        }),
+    }
+}
+
+/// The spaces of a pod that have bounds of their own: its claims, its `emptyDir` volumes with a size limit, and all that
+/// its containers' limits count together, as the kubelet does when it evicts.
+fn view(pod: &PodStats, row: &PodRow) -> Vec<Volume> {
+    let name = &pod.pod_ref.name;
+    let volume = |kind, of: &str, stats: &FsStats, capacity: Option<i64>| {
+        let (used, capacity) = (stats.used_bytes?, capacity?);
+        Some(Volume { pod: name.clone(), kind, name: of.to_owned(), used, capacity, at: stats.time })
+    };
+    let own = pod.volumes.iter().filter_map(|one| {
+        if let Some(claim) = &one.pvc_ref {
+            return volume(VolumeKind::Claim, &claim.name, &one.stats, one.stats.capacity_bytes);
+        }
+        let (_, limit) = row.size_limits.iter().find(|(of, _)| *of == one.name)?;
+        volume(VolumeKind::Ephemeral, &one.name, &one.stats, Some(*limit))
+    });
+    let sum = |of: fn(&ContainerStats) -> &Option<FsStats>| -> i64 {
+        let all = pod.containers.iter().filter_map(|one| of(one).as_ref()?.used_bytes);
+        all.fold(0, i64::saturating_add)
+    };
+    let (logs, files) = (sum(|one| &one.logs), sum(|one| &one.rootfs));
+    let kind = if logs > files { VolumeKind::Logs } else { VolumeKind::Files };
+    let all = pod.ephemeral.as_ref().and_then(|stats| volume(kind, "", stats, row.disk_limit));
+    own.chain(all).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: &str = "2026-01-01T00:01:00Z";
+
+    fn row() -> PodRow {
+        let wire = json!({
+            "metadata": {
+                "name": "a", "namespace": "mcp",
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}],
+            },
+            "spec": {
+                "nodeName": "one",
+                "containers": [
+                    {"name": "server", "resources": {"limits": {"ephemeral-storage": "80Mi"}}},
+                    {"name": "proxy", "resources": {"limits": {"ephemeral-storage": "20Mi"}}},
+                ],
+                "volumes": [
+                    {"name": "scratch", "emptyDir": {"sizeLimit": "50Mi"}},
+                    {"name": "unbounded", "emptyDir": {}},
+                    {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}},
+                ],
+            },
+        });
+        super::super::pods::view(&serde_json::from_value(wire).unwrap()).unwrap().1
+    }
+
+    fn used(mib: i64) -> Value {
+        json!({"time": NOW, "usedBytes": mib << 20, "capacityBytes": 1000 << 20})
+    }
+
+    fn seen(logs: i64, files: i64) -> Vec<(VolumeKind, String, i64, i64)> {
+        let volume = |name: &str, mib: i64| {
+            let mut stats = used(mib);
+            stats["name"] = json!(name);
+            stats
+        };
+        let mut claim = volume("data", 900);
+        claim["pvcRef"] = json!({"name": "claim", "namespace": "mcp"});
+        let stats = json!({"pods": [{
+            "podRef": {"name": "a", "namespace": "mcp", "uid": "u"},
+            "containers": [{"name": "server", "rootfs": used(files), "logs": used(logs)}, {"name": "proxy"}],
+            "volume": [volume("scratch", 40), volume("unbounded", 60), claim, volume("token", 1)],
+            "ephemeral-storage": used(90),
+        }]});
+        let summary: Summary = serde_json::from_value(stats).unwrap();
+        let volumes = view(&summary.pods[0], &row()).into_iter();
+        volumes.map(|one| (one.kind, one.name, one.used >> 20, one.capacity >> 20)).collect()
+    }
+
+    #[test]
+    fn the_spaces_of_a_pod_are_those_that_have_bounds() {
+        let expected = |kind, name: &str, used, capacity| (kind, name.to_owned(), used, capacity);
+        let own = [
+            expected(VolumeKind::Ephemeral, "scratch", 40, 50),
+            expected(VolumeKind::Claim, "claim", 900, 1000),
+        ];
+        for (logs, files, kind) in [(5, 20, VolumeKind::Files), (20, 5, VolumeKind::Logs)] {
+            let seen = seen(logs, files);
+            assert_eq!(seen[..2], own);
+            assert_eq!(seen[2..], [expected(kind, "", 90, 100)]);
+        }
+    }
+
+    #[test]
+    fn spaces_are_worth_what_their_kubelets_answer_is_worth() {
+        let at = |seconds: i64| NOW.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds);
+        let pods = [(Key::new("mcp", "a"), Arc::new(row()))];
+        let reading = |node: Option<Node>, now: i64| {
+            let mut inner = Inner::default();
+            inner.nodes.extend(node.map(|node| ("one".into(), node)));
+            inner.reading(&pods, at(now))
+        };
+        let answered = |why: Option<&str>| Node { answered: Some(at(0)), failing: why.map(str::to_owned) };
+        assert_eq!(reading(None, 0), Reading::Off, "not asked yet");
+        assert_eq!(reading(Some(answered(None)), 90), Reading::Fresh(Vec::new()));
+        assert_eq!(reading(Some(answered(Some("gone"))), 30), Reading::Fresh(Vec::new()), "once is no time");
+        assert_eq!(
+            reading(Some(answered(Some("gone"))), 91),
+            Reading::Stale { value: Vec::new(), at: at(0) }
+        );
+        let never = Node { answered: None, failing: Some("forbidden".to_owned()) };
+        assert_eq!(reading(Some(never), 0), Reading::Unavailable("node one: forbidden".to_owned()));
+    }
+}
