@@ -35,7 +35,7 @@ impl Release {
         &self.namespace
     }
 
-    /// Installs it; does not wait until it is ready.
+    /// Installs it; does not wait until it is ready. `NAMESPACE` in a value stands for its own.
     pub async fn install(&self, values: &[String]) {
         let chart = environment::chart().display().to_string();
         let image = environment::operator_image();
@@ -48,7 +48,7 @@ impl Release {
             format!("image.repository={repository}"),
             "log.format=plain".to_owned(),
         ]);
-        own.extend_from_slice(values);
+        own.extend(values.iter().map(|value| value.replace("NAMESPACE", &self.namespace)));
         // A tag may look like a number.
         let tag = format!("image.tag={tag}");
         let mut words =
