@@ -120,6 +120,11 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
             "Inconclusive",
             format!("{}: {}", last.id, last.message.as_deref().unwrap_or("its effect could not be judged")),
         ),
+        // What helped is not in force any more, and the fault does not show: what came instead is on its way.
+        Some((_, Some(Outcome::Improved))) if diagnosis.finding(incident.incident_type).is_none() => {
+            let next = "waits until what replaced the last action is through".to_owned();
+            Decision::Wait { until: story.look_again, next: Some(next) }
+        }
         _ => asked.climb(),
     }
 }

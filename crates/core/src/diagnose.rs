@@ -68,8 +68,8 @@ impl Diagnosis {
 
 /// How near to the root a cause is; the smallest is the primary (DESIGN: dependency, database, node → bad
 /// revision or configuration → resource → process → symptom).
-fn distance_from_root(finding: &Finding) -> (u8, Severity, IncidentType) {
-    let distance = match finding.cause {
+fn distance_from_root(finding: &Finding) -> u8 {
+    match finding.cause {
         // What kills the pods in force is why they loop, whatever the rollout has to do with it.
         _ if finding.incident == IncidentType::OutOfMemory && finding.youngest_pod.is_some() => 1,
         Cause::DatabaseConnection => 0,
@@ -93,8 +93,7 @@ fn distance_from_root(finding: &Finding) -> (u8, Severity, IncidentType) {
         Cause::ProcessExit => 3,
         Cause::NotReady | Cause::ServiceMismatch => 4,
         Cause::PersonsReport => 5,
-    };
-    (distance, finding.severity, finding.incident)
+    }
 }
 
 /// Asks every rule. Without fresh evidence of the target, its revisions and its pods, nothing is concluded;
@@ -119,10 +118,15 @@ pub fn diagnose(case: &Case) -> Diagnosis {
             Judgement::Unknown => {}
         }
     }
-    diagnosis.findings.sort_by_key(|finding| {
-        let (distance, severity, incident) = distance_from_root(finding);
-        // Among equals near the root, the catalogue's order: what shows most of the fault comes first.
-        (distance, CATALOGUE.iter().position(|entry| entry.incident == incident), severity)
-    });
+    rank(&mut diagnosis.findings);
     diagnosis
+}
+
+/// The primary finding first: the one nearest to the root; among equals, the catalogue's order: what shows most of
+/// the fault comes first.
+pub fn rank(findings: &mut [Finding]) {
+    findings.sort_by_key(|finding| {
+        let place = CATALOGUE.iter().position(|entry| entry.incident == finding.incident);
+        (distance_from_root(finding), place.unwrap_or(CATALOGUE.len()), finding.incident)
+    });
 }

@@ -24,7 +24,9 @@ pub fn status(
         if rank == 0 {
             tell_decision(incident, decision);
         } else {
-            incident.next = incident.caused_by.as_ref().map(|primary| format!("follows {primary}"));
+            let follows = incident.caused_by.as_ref().map(|primary| format!("follows {primary}"));
+            let to_do = || Some(format!("a permanent fix: {}", incident.follow_ups.first()?.message));
+            incident.next = follows.or_else(to_do);
         }
         incident.state = state_of(incident);
     }

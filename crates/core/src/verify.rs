@@ -398,8 +398,10 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
     let mut over = Vec::new();
     let mut looks = Vec::new();
     for incident in &mut story.incidents {
-        let quiet =
-            well && diagnosis.clear.contains(&incident.incident_type) && incident.open_attempt().is_none();
+        // While something temporary is in force, the rule alone tells: another fault, or a rollout, is another story.
+        let quiet = (well || !incident.follow_ups.is_empty())
+            && diagnosis.clear.contains(&incident.incident_type)
+            && incident.open_attempt().is_none();
         if !quiet {
             // A rollout of the owner's, or a pod that moves, is no end of what was mitigated.
             if incident.follow_ups.is_empty() {
@@ -497,7 +499,8 @@ fn order(diagnosis: &Diagnosis, story: &mut Story) {
     story.incidents.sort_by_key(place);
     let primary = story.primary().map(|incident| incident.id.clone());
     for (rank, incident) in story.incidents.iter_mut().enumerate() {
-        incident.caused_by = if rank == 0 { None } else { primary.clone() };
+        // What is mitigated is a fault of its own, and waits for its own mending.
+        incident.caused_by = primary.clone().filter(|_| rank > 0 && !incident.is_mitigated());
         if rank > 0 {
             incident.hold = None;
         }

@@ -58,7 +58,7 @@ async fn a_fleet_that_breaks_as_a_whole_is_left_to_a_person_and_what_is_left_of_
 
     // A person mends two: four are below the floor, and heal one after the other.
     let (mended, left) = servers.split_at(2);
-    join_all(mended.iter().map(|server| server.roll_out(Fault::None("mended")))).await;
+    join_all(mended.iter().map(|server| server.roll_out(Fault::None("2s")))).await;
     join_all(left.iter().map(heals)).await;
     join_all(mended.iter().map(|server| server.policy.healthy())).await;
     assert!(metric("mcp_health_operator_servers_unhealthy", "").await < 0.1);

@@ -54,6 +54,13 @@ impl Scene {
         Self::before_the_act(&mut operator)
     }
 
+    /// All is well.
+    pub fn healthy() -> Self {
+        let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
+        operator.run(120, 1);
+        Self::of(&operator)
+    }
+
     /// All containers end, on a template that was well: the operator is about to restart them.
     pub fn process_exit() -> Self {
         let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
@@ -99,8 +106,12 @@ impl Scene {
     }
 
     pub fn concluded(&self) -> Concluded {
+        self.concluded_from(diagnose(&self.case()))
+    }
+
+    /// What is concluded and decided from what is found; by hand, or by the rules.
+    pub fn concluded_from(&self, diagnosis: Diagnosis) -> Concluded {
         let case = self.case();
-        let diagnosis = diagnose(&case);
         let story = verify(&case, &diagnosis);
         let decision = decide(&case, &diagnosis, &story, &self.fleet);
         Concluded { diagnosis, story, decision }
@@ -114,7 +125,14 @@ impl Scene {
 
     /// The decision in one or two words: `Act Rollback`, `Hold Cooldown`, `Escalate LockedOut`.
     pub fn decision(&self) -> String {
-        match self.concluded().decision {
+        self.concluded().words()
+    }
+}
+
+impl Concluded {
+    /// The decision in one or two words.
+    pub fn words(&self) -> String {
+        match &self.decision {
             Decision::Act(plan) if plan.undoes.is_some() => format!("Undo {}", plan.action),
             Decision::Act(plan) => format!("Act {}", plan.action),
             Decision::Hold { hold, .. } => format!("Hold {}", hold.reason),

@@ -1,0 +1,432 @@
+//! Several things are found on one server at once: which of them is the primary incident, what is done about it,
+//! and what keeps the operator from it. All others follow from the primary and never act.
+
+use mcp_health_api::{
+    Cause, Cause::*, FollowUp, Incident, IncidentType, IncidentType::*, Mode, Severity, Severity::*, Time,
+};
+use mcp_health_core::{
+    Diagnosis,
+    diagnose::{Finding, rank},
+    signals::{Autoscaler, Reading, Scaled},
+};
+
+use crate::support::{
+    moment, policy,
+    scene::{Concluded, Scene},
+};
+
+/// What is seen of the server; what is found by it stands in each row.
+#[derive(Clone, Copy, Debug)]
+enum Seen {
+    /// Three pods, all ready, on a template that was seen healthy.
+    AllReady,
+    /// A new template's pods crash, and the old ones still serve.
+    BadRollout,
+    /// All pods crash, on a template that was seen healthy.
+    NoneReady,
+}
+
+use Seen::{AllReady, NoneReady};
+const BAD_ROLLOUT: Seen = Seen::BadRollout;
+
+type Found = (IncidentType, Cause, Severity);
+
+/// What a finding of this cause forbids, as the rules say it.
+fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
+    use mcp_health_api::ActionType::{DrainAndRestart, RecyclePod, Rollback, RolloutRestart};
+    match cause {
+        DatabaseConnection => &[RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
+        ServiceMismatch => &[RolloutRestart, Rollback],
+        QuotaExceeded | Unschedulable => &[RolloutRestart],
+        _ => &[],
+    }
+}
+
+fn diagnosis(scene: &Scene, found: &[Found]) -> Diagnosis {
+    let finding = |(incident, cause, severity): &Found| Finding {
+        incident: *incident,
+        cause: *cause,
+        severity: *severity,
+        since: moment(scene.now - 60),
+        evidence: vec![format!("{incident} is found")],
+        youngest_pod: Some(moment(scene.now - 60)),
+        lapses: None,
+        forbids: forbids(*cause),
+    };
+    let mut findings: Vec<Finding> = found.iter().map(finding).collect();
+    // Whatever order the rules are asked in.
+    findings.reverse();
+    rank(&mut findings);
+    let types = [
+        CrashLoop,
+        RolloutStuck,
+        ServiceNotResponding,
+        IncidentType::OutOfMemory,
+        MemoryLeak,
+        CpuSaturation,
+        DiskFilling,
+        Reported,
+    ];
+    let clear = types.into_iter().filter(|one| found.iter().all(|(found, ..)| found != one)).collect();
+    Diagnosis { findings, clear, look_again: None }
+}
+
+fn concluded(seen: Seen, found: &[Found], but: impl FnOnce(&mut Scene)) -> Concluded {
+    let mut scene = match seen {
+        Seen::AllReady => Scene::healthy(),
+        Seen::BadRollout => Scene::bad_rollout(),
+        Seen::NoneReady => Scene::process_exit(),
+    };
+    scene.status.incidents.clear();
+    but(&mut scene);
+    let diagnosis = diagnosis(&scene, found);
+    scene.concluded_from(diagnosis)
+}
+
+const CRASH: Found = (CrashLoop, Cause::BadRollout, SEV2);
+const STUCK: Found = (RolloutStuck, Cause::BadRollout, SEV2);
+const DOWN: Found = (ServiceNotResponding, NotReady, SEV1);
+const EXIT: Found = (CrashLoop, ProcessExit, SEV1);
+const DATABASE: Found = (CrashLoop, DatabaseConnection, SEV1);
+const QUOTA: Found = (RolloutStuck, QuotaExceeded, SEV2);
+const NO_NODE: Found = (RolloutStuck, Unschedulable, SEV2);
+const ASTRAY: Found = (ServiceNotResponding, ServiceMismatch, SEV1);
+const KILLED: Found = (IncidentType::OutOfMemory, LimitTooSmall, SEV2);
+const LEAK: Found = (MemoryLeak, Leak, SEV3);
+const BUSY: Found = (CpuSaturation, Saturation, SEV3);
+const FULL: Found = (DiskFilling, TemporaryFiles, SEV2);
+const WORD: Found = (Reported, PersonsReport, SEV1);
+
+#[test]
+fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
+    // DESIGN: dependency, database, node → revision or configuration → resource → process → symptom.
+    let rows: &[(&str, &[Found], IncidentType)] = &[
+        ("a crash of a new template holds its rollout up", &[CRASH, STUCK], CrashLoop),
+        ("and takes the server down", &[CRASH, STUCK, DOWN], CrashLoop),
+        ("a rollout that hangs takes the server down", &[STUCK, DOWN], RolloutStuck),
+        ("the database is nearer than the rollout", &[DATABASE, STUCK], CrashLoop),
+        ("and than memory, processor and disk", &[DATABASE, KILLED, LEAK, BUSY, FULL], CrashLoop),
+        (
+            "a wrong setting is nearer than what it uses up",
+            &[(CrashLoop, ConfigError, SEV2), KILLED],
+            CrashLoop,
+        ),
+        ("a new template is nearer than the memory that it needs", &[CRASH, KILLED], CrashLoop),
+        ("and than a quota that it meets", &[CRASH, NO_NODE], CrashLoop),
+        ("a quota is nearer than processes that end", &[QUOTA, EXIT], RolloutStuck),
+        ("memory is nearer than processes that end", &[KILLED, EXIT], IncidentType::OutOfMemory),
+        ("a leak is nearer than processes that end", &[LEAK, EXIT], MemoryLeak),
+        ("a full disk is nearer than processes that end", &[FULL, EXIT, DOWN], DiskFilling),
+        ("a busy processor is nearer than probes that time out", &[BUSY, DOWN], CpuSaturation),
+        ("processes that end are nearer than a server that is down", &[EXIT, DOWN], CrashLoop),
+        ("a Service that leads nowhere is a symptom", &[ASTRAY, EXIT], CrashLoop),
+        ("a person's word comes last, however bad", &[WORD, DOWN], ServiceNotResponding),
+        ("even after what is only degraded", &[WORD, BUSY], CpuSaturation),
+        ("alone it is the primary", &[WORD], Reported),
+    ];
+    for (what, found, primary) in rows {
+        let story = concluded(AllReady, found, |_| {}).story;
+        assert_eq!(story.incidents[0].incident_type, *primary, "{what}");
+        assert_eq!(story.incidents[0].caused_by, None, "{what}");
+        let id = Some(&story.incidents[0].id);
+        assert!(story.incidents[1..].iter().all(|one| one.caused_by.as_ref() == id), "{what}: {story:#?}");
+        assert_eq!(story.incidents.len(), found.len(), "{what}");
+    }
+}
+
+#[test]
+fn what_is_done_is_the_primarys_and_what_any_finding_forbids_is_not() {
+    let rows: &[(&str, Seen, &[Found], &str)] = &[
+        ("a bad rollout", BAD_ROLLOUT, &[CRASH], "Act Rollback"),
+        ("with all that follows", BAD_ROLLOUT, &[CRASH, STUCK, DOWN], "Act Rollback"),
+        ("seen by its hanging", BAD_ROLLOUT, &[STUCK], "Act Rollback"),
+        (
+            "seen by nothing being ready",
+            BAD_ROLLOUT,
+            &[(ServiceNotResponding, Cause::BadRollout, SEV1)],
+            "Act Rollback",
+        ),
+        ("while the processor is busy", BAD_ROLLOUT, &[CRASH, BUSY], "Act Rollback"),
+        ("while a person complains", BAD_ROLLOUT, &[CRASH, WORD], "Act Rollback"),
+        ("while no node takes its pods", BAD_ROLLOUT, &[CRASH, NO_NODE], "Act Rollback"),
+        (
+            "while its Service leads nowhere: that forbids it",
+            BAD_ROLLOUT,
+            &[CRASH, ASTRAY],
+            "Escalate Prohibited",
+        ),
+        ("all processes end", NoneReady, &[EXIT, DOWN], "Act RolloutRestart"),
+        (
+            "and the database is why: that forbids it",
+            NoneReady,
+            &[DATABASE, DOWN],
+            "Hold DatabaseUnavailable",
+        ),
+        ("a quota holds the rollout up", BAD_ROLLOUT, &[QUOTA], "Escalate NoAutomaticAction"),
+        ("and processes end", NoneReady, &[QUOTA, EXIT], "Escalate NoAutomaticAction"),
+        ("nothing is ready, and no process ends", NoneReady, &[DOWN], "Act RolloutRestart"),
+        (
+            "and no node takes a pod: that forbids it",
+            NoneReady,
+            &[DOWN, NO_NODE],
+            "Escalate NoAutomaticAction",
+        ),
+        ("a Service leads nowhere", AllReady, &[ASTRAY], "Escalate NoAutomaticAction"),
+        (
+            "one of three pods crashes behind a healthy Service",
+            AllReady,
+            &[(CrashLoop, ProcessExit, SEV2)],
+            "Escalate NoAutomaticAction",
+        ),
+        ("a person says so", AllReady, &[WORD], "Escalate Reported"),
+    ];
+    for (what, seen, found, then) in rows {
+        assert_eq!(concluded(*seen, found, |_| {}).words(), *then, "{what}");
+    }
+}
+
+#[test]
+fn what_goes_on_around_the_server_holds_the_hand_and_not_the_eye() {
+    type Change = fn(&mut Scene);
+    let hpa = |scene: &mut Scene| {
+        scene.signals.autoscalers = Reading::Fresh(vec![Autoscaler {
+            words: "HorizontalPodAutoscaler/mcp".to_owned(),
+            sets: Scaled::Replicas,
+        }]);
+    };
+    let rows: &[(&str, Seen, &[Found], Change, &str)] = &[
+        (
+            "a person has paused it",
+            BAD_ROLLOUT,
+            &[CRASH, STUCK],
+            |one| one.target().paused = true,
+            "Hold DeploymentPaused",
+        ),
+        (
+            "a person rolls something out",
+            NoneReady,
+            &[EXIT, DOWN],
+            |one| one.target().updated = 1,
+            "Hold RolloutInProgress",
+        ),
+        (
+            "GitOps owns it",
+            BAD_ROLLOUT,
+            &[CRASH, STUCK],
+            |one| one.target().gitops = Some("Argo CD".to_owned()),
+            "Hold GitOpsManaged",
+        ),
+        (
+            "an autoscaler sets its replicas, which a rollback leaves alone",
+            BAD_ROLLOUT,
+            &[CRASH, STUCK],
+            hpa,
+            "Act Rollback",
+        ),
+        ("it is suspended", BAD_ROLLOUT, &[CRASH, STUCK], |one| one.spec.suspend = true, "Hold Suspended"),
+        (
+            "it is only observed",
+            NoneReady,
+            &[EXIT, DOWN],
+            |one| one.spec.mode = Mode::Observe,
+            "Hold ObserveMode",
+        ),
+        (
+            "its Services are seen as they were: a rollback does not rest on them",
+            BAD_ROLLOUT,
+            &[CRASH],
+            |one| one.signals.services = Reading::Stale { value: Vec::new(), at: moment(0) },
+            "Act Rollback",
+        ),
+        (
+            "its quotas are seen as they were: a fence",
+            BAD_ROLLOUT,
+            &[CRASH],
+            |one| one.signals.quotas = Reading::Stale { value: Vec::new(), at: moment(0) },
+            "Hold EvidenceNotFresh",
+        ),
+        (
+            "most of the fleet is broken",
+            BAD_ROLLOUT,
+            &[CRASH, WORD],
+            |one| (one.fleet.servers, one.fleet.unhealthy) = (9, 8),
+            "Hold FleetUnhealthy",
+        ),
+        (
+            "suspended, and what it would do is not allowed: a person, at once",
+            BAD_ROLLOUT,
+            &[CRASH],
+            |one| {
+                one.spec.suspend = true;
+                one.spec.actions.allow.clear();
+            },
+            "Escalate ActionNotAllowed",
+        ),
+    ];
+    for (what, seen, found, but, then) in rows {
+        let concluded = concluded(*seen, found, but);
+        assert_eq!(concluded.words(), *then, "{what}");
+        assert_eq!(concluded.story.incidents.len(), found.len(), "{what}: it is told all the same");
+    }
+}
+
+/// The incidents that these findings opened a while ago, in the status.
+fn opened(scene: &mut Scene, found: &[Found], ago: i64) {
+    scene.now -= ago;
+    let before = diagnosis(scene, found);
+    scene.status.incidents = scene.concluded_from(before).story.incidents;
+    scene.now += ago;
+}
+
+#[test]
+fn a_fault_that_comes_to_others_takes_its_place_among_them() {
+    let rows: &[(&str, Seen, &[Found], &[Found], IncidentType, &str)] = &[
+        (
+            "the cause shows after its symptom",
+            NoneReady,
+            &[DOWN],
+            &[DOWN, EXIT],
+            CrashLoop,
+            "Act RolloutRestart",
+        ),
+        ("the symptom after its cause", BAD_ROLLOUT, &[CRASH], &[CRASH, DOWN], CrashLoop, "Act Rollback"),
+        (
+            "the database after the crash",
+            NoneReady,
+            &[EXIT],
+            &[DATABASE],
+            CrashLoop,
+            "Hold DatabaseUnavailable",
+        ),
+        ("a fault after a person's word", BAD_ROLLOUT, &[WORD], &[WORD, CRASH], CrashLoop, "Act Rollback"),
+        ("a person's word after a fault", BAD_ROLLOUT, &[CRASH], &[CRASH, WORD], CrashLoop, "Act Rollback"),
+        (
+            "the root is mended, its symptom stays",
+            NoneReady,
+            &[EXIT, DOWN],
+            &[DOWN],
+            ServiceNotResponding,
+            "Act RolloutRestart",
+        ),
+    ];
+    for (what, seen, before, found, primary, then) in rows {
+        let concluded = concluded(*seen, found, |scene| opened(scene, before, 20));
+        assert_eq!(concluded.story.incidents[0].incident_type, *primary, "{what}");
+        assert_eq!(concluded.story.incidents[0].caused_by, None, "{what}");
+        assert_eq!(concluded.words(), *then, "{what}");
+    }
+}
+
+#[test]
+fn a_prohibition_binds_as_long_as_any_finding_asserts_it_and_no_longer() {
+    let asserted =
+        |found: &[Found]| concluded(NoneReady, found, |scene| opened(scene, &[DOWN, DATABASE], 20)).words();
+    assert_eq!(asserted(&[DOWN, DATABASE]), "Hold DatabaseUnavailable");
+    assert_eq!(asserted(&[DOWN]), "Act RolloutRestart");
+}
+
+/// Makes an incident one that something temporary holds at bay.
+fn mitigated(scene: &Scene, incident: &mut Incident) {
+    incident.quiet_since = Some(Time(moment(scene.now - 30)));
+    incident.follow_ups = vec![FollowUp {
+        attempt: "x-1".to_owned(),
+        message: "set it for good".to_owned(),
+        take_back_at: None,
+    }];
+}
+
+#[test]
+fn a_new_fault_goes_before_what_is_mitigated_and_does_not_explain_it() {
+    let scene = Scene::bad_rollout();
+    let mut story = concluded(BAD_ROLLOUT, &[KILLED, CRASH], |_| {}).story;
+    let killed =
+        story.incidents.iter_mut().find(|one| one.incident_type == IncidentType::OutOfMemory).unwrap();
+    mitigated(&scene, killed);
+    assert!(killed.is_mitigated() && !killed.breaks_the_server());
+    let mut scene = scene;
+    scene.status.incidents = vec![killed.clone()];
+    // The attempt that mitigates it is in force: nothing on the template says otherwise.
+    scene.status.incidents[0].attempts = vec![in_force()];
+    let found = diagnosis(&scene, &[CRASH]);
+    let concluded = scene.concluded_from(found);
+    let types: Vec<_> = concluded.story.incidents.iter().map(|one| one.incident_type).collect();
+    assert_eq!(types, [CrashLoop, IncidentType::OutOfMemory]);
+    assert!(concluded.story.incidents.iter().all(|one| one.caused_by.is_none()), "{:#?}", concluded.story);
+    assert_eq!(concluded.words(), "Act Rollback");
+}
+
+/// An attempt that helped, and left nothing on the Deployment by which it could be told.
+fn in_force() -> mcp_health_api::Attempt {
+    serde_json::from_value(serde_json::json!({
+        "id": "x-1", "action": "RecyclePod", "why": "", "recordedAt": "2026-01-01T11:00:00Z", "readyBefore": 3,
+        "steps": [], "outcome": "Improved",
+    }))
+    .unwrap()
+}
+
+#[test]
+fn what_follows_from_an_incident_sets_its_pace() {
+    let alone = concluded(AllReady, &[BUSY], |scene| opened(scene, &[BUSY], 20 * 60));
+    assert_eq!(alone.words(), "Escalate NoAutomaticAction");
+    let held = |found: &[Found], ago: i64| {
+        let found = found.to_vec();
+        concluded(AllReady, &found, |scene| {
+            scene.spec.suspend = true;
+            scene.spec = policy::with_runbook(
+                scene.spec.clone(),
+                CpuSaturation,
+                &[Some(mcp_health_api::ActionType::RolloutRestart)],
+            );
+            opened(scene, &found, ago);
+        })
+        .words()
+    };
+    // Degraded: four hours. Down: a quarter of an hour, whatever it follows from.
+    assert_eq!(held(&[BUSY], 20 * 60), "Hold Suspended");
+    assert_eq!(held(&[BUSY, DOWN], 14 * 60), "Hold Suspended");
+    assert_eq!(held(&[BUSY, DOWN], 15 * 60), "Escalate ResponseOverdue");
+}
+
+#[test]
+fn while_an_attempt_is_judged_its_incident_stays_the_primary_and_nothing_else_is_begun() {
+    let concluded = concluded(NoneReady, &[DOWN, EXIT], |scene| {
+        opened(scene, &[DOWN], 20);
+        let mut attempt = in_force();
+        (attempt.outcome, attempt.recorded_at) = (None, Time(moment(scene.now - 10)));
+        attempt.verify_at = Some(Time(moment(scene.now + 60)));
+        attempt.steps = vec![
+            serde_json::from_value(serde_json::json!({
+                "effect": "MarkTarget", "uid": "deployment-1", "state": "Done",
+            }))
+            .unwrap(),
+        ];
+        scene.status.incidents[0].attempts = vec![attempt];
+    });
+    assert_eq!(concluded.story.incidents[0].incident_type, ServiceNotResponding);
+    assert_eq!(concluded.words(), "Wait");
+}
+
+#[test]
+fn one_that_a_person_has_in_hand_is_left_to_them_while_it_is_the_primary() {
+    let escalate = |scene: &mut Scene, found: &[Found]| {
+        opened(scene, found, 20);
+        let why =
+            serde_json::json!({"reason": "RunbookExhausted", "message": "", "at": "2026-01-01T12:00:00Z"});
+        scene.status.incidents[0].escalation = Some(serde_json::from_value(why).unwrap());
+    };
+    // The same root, and one more symptom of it.
+    let same = concluded(NoneReady, &[EXIT, DOWN], |scene| escalate(scene, &[EXIT]));
+    assert_eq!(same.words(), "Wait");
+    // Another root, which is nearer: it is mended.
+    let other = concluded(BAD_ROLLOUT, &[CRASH, DOWN], |scene| escalate(scene, &[DOWN]));
+    assert_eq!(other.words(), "Act Rollback");
+}
+
+#[test]
+fn an_object_that_is_not_in_charge_finds_nothing_and_does_nothing() {
+    let mut scene = Scene::bad_rollout();
+    assert_eq!(scene.decision(), "Act Rollback");
+    scene.signals.rival = Some("older".to_owned());
+    let concluded = scene.concluded();
+    assert_eq!((concluded.story.incidents.len(), concluded.words().as_str()), (0, "Wait"));
+}
