@@ -80,7 +80,8 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::PermissionDenied
         | Cause::StartupTimeout
         | Cause::PortConflict
-        | Cause::ImagePull => 1,
+        | Cause::ImagePull
+        | Cause::ServiceMismatch => 1,
         Cause::QuotaExceeded
         | Cause::Unschedulable
         | Cause::OutOfMemory
@@ -91,7 +92,7 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::TemporaryFiles
         | Cause::VolumeData => 2,
         Cause::ProcessExit => 3,
-        Cause::NotReady | Cause::ServiceMismatch => 4,
+        Cause::NotReady => 4,
         Cause::PersonsReport => 5,
     }
 }

@@ -107,19 +107,22 @@ fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
         ("the database is nearer than the rollout", &[DATABASE, STUCK], CrashLoop),
         ("and than memory, processor and disk", &[DATABASE, KILLED, LEAK, BUSY, FULL], CrashLoop),
         (
-            "a wrong setting is nearer than what it uses up",
+            "a kill at the limit is nearer than the loop that it makes",
             &[(CrashLoop, ConfigError, SEV2), KILLED],
-            CrashLoop,
+            IncidentType::OutOfMemory,
         ),
-        ("a new template is nearer than the memory that it needs", &[CRASH, KILLED], CrashLoop),
-        ("and than a quota that it meets", &[CRASH, NO_NODE], CrashLoop),
+        ("also where a new template needs too much", &[CRASH, KILLED], IncidentType::OutOfMemory),
+        ("a new template is nearer than a disk that it fills", &[CRASH, FULL], CrashLoop),
+        ("a wrong setting is nearer than a leak", &[(CrashLoop, ConfigError, SEV2), LEAK], CrashLoop),
+        ("and a new template than nodes that do not take it", &[CRASH, NO_NODE], CrashLoop),
         ("a quota is nearer than processes that end", &[QUOTA, EXIT], RolloutStuck),
         ("memory is nearer than processes that end", &[KILLED, EXIT], IncidentType::OutOfMemory),
         ("a leak is nearer than processes that end", &[LEAK, EXIT], MemoryLeak),
         ("a full disk is nearer than processes that end", &[FULL, EXIT, DOWN], DiskFilling),
         ("a busy processor is nearer than probes that time out", &[BUSY, DOWN], CpuSaturation),
         ("processes that end are nearer than a server that is down", &[EXIT, DOWN], CrashLoop),
-        ("a Service that leads nowhere is a symptom", &[ASTRAY, EXIT], CrashLoop),
+        ("a Service that leads nowhere is a wrong setting", &[ASTRAY, EXIT, BUSY], ServiceNotResponding),
+        ("which a new template may come with", &[ASTRAY, CRASH], CrashLoop),
         ("a person's word comes last, however bad", &[WORD, DOWN], ServiceNotResponding),
         ("even after what is only degraded", &[WORD, BUSY], CpuSaturation),
         ("alone it is the primary", &[WORD], Reported),
@@ -179,9 +182,24 @@ fn what_is_done_is_the_primarys_and_what_any_finding_forbids_is_not() {
             "Escalate NoAutomaticAction",
         ),
         ("a person says so", AllReady, &[WORD], "Escalate Reported"),
+        ("a new template needs more memory than it may", BAD_ROLLOUT, &[CRASH, KILLED], "Act Rollback"),
+        ("a known template does", NoneReady, &[EXIT, KILLED], "Escalate NoMemoryCap"),
+        ("a busy processor", AllReady, &[BUSY], "Act Scale"),
+        (
+            "while a Service leads nowhere, which no number of pods mends",
+            AllReady,
+            &[BUSY, ASTRAY],
+            "Escalate NoAutomaticAction",
+        ),
+        ("while a leak grows: that first", AllReady, &[BUSY, LEAK], "Act RolloutRestart"),
+        ("a leak, and all processes end", NoneReady, &[LEAK, EXIT, DOWN], "Act RolloutRestart"),
     ];
+    let scaling = |scene: &mut Scene| {
+        scene.spec.actions.scale = Some(mcp_health_api::ScalePolicy { max: 6, stateless: true });
+        scene.spec.actions.allow.push(mcp_health_api::ActionType::Scale);
+    };
     for (what, seen, found, then) in rows {
-        assert_eq!(concluded(*seen, found, |_| {}).words(), *then, "{what}");
+        assert_eq!(concluded(*seen, found, scaling).words(), *then, "{what}");
     }
 }
 
@@ -239,10 +257,10 @@ fn what_goes_on_around_the_server_holds_the_hand_and_not_the_eye() {
             "Act Rollback",
         ),
         (
-            "its quotas are seen as they were: a fence",
+            "its autoscalers are seen as they were: a fence",
             BAD_ROLLOUT,
             &[CRASH],
-            |one| one.signals.quotas = Reading::Stale { value: Vec::new(), at: moment(0) },
+            |one| one.signals.autoscalers = Reading::Stale { value: Vec::new(), at: moment(0) },
             "Hold EvidenceNotFresh",
         ),
         (
@@ -367,7 +385,7 @@ fn in_force() -> mcp_health_api::Attempt {
 #[test]
 fn what_follows_from_an_incident_sets_its_pace() {
     let alone = concluded(AllReady, &[BUSY], |scene| opened(scene, &[BUSY], 20 * 60));
-    assert_eq!(alone.words(), "Escalate NoAutomaticAction");
+    assert_eq!(alone.words(), "Escalate NoScalePolicy");
     let held = |found: &[Found], ago: i64| {
         let found = found.to_vec();
         concluded(AllReady, &found, |scene| {
