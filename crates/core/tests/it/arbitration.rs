@@ -298,7 +298,8 @@ fn opened(scene: &mut Scene, found: &[Found], ago: i64) {
 
 #[test]
 fn a_fault_that_comes_to_others_takes_its_place_among_them() {
-    let rows: &[(&str, Seen, &[Found], &[Found], IncidentType, &str)] = &[
+    type Row<'a> = (&'a str, Seen, &'a [Found], &'a [Found], IncidentType, &'a str);
+    let rows: &[Row] = &[
         (
             "the cause shows after its symptom",
             NoneReady,
