@@ -52,6 +52,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if ne .Values.actions.rollback .Values.actions.rolloutRestart }}
 {{- fail "actions.rollback and actions.rolloutRestart are one right to Kubernetes (patch on Deployments): switch both on or both off here, and leave the one you do not want out of spec.actions.allow of the McpServerHealth objects" }}
 {{- end }}
+{{- if and .Values.actions.rollbackConfig (not (include "mcp-health-operator.changesTemplates" .)) }}
+{{- fail "actions.rollbackConfig restarts the pods that read the ConfigMap: set actions.rollback and actions.rolloutRestart to true as well, or actions.rollbackConfig to false" }}
+{{- end }}
 {{- if and (gt (int .Values.replicaCount) 1) (not .Values.leaderElection.enabled) }}
 {{- fail "replicaCount is more than 1, and without leader election every replica would act: set leaderElection.enabled to true, or replicaCount to 1" }}
 {{- end }}
@@ -121,6 +124,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [create, list, watch]
+{{- end }}
+{{- if .Values.actions.rollbackConfig }}
+# RollbackConfig: which content ConfigMaps have, the copies of what was healthy (made once, deleted when they are
+# too many), and the content that comes back.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch, delete]
 {{- end }}
 # What is told.
 - apiGroups: [events.k8s.io]

@@ -16,6 +16,10 @@ pub const REPORT_ANNOTATION: &str = "mcphealth.dev/report";
 pub const KIND_LABEL: &str = "mcphealth.dev/kind";
 /// Of [`KIND_LABEL`]: a copy of a `ConfigMap`'s content.
 pub const KIND_CONFIG_COPY: &str = "config-copy";
+/// On such a copy: the `ConfigMap` that it is a copy of.
+pub const CONFIG_ANNOTATION: &str = "mcphealth.dev/config";
+/// On such a copy: the digest of the content.
+pub const CONTENT_ANNOTATION: &str = "mcphealth.dev/content";
 /// Of [`KIND_LABEL`]: what was collected about an incident.
 pub const KIND_EVIDENCE: &str = "evidence";
 /// Of [`KIND_LABEL`]: a Job of a runbook.

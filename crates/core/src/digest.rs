@@ -1,10 +1,12 @@
-//! The identity of a pod template.
+//! The identity of a pod template, and of a ConfigMap's content.
 //!
 //! A Deployment's revision *number* changes when an old template comes back, so a revision is known by the
 //! digest of its template, without what controllers add to it.
 
+use std::collections::BTreeMap;
+
 use mcp_health_api::{ANNOTATION_PREFIX, POD_TEMPLATE_HASH_LABEL, RESTARTED_AT_ANNOTATION};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// The template without what controllers add: `pod-template-hash`, our annotations, the restart annotation.
@@ -34,6 +36,20 @@ pub fn of_template(template: &Value) -> String {
     short(canonical(template).to_string().as_bytes(), 10)
 }
 
+/// Ten hexadecimal digits that identify the content of a ConfigMap: its `data` and its `binaryData`, this one in
+/// base64, as it is on the wire. What is absent and what is empty is the same content.
+pub fn of_content(data: &BTreeMap<String, String>, binary: &BTreeMap<String, String>) -> String {
+    short(json!([data, binary]).to_string().as_bytes(), 10)
+}
+
+/// A name as the value of a label: those have 63 characters at most.
+pub fn label_value(name: &str) -> String {
+    if name.len() <= 63 {
+        return name.to_owned();
+    }
+    format!("{}-{}", &name[..name.floor_char_boundary(52)], short(name.as_bytes(), 10))
+}
+
 /// The first `digits` hexadecimal digits of a SHA-256.
 pub fn short(bytes: &[u8], digits: usize) -> String {
     use std::fmt::Write;
@@ -52,7 +68,6 @@ pub fn short(bytes: &[u8], digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn what_controllers_add_does_not_change_the_identity_of_a_template() {
@@ -80,5 +95,24 @@ mod tests {
         assert_ne!(first, of_template(&template("a:2", "x")));
         assert_ne!(first, of_template(&template("a:1", "y")));
         assert_eq!(first.len(), 10);
+    }
+
+    #[test]
+    fn another_key_or_value_is_another_content_whichever_map_it_is_in() {
+        let map = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let (none, one) = (BTreeMap::new(), map(&[("a", "YQ==")]));
+        let all = [
+            of_content(&none, &none),
+            of_content(&one, &none),
+            of_content(&none, &one),
+            of_content(&map(&[("a", "YQ=")]), &none),
+            of_content(&map(&[("b", "YQ==")]), &none),
+        ];
+        for (at, digest) in all.iter().enumerate() {
+            assert_eq!(digest.len(), 10);
+            assert!(!all[..at].contains(digest), "{all:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, HealthyConfig, HealthyRevision, TargetStatus, Time};
 
-use crate::{Case, Server, digest, signals::Config, time::after};
+use crate::{Case, Server, digest, time::after};
 
 /// The most ConfigMaps of a server whose content is kept.
 const CONFIGS: usize = 8;
@@ -62,25 +62,31 @@ fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Time
     (Some(revision), None)
 }
 
-/// The content of the ConfigMaps that the pods in force were started with. Of one that was changed since, the
-/// content that was known before stays: nobody has started with the new one yet.
+/// The content of the ConfigMaps that the pods in force were started with: a pod that is younger than the last change
+/// has read it. Until there is one, or where the ConfigMap is gone, the content that was known before stays.
 fn healthy_config(case: &Case, server: &Server) -> Vec<HealthyConfig> {
     if !case.spec.actions.allow.contains(&ActionType::RollbackConfig) {
         return Vec::new();
     }
-    let started = server.current_pods().iter().map(|pod| pod.created).min();
-    let known = |config: &Config| {
-        let before = server.last_healthy.filter(|healthy| healthy.template == server.target.template)?;
-        before.config.iter().find(|one| one.name == config.name).cloned()
-    };
-    let content = |config: &Config| HealthyConfig {
-        name: config.name.clone(),
-        content: config.content.clone(),
-        copy: copy_name(&config.name, &config.content),
-    };
-    let kept = server.configs.iter().filter_map(|config| {
-        let read = started.is_some_and(|started| config.changed < started);
-        if read { Some(content(config)) } else { known(config) }
+    let before = server.last_healthy.filter(|healthy| healthy.template == server.target.template);
+    let before = before.map(|healthy| healthy.config.as_slice()).unwrap_or_default();
+    let Some(configs) = case.signals.configs.fresh() else { return before.to_vec() };
+    let pods = server.current_pods();
+    let (oldest, youngest) =
+        (pods.iter().map(|pod| pod.created).min(), pods.iter().map(|pod| pod.created).max());
+    let kept = server.target.config_maps.iter().filter_map(|used| {
+        let known = before.iter().find(|known| known.name == used.name).cloned();
+        let Some(config) = configs.iter().find(|config| config.name == used.name) else { return known };
+        if youngest.is_some_and(|created| config.changed < created) {
+            return Some(HealthyConfig {
+                name: config.name.clone(),
+                content: config.content.clone(),
+                copy: copy_name(&config.name, &config.content),
+            });
+        }
+        // Made in the very second of the change, they may have read either.
+        let none_is_older = oldest.is_some_and(|created| created >= config.changed);
+        known.filter(|known| !none_is_older || known.content == config.content)
     });
     kept.take(CONFIGS).collect()
 }

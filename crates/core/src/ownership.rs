@@ -1,4 +1,4 @@
-//! Who owns which field of the target, after the operator changed some of them.
+//! Who owns which field of the target, or of a ConfigMap, after the operator changed some of them.
 //!
 //! A change by another manager makes the owner's next server-side apply fail with a conflict. So what was
 //! changed is handed to the manager that owns the rest of the pod template: its next apply goes through, and
@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 
 /// The Deployment controller: it owns the status, never the template.
 const CONTROLLER: &str = "kube-controller-manager";
+
+/// The content of a ConfigMap.
+const CONTENT: [&str; 2] = ["/f:data", "/f:binaryData"];
 
 /// `metadata.managedFields` with our part of the pod template handed over; `None` where there is nothing to hand over,
 /// or nobody to hand it to.
@@ -23,7 +26,23 @@ pub fn hand_back(managed_fields: &[Value]) -> Option<Vec<Value>> {
         })
         .max()
         .map(|(_, _, at)| at)?;
-    hand_over(managed_fields, owner, "f:template")
+    hand_over(managed_fields, owner, &["/f:spec/f:template"])
+}
+
+/// The same with the content of a ConfigMap, to the manager that owns the rest of it.
+pub fn hand_back_content(managed_fields: &[Value]) -> Option<Vec<Value>> {
+    let owner = managed_fields
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| is_main(entry) && manager(entry) != MANAGER)
+        .filter_map(|(at, entry)| {
+            let owned = CONTENT.iter().filter_map(|path| entry.get("fieldsV1")?.pointer(path));
+            let owned: usize = owned.map(leaves).sum();
+            (owned > 0).then(|| (applies(entry), owned, at))
+        })
+        .max()
+        .map(|(_, _, at)| at)?;
+    hand_over(managed_fields, owner, &CONTENT)
 }
 
 /// The same with the number of replicas, to the manager that owned it before.
@@ -31,7 +50,7 @@ pub fn hand_back_replicas(managed_fields: &[Value], owner: &str) -> Option<Vec<V
     let entries = managed_fields.iter().enumerate();
     let of_owner = entries.filter(|(_, entry)| is_main(entry) && manager(entry) == owner);
     let to = of_owner.max_by_key(|(_, entry)| applies(entry)).map(|(at, _)| at)?;
-    hand_over(managed_fields, to, "f:replicas")
+    hand_over(managed_fields, to, &["/f:spec/f:replicas"])
 }
 
 /// The manager, other than us, that owns the number of replicas; who applies it comes before who once set it.
@@ -44,23 +63,37 @@ pub fn replicas_owner(managed_fields: &[Value]) -> Option<&str> {
     owners.max_by_key(|entry| applies(entry)).map(manager)
 }
 
-/// Hands our part of one field of the spec over to the entry at `owner`.
-fn hand_over(managed_fields: &[Value], owner: usize, field: &str) -> Option<Vec<Value>> {
+/// Hands our part of these fields over to the entry at `owner`.
+fn hand_over(managed_fields: &[Value], owner: usize, paths: &[&str]) -> Option<Vec<Value>> {
     let ours = managed_fields.iter().position(|entry| is_main(entry) && manager(entry) == MANAGER)?;
     let mut after = managed_fields.to_vec();
-    let kept = after[ours].get_mut("fieldsV1").and_then(Value::as_object_mut)?;
-    let spec = kept.get_mut("f:spec").and_then(Value::as_object_mut)?;
-    let handed = spec.remove(field)?;
-    if spec.is_empty() {
-        kept.remove("f:spec");
+    let mut handed = false;
+    for path in paths {
+        let Some(field) = take(after[ours].get_mut("fieldsV1")?, path) else { continue };
+        merge(after[owner].get_mut("fieldsV1")?, field);
+        handed = true;
     }
-    let is_empty = kept.is_empty();
-    let fields = after[owner].get_mut("fieldsV1")?;
-    merge(fields, json!({"f:spec": {field: handed}}));
-    if is_empty {
+    if after[ours].get("fieldsV1")?.as_object()?.is_empty() {
         after.remove(ours);
     }
-    Some(after)
+    handed.then_some(after)
+}
+
+/// Takes the field at a path out, with what is empty without it; and returns it in its place.
+fn take(fields: &mut Value, path: &str) -> Option<Value> {
+    let (first, rest) = path.strip_prefix('/').map(|path| path.split_once('/').unwrap_or((path, "")))?;
+    let fields = fields.as_object_mut()?;
+    let taken = if rest.is_empty() {
+        fields.remove(first)?
+    } else {
+        let inner = fields.get_mut(first)?;
+        let taken = take(inner, &format!("/{rest}"))?;
+        if inner.as_object().is_some_and(Map::is_empty) {
+            fields.remove(first);
+        }
+        taken
+    };
+    Some(json!({ first: taken }))
 }
 
 fn applies(entry: &Value) -> bool {
@@ -187,5 +220,25 @@ mod tests {
         assert_eq!(replicas_owner(&[applied, set.clone(), scale.clone(), scaled()]), Some("helm"));
         assert_eq!(replicas_owner(&[set, scale.clone(), scaled()]), Some("kubectl-edit"));
         assert_eq!(replicas_owner(&[without_replicas("helm"), scale, scaled()]), None);
+    }
+
+    #[test]
+    fn whoever_applies_a_config_map_gets_its_content_back_rather_than_whoever_edited_it() {
+        let entry = |manager: &str, operation: &str, fields: &Value| json!({"manager": manager, "operation": operation, "fieldsV1": fields});
+        let editor = entry("kubectl-edit", "Update", &json!({"f:data": {"f:b": {}, "f:c": {}}}));
+        let owner = entry("team", "Apply", &json!({"f:data": {"f:a": {}}}));
+        let ours = entry(
+            MANAGER,
+            "Update",
+            &json!({"f:data": {"f:b": {}}, "f:binaryData": {"f:d": {}}, "f:metadata": {}}),
+        );
+        let after = hand_back_content(&[editor.clone(), owner, ours]).expect("handed over");
+        assert_eq!(after[0], editor);
+        assert_eq!(
+            after[1]["fieldsV1"],
+            json!({"f:data": {"f:a": {}, "f:b": {}}, "f:binaryData": {"f:d": {}}})
+        );
+        assert_eq!(after[2]["fieldsV1"], json!({"f:metadata": {}}));
+        assert_eq!(hand_back_content(&after), None);
     }
 }

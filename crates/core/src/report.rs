@@ -224,8 +224,8 @@ fn conditions(
         ("Unknown", stalled.as_ref().map_or_else(String::new, |(reason, _)| named(reason)), summary.clone())
     } else {
         match (server, primary) {
-            (Some(_), Some(incident))
-                if rolled_out && incident.is_mitigated() && diagnosis.findings.is_empty() =>
+            (Some(server), Some(incident))
+                if server.ready() > 0 && incident.is_mitigated() && diagnosis.findings.is_empty() =>
             {
                 ("True", named(&Reason::Mitigated), summary.clone())
             }

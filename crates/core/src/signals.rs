@@ -270,7 +270,8 @@ pub struct Config {
     pub resource_version: String,
     /// Digest of its content.
     pub content: String,
-    /// When its content was changed last, as far as its managers tell.
+    /// When its content was changed last, as far as its managers tell; a second before its creation, where it is as
+    /// it was created: whoever needs it cannot have started without it.
     pub changed: Timestamp,
     /// `immutable: true`.
     pub immutable: bool,

@@ -13,7 +13,7 @@ use crate::{
     Case, Diagnosis, Server, actions, attempt, diagnose::Finding, digest, healthy, report::escalation,
     time::after, words,
 };
-use standing::{Standing, standing};
+use standing::{Standing, may_be_in_force, standing};
 
 /// Everything that the status will tell, before anything new is decided.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -236,8 +236,7 @@ fn lapse_follow_ups(case: &Case, server: Option<&Server>, story: &mut Story) {
             let mut open = attempts.iter().filter(|attempt| attempt.outcome.is_none());
             open.any(|open| open.undoes.as_ref() == Some(&one.attempt))
                 || attempt.is_some_and(|attempt| {
-                    matches!(standing(case, server, attempt), Standing::Ours | Standing::Unknown)
-                        && !standing::job_is_gone(case, attempt)
+                    may_be_in_force(case, server, attempt) && !standing::job_is_gone(case, attempt)
                 })
         });
         looks.extend(incident.follow_ups.iter().filter_map(|one| one.take_back_at.as_ref()).map(|at| at.0));

@@ -7,6 +7,7 @@ use mcp_health_core::Settings;
 /// Heals MCP servers on Kubernetes by the health policies that their teams declare.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "mcp-health-operator", version)]
+#[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct Config {
     /// Namespaces to watch, separated by commas; empty: the whole cluster.
     #[arg(long, env = "WATCH_NAMESPACES", value_delimiter = ',', default_value = "")]
@@ -68,6 +69,9 @@ pub struct Config {
     /// How often.
     #[arg(long, env = "KUBELET_STATS_PERIOD", default_value = "30s")]
     pub kubelet_stats_period: Duration,
+    /// Watch ConfigMaps, and bring their content back where a policy allows RollbackConfig.
+    #[arg(long = "config-rollback", env = "CONFIG_ROLLBACK", default_value_t = false, action = clap::ArgAction::Set)]
+    pub rolls_config_back: bool,
     /// Form of the log.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Plain)]
     pub log_format: LogFormat,

@@ -9,6 +9,7 @@ mod controller;
 mod error;
 mod events;
 mod fleet;
+mod keep;
 mod lease;
 mod observe;
 mod owned;
@@ -73,6 +74,7 @@ async fn run(config: Config) -> Result<(), String> {
         stores: Arc::clone(&stores),
         statuses: status::Statuses::default(),
         fleet: fleet::Fleet::new(config.scopes().len(), config.settings()),
+        copies: keep::Copies::default(),
         lease: Lease::new(&config),
         recorder: events::recorder(client.clone(), &config.identity),
         settings: config.settings(),

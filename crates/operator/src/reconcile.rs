@@ -21,6 +21,7 @@ use crate::{
     error::Error,
     events,
     fleet::Fleet,
+    keep::Copies,
     lease::Lease,
     observe::{Stores, table::Key},
     status::Statuses,
@@ -37,6 +38,8 @@ pub struct Context {
     pub statuses: Statuses,
     /// What is being done on all servers.
     pub fleet: Fleet,
+    /// Copies of what healthy pods read.
+    pub copies: Copies,
     /// The right to act.
     pub lease: Lease,
     /// Where events go.
@@ -62,6 +65,7 @@ pub async fn reconcile(
     let case = case(&context, &object, &before, &signals, now);
     let diagnosis = diagnose(&case);
     let mut story = verify(&case, &diagnosis);
+    Box::pin(context.copies.keep(&context.client, &object, &case, &mut story)).await;
     let decision = decided(&context, &key, &case, &diagnosis, &story);
 
     let object = record_and_act(&context, &object, &case, &diagnosis, &mut story, &decision).await?; // record, act
@@ -113,6 +117,7 @@ async fn record_and_act(
         name: &case.spec.target_ref.name,
         pods: case.signals.pods.fresh().map(Vec::as_slice).unwrap_or_default(),
         port: server.as_ref().and_then(Server::port),
+        revisions: case.signals.revisions.fresh().map(Vec::as_slice).unwrap_or_default(),
         timeout: context.lease.effect_timeout(),
     };
     let lease = || -> Result<(), Error> {

@@ -6,6 +6,7 @@
 mod bad_days;
 mod bad_input;
 mod bad_rollout;
+mod config_rollback;
 mod crash_loop;
 mod fleet;
 mod guards;

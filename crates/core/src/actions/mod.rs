@@ -9,12 +9,14 @@ mod raise_resources;
 mod recycle_pod;
 mod relax_startup_probe;
 mod rollback;
+pub(crate) mod rollback_config;
 mod rollout_restart;
 pub(crate) mod run_job;
 mod scale;
 mod set_env;
 pub use call_hook::hears;
 pub(crate) use call_hook::{Stop, stop};
+pub use rollback_config::config_name;
 pub use run_job::{PATIENCE as JOB_PATIENCE, job_name};
 pub mod template_edit;
 
@@ -46,6 +48,7 @@ pub const ACTIONS: &[Action] = &[
     recycle_pod::ACTION,
     relax_startup_probe::ACTION,
     rollback::ACTION,
+    rollback_config::ACTION,
     rollout_restart::ACTION,
     set_env::ACTION,
     drain_and_restart::ACTION,

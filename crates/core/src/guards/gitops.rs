@@ -1,13 +1,19 @@
-//! A Deployment that a GitOps tool owns is changed in Git: the tool would put the bad revision back.
+//! What a GitOps tool owns is changed in Git: the tool would put the bad revision back.
 
 use super::{Question, Verdict};
+use crate::actions::rollback_config;
 
 pub fn check(question: &Question) -> Verdict {
-    match &question.server.target.gitops {
+    let held = |what: &str, owner: &str| {
+        let message = format!("{what} is owned by {owner}, which would undo the change: revert it in Git");
+        Verdict::hold("GitOpsManaged", message)
+    };
+    if let Some(owner) = &question.server.target.gitops {
+        return held("the Deployment", owner);
+    }
+    let config = rollback_config::config_of(question.server, &question.plan.steps);
+    match config.and_then(|config| Some((config, config.gitops.as_ref()?))) {
+        Some((config, owner)) => held(&format!("ConfigMap {}", config.name), owner),
         None => Verdict::Permit,
-        Some(owner) => Verdict::hold(
-            "GitOpsManaged",
-            format!("the Deployment is owned by {owner}, which would undo the change: revert it in Git"),
-        ),
     }
 }

@@ -1,6 +1,6 @@
 //! Whether what an attempt put in force is still in force, by its content; and what its Job proved.
 
-use mcp_health_api::{ActionType, Attempt, Effect, Outcome};
+use mcp_health_api::{ActionType, Attempt, Effect, Outcome, Step};
 
 use crate::{Case, Server, actions::run_job};
 
@@ -32,17 +32,10 @@ pub fn standing(case: &Case, server: &Server, attempt: &Attempt) -> Standing {
                     return changed(step.from.as_ref() == Some(&desired), by);
                 }
             }
-            Effect::RestoreConfig => {
-                let Some(configs) = case.signals.configs.fresh() else { return Standing::Unknown };
-                let found = configs.iter().find(|one| step.object == Some(format!("ConfigMap/{}", one.name)));
-                let Some(config) = found else {
-                    return Standing::Overtaken("the ConfigMap is gone, or is not named any more".to_owned());
-                };
-                if step.to.as_ref() != Some(&config.content) {
-                    let by = format!("somebody has changed ConfigMap {} meanwhile", config.name);
-                    return changed(step.from.as_ref() == Some(&config.content), by);
-                }
-            }
+            Effect::RestoreConfig => match of_config(case, step) {
+                Standing::Ours => {}
+                other => return other,
+            },
             Effect::RestartPods if template.is_none() => {
                 template = step.from.as_ref().map(|from| (from, None));
             }
@@ -58,6 +51,31 @@ pub fn standing(case: &Case, server: &Server, attempt: &Attempt) -> Standing {
         return Standing::Ours;
     }
     changed(from == Some(now), format!("somebody has put template {now} in force meanwhile"))
+}
+
+/// Whether what an attempt put in force may still be so. Of a ConfigMap its content tells, whatever is rolled out
+/// beside it.
+pub fn may_be_in_force(case: &Case, server: &Server, attempt: &Attempt) -> bool {
+    let mut configs = attempt.steps.iter().filter(|step| step.effect == Effect::RestoreConfig).peekable();
+    let is_over = |standing| matches!(standing, Standing::Reverted(_) | Standing::Overtaken(_));
+    match configs.peek() {
+        Some(_) => !configs.any(|step| is_over(of_config(case, step))),
+        None => !is_over(standing(case, server, attempt)),
+    }
+}
+
+/// How the content stands that a step put into a ConfigMap.
+fn of_config(case: &Case, step: &Step) -> Standing {
+    let Some(configs) = case.signals.configs.fresh() else { return Standing::Unknown };
+    let Some(config) = configs.iter().find(|one| step.object == Some(format!("ConfigMap/{}", one.name)))
+    else {
+        return Standing::Overtaken("the ConfigMap is gone, or is not named any more".to_owned());
+    };
+    if step.to.as_ref() == Some(&config.content) {
+        return Standing::Ours;
+    }
+    let by = format!("somebody has changed ConfigMap {} meanwhile", config.name);
+    changed(step.from.as_ref() == Some(&config.content), by)
 }
 
 fn changed(back: bool, by: String) -> Standing {

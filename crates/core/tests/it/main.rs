@@ -4,6 +4,7 @@
 
 mod arbitration;
 mod catalogue;
+mod config;
 mod crash_causes;
 mod garbage;
 mod guards;

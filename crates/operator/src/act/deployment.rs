@@ -3,12 +3,15 @@
 //! Each is one JSON patch that tests the uid and the resourceVersion that were recorded, and marks the target
 //! with the attempt in the same patch. An attempt has one such step at most, so that the mark tells of it.
 
+use std::fmt::Debug;
+
 use kube::{
     Api, Resource,
     api::{Patch, PatchParams},
 };
 use mcp_health_api::{Attempt, Effect, MANAGER, Step};
 use mcp_health_core::{actions::template_edit::edited, attempt::Effected, digest};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Prepared, Stepped, Target, patch};
@@ -97,6 +100,7 @@ impl Target<'_> {
             };
         let changes = match (step.effect, prepared) {
             (_, Prepared::Superseded(why)) => return Ok(Stepped::superseded(why)),
+            (_, Prepared::Refused(acted)) => return Ok(Stepped::Ended(acted)),
             (Effect::PatchTemplate | Effect::EditTemplate, Prepared::Template(template)) => {
                 vec![json!({"op": "replace", "path": "/spec/template", "value": template})]
             }
@@ -158,17 +162,30 @@ impl Target<'_> {
         Ok(Stepped::superseded(format!("{} changed at the same moment", self.words())))
     }
 
-    pub(super) async fn patch(
+    async fn patch(
         &self,
         what: &'static str,
         operations: Value,
     ) -> Result<Result<DeploymentWire, kube::Error>, Error> {
+        self.patch_object(&self.api(), self.name, what, operations).await
+    }
+
+    /// A JSON patch of an object, under our name.
+    pub(super) async fn patch_object<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        what: &'static str,
+        operations: Value,
+    ) -> Result<Result<K, kube::Error>, Error>
+    where
+        K: Clone + DeserializeOwned + Debug,
+    {
         let operations: json_patch::Patch = serde_json::from_value(operations)
             .map_err(|error| Error::Unknown { what, object: self.words(), why: error.to_string() })?;
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let api = self.api();
         let patch = Patch::Json::<()>(operations);
-        self.in_time(what, api.patch(self.name, &params, &patch)).await
+        self.in_time(what, api.patch(name, &params, &patch)).await
     }
 }
 

@@ -9,6 +9,7 @@ mod evict;
 mod hand_back;
 mod hook;
 mod patch;
+mod restore_config;
 mod run_job;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use kube::{Api, Client};
 use mcp_health_api::{Attempt, Effect, McpServerHealth, Step, StepState};
 use mcp_health_core::{
     attempt::{Acted, Effected},
-    signals::Pod,
+    signals::{Pod, Revision},
 };
 use serde_json::Value;
 
@@ -43,6 +44,8 @@ pub struct Target<'a> {
     pub pods: &'a [Pod],
     /// The port that the server declares first.
     pub port: Option<u16>,
+    /// Its ReplicaSets, as seen.
+    pub revisions: &'a [Revision],
     /// How long one call may take: less than what the lease leaves.
     pub timeout: Duration,
 }
@@ -54,8 +57,12 @@ pub enum Prepared {
     Nothing,
     /// The template that is to be in force.
     Template(Value),
-    /// It cannot be carried out.
+    /// The content of a ConfigMap that is to be in force, and the one that is.
+    Config(Box<restore_config::Contents>),
+    /// It cannot be carried out: the world has changed.
     Superseded(String),
+    /// It must not be carried out.
+    Refused(Acted),
 }
 
 /// What one step came to.
@@ -92,6 +99,7 @@ impl Target<'_> {
         match step.effect {
             Effect::PatchTemplate => self.prepare_template(step).await,
             Effect::EditTemplate => self.prepare_edits(step).await,
+            Effect::RestoreConfig => Box::pin(self.prepare_config(step)).await,
             _ => Ok(Prepared::Nothing),
         }
     }
@@ -118,6 +126,10 @@ impl Target<'_> {
             && patch::bears_mark(&live, attempt)
         {
             return self.go_on(attempt, None).await;
+        }
+        if step.effect == Effect::RestoreConfig && self.config_is_restored(attempt, step).await? {
+            // What follows from it is asked about again.
+            return Ok(Acted::Done(vec![Effected::default()]));
         }
         let how = if attempt.has_begun() { "is not carried on" } else { "was not carried out" };
         Ok(Acted::Superseded(format!("it {how} by the operator that recorded it, and now: {why}")))
@@ -171,10 +183,11 @@ impl Target<'_> {
             Effect::EvictPod => evict::carry_out(self, step).await,
             Effect::CallHook => Ok(hook::carry_out(self, attempt, step).await),
             Effect::RunJob => run_job::carry_out(self, attempt, step).await,
-            Effect::Wait | Effect::AwaitRollout => Ok(Stepped::superseded("a wait is no effect")),
-            effect @ Effect::RestoreConfig => {
-                Ok(Stepped::superseded(format!("this operator cannot carry out {effect:?}")))
+            Effect::RestoreConfig => {
+                let prepared = fresh.map(|(prepared, _)| prepared);
+                Box::pin(self.restore_config(attempt, step, prepared)).await
             }
+            Effect::Wait | Effect::AwaitRollout => Ok(Stepped::superseded("a wait is no effect")),
         }
     }
 

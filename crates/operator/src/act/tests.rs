@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod restore_config;
+
 use std::{
     sync::{Arc, LazyLock, Mutex},
     time::Duration,
@@ -76,6 +78,7 @@ fn target(client: &kube::Client) -> Target<'_> {
         name: "mcp-server",
         pods: &[],
         port: Some(8000),
+        revisions: &[],
         timeout,
     }
 }

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use super::{
     pod_spec,
+    services::namespace_group,
     table::{Key, Row},
 };
 
@@ -55,6 +56,8 @@ pub struct DeploymentSpec {
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeploymentRow {
+    /// The group of all of its namespace.
+    namespace: Key,
     /// What the core is given.
     pub target: Target,
     /// The labels of its pods.
@@ -93,7 +96,7 @@ impl Facts {
 
 impl Row for DeploymentRow {
     fn group(&self) -> Option<Key> {
-        None
+        Some(self.namespace.clone())
     }
 
     fn changes_verdict(&self, before: &Self) -> bool {
@@ -161,7 +164,15 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         .pointer("/metadata/labels")
         .and_then(|labels| serde_json::from_value(labels.clone()).ok())
         .unwrap_or_default();
-    Some((key, DeploymentRow { target, pod_labels, facts }))
+    let namespace = namespace_group(&key.namespace);
+    Some((key, DeploymentRow { namespace, target, pod_labels, facts }))
+}
+
+impl DeploymentRow {
+    /// Whether its pods read a ConfigMap.
+    pub fn reads(&self, config_map: &str) -> bool {
+        self.target.config_maps.iter().any(|used| used.name == config_map)
+    }
 }
 
 /// The pods that a rolling update makes beside those wanted: a number, or a percentage, rounded up; a quarter by

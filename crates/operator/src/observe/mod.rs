@@ -3,6 +3,7 @@
 
 mod autoscalers;
 mod budgets;
+mod config_maps;
 mod deployments;
 mod jobs;
 mod last_words;
@@ -22,14 +23,16 @@ use std::{collections::BTreeMap, fmt::Debug, future::Future, pin::Pin, sync::Arc
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
-use mcp_health_api::{KIND_JOB, KIND_LABEL, McpServerHealth, REPORT_ANNOTATION};
+use mcp_health_api::{ActionType, KIND_JOB, KIND_LABEL, McpServerHealth, REPORT_ANNOTATION};
 use mcp_health_core::{
-    signals::{Budget, Job, Pod, Reading, Revision, Service, Signals},
+    signals::{Budget, Config as ConfigSeen, Job, Pod, Reading, Revision, Service, Signals, Target},
     usage::Windows,
 };
 use serde::de::DeserializeOwned;
 
+pub use config_maps::ConfigMapWire;
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
+pub use pod_spec::config_maps as config_maps_of;
 pub use replica_sets::ReplicaSetWire;
 use services::namespace_group;
 use table::{Key, Row, Table};
@@ -55,6 +58,9 @@ pub struct Stores {
     budgets: Table<budgets::BudgetRow>,
     /// Only where the operator may run Jobs.
     jobs: Option<Table<jobs::JobRow>>,
+    /// Without a scope where the operator does not roll configuration back.
+    config_maps: Table<config_maps::ConfigMapRow>,
+    rolls_config_back: bool,
     namespaces: Table<switches::SwitchRow>,
     switch: Option<(Key, Table<switches::SwitchRow>)>,
     usage: usage::Measured,
@@ -85,6 +91,8 @@ impl Stores {
             autoscalers: Table::new(&scopes),
             budgets: Table::new(&scopes),
             jobs: config.run_jobs.then(|| Table::new(&scopes)),
+            config_maps: Table::new(if config.rolls_config_back { &scopes } else { &[] }),
+            rolls_config_back: config.rolls_config_back,
             namespaces: Table::new(&all),
             switch,
             usage: usage::Measured::new(&scopes),
@@ -105,6 +113,7 @@ impl Stores {
             && self.autoscalers.is_settled()
             && self.budgets.is_settled()
             && self.jobs.as_ref().is_none_or(Table::is_settled)
+            && self.config_maps.is_settled()
             && self.namespaces.is_settled()
             && self.switch.as_ref().is_none_or(|(_, table)| table.is_settled())
     }
@@ -186,6 +195,20 @@ impl Stores {
                     },
                 ),
             ]);
+            if config.rolls_config_back {
+                // What the operator made itself is nobody's configuration.
+                let config = watcher::Config::default().labels(&format!("!{KIND_LABEL}"));
+                watches.push(self.watching_some(
+                    client,
+                    scope,
+                    config,
+                    |stores| &stores.config_maps,
+                    config_maps::view,
+                    |stores, key, _| {
+                        stores.wake_readers(key);
+                    },
+                ));
+            }
         }
         if self.jobs.is_some() {
             watches.extend(config.scopes().into_iter().map(|scope| self.watching_jobs(client, scope)));
@@ -242,6 +265,24 @@ impl Stores {
         W: Clone + DeserializeOwned + Debug + Send + 'static,
         V: Row,
     {
+        self.watching_some(client, scope, watcher::Config::default(), table, view, wake)
+    }
+
+    /// The same, of those objects that `config` selects.
+    fn watching_some<W, V>(
+        self: &Arc<Self>,
+        client: &Client,
+        scope: Option<&str>,
+        config: watcher::Config,
+        table: fn(&Self) -> &Table<V>,
+        view: fn(&W) -> Option<(Key, V)>,
+        wake: fn(&Self, &Key, &V),
+    ) -> Watching
+    where
+        W: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        W: Clone + DeserializeOwned + Debug + Send + 'static,
+        V: Row,
+    {
         let (stores, api) = (Arc::clone(self), scoped(client, scope));
         let scope = scope.map(str::to_owned);
         Box::pin(async move {
@@ -249,7 +290,7 @@ impl Stores {
                 Told::Row(key, row) => wake(&stores, key, row),
                 Told::Health => stores.wake_all(),
             };
-            watch(api, scope, watcher::Config::default(), table(&stores), view, tell).await;
+            watch(api, scope, config, table(&stores), view, tell).await;
         })
     }
 
@@ -293,6 +334,15 @@ impl Stores {
 
     fn wake_all(&self) {
         self.wake(self.targets.all());
+    }
+
+    /// Wakes the servers that read a ConfigMap.
+    fn wake_readers(&self, config_map: &Key) {
+        for (deployment, row) in self.deployments.of_group(&namespace_group(&config_map.namespace)) {
+            if row.reads(&config_map.name) {
+                self.wake_target(&deployment);
+            }
+        }
     }
 
     /// Wakes the servers behind a Service.
@@ -343,8 +393,8 @@ impl Stores {
             vertical_autoscalers: Reading::Off,
             budgets: self.budgets.reading(namespace, now, budgets),
             quotas: Reading::Off,
-            configs: Reading::Off,
             jobs: self.jobs_of(object, now),
+            configs: self.configs_of(object, &key, row.as_ref().map(|row| &row.target), now),
             usage,
             volumes,
             report: object.meta().annotations.as_ref().and_then(|all| all.get(REPORT_ANNOTATION)).cloned(),
@@ -412,6 +462,32 @@ impl Stores {
     fn budgets_of(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Budget> {
         let all = self.budgets.of_group(&namespace_group(namespace)).into_iter();
         all.filter(|(_, row)| row.covers(labels)).map(|(_, row)| row.budget.clone()).collect()
+    }
+
+    /// The ConfigMaps that a server reads, each with the other Deployments that read it. Off where its policy does not
+    /// let the operator change any: then they are no evidence, and nothing waits for them.
+    fn configs_of(
+        &self,
+        object: &McpServerHealth,
+        deployment: &Key,
+        target: Option<&Target>,
+        now: Timestamp,
+    ) -> Reading<Vec<ConfigSeen>> {
+        let used = target.map(|target| target.config_maps.as_slice()).unwrap_or_default();
+        if !self.rolls_config_back || !object.spec.actions.allow.contains(&ActionType::RollbackConfig) {
+            return Reading::Off;
+        }
+        if used.is_empty() {
+            return Reading::Fresh(Vec::new());
+        }
+        let all = self.deployments.of_group(&namespace_group(&deployment.namespace));
+        let found = used.iter().filter_map(|used| {
+            let row = self.config_maps.get(&Key::new(&deployment.namespace, &used.name))?;
+            let others = all.iter().filter(|(key, row)| key != deployment && row.reads(&used.name));
+            let shared_with = others.map(|(key, _)| key.name.to_string()).collect();
+            Some(ConfigSeen { shared_with, ..row.config.clone() })
+        });
+        self.config_maps.reading(&deployment.namespace, now, found.collect())
     }
 
     /// The Services that select the pods; and the one of the Deployment's name, whatever it selects.

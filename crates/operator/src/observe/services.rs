@@ -59,7 +59,7 @@ impl ServiceRow {
     }
 }
 
-/// The group of all Services of a namespace.
+/// The group of all of a kind in a namespace.
 pub fn namespace_group(namespace: &str) -> Key {
     Key::new(namespace, "")
 }

@@ -222,6 +222,7 @@ impl Operator {
     ) -> Result<Option<jiff::Timestamp>, ()> {
         let diagnosis = diagnose(case);
         let mut story = verify(case, &diagnosis);
+        self.keep(&mut story, case.status);
         let decision = decide(case, &diagnosis, &story, &self.fleet);
         look.decision = Some(decision.clone());
         self.record_and_act(case, &diagnosis, &mut story, &decision, object, look)?;
@@ -268,10 +269,13 @@ impl Operator {
                 let attempt = attempt.clone();
                 let mark_alone = attempt.next_step().is_some_and(|step| step.effect == Effect::MarkTarget);
                 let is_done = self.world.bears_mark(&attempt) && !mark_alone && !attempt.has_begun();
+                let restored = attempt.next_step().is_some_and(|step| step.effect == Effect::RestoreConfig)
+                    && self.world.config_bears_mark(&attempt);
                 match against {
                     _ if self.world.deployment.is_none() => {
                         Acted::Superseded("the Deployment is gone".to_owned())
                     }
+                    Some(_) if restored => Acted::Done(vec![Effected::default()]),
                     Some(why) if !is_done => Acted::Superseded(format!(
                         "it was not carried out before the operator restarted, and now: {why}"
                     )),
@@ -316,5 +320,14 @@ impl Operator {
             self.ends_here(Crash::HalfDone, decision)?;
         }
         Ok(Acted::Done(effects))
+    }
+
+    /// Makes the copies that the story names; what cannot be copied is left out of it.
+    fn keep(&mut self, story: &mut Story, before: &McpServerHealthStatus) {
+        let known = before.target.as_ref().and_then(|target| target.last_healthy.as_ref());
+        let known = known.map(|healthy| healthy.config.clone()).unwrap_or_default();
+        if let Some(healthy) = story.target.as_mut().and_then(|target| target.last_healthy.as_mut()) {
+            healthy.config.retain(|one| known.contains(one) || self.world.keep(&one.copy, &one.content));
+        }
     }
 }

@@ -2,13 +2,13 @@
 
 use jiff::SignedDuration;
 use mcp_health_core::signals::{
-    Autoscaler, Container, ContainerSpec, Exit, LastWords, Pod, Probe, ProbeKind, Reading, RecordedAction,
-    Revision, Role, Service, Signals, Target,
+    Autoscaler, Config, ConfigUse, Container, ContainerSpec, Exit, LastWords, Pod, Probe, ProbeKind, Reading,
+    RecordedAction, Revision, Role, Service, Signals, Target,
 };
 
 use super::{
     moment,
-    world::{CPU_LIMIT, Deployment, MEMORY_LIMIT, PROGRESS_DEADLINE, Template, World},
+    world::{CONFIG_MAP, CPU_LIMIT, ConfigMap, Deployment, MEMORY_LIMIT, PROGRESS_DEADLINE, Template, World},
 };
 
 /// How much a watch shows.
@@ -32,18 +32,20 @@ pub enum Source {
     Services,
     Autoscalers,
     Usage,
+    Configs,
     NamespaceSwitch,
     ClusterSwitch,
 }
 
 /// All of them.
-pub const SOURCES: [Source; 8] = [
+pub const SOURCES: [Source; 9] = [
     Source::Target,
     Source::Revisions,
     Source::Pods,
     Source::Services,
     Source::Autoscalers,
     Source::Usage,
+    Source::Configs,
     Source::NamespaceSwitch,
     Source::ClusterSwitch,
 ];
@@ -82,6 +84,7 @@ impl Watches {
         blur(&mut signals.services, &before.services, sight(Source::Services));
         blur(&mut signals.autoscalers, &before.autoscalers, sight(Source::Autoscalers));
         blur(&mut signals.usage, &before.usage, sight(Source::Usage));
+        blur(&mut signals.configs, &before.configs, sight(Source::Configs));
         blur(&mut signals.namespace_suspended, &before.namespace_suspended, sight(Source::NamespaceSwitch));
         blur(&mut signals.cluster_suspended, &before.cluster_suspended, sight(Source::ClusterSwitch));
         signals
@@ -100,6 +103,7 @@ fn keep_stale(before: Signals, now: Signals) -> Signals {
         services: newer(before.services, now.services),
         autoscalers: newer(before.autoscalers, now.autoscalers),
         usage: newer(before.usage, now.usage),
+        configs: newer(before.configs, now.configs),
         namespace_suspended: newer(before.namespace_suspended, now.namespace_suspended),
         cluster_suspended: newer(before.cluster_suspended, now.cluster_suspended),
         rival: now.rival,
@@ -146,7 +150,11 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         vertical_autoscalers: Reading::Off,
         budgets: Reading::Fresh(world.budgets.clone()),
         quotas: Reading::Fresh(Vec::new()),
-        configs: Reading::Off,
+        configs: if world.config.is_some() {
+            Reading::Fresh(world.config.iter().map(config).collect())
+        } else {
+            Reading::Off
+        },
         jobs: Reading::Fresh(Vec::new()),
         usage: world.usage.clone().map_or(Reading::Off, Reading::Fresh),
         volumes: Reading::Off,
@@ -154,6 +162,19 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         namespace_suspended: Reading::Fresh(watches.namespace_suspended),
         cluster_suspended: Reading::Fresh(watches.cluster_suspended),
         rival: watches.rival.clone(),
+    }
+}
+
+fn config(config: &ConfigMap) -> Config {
+    Config {
+        name: CONFIG_MAP.to_owned(),
+        uid: config.uid.clone(),
+        resource_version: config.version.to_string(),
+        content: config.content.clone(),
+        changed: moment(config.changed),
+        immutable: config.immutable,
+        gitops: config.gitops.clone(),
+        shared_with: config.shared_with.clone(),
     }
 }
 
@@ -185,7 +206,7 @@ fn target(world: &World, deployment: &Deployment) -> Target {
         progress_deadline: SignedDuration::from_secs(PROGRESS_DEADLINE),
         startup_budget: SignedDuration::from_secs(30),
         containers: vec![container(world.behaviour(&deployment.template))],
-        config_maps: Vec::new(),
+        config_maps: world.config.iter().map(|_| config_use()).collect(),
         claims: Vec::new(),
         replicas_owner: None,
         grace_period: SignedDuration::from_secs(30),
@@ -193,6 +214,10 @@ fn target(world: &World, deployment: &Deployment) -> Target {
         actions,
         gitops: deployment.gitops.clone(),
     }
+}
+
+fn config_use() -> ConfigUse {
+    ConfigUse { name: CONFIG_MAP.to_owned(), as_env: true }
 }
 
 /// What the pod template says of its one container.

@@ -1,10 +1,13 @@
 //! A Deployment with its ReplicaSets and pods, run as Kubernetes runs them, under a clock of its own. People,
 //! faults and the operator act on it; the same calls in the same order make the same world.
 
+use std::collections::BTreeMap;
+
 use mcp_health_api::{Attempt, Effect, Step};
 use mcp_health_core::{
     attempt::remembered,
     digest,
+    healthy::copy_name,
     signals::{Budget, RecordedAction, Sample, Usage},
     usage,
 };
@@ -83,6 +86,24 @@ pub struct Counts {
     pub ready: i32,
 }
 
+/// The ConfigMap that every template reads when a container starts. With the content `BAD` they end.
+#[derive(Clone, Debug)]
+pub struct ConfigMap {
+    pub uid: String,
+    pub version: u64,
+    pub content: String,
+    pub changed: i64,
+    pub immutable: bool,
+    pub gitops: Option<String>,
+    pub shared_with: Vec<String>,
+    pub mark: Option<String>,
+}
+
+/// Its name.
+pub const CONFIG_MAP: &str = "settings";
+/// A content of it with which no container stays up.
+pub const BAD: &str = "bad0000000";
+
 /// A ReplicaSet.
 #[derive(Clone, Debug)]
 pub struct Set {
@@ -108,6 +129,8 @@ pub struct Pod {
     pub going: Option<i64>,
     pub restarts: i32,
     pub exits: Vec<i64>,
+    /// What it read when it started last.
+    pub read: Option<String>,
 }
 
 /// An effect that the operator had.
@@ -168,7 +191,13 @@ pub struct World {
     pub leaks: Vec<(String, i64)>,
     /// The work that there is, in millicores; the ready pods share it.
     pub demand: i64,
-    /// What the operator did.
+    /// What all of them read, if anything.
+    pub config: Option<ConfigMap>,
+    /// The copies that the operator made: their names, and what they hold.
+    pub copies: BTreeMap<String, String>,
+    /// Which content it put back, for which attempt.
+    pub restored: Vec<(String, String)>,
+    /// What the operator did to the Deployment and its pods.
     pub done: Vec<Done>,
 }
 
@@ -194,6 +223,9 @@ impl World {
             usage: None,
             leaks: Vec::new(),
             demand: 0,
+            config: None,
+            copies: BTreeMap::new(),
+            restored: Vec::new(),
             done: Vec::new(),
         };
         world.create(template, desired);
@@ -315,13 +347,67 @@ impl World {
         }
     }
 
+    /// Somebody puts this into the ConfigMap, or creates it.
+    pub fn configure(&mut self, content: &str) {
+        let (version, now) = (self.next_version(), self.now);
+        let before = self.config.take();
+        let fresh = || ConfigMap {
+            uid: format!("config-{version}"),
+            version,
+            content: String::new(),
+            changed: now,
+            immutable: false,
+            gitops: None,
+            shared_with: Vec::new(),
+            mark: None,
+        };
+        let config = before.unwrap_or_else(fresh);
+        self.config = Some(ConfigMap { version, content: content.to_owned(), changed: now, ..config });
+    }
+
     // ---- what the operator does
+
+    /// Makes a copy of what the ConfigMap holds; false where that is something else by now.
+    pub fn keep(&mut self, copy: &str, content: &str) -> bool {
+        let holds = self.config.as_ref().is_some_and(|config| config.content == content);
+        if holds {
+            self.copies.insert(copy.to_owned(), content.to_owned());
+        }
+        holds
+    }
+
+    /// Whether the ConfigMap bears the attempt's mark.
+    pub fn config_bears_mark(&self, attempt: &Attempt) -> bool {
+        self.config.as_ref().is_some_and(|config| config.mark.as_ref() == Some(&attempt.id))
+    }
+
+    /// Puts the content of a copy into the ConfigMap, with the fences that were recorded.
+    fn restore(&mut self, attempt: &Attempt, step: &Step) -> Result<(), String> {
+        let version = self.next_version();
+        let (now, Some(config)) = (self.now, &mut self.config) else {
+            return Err("the ConfigMap is gone".to_owned());
+        };
+        if config.uid != step.uid || Some(config.version.to_string()) != step.resource_version {
+            return Err("the ConfigMap changed at the same moment".to_owned());
+        }
+        assert_eq!(step.from.as_ref(), Some(&config.content), "the same version is the same content");
+        let copied = step.source.as_ref().and_then(|source| self.copies.get(source));
+        let content = copied.filter(|content| step.to.as_ref() == Some(*content));
+        let content = content.ok_or("the copy is gone, or another")?.clone();
+        let before = std::mem::replace(&mut config.content, content.clone());
+        self.copies.insert(copy_name(CONFIG_MAP, &before), before);
+        (config.version, config.changed, config.mark) = (version, now, Some(attempt.id.clone()));
+        self.restored.push((attempt.id.clone(), content));
+        Ok(())
+    }
 
     /// One effect of an attempt, with its fences: the target's generation after it, or why it does not take place. Unless
     /// it is `fresh`, what bears the attempt's mark was done before.
     pub fn take(&mut self, attempt: &Attempt, step: &Step, fresh: bool) -> Result<i64, String> {
         match step.effect {
             Effect::EvictPod => self.evict(attempt, step)?,
+            Effect::RestoreConfig if !fresh && self.config_bears_mark(attempt) => {}
+            Effect::RestoreConfig => self.restore(attempt, step)?,
             Effect::HandBackOwnership => {}
             _ if !fresh && self.bears_mark(attempt) => {}
             _ => self.patch(attempt, step)?,
@@ -460,9 +546,14 @@ impl World {
         let (full, down) = (self.full, self.dependency_down);
         for at in 0..self.pods.len() {
             let kind = self.behaviour(&self.pods[at].template);
+            let content = self.config.as_ref().map(|config| config.content.clone());
             let pod = &mut self.pods[at];
             if pod.going.is_none() && kind != Template::NoImage && (pod.started.is_some() || !full) {
-                pod.run(if down { Template::CrashesAtOnce } else { kind }, now);
+                if pod.started.is_none() || pod.back_at.is_some_and(|at| at <= now) {
+                    pod.read = content;
+                }
+                let ends = down || pod.read.as_deref() == Some(BAD);
+                pod.run(if ends { Template::CrashesAtOnce } else { kind }, now);
             }
         }
     }
@@ -569,6 +660,7 @@ impl World {
                     going: None,
                     restarts: 0,
                     exits: Vec::new(),
+                    read: None,
                 });
             }
             live.sort_by_key(|at| (self.pods[*at].ready, -self.pods[*at].created));

@@ -1,0 +1,138 @@
+//! ConfigMaps, where the operator may roll configuration back: what their content is, by its digest, and since when.
+//! The content itself is hashed, and dropped.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::Resource;
+use mcp_health_core::{digest, signals::Config};
+use serde::Deserialize;
+
+use super::{
+    deployments::gitops_owner,
+    table::{Key, Row},
+};
+
+/// A ConfigMap as it comes over the wire.
+#[derive(Resource, Deserialize, Clone, Debug)]
+#[resource(inherit = ConfigMap)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapWire {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// Its values.
+    #[serde(default)]
+    pub data: BTreeMap<String, String>,
+    /// Those that are not text, in base64.
+    #[serde(default)]
+    pub binary_data: BTreeMap<String, String>,
+    /// Its content cannot be changed.
+    #[serde(default)]
+    pub immutable: bool,
+}
+
+impl ConfigMapWire {
+    /// The digest of its content.
+    pub fn content(&self) -> String {
+        digest::of_content(&self.data, &self.binary_data)
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigMapRow {
+    /// What the core is given, but for who else reads it.
+    pub config: Config,
+}
+
+impl Row for ConfigMapRow {
+    fn group(&self) -> Option<Key> {
+        None
+    }
+
+    fn changes_verdict(&self, before: &Self) -> bool {
+        // A new resourceVersion alone says nothing, but the next change must be fenced by it.
+        let mut same = self.config.clone();
+        same.resource_version.clone_from(&before.config.resource_version);
+        same != before.config
+    }
+}
+
+/// The row of a ConfigMap.
+pub fn view(wire: &ConfigMapWire) -> Option<(Key, ConfigMapRow)> {
+    let meta = &wire.metadata;
+    let key = Key::new(meta.namespace.as_deref()?, meta.name.as_deref()?);
+    let config = Config {
+        name: key.name.to_string(),
+        uid: meta.uid.clone()?,
+        resource_version: meta.resource_version.clone()?,
+        content: wire.content(),
+        changed: changed(meta),
+        immutable: wire.immutable,
+        gitops: gitops_owner(meta),
+        shared_with: Vec::new(),
+    };
+    Some((key, ConfigMapRow { config }))
+}
+
+/// When it was changed last. (A manager's time moves on with every field that it changes, so this is not too early.)
+fn changed(meta: &ObjectMeta) -> Timestamp {
+    let created = meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+    let main = meta.managed_fields.iter().flatten().filter(|entry| entry.subresource.is_none());
+    let newest = main.filter_map(|entry| entry.time.as_ref()).map(|at| at.0).max();
+    match newest.filter(|newest| *newest > created) {
+        Some(newest) => newest,
+        None => created.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(created),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn row(change: impl FnOnce(&mut Value)) -> Config {
+        let mut wire = json!({
+            "metadata": {
+                "name": "settings", "namespace": "mcp", "uid": "u", "resourceVersion": "1",
+                "creationTimestamp": "2026-01-01T00:00:10Z",
+                "managedFields": [{"manager": "team", "operation": "Apply", "time": "2026-01-01T00:00:10Z"}],
+            },
+            "data": {"A": "1"},
+        });
+        change(&mut wire);
+        view(&serde_json::from_value(wire).unwrap()).unwrap().1.config
+    }
+
+    #[test]
+    fn only_another_content_is_another_digest() {
+        let same = row(|_| {}).content;
+        assert_eq!(row(|wire| wire["metadata"]["labels"] = json!({"a": "b"})).content, same);
+        assert_eq!(row(|wire| wire["binaryData"] = json!({})).content, same);
+        assert_ne!(row(|wire| wire["data"]["A"] = json!("2")).content, same);
+        assert_ne!(row(|wire| wire["binaryData"] = json!({"B": "MQ=="})).content, same);
+    }
+
+    #[test]
+    fn what_was_never_changed_is_older_than_whatever_started_with_it() {
+        let created: Timestamp = "2026-01-01T00:00:10Z".parse().unwrap();
+        assert!(row(|_| {}).changed < created);
+        let later = json!({"manager": "kubectl-edit", "operation": "Update", "time": "2026-01-01T00:00:30Z"});
+        let edited = row(|wire| wire["metadata"]["managedFields"].as_array_mut().unwrap().push(later));
+        assert_eq!(edited.changed, "2026-01-01T00:00:30Z".parse().unwrap());
+    }
+
+    #[test]
+    fn a_new_version_without_another_content_wakes_nobody() {
+        let (before, mut after) =
+            (ConfigMapRow { config: row(|_| {}) }, ConfigMapRow { config: row(|_| {}) });
+        after.config.resource_version = "2".to_owned();
+        assert!(!after.changes_verdict(&before));
+        after.config.content = "other".to_owned();
+        assert!(after.changes_verdict(&before));
+    }
+}
