@@ -102,6 +102,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [list, watch]
+# Before a memory limit is raised: who else sets limits, and what the namespace allows.
+- apiGroups: [autoscaling.k8s.io]
+  resources: [verticalpodautoscalers]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [resourcequotas, limitranges]
+  verbs: [list, watch]
 # What pods use of CPU and memory, where the cluster has a metrics-server.
 - apiGroups: [metrics.k8s.io]
   resources: [pods]

@@ -90,6 +90,11 @@ pub struct McpServerHealthSpec {
 }
 
 impl McpServerHealthSpec {
+    /// Whether memory limits may be raised.
+    pub fn raises_resources(&self) -> bool {
+        self.actions.allow.contains(&ActionType::RaiseResources) && self.actions.raise_resources.is_some()
+    }
+
     /// Whether a Job may be run for it: after a rollback, or as a step of a runbook.
     pub fn runs_jobs(&self) -> bool {
         let mut own = self.overrides.iter().flat_map(|one| one.runbook.iter().flatten());

@@ -69,6 +69,16 @@ async fn an_invalid_policy_is_refused_with_the_path_and_what_to_write_instead() 
             json!({"overrides": [{"incident": "CrashLoop", "runbook": [{}]}]}),
             &["spec.overrides[0].runbook[0]", "exactly one action"],
         ),
+        (
+            "a variable that switches authentication off",
+            json!({"actions": {"setEnv": {"allow": ["DB_POOL_SIZE", "mcp_auth_enabled"]}}}),
+            &["spec.actions.setEnv.allow", "weakens authentication or TLS"],
+        ),
+        (
+            "a step that loads code",
+            json!({"overrides": [{"incident": "CrashLoop", "runbook": [{"setEnv": {"name": "LD_PRELOAD", "value": "x"}}]}]}),
+            &["spec.overrides[0].runbook[0].setEnv.name", "loads code"],
+        ),
         ("a misspelt field", json!({"supend": true}), &["unknown field \"spec.supend\""]),
     ];
     for (what, spec, says) in refused {

@@ -15,5 +15,6 @@ mod kill_at_every_write;
 mod owner_after_us;
 mod python_server;
 mod reported;
+mod resources;
 mod rollout_stuck;
 mod service_not_responding;

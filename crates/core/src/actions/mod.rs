@@ -207,6 +207,9 @@ fn undo_template(_: &Case, server: &Server, attempt: &Attempt) -> Option<Plan> {
     })
 }
 
+/// How long an edit of the template remains to be done: whoever applies the very same value is not told from nobody.
+const UNTIL: &str = "over with the next change of the pod template";
+
 /// The fields of containers that an attempt has set.
 fn edits_of(attempt: &Attempt) -> impl Iterator<Item = &Edit> {
     attempt.steps.iter().flat_map(|step| &step.edits)

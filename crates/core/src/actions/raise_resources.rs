@@ -4,7 +4,9 @@
 
 use mcp_health_api::{ActionType, Attempt, Edit, Effect, FollowUp, Step};
 
-use super::{Action, Asked, Plan, Planned, TEMPLATE, Touches, edits_of, hand_back, step, undo_template};
+use super::{
+    Action, Asked, Plan, Planned, TEMPLATE, Touches, UNTIL, edits_of, hand_back, step, undo_template,
+};
 use crate::{
     Case,
     catalogue::out_of_memory::killed,
@@ -219,6 +221,7 @@ fn follow_up(_: &Case, attempt: &Attempt) -> Option<FollowUp> {
         format!("the memory limit of container {} is {} instead of {from}", edit.container, edit.to)
     });
     let limits: Vec<_> = limits.collect();
-    let message = format!("{}: put it into the manifest, or mend what needs it", limits.join(", and "));
+    let message =
+        format!("{}: put it into the manifest, or mend what needs it; {UNTIL}", limits.join(", and "));
     Some(FollowUp { attempt: attempt.id.clone(), message, take_back_at: None })
 }

@@ -4,7 +4,9 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Edit, Effect, FollowUp, Step};
 
-use super::{Action, Asked, Plan, Planned, TEMPLATE, Touches, edits_of, hand_back, step, undo_template};
+use super::{
+    Action, Asked, Plan, Planned, TEMPLATE, Touches, UNTIL, edits_of, hand_back, step, undo_template,
+};
 use crate::{
     Case, Server,
     signals::{ContainerSpec, Probe, ProbeKind},
@@ -117,7 +119,7 @@ fn did(attempt: &Attempt) -> String {
 fn follow_up(_: &Case, attempt: &Attempt) -> Option<FollowUp> {
     let (edit, from) = edit(attempt).filter(|_| attempt.undoes.is_none())?;
     let message = format!(
-        "{FIELD} of container {} is {} instead of {from}: put it into the manifest, or make the start faster",
+        "{FIELD} of container {} is {} instead of {from}: put it into the manifest, or make the start faster; {UNTIL}",
         edit.container, edit.to
     );
     Some(FollowUp { attempt: attempt.id.clone(), message, take_back_at: None })

@@ -3,7 +3,7 @@
 
 use mcp_health_api::{ActionType, Attempt, Edit, Effect, FollowUp, Step, Time, is_denied_env};
 
-use super::{Action, Asked, Plan, Planned, TEMPLATE, edits_of, hand_back, step, undo_template};
+use super::{Action, Asked, Plan, Planned, TEMPLATE, UNTIL, edits_of, hand_back, step, undo_template};
 use crate::{Case, mask::mask, words};
 
 pub const ACTION: Action =
@@ -100,7 +100,7 @@ fn follow_up(_: &Case, attempt: &Attempt) -> Option<FollowUp> {
     let what = format!("{name} of container {} is {} {instead}", edit.container, edit.to);
     let message = match &take_back_at {
         Some(at) => format!("{what}; it is taken back at {}", words::moment(at.0)),
-        None => format!("{what}: put it into the manifest, or mend what needs it"),
+        None => format!("{what}: put it into the manifest, or mend what needs it; {UNTIL}"),
     };
     Some(FollowUp { attempt: attempt.id.clone(), message, take_back_at })
 }

@@ -9,23 +9,37 @@ mod jobs;
 mod last_words;
 mod pod_spec;
 mod pods;
+mod quotas;
 mod replica_sets;
 mod services;
 mod switches;
 pub mod table;
 mod targets;
 mod usage;
+mod vertical_autoscalers;
 mod volumes;
 mod watch;
 
-use std::{collections::BTreeMap, fmt::Debug, future::Future, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
 use mcp_health_api::{ActionType, KIND_JOB, KIND_LABEL, McpServerHealth, REPORT_ANNOTATION};
 use mcp_health_core::{
-    signals::{Budget, Config as ConfigSeen, Job, Pod, Reading, Revision, Service, Signals, Target},
+    signals::{
+        Autoscaler, Budget, Config as ConfigSeen, Job, Pod, Quota, Reading, Revision, Service, Signals,
+        Target,
+    },
     usage::Windows,
 };
 use serde::de::DeserializeOwned;
@@ -46,6 +60,8 @@ pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A pod, by its key.
 type KeyedPod = (Key, Arc<pods::PodRow>);
+/// Vertical autoscalers, and what the namespace limits.
+type LimitsSeen = (Reading<Vec<Autoscaler>>, Reading<Vec<Quota>>);
 
 /// All tables.
 pub struct Stores {
@@ -55,6 +71,11 @@ pub struct Stores {
     services: Table<services::ServiceRow>,
     slices: Table<services::EndpointSliceRow>,
     autoscalers: Table<autoscalers::AutoscalerRow>,
+    vertical_autoscalers: Table<autoscalers::AutoscalerRow>,
+    /// The cluster does not have the kind.
+    no_vertical_autoscalers: AtomicBool,
+    quotas: Table<quotas::QuotaRow>,
+    limit_ranges: Table<quotas::QuotaRow>,
     budgets: Table<budgets::BudgetRow>,
     /// Only where the operator may run Jobs.
     jobs: Option<Table<jobs::JobRow>>,
@@ -89,6 +110,10 @@ impl Stores {
             services: Table::new(&scopes),
             slices: Table::new(&scopes),
             autoscalers: Table::new(&scopes),
+            vertical_autoscalers: Table::new(&scopes),
+            no_vertical_autoscalers: AtomicBool::new(false),
+            quotas: Table::new(&scopes),
+            limit_ranges: Table::new(&scopes),
             budgets: Table::new(&scopes),
             jobs: config.run_jobs.then(|| Table::new(&scopes)),
             config_maps: Table::new(if config.rolls_config_back { &scopes } else { &[] }),
@@ -111,6 +136,9 @@ impl Stores {
             && self.services.is_settled()
             && self.slices.is_settled()
             && self.autoscalers.is_settled()
+            && (self.no_vertical_autoscalers.load(Relaxed) || self.vertical_autoscalers.is_settled())
+            && self.quotas.is_settled()
+            && self.limit_ranges.is_settled()
             && self.budgets.is_settled()
             && self.jobs.as_ref().is_none_or(Table::is_settled)
             && self.config_maps.is_settled()
@@ -183,6 +211,15 @@ impl Stores {
                     |stores, _, row| {
                         stores.wake_target(&row.target);
                     },
+                ),
+                self.watching_vertical_autoscalers(client, scope),
+                self.watching(client, scope, |stores| &stores.quotas, quotas::view_quota, |_, _, _| {}),
+                self.watching(
+                    client,
+                    scope,
+                    |stores| &stores.limit_ranges,
+                    quotas::view_limit_range,
+                    |_, _, _| {},
                 ),
                 // Which servers a changed budget used to cover is not known: all of the namespace.
                 self.watching(
@@ -294,6 +331,54 @@ impl Stores {
         })
     }
 
+    /// The watch of the vertical autoscalers, where the cluster has that kind.
+    fn watching_vertical_autoscalers(self: &Arc<Self>, client: &Client, scope: Option<&str>) -> Watching {
+        let watching = self.watching(
+            client,
+            scope,
+            |stores| &stores.vertical_autoscalers,
+            vertical_autoscalers::view,
+            |stores, _, row| {
+                stores.wake_target(&row.target);
+            },
+        );
+        let (stores, client) = (Arc::clone(self), client.clone());
+        Box::pin(async move {
+            if vertical_autoscalers::are_installed(&client).await {
+                watching.await;
+            } else {
+                stores.no_vertical_autoscalers.store(true, Relaxed);
+                stores.wake_all();
+            }
+        })
+    }
+
+    /// What else than the policy speaks on requests and limits: vertical autoscalers, and what the namespace limits.
+    /// Only a policy that lets limits be raised needs to know.
+    fn limits_of(&self, object: &McpServerHealth, target: &Key, now: Timestamp) -> LimitsSeen {
+        if !object.spec.raises_resources() {
+            return (Reading::Off, Reading::Off);
+        }
+        let namespace = &target.namespace;
+        let rows = self.vertical_autoscalers.of_group(target).into_iter();
+        let autoscalers = if self.no_vertical_autoscalers.load(Relaxed) {
+            Reading::Off
+        } else {
+            let autoscalers = rows.map(|(_, row)| row.autoscaler.clone()).collect();
+            self.vertical_autoscalers.reading(namespace, now, autoscalers)
+        };
+        let group = namespace_group(namespace);
+        let both = self.quotas.of_group(&group).into_iter().chain(self.limit_ranges.of_group(&group));
+        let quotas = both.map(|(_, row)| row.quota.clone()).collect();
+        let quotas = match self.limit_ranges.reading(namespace, now, ()) {
+            Reading::Fresh(()) => self.quotas.reading(namespace, now, quotas),
+            Reading::Stale { at, .. } => Reading::Stale { value: quotas, at },
+            Reading::Unavailable(why) => Reading::Unavailable(why),
+            Reading::Off => Reading::Off,
+        };
+        (autoscalers, quotas)
+    }
+
     /// The watch of the Jobs that the operator made.
     fn watching_jobs(self: &Arc<Self>, client: &Client, scope: Option<String>) -> Watching {
         let (stores, api) = (Arc::clone(self), scoped(client, scope.as_deref()));
@@ -372,6 +457,7 @@ impl Stores {
         let autoscalers =
             self.autoscalers.of_group(&key).into_iter().map(|(_, row)| row.autoscaler.clone()).collect();
         let budgets = labels.map(|labels| self.budgets_of(namespace, labels)).unwrap_or_default();
+        let (vertical_autoscalers, quotas) = self.limits_of(object, &key, now);
         let slices = self.slices.reading(namespace, now, ());
         let services = match slices {
             Reading::Fresh(()) => self.services.reading(namespace, now, services),
@@ -390,9 +476,9 @@ impl Stores {
             pods: self.pods.reading(namespace, now, pods),
             services,
             autoscalers: self.autoscalers.reading(namespace, now, autoscalers),
-            vertical_autoscalers: Reading::Off,
+            vertical_autoscalers,
             budgets: self.budgets.reading(namespace, now, budgets),
-            quotas: Reading::Off,
+            quotas,
             jobs: self.jobs_of(object, now),
             configs: self.configs_of(object, &key, row.as_ref().map(|row| &row.target), now),
             usage,
