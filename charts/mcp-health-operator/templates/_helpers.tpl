@@ -139,6 +139,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
+{{- if .Values.evidence.keep }}
+# Evidence: the namespace's Events, and the ConfigMaps that it is kept in; the oldest of those are deleted.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create, list, delete]
+{{- end }}
 # What is told.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -545,6 +545,9 @@ pub struct PastIncident {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub evidence: Vec<String>,
+    /// The `ConfigMap` with the logs, events and states that were collected last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence_kept: Option<String>,
     /// What was done, as `Action: Outcome`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<String>,

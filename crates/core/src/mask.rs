@@ -25,7 +25,8 @@ pub fn mask(text: &str) -> String {
     for word in text.split(' ') {
         if hide_next && !word.is_empty() {
             // `Bearer abc`, `password: abc`.
-            let is_scheme = matches!(word.to_ascii_lowercase().as_str(), "bearer" | "basic" | "=" | ":");
+            let bare = word.to_ascii_lowercase();
+            let is_scheme = matches!(bare.trim_matches(['"', '\'']), "bearer" | "basic" | "=" | ":");
             masked.push(if is_scheme { word.to_owned() } else { MASKED.to_owned() });
             hide_next = is_scheme;
             continue;
@@ -88,6 +89,7 @@ mod tests {
             (r#"{"token":"abc"}"#, r#"{"token":***"#),
             ("Authorization: Bearer abc.def.ghi", "Authorization: Bearer ***"),
             ("password: hunter2", "password: ***"),
+            (r#"{"authorization": "Bearer abc.def"}"#, r#"{"authorization": "Bearer ***"#),
             ("DB_PASSWORD=hunter2", "DB_PASSWORD=***"),
             ("sent bearer abc.def", "sent bearer ***"),
         ] {

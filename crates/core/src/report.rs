@@ -393,6 +393,11 @@ pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Ve
                 );
             }
         }
+        if let Some(kept) = &incident.evidence_kept
+            && known.and_then(|known| known.evidence_kept.as_ref()) != Some(kept)
+        {
+            tell(false, "EvidenceKept", &about, format!("logs, Events and states are in ConfigMap {kept}"));
+        }
         let held = incident.hold.as_ref().map(|hold| &hold.reason);
         if let Some(hold) = &incident.hold
             && known.and_then(|known| known.hold.as_ref()).map(|hold| &hold.reason) != held

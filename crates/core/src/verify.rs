@@ -467,6 +467,7 @@ fn resolve(case: &Case, history: &mut Vec<PastIncident>, incident: Incident, res
         cause: incident.cause,
         severity: incident.severity,
         evidence: incident.evidence,
+        evidence_kept: incident.evidence_kept,
         opened_at: incident.opened_at,
         resolved_at: Time(case.now),
         resolution,

@@ -57,6 +57,9 @@ pub struct Config {
     /// Fewer broken servers never count as that: a small fleet heals.
     #[arg(long, env = "UNHEALTHY_FLOOR", default_value_t = 5)]
     pub unhealthy_floor: usize,
+    /// Keep logs, Events and states in a ConfigMap before an action destroys them, and when a person is called.
+    #[arg(long, env = "KEEP_EVIDENCE", default_value_t = true, action = clap::ArgAction::Set)]
+    pub keep_evidence: bool,
     /// Run Jobs from CronJobs that policies name (smoke tests, RunJob); without it, Jobs are neither made nor watched.
     #[arg(long, env = "RUN_JOBS", default_value_t = false, action = clap::ArgAction::Set)]
     pub run_jobs: bool,

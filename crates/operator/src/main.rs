@@ -8,6 +8,7 @@ mod config;
 mod controller;
 mod error;
 mod events;
+mod evidence;
 mod fleet;
 mod keep;
 mod lease;
@@ -78,6 +79,7 @@ async fn run(config: Config) -> Result<(), String> {
         lease: Lease::new(&config),
         recorder: events::recorder(client.clone(), &config.identity),
         settings: config.settings(),
+        keep_evidence: config.keep_evidence,
         metrics: Arc::clone(&metrics),
     });
 

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use futures::future::OptionFuture;
 use jiff::{SignedDuration, Timestamp};
 use kube::{
     Client,
@@ -20,6 +21,7 @@ use crate::{
     act,
     error::Error,
     events,
+    evidence::Collecting,
     fleet::Fleet,
     keep::Copies,
     lease::Lease,
@@ -46,6 +48,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// The operator's configuration.
     pub settings: Settings,
+    /// Whether evidence is collected.
+    pub keep_evidence: bool,
     /// The operator's metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -69,6 +73,7 @@ pub async fn reconcile(
     let decision = decided(&context, &key, &case, &diagnosis, &story);
 
     let object = record_and_act(&context, &object, &case, &diagnosis, &mut story, &decision).await?; // record, act
+    keep_for_a_person(&context, &object, &case, &mut story).await;
 
     let status = report::status(&case, &diagnosis, &story, &decision);
     report(&context, &key, object, &before, status).await?;
@@ -132,15 +137,24 @@ async fn record_and_act(
             story.begin_step();
             let Some(attempt) = story.open_attempt().cloned() else { return Ok(object) };
             let intent = report::status(case, diagnosis, story, decision);
-            let (written, prepared) = tokio::join!(
+            let evidence = collecting(context, &recorded, case, Some(server), story);
+            let (written, prepared, collected) = tokio::join!(
                 context.statuses.write(&context.client, &object, intent),
                 target.prepare(&plan.steps[0]),
+                OptionFuture::from(evidence.as_ref().map(|evidence| Box::pin(evidence.collect(&attempt.id)))),
             );
             // The object is gone: nothing is recorded, so nothing is done.
             let Some(written) = written? else { return Ok(object) };
             object = written;
             lease()?;
-            target.carry_out(&attempt, prepared?, context.stores.facts(&recorded)).await?
+            let (acted, kept) = tokio::join!(
+                target.carry_out(&attempt, prepared?, context.stores.facts(&recorded)),
+                OptionFuture::from(
+                    evidence.as_ref().zip(collected).map(|(evidence, all)| evidence.keep(all))
+                ),
+            );
+            note_evidence(story, kept.flatten());
+            acted?
         }
         (Decision::Resume { against }, _) => {
             lease()?;
@@ -166,6 +180,42 @@ async fn record_and_act(
     };
     story.acted(case, server.as_ref(), &acted);
     Ok(object)
+}
+
+/// An incident that is handed to a person now: what they will ask for.
+async fn keep_for_a_person(
+    context: &Context,
+    object: &Arc<McpServerHealth>,
+    case: &Case<'_>,
+    story: &mut Story,
+) {
+    let Some(incident) = story.primary().filter(|incident| incident.escalation.is_some()) else { return };
+    let known = case.status.incidents.iter().find(|known| known.id == incident.id);
+    if known.is_some_and(|known| known.escalation.is_some()) {
+        return;
+    }
+    let (id, server) = (incident.id.clone(), Server::of(case));
+    let Some(evidence) = collecting(context, object, case, server.as_ref(), story) else { return };
+    let collected = Box::pin(evidence.collect(&id)).await;
+    note_evidence(story, evidence.keep(collected).await);
+}
+
+/// What is to be collected about the primary incident.
+fn collecting<'a>(
+    context: &'a Context,
+    object: &'a McpServerHealth,
+    case: &Case<'a>,
+    server: Option<&'a Server<'a>>,
+    story: &Story,
+) -> Option<Collecting<'a>> {
+    let incident = story.primary().filter(|_| context.keep_evidence)?.clone();
+    Some(Collecting { client: &context.client, object, signals: case.signals, server, incident })
+}
+
+fn note_evidence(story: &mut Story, kept: Option<String>) {
+    if let Some((incident, kept)) = story.primary_mut().zip(kept) {
+        incident.evidence_kept = Some(kept);
+    }
 }
 
 /// report: the status if it says anything new, and then an Event for each change of state.

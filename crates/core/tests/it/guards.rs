@@ -35,6 +35,7 @@ fn moments(scene: &Scene, ages: &[i64]) -> Vec<Timestamp> {
 /// Crash loops that a rollback ended so many seconds before the moment.
 fn mended(scene: &Scene, ages: &[i64]) -> Vec<PastIncident> {
     let past = ages.iter().map(|age| PastIncident {
+        evidence_kept: None,
         id: format!("crashloop-{age}"),
         incident_type: IncidentType::CrashLoop,
         cause: Cause::BadRollout,

@@ -192,6 +192,7 @@ fn incident(known: &[String]) -> BoxedStrategy<Incident> {
 fn past() -> BoxedStrategy<PastIncident> {
     (text(), incident_type(), cause(), severity(), time(), time(), prop::collection::vec(text(), 0..3))
         .prop_map(|(id, incident_type, cause, severity, opened_at, resolved_at, actions)| PastIncident {
+            evidence_kept: None,
             id,
             incident_type,
             cause,
