@@ -5,7 +5,6 @@
 
 use std::{sync::Arc, time::Instant};
 
-use futures::future::OptionFuture;
 use jiff::{SignedDuration, Timestamp};
 use kube::{
     Client,
@@ -21,7 +20,7 @@ use crate::{
     act,
     error::Error,
     events,
-    evidence::Collecting,
+    evidence::{self, Collected, Collecting},
     fleet::Fleet,
     keep::Copies,
     lease::Lease,
@@ -141,19 +140,14 @@ async fn record_and_act(
             let (written, prepared, collected) = tokio::join!(
                 context.statuses.write(&context.client, &object, intent),
                 target.prepare(&plan.steps[0]),
-                OptionFuture::from(evidence.as_ref().map(|evidence| Box::pin(evidence.collect(&attempt.id)))),
+                collect(evidence.as_ref(), &attempt.id),
             );
             // The object is gone: nothing is recorded, so nothing is done.
             let Some(written) = written? else { return Ok(object) };
             object = written;
             lease()?;
-            let (acted, kept) = tokio::join!(
-                target.carry_out(&attempt, prepared?, context.stores.facts(&recorded)),
-                OptionFuture::from(
-                    evidence.as_ref().zip(collected).map(|(evidence, all)| evidence.keep(all))
-                ),
-            );
-            note_evidence(story, kept.flatten());
+            let acted = target.carry_out(&attempt, prepared?, context.stores.facts(&recorded)).await;
+            keep(evidence.as_ref(), collected, story).await;
             acted?
         }
         (Decision::Resume { against }, _) => {
@@ -167,8 +161,14 @@ async fn record_and_act(
                 object = written;
                 lease()?;
             }
-            let Some(attempt) = story.open_attempt() else { return Ok(object) };
-            target.resume(attempt, against.as_deref()).await?
+            let Some(attempt) = story.open_attempt().cloned() else { return Ok(object) };
+            // What the operator that recorded it did not live to keep.
+            let evidence = collecting(context, &recorded, case, server.as_ref(), story)
+                .filter(|evidence| evidence.incident.evidence_kept != Some(evidence::name(&attempt.id)));
+            let collected = collect(evidence.as_ref(), &attempt.id).await;
+            let acted = target.resume(&attempt, against.as_deref()).await;
+            keep(evidence.as_ref(), collected, story).await;
+            acted?
         }
         (Decision::Escalate { reason, message }, _) => {
             if let Some(incident) = story.primary_mut() {
@@ -196,8 +196,8 @@ async fn keep_for_a_person(
     }
     let (id, server) = (incident.id.clone(), Server::of(case));
     let Some(evidence) = collecting(context, object, case, server.as_ref(), story) else { return };
-    let collected = Box::pin(evidence.collect(&id)).await;
-    note_evidence(story, evidence.keep(collected).await);
+    let collected = collect(Some(&evidence), &id).await;
+    keep(Some(&evidence), collected, story).await;
 }
 
 /// What is to be collected about the primary incident.
@@ -212,8 +212,14 @@ fn collecting<'a>(
     Some(Collecting { client: &context.client, object, signals: case.signals, server, incident })
 }
 
-fn note_evidence(story: &mut Story, kept: Option<String>) {
-    if let Some((incident, kept)) = story.primary_mut().zip(kept) {
+async fn collect(evidence: Option<&Collecting<'_>>, id: &str) -> Option<Collected> {
+    Some(Box::pin(evidence?.collect(id)).await)
+}
+
+/// Keeps what was collected, and notes where.
+async fn keep(evidence: Option<&Collecting<'_>>, collected: Option<Collected>, story: &mut Story) {
+    let Some((evidence, collected)) = evidence.zip(collected) else { return };
+    if let Some((kept, incident)) = evidence.keep(collected).await.zip(story.primary_mut()) {
         incident.evidence_kept = Some(kept);
     }
 }

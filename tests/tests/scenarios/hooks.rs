@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
+use mcp_health_api::{Effect, StepState};
 use mcp_health_e2e::{
-    ActionType, Cause, Fault, Incident, IncidentType, Outcome, Server, Story, manifest, until,
+    ActionType, Cause, Fault, Incident, IncidentType, Outcome, Server, Story, manifest, server::Planned,
+    until,
 };
 use serde_json::{Value, json};
 
@@ -40,7 +42,7 @@ async fn a_rollback_has_helped_once_its_smoke_test_has_succeeded() {
     smoke_test(&story, "0").await;
     let server = story.server().policy(proven()).healthy().await;
     server.roll_out(Fault::RefusesToStart("DATABASE_URL")).await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.resolved_by(&incident, ActionType::Rollback).await;
     let jobs = story.kubectl(&["get", "jobs", "--output=name"]).await;
     assert_eq!(jobs.trim(), format!("job.batch/mcph-{}-1", incident.id));
@@ -61,7 +63,7 @@ async fn a_rollback_whose_smoke_test_fails_is_a_persons_though_all_pods_are_read
     smoke_test(&story, "1").await;
     let server = story.server().policy(proven()).healthy().await;
     server.roll_out(Fault::RefusesToStart("DATABASE_URL")).await;
-    let first = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let first = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     let incident = server.policy.escalated("SmokeTestFailed").await;
     assert_eq!(incident.attempts[0].outcome, Some(Outcome::NoChange));
     let job = format!("mcph-{}-1", first.id);
@@ -127,7 +129,7 @@ async fn what_an_action_destroys_is_kept_and_shows_no_credential() {
         environment.push(json!({"name": "MCP_REQUIRE", "value": "MISSING_planted-token"}));
     });
     server.apply().await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     let kept = evidence(&story, &server, &incident).await;
     let told: Vec<String> = kept.iter().map(|(key, text)| format!("{key}\n{text}")).collect();
     let told = told.join("\n");
@@ -146,4 +148,131 @@ async fn what_an_action_destroys_is_kept_and_shows_no_credential() {
         if left.is_empty() { Ok(()) } else { Err(left) }
     })
     .await;
+}
+
+/// The hooks of the demo server, and a runbook of them for what a person reports.
+fn drained(wait: &str, restore: bool, runbook: &Value) -> Value {
+    let mut drain = json!({"hook": "drain", "wait": wait, "saveHook": "save"});
+    if restore {
+        drain["restoreHook"] = json!("restore");
+    }
+    json!({
+        "hooks": [
+            {"name": "drain", "path": "/admin/drain"},
+            {"name": "save", "path": "/admin/save-state"},
+            {"name": "restore", "path": "/admin/restore-state"},
+            {"name": "silent", "path": "/mcp", "timeout": "1s"},
+        ],
+        "actions": {"allow": ["DrainAndRestart", "CallHook"], "drain": drain},
+        "overrides": [{"incident": "Reported", "runbook": runbook}],
+    })
+}
+
+/// A server that keeps its state in a file of each pod's own, whose pods may take their time to end.
+fn with_state(story: &Story) -> Planned {
+    story.server().replicas(2).deployment(|deployment| {
+        let pod = &mut deployment["spec"]["template"]["spec"];
+        pod["terminationGracePeriodSeconds"] = json!(60);
+        pod["volumes"] = json!([{"name": "state", "emptyDir": {}}]);
+        let container = &mut pod["containers"][0];
+        container["volumeMounts"] = json!([{"name": "state", "mountPath": "/state"}]);
+        let environment = container["env"].as_array_mut().expect("the manifest has an env");
+        environment.push(json!({"name": "MCP_STATE_FILE", "value": "/state/assignments.json"}));
+    })
+}
+
+/// What the steps of the first attempt came to, once it has ended or all of them are done.
+async fn notes(server: &Server) -> Vec<(Effect, StepState, String)> {
+    let attempt = server
+        .policy
+        .until("its steps are done, or it has ended", |status| {
+            let attempt = status.incidents.first()?.attempts.first()?;
+            (attempt.is_carried_out() || attempt.outcome.is_some()).then(|| attempt.clone())
+        })
+        .await;
+    attempt.steps.into_iter().map(|step| (step.effect, step.state, step.note.unwrap_or_default())).collect()
+}
+
+const BOTH: &str = "2 of 2 pods answered with success";
+
+#[tokio::test]
+async fn pods_are_drained_have_their_time_save_their_state_and_are_replaced() {
+    let story = Story::begin("drain").await;
+    let policy = drained("3s", false, &json!([{"drainAndRestart": {}}]));
+    let server = with_state(&story).policy(policy).healthy().await;
+    let before = server.pod_names().await;
+    server.policy.report("SEV3: answers get slower").await;
+    let incident = server.incident(IncidentType::Reported, Cause::PersonsReport).await;
+    let steps = notes(&server).await;
+    let (effects, notes): (Vec<_>, Vec<_>) =
+        steps.into_iter().map(|(effect, state, note)| ((effect, state), note)).unzip();
+    let done = [Effect::CallHook, Effect::Wait, Effect::CallHook, Effect::RestartPods, Effect::AwaitRollout];
+    assert_eq!(effects, done.map(|effect| (effect, StepState::Done)));
+    assert_eq!([notes[0].as_str(), notes[2].as_str()], [BOTH, BOTH]);
+    server.rolled_out().await;
+    assert!(server.pod_names().await.is_disjoint(&before), "all pods are new");
+    server.serves_mcp().await;
+    server.policy.report_no_more().await;
+    server.resolved_by(&incident, ActionType::DrainAndRestart).await;
+}
+
+#[tokio::test]
+async fn a_restart_whose_sessions_do_not_come_back_is_a_persons() {
+    let story = Story::begin("restore").await;
+    let policy = drained("1s", true, &json!([{"drainAndRestart": {}}, {"callHook": {"name": "drain"}}]));
+    let server = with_state(&story).policy(policy).healthy().await;
+    server.policy.report("SEV3: answers get slower").await;
+    // The file ended with its pod.
+    let incident = server.policy.escalated("HookFailed").await;
+    let message = incident.escalation.as_ref().map(|why| why.message.clone()).unwrap_or_default();
+    assert!(message.contains("hook restore: 0 of 2 pods answered with success"), "{message}");
+    assert!(message.contains("it answered 404"), "{message}");
+    assert_eq!(incident.attempts.len(), 1, "the runbook's next step is not taken");
+    assert_eq!(incident.attempts[0].outcome, Some(Outcome::NoChange));
+    server.rolled_out().await;
+    server.serves_mcp().await;
+}
+
+#[tokio::test]
+async fn a_drain_that_is_suspended_while_it_waits_stops_there_and_says_so() {
+    let story = Story::begin("drain-suspended").await;
+    let policy = drained("10s", false, &json!([{"drainAndRestart": {}}]));
+    let server = with_state(&story).policy(policy).healthy().await;
+    let before = server.pod_names().await;
+    server.policy.report("SEV3: answers get slower").await;
+    server
+        .policy
+        .until("it waits", |status| {
+            let step = status.incidents.first()?.attempts.first()?.next_step()?;
+            (step.effect == Effect::Wait && step.until.is_some()).then_some(())
+        })
+        .await;
+    server.policy.change(&json!({"suspend": true})).await;
+    let states: Vec<_> = notes(&server).await.into_iter().map(|(_, state, _)| state).collect();
+    let (done, not) = (StepState::Done, StepState::Recorded);
+    assert_eq!(states, [done, done, not, not, not]);
+    let incident = server.policy.held("Suspended").await;
+    assert_eq!(incident.attempts[0].outcome, Some(Outcome::Superseded));
+    let message = incident.attempts[0].message.clone().unwrap_or_default();
+    assert!(message.contains("not carried on") && message.contains("suspend"), "{message}");
+    assert_eq!(server.pod_names().await, before);
+    server.was_changed_by_operator(0).await;
+}
+
+#[tokio::test]
+async fn a_hook_that_no_pod_answers_has_not_helped_and_the_next_step_is_taken() {
+    let story = Story::begin("hook-silent").await;
+    let runbook = json!([{"callHook": {"name": "silent"}}, {"escalate": {}}]);
+    let policy = drained("1s", false, &runbook);
+    let server = with_state(&story).policy(policy).healthy().await;
+    for pod in server.pod_names().await {
+        server.break_pod(&pod, json!({"fault": "wedge-mcp"})).await;
+    }
+    server.policy.report("SEV3: answers get slower").await;
+    let incident = server.policy.escalated("Runbook").await;
+    let attempt = &incident.attempts[0];
+    assert_eq!((attempt.action, attempt.outcome), (ActionType::CallHook, Some(Outcome::NoChange)));
+    let message = attempt.message.as_deref().unwrap_or_default();
+    assert!(message.contains("0 of 2 pods") && message.contains("no answer within 1s"), "{message}");
+    assert_eq!(server.changes_by_operator().await, 0);
 }

@@ -106,7 +106,7 @@ impl Collecting<'_> {
         for ((pod, container, previous), log) in wanted.iter().zip(logs) {
             data.insert(tell::key(pod, container, *previous), tell::or_why(log, |text| text));
         }
-        Collected { name: format!("mcph-{id}-evidence"), data }
+        Collected { name: name(id), data }
     }
 
     /// Keeps what was collected. The ConfigMap's name; `None` where it could not be kept, which is logged.
@@ -115,7 +115,7 @@ impl Collecting<'_> {
         let secrets = Secrets::of(self.server);
         for (key, text) in &mut data {
             *text = tell::fit_to_be_shown(&secrets, key, text);
-            // This takes its time; the action that it is kept for goes first.
+            // This takes its time, and others have theirs in between.
             tokio::task::yield_now().await;
         }
         let metadata = owned::metadata(self.object, name.clone(), KIND_EVIDENCE);
@@ -135,6 +135,11 @@ impl Collecting<'_> {
             Err(elapsed) => not_kept(&name, &elapsed),
         }
     }
+}
+
+/// The ConfigMap of what is collected for an attempt, or for an incident.
+pub fn name(id: &str) -> String {
+    format!("mcph-{id}-evidence")
 }
 
 fn not_kept(name: &str, why: &dyn Display) -> Option<String> {

@@ -98,6 +98,7 @@ fn signals() -> Signals {
         pods: Reading::Fresh(vec![pod("well", true, 0), pod("unready", false, 0), pod("crashed", false, 2)]),
         services: Reading::Off,
         autoscalers: Reading::Off,
+        vertical_autoscalers: Reading::Off,
         budgets: Reading::Off,
         quotas: Reading::Off,
         configs: Reading::Off,
