@@ -8,7 +8,7 @@ use kube::{
 };
 use mcp_health_api::{
     ActionType, Cause, Condition, ConditionType, Incident, IncidentState, IncidentType, McpServerHealth,
-    McpServerHealthStatus, Outcome, PastIncident, REPORT_ANNOTATION, Reason,
+    McpServerHealthStatus, Outcome, PastIncident, Reason,
 };
 use serde_json::{Value, json};
 
@@ -44,23 +44,6 @@ impl Policy {
         let params = PatchParams { field_manager: Some(PERSON.to_owned()), ..PatchParams::default() };
         let changed = self.api.patch(&self.name, &params, &Patch::Merge(&json!({"spec": spec}))).await;
         changed.unwrap_or_else(|error| panic!("the policy {} cannot be changed: {error}", self.name));
-    }
-
-    /// A person says that something is wrong.
-    pub async fn report(&self, words: &str) {
-        self.annotate(REPORT_ANNOTATION, &json!(words)).await;
-    }
-
-    /// They say so no more.
-    pub async fn report_no_more(&self) {
-        self.annotate(REPORT_ANNOTATION, &Value::Null).await;
-    }
-
-    async fn annotate(&self, name: &str, value: &Value) {
-        let params = PatchParams { field_manager: Some(PERSON.to_owned()), ..PatchParams::default() };
-        let patch = json!({"metadata": {"annotations": {name: value}}});
-        let changed = self.api.patch(&self.name, &params, &Patch::Merge(&patch)).await;
-        changed.unwrap_or_else(|error| panic!("the policy {} cannot be annotated: {error}", self.name));
     }
 
     /// Deletes it.

@@ -146,7 +146,8 @@ async fn record_and_act(
             let Some(written) = written? else { return Ok(object) };
             object = written;
             lease()?;
-            let acted = target.carry_out(&attempt, prepared?, context.stores.facts(&recorded)).await;
+            let acted =
+                Box::pin(target.carry_out(&attempt, prepared?, context.stores.facts(&recorded))).await;
             keep(evidence.as_ref(), collected, story).await;
             acted?
         }
@@ -166,7 +167,7 @@ async fn record_and_act(
             let evidence = collecting(context, &recorded, case, server.as_ref(), story)
                 .filter(|evidence| evidence.incident.evidence_kept != Some(evidence::name(&attempt.id)));
             let collected = collect(evidence.as_ref(), &attempt.id).await;
-            let acted = target.resume(&attempt, against.as_deref()).await;
+            let acted = Box::pin(target.resume(&attempt, against.as_deref())).await;
             keep(evidence.as_ref(), collected, story).await;
             acted?
         }
@@ -219,7 +220,7 @@ async fn collect(evidence: Option<&Collecting<'_>>, id: &str) -> Option<Collecte
 /// Keeps what was collected, and notes where.
 async fn keep(evidence: Option<&Collecting<'_>>, collected: Option<Collected>, story: &mut Story) {
     let Some((evidence, collected)) = evidence.zip(collected) else { return };
-    if let Some((kept, incident)) = evidence.keep(collected).await.zip(story.primary_mut()) {
+    if let Some((kept, incident)) = Box::pin(evidence.keep(collected)).await.zip(story.primary_mut()) {
         incident.evidence_kept = Some(kept);
     }
 }

@@ -150,7 +150,7 @@ async fn what_an_action_destroys_is_kept_and_shows_no_credential() {
     .await;
 }
 
-/// The hooks of the demo server, and a runbook of them for what a person reports.
+/// The hooks of the demo server, and a runbook of them for pods whose disk fills: they are ready all the time.
 fn drained(wait: &str, restore: bool, runbook: &Value) -> Value {
     let mut drain = json!({"hook": "drain", "wait": wait, "saveHook": "save"});
     if restore {
@@ -164,8 +164,18 @@ fn drained(wait: &str, restore: bool, runbook: &Value) -> Value {
             {"name": "silent", "path": "/mcp", "timeout": "1s"},
         ],
         "actions": {"allow": ["DrainAndRestart", "CallHook"], "drain": drain},
-        "overrides": [{"incident": "Reported", "runbook": runbook}],
+        "overrides": [{"incident": "DiskFilling", "runbook": runbook}],
     })
+}
+
+/// Has fullness looked at more often than people would.
+const DISKS: &[&str] = &["extraArgs={--kubelet-stats-period=5s}", "signals.kubeletStats=true"];
+
+/// One of its pods fills its disk. Awaits the incident.
+async fn fills(server: &Server) -> Incident {
+    let pod = server.pod_names().await.first().expect("a pod").clone();
+    server.break_pod(&pod, json!({"fault": "fill-disk", "rate": 20, "path": "/state", "cap": 35})).await;
+    server.incident(IncidentType::DiskFilling, Cause::TemporaryFiles).await
 }
 
 /// A server that keeps its state in a file of each pod's own, whose pods may take their time to end.
@@ -173,7 +183,7 @@ fn with_state(story: &Story) -> Planned {
     story.server().replicas(2).deployment(|deployment| {
         let pod = &mut deployment["spec"]["template"]["spec"];
         pod["terminationGracePeriodSeconds"] = json!(60);
-        pod["volumes"] = json!([{"name": "state", "emptyDir": {}}]);
+        pod["volumes"] = json!([{"name": "state", "emptyDir": {"sizeLimit": "40Mi"}}]);
         let container = &mut pod["containers"][0];
         container["volumeMounts"] = json!([{"name": "state", "mountPath": "/state"}]);
         let environment = container["env"].as_array_mut().expect("the manifest has an env");
@@ -197,12 +207,11 @@ const BOTH: &str = "2 of 2 pods answered with success";
 
 #[tokio::test]
 async fn pods_are_drained_have_their_time_save_their_state_and_are_replaced() {
-    let story = Story::begin("drain").await;
+    let story = Story::begin_with_values("drain", DISKS).await;
     let policy = drained("3s", false, &json!([{"drainAndRestart": {}}]));
     let server = with_state(&story).policy(policy).healthy().await;
     let before = server.pod_names().await;
-    server.policy.report("SEV3: answers get slower").await;
-    let incident = server.incident(IncidentType::Reported, Cause::PersonsReport).await;
+    let incident = fills(&server).await;
     let steps = notes(&server).await;
     let (effects, notes): (Vec<_>, Vec<_>) =
         steps.into_iter().map(|(effect, state, note)| ((effect, state), note)).unzip();
@@ -212,16 +221,15 @@ async fn pods_are_drained_have_their_time_save_their_state_and_are_replaced() {
     server.rolled_out().await;
     assert!(server.pod_names().await.is_disjoint(&before), "all pods are new");
     server.serves_mcp().await;
-    server.policy.report_no_more().await;
     server.resolved_by(&incident, ActionType::DrainAndRestart).await;
 }
 
 #[tokio::test]
 async fn a_restart_whose_sessions_do_not_come_back_is_a_persons() {
-    let story = Story::begin("restore").await;
+    let story = Story::begin_with_values("restore", DISKS).await;
     let policy = drained("1s", true, &json!([{"drainAndRestart": {}}, {"callHook": {"name": "drain"}}]));
     let server = with_state(&story).policy(policy).healthy().await;
-    server.policy.report("SEV3: answers get slower").await;
+    fills(&server).await;
     // The file ended with its pod.
     let incident = server.policy.escalated("HookFailed").await;
     let message = incident.escalation.as_ref().map(|why| why.message.clone()).unwrap_or_default();
@@ -235,11 +243,11 @@ async fn a_restart_whose_sessions_do_not_come_back_is_a_persons() {
 
 #[tokio::test]
 async fn a_drain_that_is_suspended_while_it_waits_stops_there_and_says_so() {
-    let story = Story::begin("drain-suspended").await;
+    let story = Story::begin_with_values("drain-suspended", DISKS).await;
     let policy = drained("10s", false, &json!([{"drainAndRestart": {}}]));
     let server = with_state(&story).policy(policy).healthy().await;
     let before = server.pod_names().await;
-    server.policy.report("SEV3: answers get slower").await;
+    fills(&server).await;
     server
         .policy
         .until("it waits", |status| {
@@ -261,14 +269,14 @@ async fn a_drain_that_is_suspended_while_it_waits_stops_there_and_says_so() {
 
 #[tokio::test]
 async fn a_hook_that_no_pod_answers_has_not_helped_and_the_next_step_is_taken() {
-    let story = Story::begin("hook-silent").await;
+    let story = Story::begin_with_values("hook-silent", DISKS).await;
     let runbook = json!([{"callHook": {"name": "silent"}}, {"escalate": {}}]);
     let policy = drained("1s", false, &runbook);
     let server = with_state(&story).policy(policy).healthy().await;
     for pod in server.pod_names().await {
         server.break_pod(&pod, json!({"fault": "wedge-mcp"})).await;
     }
-    server.policy.report("SEV3: answers get slower").await;
+    fills(&server).await;
     let incident = server.policy.escalated("Runbook").await;
     let attempt = &incident.attempts[0];
     assert_eq!((attempt.action, attempt.outcome), (ActionType::CallHook, Some(Outcome::NoChange)));

@@ -1,13 +1,16 @@
 //! What any finding on the server forbids is not done, whichever incident asks for it. What is forbidden for the
 //! sake of a database waits until that is back; the rest is not done at all.
 
-use mcp_health_api::Cause;
+use mcp_health_api::{ActionType, Cause};
 
 use super::{Question, Verdict};
 
 pub fn check(question: &Question) -> Verdict {
     let action = question.plan.action;
-    match question.diagnosis.forbidding(action) {
+    // A drain ends in a restart.
+    let restarts = (action == ActionType::DrainAndRestart).then_some(ActionType::RolloutRestart);
+    let forbidding = |action| question.diagnosis.forbidding(action);
+    match forbidding(action).or_else(|| forbidding(restarts?)) {
         None => Verdict::Permit,
         Some(finding) if finding.cause == Cause::DatabaseConnection => Verdict::hold(
             "DatabaseUnavailable",
