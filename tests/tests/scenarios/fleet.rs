@@ -8,7 +8,7 @@ use serde_json::json;
 const BAD: Fault = Fault::RefusesToStart("DATABASE_URL");
 
 async fn heals(server: &Server) {
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.resolved_by(&incident, ActionType::Rollback).await;
     server.has_healthy_template().await;
 }
@@ -24,7 +24,7 @@ async fn the_namespace_has_its_hourly_limit_and_a_restarted_operator_knows_what_
     one.policy.delete().await;
     story.operator().restarted().await;
     other.roll_out(BAD).await;
-    other.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    other.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     let held = other.policy.held("NamespaceActionsPerHour").await;
     assert!(held.hold.as_ref().is_some_and(|hold| hold.until.is_some()), "{:?}", held.hold);
     other.policy.considered_again().await;
@@ -48,7 +48,7 @@ async fn a_fleet_that_breaks_as_a_whole_is_left_to_a_person_and_what_is_left_of_
     throw("false").await;
     join_all(servers.iter().map(|server| server.policy.held("FleetUnhealthy"))).await;
     for server in &servers {
-        server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+        server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
         server.policy.considered_again().await;
         server.is_untouched().await;
     }

@@ -37,7 +37,7 @@ async fn a_report_follows_from_the_fault_that_is_found_and_outlives_it() {
     annotate(&story, "mcphealth.dev/report=it hangs").await;
     let report = server.policy.escalated("Reported").await;
     server.roll_out(Fault::RefusesToStart("DATABASE_URL")).await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.resolved_by(&incident, ActionType::Rollback).await;
     server.has_healthy_template().await;
     until("the report is what is left", async || {

@@ -6,6 +6,7 @@ mod arbitration;
 mod catalogue;
 mod config;
 mod crash_causes;
+mod cut_off;
 mod garbage;
 mod guards;
 mod leak_and_load;

@@ -1,7 +1,7 @@
 //! Random histories: what people, faults and crashes do to a server and its operator, and when.
 
-use mcp_health_api::{ActionType, Mode, RollbackPolicy};
-use mcp_health_core::Fleet;
+use mcp_health_api::{ActionType, IncidentType, Mode, RollbackPolicy};
+use mcp_health_core::{Fleet, actions::ACTIONS};
 use proptest::prelude::*;
 
 use super::{
@@ -36,6 +36,10 @@ pub enum Happening {
     GitOps(bool),
     OthersAct(bool),
     Rival(bool),
+    HooksFail(bool),
+    JobsFail(bool),
+    EvictionsRefused(bool),
+    Report(bool),
     Crash(Crash),
     RestartOperator(i64),
 }
@@ -49,7 +53,9 @@ pub struct History {
     pub cooldown: u32,
     pub max_attempts: u32,
     pub max_actions_per_hour: u32,
-    pub own_runbook: bool,
+    /// The ladder of the object's own, where it has one.
+    pub runbook: Option<Vec<ActionType>>,
+    pub smoke_test: bool,
     pub happenings: Vec<(i64, Happening)>,
 }
 
@@ -64,9 +70,14 @@ fn template() -> impl Strategy<Value = Template> {
     ]
 }
 
+/// What is in the way goes away more often than it comes.
+fn seldom() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.3)
+}
+
 fn happening() -> impl Strategy<Value = Happening> {
     let source = prop::sample::select(SOURCES.to_vec());
-    let sight = prop_oneof![Just(Sight::Stale), Just(Sight::Gone), Just(Sight::Clear)];
+    let sight = prop_oneof![1 => Just(Sight::Stale), 1 => Just(Sight::Gone), 2 => Just(Sight::Clear)];
     let crash = prop_oneof![
         Just(Crash::Unrecorded),
         Just(Crash::Undone),
@@ -78,27 +89,38 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::Undo),
         1 => Just(Happening::RestartByAPerson),
         2 => (0_i32..5).prop_map(Happening::Scale),
-        1 => any::<bool>().prop_map(Happening::Pause),
-        1 => any::<bool>().prop_map(Happening::Quota),
-        1 => any::<bool>().prop_map(Happening::NoRoom),
+        1 => seldom().prop_map(Happening::Pause),
+        1 => seldom().prop_map(Happening::Quota),
+        1 => seldom().prop_map(Happening::NoRoom),
         4 => any::<bool>().prop_map(Happening::DependencyDown),
-        2 => any::<bool>().prop_map(Happening::ServiceAstray),
+        2 => seldom().prop_map(Happening::ServiceAstray),
         2 => Just(Happening::KillAPod),
         1 => template().prop_map(Happening::Recreate),
         2 => Just(Happening::RecreateTheObject),
         4 => (source, sight).prop_map(|(source, sight)| Happening::Watch(source, sight)),
         3 => Just(Happening::AllWatchesClear),
-        1 => any::<bool>().prop_map(Happening::ModeEnforce),
-        1 => any::<bool>().prop_map(Happening::Suspend),
-        1 => any::<bool>().prop_map(Happening::ClusterSwitch),
-        1 => any::<bool>().prop_map(Happening::RollbackNever),
-        1 => any::<bool>().prop_map(Happening::OnlyRestarts),
-        1 => any::<bool>().prop_map(Happening::GitOps),
-        1 => any::<bool>().prop_map(Happening::OthersAct),
-        1 => any::<bool>().prop_map(Happening::Rival),
+        1 => seldom().prop_map(|observe| Happening::ModeEnforce(!observe)),
+        1 => seldom().prop_map(Happening::Suspend),
+        1 => seldom().prop_map(Happening::ClusterSwitch),
+        1 => seldom().prop_map(Happening::RollbackNever),
+        1 => seldom().prop_map(Happening::OnlyRestarts),
+        1 => seldom().prop_map(Happening::GitOps),
+        1 => seldom().prop_map(Happening::OthersAct),
+        1 => seldom().prop_map(Happening::Rival),
+        1 => seldom().prop_map(Happening::HooksFail),
+        1 => seldom().prop_map(Happening::JobsFail),
+        1 => seldom().prop_map(Happening::EvictionsRefused),
+        1 => seldom().prop_map(Happening::Report),
         8 => crash.prop_map(Happening::Crash),
         2 => (1_i64..1200).prop_map(Happening::RestartOperator),
     ]
+}
+
+/// Any ladder. A rollback and a restart come more often: they are what it does by itself.
+fn runbook() -> impl Strategy<Value = Vec<ActionType>> {
+    let any = prop::sample::select(ACTIONS.iter().map(|entry| entry.action).collect::<Vec<_>>());
+    let own = prop::sample::select(vec![ActionType::Rollback, ActionType::RolloutRestart]);
+    prop::collection::vec(prop_oneof![1 => own, 2 => any], 1..6)
 }
 
 /// Any history of up to `most` happenings.
@@ -112,7 +134,8 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
         prop_oneof![Just(0_u32), 5_u32..60, Just(300)],
         1_u32..4,
         1_u32..6,
-        any::<bool>(),
+        prop::option::weighted(0.7, runbook()),
+        prop::bool::weighted(0.3),
         happenings,
     )
         .prop_map(
@@ -123,7 +146,8 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
                 cooldown,
                 max_attempts,
                 max_actions_per_hour,
-                own_runbook,
+                runbook,
+                smoke_test,
                 happenings,
             )| {
                 History {
@@ -133,7 +157,8 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
                     cooldown,
                     max_attempts,
                     max_actions_per_hour,
-                    own_runbook,
+                    runbook,
+                    smoke_test,
                     happenings,
                 }
             },
@@ -148,12 +173,16 @@ impl History {
         let mut spec = policy::with_cooldown(policy::enforcing(), self.cooldown);
         spec.limits.max_attempts = self.max_attempts;
         spec.limits.max_actions_per_hour = self.max_actions_per_hour;
-        if self.own_runbook {
-            let (back, again) = (Some(ActionType::Rollback), Some(ActionType::RolloutRestart));
+        spec = policy::with_all_actions(spec);
+        if self.smoke_test {
+            spec = policy::with_smoke_test(spec);
+        }
+        if let Some(runbook) = &self.runbook {
+            let ladder: Vec<_> = runbook.iter().copied().map(Some).collect();
             for incident in
-                [mcp_health_api::IncidentType::CrashLoop, mcp_health_api::IncidentType::ServiceNotResponding]
+                [IncidentType::CrashLoop, IncidentType::ServiceNotResponding, IncidentType::RolloutStuck]
             {
-                spec = policy::with_runbook(spec, incident, &[back, again, again, back]);
+                spec = policy::with_runbook(spec, incident, &ladder);
             }
         }
         spec
@@ -218,6 +247,12 @@ impl History {
                 };
             }
             Happening::Rival(rival) => operator.watches.rival = rival.then(|| "older".to_owned()),
+            Happening::HooksFail(fail) => world.hooks_fail = fail,
+            Happening::JobsFail(fail) => world.jobs_fail = fail,
+            Happening::EvictionsRefused(refused) => world.evictions_refused = refused,
+            Happening::Report(said) => {
+                operator.watches.report = said.then(|| "SEV2: it hangs".to_owned());
+            }
             Happening::Crash(crash) => operator.crash = Some(crash),
             Happening::RestartOperator(away) => operator.restart(away),
         }
@@ -233,7 +268,9 @@ pub fn make_well(operator: &mut Operator) {
     operator.watches.rival = None;
     operator.watches.cluster_suspended = false;
     operator.fleet = Fleet::default();
+    operator.watches.report = None;
     let world = &mut operator.world;
+    (world.hooks_fail, world.jobs_fail, world.evictions_refused) = (false, false, false);
     (world.quota, world.full, world.dependency_down, world.service_astray) = (false, false, false, false);
     world.change(|one| {
         one.paused = false;

@@ -2,7 +2,7 @@
 //! the same two writes, the same fences, and everything that can cut it off in between. What is not in the
 //! status is lost between two looks, because the status goes through JSON every time.
 
-use mcp_health_api::{Attempt, Effect, McpServerHealthSpec, McpServerHealthStatus, StepState};
+use mcp_health_api::{Attempt, Effect, McpServerHealthSpec, McpServerHealthStatus, Step, StepState};
 use mcp_health_core::{
     Case, Decision, Diagnosis, Fleet, Server, Settings, Story,
     attempt::{self, Acted, Effected},
@@ -50,6 +50,8 @@ pub struct Look {
     pub after: McpServerHealthStatus,
     /// The status that carried the intent, where one was written.
     pub intent: Option<McpServerHealthStatus>,
+    /// The status that says that a hook is about to be called, where one was written.
+    pub begun: Option<McpServerHealthStatus>,
     pub decision: Option<Decision>,
     /// How many effects the world knows of, before and after.
     pub effects: (usize, usize),
@@ -67,6 +69,8 @@ pub struct Operator {
     pub fleet: Fleet,
     /// The next write of this kind is its last.
     pub crash: Option<Crash>,
+    /// So many writes of that kind come before it.
+    pub spared: usize,
     /// It is away until then.
     pub away_until: i64,
     pub looks: Vec<Look>,
@@ -87,6 +91,7 @@ impl Operator {
             settings: Settings::default(),
             fleet: Fleet::default(),
             crash: None,
+            spared: 0,
             away_until: 0,
             looks: Vec::new(),
             seen: None,
@@ -196,6 +201,7 @@ impl Operator {
             before: before.clone(),
             after: before.clone(),
             intent: None,
+            begun: None,
             decision: None,
             effects: (self.world.done.len(), self.world.done.len()),
             wrote: false,
@@ -234,6 +240,10 @@ impl Operator {
     fn ends_here(&mut self, place: Crash, decision: &Decision) -> Result<(), ()> {
         let acting = matches!(decision, Decision::Act(_) | Decision::Resume { .. });
         if acting && self.crash == Some(place) {
+            if self.spared > 0 {
+                self.spared -= 1;
+                return Ok(());
+            }
             self.crash = None;
             return Err(());
         }
@@ -255,7 +265,8 @@ impl Operator {
                 self.ends_here(Crash::Unrecorded, decision)?;
                 let Some(incident) = story.primary_mut() else { return Ok(()) };
                 attempt::record(case, server, incident, plan);
-                let attempt = incident.open_attempt().unwrap().clone();
+                story.begin_step();
+                let attempt = story.open_attempt().unwrap().clone();
                 let intent = report::status(case, diagnosis, story, decision);
                 object.status = serde_json::to_value(&intent).unwrap();
                 look.intent = Some(intent);
@@ -263,12 +274,14 @@ impl Operator {
                 self.carry_out(&attempt, decision)?
             }
             (Decision::Resume { against }, _) => {
-                let Some(attempt) = story.primary().and_then(|incident| incident.open_attempt()) else {
-                    return Ok(());
-                };
-                let attempt = attempt.clone();
-                let mark_alone = attempt.next_step().is_some_and(|step| step.effect == Effect::MarkTarget);
-                let is_done = self.world.bears_mark(&attempt) && !mark_alone && !attempt.has_begun();
+                if against.is_none() && story.begin_step() {
+                    let begun = report::status(case, diagnosis, story, decision);
+                    object.status = serde_json::to_value(&begun).unwrap();
+                    look.begun = Some(begun);
+                }
+                let Some(attempt) = story.open_attempt().cloned() else { return Ok(()) };
+                let is_done =
+                    self.world.bears_mark(&attempt) && attempt.next_step().is_some_and(changes_the_target);
                 let restored = attempt.next_step().is_some_and(|step| step.effect == Effect::RestoreConfig)
                     && self.world.config_bears_mark(&attempt);
                 match against {
@@ -302,6 +315,10 @@ impl Operator {
         let mut effects = Vec::new();
         let fresh = matches!(decision, Decision::Act(_));
         for step in attempt.steps.iter().filter(|step| step.state != StepState::Done) {
+            let wants_record = step.effect == Effect::CallHook && step.state != StepState::Started;
+            if wants_record || matches!(step.effect, Effect::Wait | Effect::AwaitRollout) {
+                break;
+            }
             match self.world.take(attempt, step, fresh && effects.is_empty()) {
                 Ok(generation) => effects.push(Effected {
                     generation: Some(generation),
@@ -312,12 +329,16 @@ impl Operator {
                         }
                         _ => None,
                     },
+                    answers: (step.effect == Effect::CallHook).then(|| self.world.answers()),
                     ..Effected::default()
                 }),
                 Err(why) if effects.is_empty() => return Ok(Acted::Superseded(why)),
                 Err(_) => break,
             }
             self.ends_here(Crash::HalfDone, decision)?;
+            if step.effect == Effect::CallHook {
+                break;
+            }
         }
         Ok(Acted::Done(effects))
     }
@@ -330,4 +351,12 @@ impl Operator {
             healthy.config.retain(|one| known.contains(one) || self.world.keep(&one.copy, &one.content));
         }
     }
+}
+
+/// Whether the effect bears the attempt's mark, and is more than the mark.
+fn changes_the_target(step: &Step) -> bool {
+    matches!(
+        step.effect,
+        Effect::PatchTemplate | Effect::EditTemplate | Effect::RestartPods | Effect::SetReplicas
+    )
 }

@@ -1,8 +1,9 @@
 //! What a team declares, as sentences.
 
-use mcp_health_api::ActionType;
 use mcp_health_api::{
-    Duration, IncidentType, McpServerHealthSpec, Mode, NoParameters, Override, RunbookStep, Severity,
+    ActionType, CallHookParameters, DrainPolicy, Duration, EnvName, Hook, IncidentType, JobTemplateRef,
+    McpServerHealthSpec, Mode, NoParameters, Override, RaiseResourcesPolicy, RunJobParameters, RunbookStep,
+    ScaleParameters, ScalePolicy, SetEnvParameters, SetEnvPolicy, Severity, SmokeTest,
 };
 
 /// `mode: Enforce`, and everything else by default.
@@ -47,6 +48,39 @@ pub fn with_severity(
     spec
 }
 
+fn cron_job(name: &str) -> JobTemplateRef {
+    JobTemplateRef { kind: "CronJob".to_owned(), name: name.to_owned() }
+}
+
+/// Every action is allowed, as far as any can go.
+pub fn with_all_actions(mut spec: McpServerHealthSpec) -> McpServerHealthSpec {
+    let actions = &mut spec.actions;
+    actions.allow = mcp_health_core::actions::ACTIONS.iter().map(|one| one.action).collect();
+    actions.raise_resources = Some(RaiseResourcesPolicy { max_memory: "4Gi".to_owned() });
+    actions.scale = Some(ScalePolicy { max: 6, stateless: true });
+    actions.set_env = Some(SetEnvPolicy { allow: vec![EnvName("POOL_SIZE".to_owned())] });
+    let hook = |name: &str| Hook {
+        name: name.to_owned(),
+        path: format!("/admin/{name}"),
+        port: None,
+        timeout: Duration::from_secs(5),
+    };
+    spec.hooks = ["drain", "save", "restore"].map(hook).into();
+    actions.drain = Some(DrainPolicy {
+        hook: "drain".to_owned(),
+        wait: Duration::from_secs(20),
+        save_hook: Some("save".to_owned()),
+        restore_hook: Some("restore".to_owned()),
+    });
+    spec
+}
+
+/// A Job proves every rollback.
+pub fn with_smoke_test(mut spec: McpServerHealthSpec) -> McpServerHealthSpec {
+    spec.smoke_test = Some(SmokeTest { job_template_ref: cron_job("smoke") });
+    spec
+}
+
 fn step(action: Option<ActionType>) -> RunbookStep {
     let here = |is| Some(NoParameters {}).filter(|_| is);
     RunbookStep {
@@ -57,6 +91,16 @@ fn step(action: Option<ActionType>) -> RunbookStep {
         raise_resources: here(action == Some(ActionType::RaiseResources)),
         relax_startup_probe: here(action == Some(ActionType::RelaxStartupProbe)),
         drain_and_restart: here(action == Some(ActionType::DrainAndRestart)),
+        scale: (action == Some(ActionType::Scale)).then_some(ScaleParameters { by: 1 }),
+        set_env: (action == Some(ActionType::SetEnv)).then(|| SetEnvParameters {
+            name: EnvName("POOL_SIZE".to_owned()),
+            value: "5".to_owned(),
+            hold_for: Some(Duration::from_secs(600)),
+        }),
+        call_hook: (action == Some(ActionType::CallHook))
+            .then(|| CallHookParameters { name: "drain".to_owned() }),
+        run_job: (action == Some(ActionType::RunJob))
+            .then(|| RunJobParameters { job_template_ref: cron_job("mend") }),
         escalate: here(action.is_none()),
         ..RunbookStep::default()
     }

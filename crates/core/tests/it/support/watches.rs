@@ -2,8 +2,8 @@
 
 use jiff::SignedDuration;
 use mcp_health_core::signals::{
-    Autoscaler, Config, ConfigUse, Container, ContainerSpec, Exit, LastWords, Pod, Probe, ProbeKind, Reading,
-    RecordedAction, Revision, Role, Service, Signals, Target,
+    Autoscaler, Config, ConfigUse, Container, ContainerSpec, Exit, Job, LastWords, Pod, Probe, ProbeKind,
+    Reading, RecordedAction, Revision, Role, Service, Signals, Target,
 };
 
 use super::{
@@ -155,7 +155,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         } else {
             Reading::Off
         },
-        jobs: Reading::Fresh(Vec::new()),
+        jobs: Reading::Fresh(world.jobs.iter().map(|(name, made)| job(world, name, *made)).collect()),
         usage: world.usage.clone().map_or(Reading::Off, Reading::Fresh),
         volumes: Reading::Off,
         report: watches.report.clone(),
@@ -245,6 +245,12 @@ fn container(kind: Template) -> ContainerSpec {
         _ => {}
     }
     container
+}
+
+/// A Job takes ten seconds.
+fn job(world: &World, name: &str, made: i64) -> Job {
+    let over = world.now - made >= 10;
+    Job { name: name.to_owned(), succeeded: over.then_some(!world.jobs_fail) }
 }
 
 fn pod(world: &World, pod: &super::world::Pod) -> Pod {

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use mcp_health_api::{Attempt, Effect, Step};
+use mcp_health_api::{Attempt, Effect, Step, StepState};
 use mcp_health_core::{
-    attempt::remembered,
+    actions::job_name,
+    attempt::{Answers, remembered},
     digest,
     healthy::copy_name,
     signals::{Budget, RecordedAction, Sample, Usage},
@@ -139,6 +140,9 @@ pub struct Done {
     pub attempt: String,
     pub undoes: Option<String>,
     pub at: i64,
+    /// The place of its step among those of the attempt.
+    pub step: usize,
+    pub effect: Effect,
     /// The Deployment.
     pub uid: String,
     /// The template; of a change of replicas, their number; of an eviction, the pod.
@@ -197,7 +201,13 @@ pub struct World {
     pub copies: BTreeMap<String, String>,
     /// Which content it put back, for which attempt.
     pub restored: Vec<(String, String)>,
-    /// What the operator did to the Deployment and its pods.
+    /// The hooks answer with an error.
+    pub hooks_fail: bool,
+    /// The Jobs that the operator made, and when.
+    pub jobs: Vec<(String, i64)>,
+    /// They fail.
+    pub jobs_fail: bool,
+    /// What the operator did.
     pub done: Vec<Done>,
 }
 
@@ -226,6 +236,9 @@ impl World {
             config: None,
             copies: BTreeMap::new(),
             restored: Vec::new(),
+            hooks_fail: false,
+            jobs: Vec::new(),
+            jobs_fail: false,
             done: Vec::new(),
         };
         world.create(template, desired);
@@ -409,6 +422,11 @@ impl World {
             Effect::RestoreConfig if !fresh && self.config_bears_mark(attempt) => {}
             Effect::RestoreConfig => self.restore(attempt, step)?,
             Effect::HandBackOwnership => {}
+            Effect::CallHook if step.state == StepState::Started => {
+                self.note(attempt, step, step.to.clone().unwrap_or_default(), String::new());
+            }
+            Effect::CallHook => return Err("a hook is recorded before it is called".to_owned()),
+            Effect::RunJob => self.run_job(attempt, step),
             _ if !fresh && self.bears_mark(attempt) => {}
             _ => self.patch(attempt, step)?,
         }
@@ -440,19 +458,19 @@ impl World {
                 };
                 changed.template.clone_from(&set.template);
                 changed.restarted.clone_from(&set.restarted);
-                self.note(attempt, before, set.template.clone());
+                self.note(attempt, step, before, set.template.clone());
             }
             Effect::EditTemplate => {
                 changed.template = self.edited(&before, step);
-                self.note(attempt, before, changed.template.clone());
+                self.note(attempt, step, before, changed.template.clone());
             }
             Effect::RestartPods => {
                 changed.restarted = step.to.clone().unwrap_or_default();
-                self.note(attempt, before.clone(), before);
+                self.note(attempt, step, before.clone(), before);
             }
             Effect::SetReplicas => {
                 let replicas = step.to.clone().unwrap_or_default();
-                self.note(attempt, changed.desired.to_string(), replicas.clone());
+                self.note(attempt, step, changed.desired.to_string(), replicas.clone());
                 changed.desired = replicas.parse().map_err(|_| "no number of replicas")?;
             }
             Effect::MarkTarget => {}
@@ -479,12 +497,29 @@ impl World {
             return Err("the disruption budget needs all pods".to_owned());
         }
         self.pods[at].going = Some(self.now + 2);
-        self.note(attempt, self.pods[at].name.clone(), String::new());
+        self.note(attempt, step, self.pods[at].name.clone(), String::new());
         Ok(())
     }
 
-    fn note(&mut self, attempt: &Attempt, before: String, after: String) {
+    /// What the ready pods answer to a hook.
+    pub fn answers(&self) -> Answers {
+        let all = self.pods.iter().filter(|pod| pod.ready && pod.going.is_none()).count();
+        Answers { well: if self.hooks_fail { 0 } else { all }, all }
+    }
+
+    /// A Job of that name is made once.
+    fn run_job(&mut self, attempt: &Attempt, step: &Step) {
+        let name = job_name(attempt);
+        if self.jobs.iter().all(|(known, _)| *known != name) {
+            self.jobs.push((name.clone(), self.now));
+            self.note(attempt, step, name, String::new());
+        }
+    }
+
+    fn note(&mut self, attempt: &Attempt, step: &Step, before: String, after: String) {
         self.done.push(Done {
+            step: attempt.steps.iter().position(|one| std::ptr::eq(one, step)).unwrap(),
+            effect: step.effect,
             attempt: attempt.id.clone(),
             undoes: attempt.undoes.clone(),
             at: self.now,
