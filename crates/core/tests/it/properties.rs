@@ -40,7 +40,7 @@ fn attempts(status: &McpServerHealthStatus) -> impl Iterator<Item = &mcp_health_
 }
 
 proptest! {
-    #![proptest_config(config(12))]
+    #![proptest_config(config(8))]
 
     /// Invariant 1.
     #[test]
