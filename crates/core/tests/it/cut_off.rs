@@ -1,7 +1,7 @@
 //! Attempts of several steps, cut off at each place in turn: the operator that comes back goes on where the other
 //! ended. What can be told from the world is done once; what cannot is done once at most.
 
-use mcp_health_api::{ActionType, Effect, IncidentType, Outcome};
+use mcp_health_api::{ActionType, Attempt, Effect, IncidentType, Outcome};
 
 use crate::support::{
     operator::{Crash, Operator},
@@ -21,10 +21,11 @@ fn before(action: ActionType) -> Operator {
     let spec = policy::with_smoke_test(policy::with_runbook(spec, incident, &[Some(action)]));
     let mut operator = Operator::new(World::with(Template::Good, 3), spec);
     operator.run(120, 1);
-    match action {
-        Rollback => drop(operator.world.roll_out(Template::CrashesAtOnce)),
+    if action == Rollback {
+        operator.world.roll_out(Template::CrashesAtOnce);
+    } else {
         // Pods are ready, and the fault stays whatever is done.
-        _ => (operator.world.service_astray, operator.world.service_since) = (true, operator.world.now),
+        (operator.world.service_astray, operator.world.service_since) = (true, operator.world.now);
     }
     operator
 }
@@ -75,7 +76,7 @@ fn an_attempt_that_is_stopped_half_way_does_no_more() {
     // After the drain, somebody throws the switch: the pods are not replaced.
     let mut operator = before(DrainAndRestart);
     operator.run_until("the drain", 120, |status| {
-        status.incidents.iter().any(|one| one.open_attempt().is_some_and(|attempt| attempt.has_begun()))
+        status.incidents.iter().any(|one| one.open_attempt().is_some_and(Attempt::has_begun))
     });
     operator.run(2, 1);
     operator.declare(|spec| spec.suspend = true);

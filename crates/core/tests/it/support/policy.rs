@@ -102,6 +102,5 @@ fn step(action: Option<ActionType>) -> RunbookStep {
         run_job: (action == Some(ActionType::RunJob))
             .then(|| RunJobParameters { job_template_ref: cron_job("mend") }),
         escalate: here(action.is_none()),
-        ..RunbookStep::default()
     }
 }
