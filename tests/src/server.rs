@@ -246,8 +246,13 @@ impl Server {
 
     /// Switches a fault on in one pod, over HTTP, while it runs.
     pub async fn break_pod(&self, pod: &str, fault: Value) {
+        self.break_container(pod, 8000, fault).await;
+    }
+
+    /// The same in the container that listens on this port.
+    pub async fn break_container(&self, pod: &str, port: u16, fault: Value) {
         until(&format!("pod {pod} takes the fault {fault}"), async || {
-            let forward = Forward::open(&self.namespace, &format!("pod/{pod}"), 8000).await?;
+            let forward = Forward::open(&self.namespace, &format!("pod/{pod}"), port).await?;
             let request = reqwest::Client::new().post(format!("{}/admin/faults", forward.url)).json(&fault);
             let answer = request.send().await.and_then(reqwest::Response::error_for_status);
             answer.map(drop).map_err(|error| error.to_string())

@@ -13,7 +13,7 @@ const SLOW: &[&str] = &["verification.settle=30s"];
 /// A rollback is done, and being judged.
 async fn verifying(server: &Server) -> Incident {
     server.roll_out(BAD).await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.policy.until_condition(ConditionType::Remediating, "True", &Reason::Verifying).await;
     server.was_changed_by_operator(1).await;
     incident
@@ -34,7 +34,7 @@ async fn a_deployment_deleted_during_an_attempt_ends_it_and_its_successor_begins
 
     // The same name, and the bad template from the start: nothing of the predecessor's may be brought back.
     server.apply().await;
-    server.incident(IncidentType::CrashLoop, Cause::NeverHealthy).await;
+    server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.policy.escalated("NoAutomaticAction").await;
     server.is_untouched().await;
 }
@@ -57,7 +57,7 @@ async fn a_rollout_that_a_person_undoes_first_is_over_without_an_action() {
     let story = Story::begin("person-first").await;
     let server = story.server().policy(json!({"suspend": true})).healthy().await;
     server.roll_out(BAD).await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.policy.held("Suspended").await;
     story.kubectl(&["rollout", "undo", "deployment/mcp-server"]).await;
     server.changed_by_the_test();
@@ -88,7 +88,7 @@ async fn without_the_right_to_patch_it_says_so_and_hands_over() {
     let story = Story::begin_with_values("no-patch", &values).await;
     let server = story.server().healthy().await;
     server.roll_out(BAD).await;
-    server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     let incident = server.policy.escalated("Forbidden").await;
     assert_eq!(incident.attempts[0].outcome, Some(Outcome::Refused));
     let stalled = server.policy.stalled(Reason::Forbidden).await;
@@ -147,7 +147,7 @@ async fn a_server_that_never_was_healthy_is_a_persons() {
     server.apply_service().await;
     server.apply_policy().await;
     server.roll_out(BAD).await;
-    server.incident(IncidentType::CrashLoop, Cause::NeverHealthy).await;
+    server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.policy.escalated("NoAutomaticAction").await;
     server.policy.considered_again().await;
     server.is_untouched().await;

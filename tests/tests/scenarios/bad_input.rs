@@ -115,7 +115,7 @@ async fn a_target_that_does_not_exist_is_waited_for() {
     server.policy.healthy().await;
     server.note_healthy_template().await;
     server.roll_out(Fault::RefusesToStart("DATABASE_URL")).await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.resolved_by(&incident, ActionType::Rollback).await;
     server.has_healthy_template().await;
 }
@@ -140,7 +140,7 @@ async fn of_two_policies_with_one_target_the_older_acts_until_it_is_deleted() {
     assert!(stalled.message.contains("mcp-server is older"), "{}", stalled.message);
 
     server.roll_out(Fault::RefusesToStart("DATABASE_URL")).await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.resolved_by(&incident, ActionType::Rollback).await;
     assert_eq!(younger.status().await.incidents, [], "the younger one leaves it to the older");
 
@@ -148,7 +148,7 @@ async fn of_two_policies_with_one_target_the_older_acts_until_it_is_deleted() {
     younger.healthy().await;
     younger.change(&json!({"limits": {"cooldown": "1s"}})).await;
     server.roll_out(Fault::RefusesToStart("API_KEY")).await;
-    let incident = younger.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = younger.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     younger.resolved_by(&incident, ActionType::Rollback).await;
     server.has_healthy_template().await;
     server.was_changed_by_operator(2).await;

@@ -10,7 +10,7 @@ async fn a_rollout_that_crash_loops_is_rolled_back() {
     let server = story.server().replicas(3).healthy().await;
 
     server.roll_out(Fault::RefusesToStart("DATABASE_URL")).await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     // The old pods still serve: a major function is at risk, not the server.
     assert_eq!(incident.severity, Severity::SEV2);
     server.policy.evidence(&incident, "exit code 1").await;

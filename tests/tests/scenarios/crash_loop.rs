@@ -16,7 +16,7 @@ async fn with_settings(story: &Story) -> Planned {
 
 /// From now on, no container that starts with these settings stays up.
 async fn spoil_settings(story: &Story) {
-    let patch = r#"{"data": {"MCP_REQUIRE": "DATABASE_URL"}}"#;
+    let patch = r#"{"data": {"FAULT_CRASH_EXIT": "1"}}"#;
     story.kubectl(&["patch", "configmap", "settings", "--type=merge", "--patch", patch]).await;
 }
 
@@ -50,7 +50,7 @@ async fn a_crash_loop_on_the_healthy_template_is_restarted_once_and_then_a_perso
             "settings",
             "--type=json",
             "--patch",
-            r#"[{"op": "remove", "path": "/data/MCP_REQUIRE"}]"#,
+            r#"[{"op": "remove", "path": "/data/FAULT_CRASH_EXIT"}]"#,
         ])
         .await;
     story.kubectl(&["rollout", "restart", "deployment/mcp-server"]).await;

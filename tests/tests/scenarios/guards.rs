@@ -9,7 +9,7 @@ const BAD: Fault = Fault::RefusesToStart("DATABASE_URL");
 
 /// A bad rollout is seen, the action is named, and held for this reason; nothing is touched.
 async fn held(server: &Server, reason: &str) -> Incident {
-    server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     let incident = server.policy.held(reason).await;
     let next = incident.next.clone().unwrap_or_default();
     assert!(next.starts_with("would roll back to the template of revision 1"), "{next}");
@@ -27,7 +27,7 @@ async fn heals(server: &Server, incident: &Incident) {
 
 /// A bad rollout is seen and handed to a person for this reason; nothing is touched.
 async fn escalates(server: &Server, reason: &str) {
-    server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.policy.escalated(reason).await;
     server.policy.considered_again().await;
     server.is_untouched().await;
@@ -136,7 +136,7 @@ async fn an_autoscaler_keeps_its_replicas_while_the_template_is_rolled_back() {
     let server = story.server().replicas(2).healthy().await;
     story.kubectl(&["autoscale", "deployment", "mcp-server", "--min=2", "--max=3", "--cpu=80%"]).await;
     server.roll_out(BAD).await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     heals(&server, &incident).await;
     assert_eq!(server.deployment().await.spec.replicas, Some(2));
 }
@@ -146,7 +146,7 @@ async fn a_second_bad_rollout_waits_for_the_cooldown_and_says_until_when() {
     let story = Story::begin("cooldown").await;
     let server = story.server().healthy().await;
     server.roll_out(BAD).await;
-    let first = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let first = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.resolved_by(&first, ActionType::Rollback).await;
 
     server.roll_out(Fault::RefusesToStart("API_KEY")).await;
@@ -169,7 +169,7 @@ async fn the_hourly_limit_survives_the_deletion_of_the_object() {
     let limits = json!({"limits": {"maxActionsPerHour": 1, "cooldown": "0s"}});
     let server = story.server().policy(limits).healthy().await;
     server.roll_out(BAD).await;
-    let first = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let first = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.resolved_by(&first, ActionType::Rollback).await;
 
     server.policy.delete().await;
@@ -190,7 +190,7 @@ async fn of_two_servers_that_break_at_once_one_waits_and_both_heal() {
         tokio::join!(story.server().named("one").healthy(), story.server().named("other").healthy());
     tokio::join!(one.roll_out(BAD), other.roll_out(BAD));
     let heal = async |server: &Server| {
-        let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+        let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
         heals(server, &incident).await;
     };
     tokio::join!(heal(&one), heal(&other));

@@ -7,6 +7,7 @@ mod bad_days;
 mod bad_input;
 mod bad_rollout;
 mod config_rollback;
+mod crash_causes;
 mod crash_loop;
 mod fleet;
 mod guards;

@@ -90,7 +90,7 @@ async fn the_owner_goes_on(name: &str, tool: Tool) {
         revise(manifest, Fault::RefusesToStart("DATABASE_URL"), &notes, &settings);
     });
     tool.apply(&story, &server).await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.resolved_by(&incident, ActionType::Rollback).await;
     server.has_healthy_template().await;
     server.was_changed_by_operator(1).await;

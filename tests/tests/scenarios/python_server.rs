@@ -42,7 +42,7 @@ async fn a_python_server_whose_new_code_dies_with_a_key_error_is_rolled_back() {
         manifest["spec"]["template"]["spec"]["containers"] = bad["containers"].clone();
     });
     server.apply().await;
-    let incident = server.incident(IncidentType::CrashLoop, Cause::BadRollout).await;
+    let incident = server.incident(IncidentType::CrashLoop, Cause::ConfigError).await;
     server.policy.evidence(&incident, "KeyError: 'WEATHER_TOKEN'").await;
     server.resolved_by(&incident, ActionType::Rollback).await;
     server.has_healthy_template().await;
