@@ -125,6 +125,8 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
             let next = "waits until what replaced the last action is through".to_owned();
             Decision::Wait { until: story.look_again, next: Some(next) }
         }
+        // Its rule waits for evidence, or sees nothing of it at this moment: what it forbade, it would forbid.
+        _ if diagnosis.finding(incident.incident_type).is_none() => Decision::wait(story.look_again),
         _ => asked.climb(),
     }
 }

@@ -523,6 +523,16 @@ fn last_words_are_awaited_for_a_moment_and_no_longer() {
 }
 
 #[test]
+fn what_is_held_for_the_database_stays_so_while_an_operator_that_just_started_awaits_the_words_anew() {
+    let mut scene = Scene::process_exit().with(says(NO_DATABASE));
+    scene.open_incident();
+    let now = moment(scene.now);
+    let scene = scene.with(logs(&LastWords::Awaited(now)));
+    assert!(scene.concluded().diagnosis.findings.is_empty());
+    assert_eq!(scene.decision(), "Wait");
+}
+
+#[test]
 fn a_container_beside_the_server_restarts_nothing() {
     let sidecar = |role: Role| {
         Scene::process_exit().with(move |scene| {
