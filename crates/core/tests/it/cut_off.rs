@@ -15,17 +15,19 @@ use ActionType::{CallHook, DrainAndRestart, Rollback, RunJob, Scale, SetEnv};
 fn before(action: ActionType) -> Operator {
     let incident = match action {
         Rollback => IncidentType::CrashLoop,
-        _ => IncidentType::ServiceNotResponding,
+        _ => IncidentType::CpuSaturation,
     };
     let spec = policy::with_all_actions(policy::with_cooldown(policy::enforcing(), 0));
     let spec = policy::with_smoke_test(policy::with_runbook(spec, incident, &[Some(action)]));
-    let mut operator = Operator::new(World::with(Template::Good, 3), spec);
-    operator.run(120, 1);
+    let mut world = World::with(Template::Good, 3);
+    world.usage = Some(Vec::new());
+    let mut operator = Operator::new(world, spec);
+    operator.run(120, 3);
     if action == Rollback {
         operator.world.roll_out(Template::CrashesAtOnce);
     } else {
         // Pods are ready, and the fault stays whatever is done.
-        (operator.world.service_astray, operator.world.service_since) = (true, operator.world.now);
+        operator.world.demand = 100_000;
     }
     operator
 }
@@ -45,16 +47,17 @@ fn whatever_step_it_is_cut_off_at_an_attempt_comes_to_the_same_end() {
         (SetEnv, &[Effect::EditTemplate]),
     ];
     for (action, steps) in expected {
-        let mut whole = before(*action);
-        whole.run(1200, 3);
+        let begun = before(*action);
+        let mut whole = begun.clone();
+        whole.run(1500, 5);
         let done: Vec<_> = whole.world.done.iter().map(|done| done.effect).collect();
         assert_eq!(done, *steps, "{action}: {:#?}", whole.status());
         let outcome = whole.status().last_action.unwrap().outcome;
         for crash in [Crash::Unrecorded, Crash::Undone, Crash::HalfDone, Crash::Unnoted] {
             for spared in 0..4 {
-                let mut cut = before(*action);
+                let mut cut = begun.clone();
                 (cut.crash, cut.spared) = (Some(crash), spared);
-                cut.run(1200, 3);
+                cut.run(1500, 5);
                 let what = format!("{action} cut off {crash:?} after {spared}");
                 let traceable = |effect| effect != Effect::CallHook;
                 assert_eq!(effects(&cut, traceable), effects(&whole, traceable), "{what}");
@@ -75,12 +78,12 @@ fn whatever_step_it_is_cut_off_at_an_attempt_comes_to_the_same_end() {
 fn an_attempt_that_is_stopped_half_way_does_no_more() {
     // After the drain, somebody throws the switch: the pods are not replaced.
     let mut operator = before(DrainAndRestart);
-    operator.run_until("the drain", 120, |status| {
+    operator.run_until("the drain", 900, |status| {
         status.incidents.iter().any(|one| one.open_attempt().is_some_and(Attempt::has_begun))
     });
     operator.run(2, 1);
     operator.declare(|spec| spec.suspend = true);
-    operator.run(600, 1);
+    operator.run(600, 3);
     assert_eq!(effects(&operator, |_| true), [(Effect::CallHook, 0)]);
     assert_eq!(operator.status().incidents[0].attempts[0].outcome, Some(Outcome::Superseded));
 }
@@ -89,6 +92,6 @@ fn an_attempt_that_is_stopped_half_way_does_no_more() {
 fn a_drain_that_no_pod_hears_is_not_followed_by_a_restart() {
     let mut operator = before(DrainAndRestart);
     operator.world.hooks_fail = true;
-    operator.run(900, 1);
+    operator.run(1800, 3);
     assert_eq!(effects(&operator, |one| one == Effect::RestartPods), []);
 }
