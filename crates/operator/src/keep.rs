@@ -228,3 +228,6 @@ async fn delete_surplus(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

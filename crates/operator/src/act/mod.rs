@@ -12,7 +12,7 @@ mod patch;
 mod restore_config;
 mod run_job;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::time::Duration;
 

@@ -28,14 +28,14 @@ use crate::observe::Facts;
 
 /// A request as a test wants to see it.
 #[derive(Clone, Debug)]
-struct Sent {
-    method: Method,
-    path: String,
-    body: Value,
+pub struct Sent {
+    pub method: Method,
+    pub path: String,
+    pub body: Value,
 }
 
 /// An API server that gives these answers, one a request, and keeps what it was sent.
-fn api_server(answers: Vec<(StatusCode, Value)>) -> (kube::Client, Arc<Mutex<Vec<Sent>>>) {
+pub fn api_server(answers: Vec<(StatusCode, Value)>) -> (kube::Client, Arc<Mutex<Vec<Sent>>>) {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&sent);
@@ -137,7 +137,7 @@ fn replica_set(image: &str) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "mcp-server-1"}, "spec": {"template": template(image)}})
 }
 
-fn refusal(code: u16, message: &str) -> (StatusCode, Value) {
+pub fn refusal(code: u16, message: &str) -> (StatusCode, Value) {
     let reason = if code == 404 { "NotFound" } else { "Whatever" };
     let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code});
     (StatusCode::from_u16(code).unwrap(), body)
