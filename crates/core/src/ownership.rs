@@ -29,20 +29,37 @@ pub fn hand_back(managed_fields: &[Value]) -> Option<Vec<Value>> {
     hand_over(managed_fields, owner, &["/f:spec/f:template"])
 }
 
-/// The same with the content of a ConfigMap, to the manager that owns the rest of it.
-pub fn hand_back_content(managed_fields: &[Value]) -> Option<Vec<Value>> {
-    let owner = managed_fields
-        .iter()
-        .enumerate()
-        .filter(|(_, entry)| is_main(entry) && manager(entry) != MANAGER)
-        .filter_map(|(at, entry)| {
-            let owned = CONTENT.iter().filter_map(|path| entry.get("fieldsV1")?.pointer(path));
-            let owned: usize = owned.map(leaves).sum();
-            (owned > 0).then(|| (applies(entry), owned, at))
-        })
-        .max()
-        .map(|(_, _, at)| at)?;
-    hand_over(managed_fields, owner, &CONTENT)
+/// The same with the content of a ConfigMap, to the `owner` that [`content_owner`] named before the change. (Where there
+/// is one key only, nothing else tells afterwards whose it was.)
+pub fn hand_back_content(managed_fields: &[Value], owner: &str) -> Option<Vec<Value>> {
+    let (name, operation) = owner.rsplit_once('/')?;
+    let ours = managed_fields.iter().find(|entry| is_main(entry) && manager(entry) == MANAGER)?;
+    let mut all = managed_fields.to_vec();
+    let is_owner = |entry: &Value| {
+        is_main(entry) && manager(entry) == name && entry["operation"].as_str() == Some(operation)
+    };
+    let to = all.iter().position(is_owner).unwrap_or_else(|| {
+        let mut entry = ours.clone();
+        (entry["manager"], entry["operation"], entry["fieldsV1"]) =
+            (json!(name), json!(operation), json!({}));
+        all.push(entry);
+        all.len() - 1
+    });
+    hand_over(&all, to, &CONTENT)
+}
+
+/// The manager, other than us, that owns most of a ConfigMap's content, as `name/operation`; who applies it comes
+/// before who edited it.
+pub fn content_owner(managed_fields: &[Value]) -> Option<String> {
+    let others =
+        managed_fields.iter().filter(|entry| is_main(entry) && ![MANAGER, ""].contains(&manager(entry)));
+    let owners = others.filter_map(|entry| {
+        let owned = CONTENT.iter().filter_map(|path| entry.get("fieldsV1")?.pointer(path));
+        let owned: usize = owned.map(leaves).sum();
+        (owned > 0).then_some((applies(entry), owned, entry))
+    });
+    let (_, _, entry) = owners.max_by_key(|(applies, owned, _)| (*applies, *owned))?;
+    Some(format!("{}/{}", manager(entry), entry.get("operation")?.as_str()?))
 }
 
 /// The same with the number of replicas, to the manager that owned it before.
@@ -232,13 +249,24 @@ mod tests {
             "Update",
             &json!({"f:data": {"f:b": {}}, "f:binaryData": {"f:d": {}}, "f:metadata": {}}),
         );
-        let after = hand_back_content(&[editor.clone(), owner, ours]).expect("handed over");
+        let before = [editor.clone(), owner, ours.clone()];
+        assert_eq!(content_owner(&before).as_deref(), Some("team/Apply"));
+        let after = hand_back_content(&before, "team/Apply").expect("handed over");
         assert_eq!(after[0], editor);
         assert_eq!(
             after[1]["fieldsV1"],
             json!({"f:data": {"f:a": {}, "f:b": {}}, "f:binaryData": {"f:d": {}}})
         );
         assert_eq!(after[2]["fieldsV1"], json!({"f:metadata": {}}));
-        assert_eq!(hand_back_content(&after), None);
+        assert_eq!(hand_back_content(&after, "team/Apply"), None);
+
+        // All that it had is ours by now: it is there again.
+        let after = hand_back_content(&[editor, ours], "team/Apply").expect("handed over");
+        assert_eq!(
+            after[2],
+            entry("team", "Apply", &json!({"f:data": {"f:b": {}}, "f:binaryData": {"f:d": {}}}))
+        );
+        assert_eq!(hand_back_content(&[json!(7), json!({"manager": MANAGER})], "nonsense"), None);
+        assert_eq!(content_owner(&[json!(7), json!({"manager": "a"})]), None);
     }
 }

@@ -273,6 +273,8 @@ pub struct Config {
     /// When its content was changed last, as far as its managers tell; a second before its creation, where it is as
     /// it was created: whoever needs it cannot have started without it.
     pub changed: Timestamp,
+    /// Who owns its content, as [`ownership`](crate::ownership) names it.
+    pub owner: Option<String>,
     /// `immutable: true`.
     pub immutable: bool,
     /// The GitOps tool that owns it.

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use mcp_health_e2e::{
     ActionType, Cause, ConditionType, Incident, IncidentState, IncidentType, Outcome, Server, Story,
-    server::Planned,
+    server::Planned, until,
 };
 use serde_json::{Value, json};
 
@@ -79,13 +79,14 @@ async fn content(story: &Story) -> Value {
 
 /// Awaits that what the pods read is kept: an immutable copy that ends with the policy.
 async fn kept(story: &Story, server: &Server, data: &Value) {
-    let copy = server
-        .policy
-        .until("what its pods read is kept", |status| {
-            let config = &status.target.as_ref()?.last_healthy.as_ref()?.config;
-            config.first().map(|config| config.copy.clone())
-        })
-        .await;
+    let copy = until("what the pods read is kept", async || {
+        let status = server.policy.status().await;
+        let healthy = status.target.and_then(|target| target.last_healthy).ok_or("nothing is healthy yet")?;
+        let config = healthy.config.first().ok_or("no ConfigMap is healthy yet")?;
+        let holds = json!(config_map(story, &config.copy).await.data);
+        if holds == *data { Ok(config.copy.clone()) } else { Err(holds.to_string()) }
+    })
+    .await;
     holds(story, server, &copy, data).await;
 }
 

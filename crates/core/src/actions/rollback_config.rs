@@ -97,7 +97,13 @@ fn steps(case: &Case, server: &Server, config: &Config, to: &str, copy: &str) ->
     // Fenced by the template alone: what happens to the pods meanwhile moves the Deployment's version on.
     let restart =
         Step { to: Some(moment(case)), resource_version: None, ..step(Effect::RestartPods, target) };
-    let hand_back = Step { object, uid: config.uid.clone(), resource_version: None, ..hand_back(target) };
+    let hand_back = Step {
+        object,
+        source: config.owner.clone(),
+        uid: config.uid.clone(),
+        resource_version: None,
+        ..hand_back(target)
+    };
     vec![restore, restart, hand_back]
 }
 

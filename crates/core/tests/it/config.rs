@@ -198,7 +198,11 @@ fn what_made_things_worse_is_taken_back_by_the_kept_content_while_it_is_still_ou
         operator.run_until("acted", 60, |status| status.last_action.is_some());
         operator.world.dependency_down = true;
         if theirs {
+            // It was judged before somebody changed it.
             operator.world.configure(BETTER);
+            let mut status = operator.status();
+            status.incidents[0].attempts[0].outcome = Some(Outcome::Worse);
+            operator.overwrite_status(&status);
         }
         operator.run(300, 1);
         let undone = operator.world.done.iter().any(|done| done.undoes.is_some());

@@ -145,6 +145,7 @@ fn with_changed_config(before: i64) -> impl FnOnce(&mut Scene) {
             resource_version: "1".to_owned(),
             content: "bad".to_owned(),
             changed,
+            owner: None,
             immutable: false,
             gitops: None,
             shared_with: Vec::new(),

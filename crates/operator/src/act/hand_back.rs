@@ -32,7 +32,8 @@ pub async fn carry_out(
     seen: Option<DeploymentWire>,
 ) -> Result<Stepped, Error> {
     if let Some(name) = config_name(step) {
-        return hand_back_of(target, &target.config_maps(), name, hand_back_content, None).await;
+        let hand = |fields: &[Value]| hand_back_content(fields, step.source.as_deref()?);
+        return hand_back_of(target, &target.config_maps(), name, hand, None).await;
     }
     let hand = |fields: &[Value]| match &step.source {
         None => hand_back(fields),

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
-use mcp_health_core::{digest, signals::Config};
+use mcp_health_core::{digest, ownership::content_owner, signals::Config};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     deployments::gitops_owner,
@@ -69,11 +70,16 @@ pub fn view(wire: &ConfigMapWire) -> Option<(Key, ConfigMapRow)> {
         resource_version: meta.resource_version.clone()?,
         content: wire.content(),
         changed: changed(meta),
+        owner: content_owner(&managed_fields(meta)),
         immutable: wire.immutable,
         gitops: gitops_owner(meta),
         shared_with: Vec::new(),
     };
     Some((key, ConfigMapRow { config }))
+}
+
+fn managed_fields(meta: &ObjectMeta) -> Vec<Value> {
+    meta.managed_fields.iter().flatten().filter_map(|entry| serde_json::to_value(entry).ok()).collect()
 }
 
 /// When it was changed last. (A manager's time moves on with every field that it changes, so this is not too early.)
@@ -91,7 +97,7 @@ fn changed(meta: &ObjectMeta) -> Timestamp {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

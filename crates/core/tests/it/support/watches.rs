@@ -172,6 +172,7 @@ fn config(config: &ConfigMap) -> Config {
         resource_version: config.version.to_string(),
         content: config.content.clone(),
         changed: moment(config.changed),
+        owner: Some("team/Apply".to_owned()),
         immutable: config.immutable,
         gitops: config.gitops.clone(),
         shared_with: config.shared_with.clone(),

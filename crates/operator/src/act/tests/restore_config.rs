@@ -81,7 +81,7 @@ fn attempt() -> Attempt {
         object,
         from: None,
         to: None,
-        source: None,
+        source: Some("team/Apply".to_owned()),
         uid: "uid-c".to_owned(),
         resource_version: None,
         ..step.clone()
@@ -95,7 +95,6 @@ const MARK: Option<&str> = Some("crashloop-1-1");
 fn answers() -> Vec<(StatusCode, Value)> {
     let mut restored = config_map("settings", "8", "good", MARK);
     restored.1["metadata"]["managedFields"] = json!([
-        {"manager": "team", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:other": {}}}},
         {"manager": "mcp-health-operator", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:config.yaml": {}}}},
     ]);
     vec![
@@ -178,6 +177,7 @@ async fn the_bad_content_is_kept_before_the_good_one_comes_back_and_then_the_pod
     assert!(handed_back.path.ends_with("/configmaps/settings"), "{}", handed_back.path);
     let owners = handed_back.body[2]["value"].as_array().unwrap();
     assert_eq!(owners.len(), 1, "nothing of the content is ours any more");
+    assert_eq!((&owners[0]["manager"], &owners[0]["operation"]), (&json!("team"), &json!("Apply")));
 }
 
 #[tokio::test]
