@@ -259,10 +259,10 @@ async fn a_drain_that_is_suspended_while_it_waits_stops_there_and_says_so() {
     let states: Vec<_> = notes(&server).await.into_iter().map(|(_, state, _)| state).collect();
     let (done, not) = (StepState::Done, StepState::Recorded);
     assert_eq!(states, [done, done, not, not, not]);
-    let incident = server.policy.held("Suspended").await;
+    let incident = server.policy.escalated("RunbookExhausted").await;
     assert_eq!(incident.attempts[0].outcome, Some(Outcome::Superseded));
     let message = incident.attempts[0].message.clone().unwrap_or_default();
-    assert!(message.contains("not carried on") && message.contains("suspend"), "{message}");
+    assert!(message.contains("stopped half-way, before CallHook: spec.suspend is true"), "{message}");
     assert_eq!(server.pod_names().await, before);
     server.was_changed_by_operator(0).await;
 }

@@ -131,8 +131,11 @@ impl Target<'_> {
             // What follows from it is asked about again.
             return Ok(Acted::Done(vec![Effected::default()]));
         }
-        let how = if attempt.has_begun() { "is not carried on" } else { "was not carried out" };
-        Ok(Acted::Superseded(format!("it {how} by the operator that recorded it, and now: {why}")))
+        Ok(Acted::Superseded(if attempt.has_begun() {
+            format!("it was stopped half-way, before {:?}: {why}", step.effect)
+        } else {
+            format!("it was not carried out by the operator that recorded it, and now: {why}")
+        }))
     }
 
     /// Takes step after step, until one wants a record of its own or time, or fails. `fresh` is what was prepared
