@@ -19,3 +19,4 @@ mod reported;
 mod resources;
 mod rollout_stuck;
 mod service_not_responding;
+mod usage;

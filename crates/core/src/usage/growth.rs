@@ -14,7 +14,7 @@ use crate::{
 /// What reaches its limit later is no incident yet.
 const SOON: SignedDuration = SignedDuration::from_hours(1);
 /// The fewest samples to tell anything by.
-const FEWEST: usize = 5;
+const FEWEST: usize = 4;
 /// Of all pairs of samples, so many rise where the growth is steady.
 const RISING_PERCENT: usize = 80;
 
@@ -85,21 +85,24 @@ fn trend(one: &Measured, window: SignedDuration, now: Timestamp) -> Trend {
         return Trend::Well;
     }
     let warmed_up = &one.samples[one.samples.partition_point(|sample| sample.at < warm)..];
-    let recent = within(warmed_up, window);
+    let recent = spanning(warmed_up, window);
     let (Some(first), Some(last)) = (recent.first(), recent.last()) else { return Trend::Unknown };
     let span = last.at.duration_since(first.at);
     if recent.len() < FEWEST || span < window * 3 / 4 {
         return Trend::Unknown;
     }
-    let used = median(recent[recent.len() - 3..].iter().map(|sample| sample.memory).collect());
+    let used = last.memory;
     let per_hour = slope(recent);
     // An hour of rising by less than this share of the limit in a window is noise.
     let rise = i128::from(per_hour) * i128::from(span.as_secs()) / 3600;
     let matters = per_hour > 0 && rise * 100 >= i128::from(one.limit);
     let highest = warmed_up.iter().map(|sample| sample.memory).max().unwrap_or_default();
-    let has_fallen_back = i128::from(used) * 100 < i128::from(highest) * 98;
+    // One low sample is no fall.
+    let lately = recent.iter().rev().take(3).map(|sample| sample.memory).max().unwrap_or(used);
+    let has_fallen_back = i128::from(lately) * 100 < i128::from(highest) * 98;
     let (older, newer) = recent.split_at(recent.len() - within(recent, span / 2).len());
-    let levels_off = i128::from(slope(newer)) * 3 < i128::from(slope(older)) * 2;
+    let levels_off =
+        older.len() > 1 && newer.len() > 1 && i128::from(slope(newer)) * 3 < i128::from(slope(older)) * 2;
     if !matters || has_fallen_back || levels_off || !is_steady(recent) {
         return Trend::Well;
     }
@@ -125,6 +128,16 @@ fn trend(one: &Measured, window: SignedDuration, now: Timestamp) -> Trend {
 fn within(samples: &[Sample], span: SignedDuration) -> &[Sample] {
     let Some(last) = samples.last() else { return samples };
     &samples[samples.partition_point(|sample| last.at.duration_since(sample.at) > span)..]
+}
+
+/// The same, with the one before where they do not span it: samples may come at any distance.
+fn spanning(samples: &[Sample], span: SignedDuration) -> &[Sample] {
+    let inside = within(samples, span);
+    let spanned = inside.first().zip(inside.last()).map(|(first, last)| last.at.duration_since(first.at));
+    if spanned.is_none_or(|spanned| spanned >= span) {
+        return inside;
+    }
+    &samples[(samples.len() - inside.len()).saturating_sub(1)..]
 }
 
 fn pairs(samples: &[Sample]) -> impl Iterator<Item = (&Sample, &Sample)> {

@@ -120,7 +120,7 @@ fn the_evidence_of_a_leak_names_the_pod_that_is_killed_first_and_when() {
         memory(&names[1], |at| 60_000 + at * 2048 / 60),
     ]);
     let expected = format!(
-        "pod {}, container server: memory has grown by 120.0 MiB/h for 10m; it uses 87.5 MiB of 128.0 MiB and reaches it in 20m12s",
+        "pod {}, container server: memory has grown by 120.0 MiB/h for 10m; it uses 88.5 MiB of 128.0 MiB and reaches it in 19m42s",
         names[1]
     );
     let evidence = evidence(&scene, IncidentType::MemoryLeak);
@@ -144,7 +144,7 @@ fn what_is_not_known_of_a_pods_memory_neither_opens_nor_closes() {
     assert_eq!(says(Reading::Stale { value: leaking.clone(), at: moment(NOW - 60) }), "Unknown");
     assert_eq!(says(Reading::Fresh(Vec::new())), "Unknown", "no pod has samples");
     assert_eq!(says(Reading::Fresh(vec![steady.clone()])), "Unknown", "one pod has none");
-    let few = series(&names[0], (0..4).map(|at| (NOW - 600 + at * 200, 100, 60 * MIB + at * MIB)));
+    let few = series(&names[0], (0..3).map(|at| (NOW - 600 + at * 300, 100, 60 * MIB + at * MIB)));
     assert_eq!(says(Reading::Fresh(vec![few, steady.clone()])), "Unknown", "too few");
     let short = series(&names[0], (0..20).map(|at| (NOW - 300 + at * 15, 100, 60 * MIB + at * MIB)));
     assert_eq!(says(Reading::Fresh(vec![short, steady.clone()])), "Unknown", "not for long enough");
@@ -179,7 +179,7 @@ fn a_shorter_wish_is_heard_and_a_minute_is_the_shortest() {
         let mut scene = well();
         let names = pods(&scene);
         lasting(&mut scene, IncidentType::MemoryLeak, wish);
-        let fast = series(&names[0], (0..=7).map(|ten| (NOW - 70 + ten * 10, 100, 60 * MIB + ten * MIB)));
+        let fast = series(&names[0], (0..=5).map(|at| (NOW - 65 + at * 13, 100, 10 * MIB + at * 13 * MIB)));
         scene.signals.usage = Reading::Fresh(vec![fast, memory(&names[1], |_| 50_000)]);
         assert_eq!(verdict(&scene, IncidentType::MemoryLeak), expected, "for: {wish}s");
     }
