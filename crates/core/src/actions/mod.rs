@@ -215,6 +215,13 @@ fn edits_of(attempt: &Attempt) -> impl Iterator<Item = &Edit> {
     attempt.steps.iter().flat_map(|step| &step.edits)
 }
 
+/// Edits of the template, and the fields handed back. The generation after it is known before: it is fenced by the
+/// version, and one change makes one generation.
+fn edit_steps(target: &Target, edits: Vec<Edit>) -> Vec<Step> {
+    let generation = Some(target.generation.saturating_add(1));
+    vec![Step { edits, generation, ..step(Effect::EditTemplate, target) }, hand_back(target)]
+}
+
 /// A step on the Deployment, fenced by what it is now.
 fn step(effect: Effect, target: &Target) -> Step {
     Step {

@@ -2,11 +2,9 @@
 //! Issues), within the object's cap, the namespace's quotas, and the pods' quality of service. Once an incident.
 //! Undone by the template before.
 
-use mcp_health_api::{ActionType, Attempt, Edit, Effect, FollowUp, Step};
+use mcp_health_api::{ActionType, Attempt, Edit, FollowUp};
 
-use super::{
-    Action, Asked, Plan, Planned, TEMPLATE, Touches, UNTIL, edits_of, hand_back, step, undo_template,
-};
+use super::{Action, Asked, Plan, Planned, TEMPLATE, Touches, UNTIL, edit_steps, edits_of, undo_template};
 use crate::{
     Case,
     catalogue::out_of_memory::killed,
@@ -87,13 +85,7 @@ fn plan(asked: &Asked) -> Planned {
         action: ActionType::RaiseResources,
         what: format!("raise {}", changes.join(", and ")),
         why: format!("{} ({})", incident.incident_type, incident.cause),
-        steps: vec![
-            Step {
-                edits: raised.iter().flat_map(Raised::edits).collect(),
-                ..step(Effect::EditTemplate, server.target)
-            },
-            hand_back(server.target),
-        ],
+        steps: edit_steps(server.target, raised.iter().flat_map(Raised::edits).collect()),
         undoes: None,
     })
 }

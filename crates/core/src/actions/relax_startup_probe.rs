@@ -2,11 +2,9 @@
 //! Not Responding: `startupProbe.failureThreshold`), within the object's longest start. Undone by the template before.
 
 use jiff::SignedDuration;
-use mcp_health_api::{ActionType, Attempt, Edit, Effect, FollowUp, Step};
+use mcp_health_api::{ActionType, Attempt, Edit, FollowUp};
 
-use super::{
-    Action, Asked, Plan, Planned, TEMPLATE, Touches, UNTIL, edits_of, hand_back, step, undo_template,
-};
+use super::{Action, Asked, Plan, Planned, TEMPLATE, Touches, UNTIL, edit_steps, edits_of, undo_template};
 use crate::{
     Case, Server,
     signals::{ContainerSpec, Probe, ProbeKind},
@@ -65,18 +63,15 @@ fn plan(asked: &Asked) -> Planned {
             words::span(time(probe))
         ),
         why: format!("{} ({})", incident.incident_type, incident.cause),
-        steps: vec![
-            Step {
-                edits: vec![Edit {
-                    container: name.clone(),
-                    field: FIELD.to_owned(),
-                    from: Some(probe.failures.to_string()),
-                    to: to.to_string(),
-                }],
-                ..step(Effect::EditTemplate, server.target)
-            },
-            hand_back(server.target),
-        ],
+        steps: edit_steps(
+            server.target,
+            vec![Edit {
+                container: name.clone(),
+                field: FIELD.to_owned(),
+                from: Some(probe.failures.to_string()),
+                to: to.to_string(),
+            }],
+        ),
         undoes: None,
     })
 }

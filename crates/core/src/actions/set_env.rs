@@ -1,9 +1,9 @@
 //! SetEnv: sets a variable of the server's container (guide 000, Database Pool), one that the object allows and that
 //! weakens nothing. Undone by the template before; what is only for a time is taken back at its end.
 
-use mcp_health_api::{ActionType, Attempt, Edit, Effect, FollowUp, Step, Time, is_denied_env};
+use mcp_health_api::{ActionType, Attempt, Edit, FollowUp, Time, is_denied_env};
 
-use super::{Action, Asked, Plan, Planned, TEMPLATE, UNTIL, edits_of, hand_back, step, undo_template};
+use super::{Action, Asked, Plan, Planned, TEMPLATE, UNTIL, edit_steps, edits_of, undo_template};
 use crate::{Case, mask::mask, words};
 
 pub const ACTION: Action =
@@ -57,23 +57,21 @@ fn plan(asked: &Asked) -> Planned {
     };
     let until = wanted.hold_for.and_then(|span| case.now.saturating_add(span.span()).ok());
     let for_words = wanted.hold_for.map(|span| format!(" for {span}")).unwrap_or_default();
+    let edit = Edit {
+        container: container.name.clone(),
+        field: format!("{PREFIX}{name}"),
+        from: before,
+        to: wanted.value.clone(),
+    };
+    let mut steps = edit_steps(server.target, vec![edit]);
+    if let Some(edited) = steps.first_mut() {
+        edited.until = until.map(Time);
+    }
     Planned::Ready(Plan {
         action: ActionType::SetEnv,
         what: format!("set {name} of container {} to {}{for_words}", container.name, wanted.value),
         why: format!("{} ({})", incident.incident_type, incident.cause),
-        steps: vec![
-            Step {
-                edits: vec![Edit {
-                    container: container.name.clone(),
-                    field: format!("{PREFIX}{name}"),
-                    from: before,
-                    to: wanted.value.clone(),
-                }],
-                until: until.map(Time),
-                ..step(Effect::EditTemplate, server.target)
-            },
-            hand_back(server.target),
-        ],
+        steps,
         undoes: None,
     })
 }

@@ -1,6 +1,6 @@
 //! Whether what an attempt put in force is still in force, by its content; and what its Job proved.
 
-use mcp_health_api::{ActionType, Attempt, Effect, Outcome, Step};
+use mcp_health_api::{ActionType, Attempt, Effect, Outcome, Step, StepState};
 
 use crate::{Case, Server, actions::run_job};
 
@@ -22,6 +22,9 @@ pub fn standing(case: &Case, server: &Server, attempt: &Attempt) -> Standing {
     let mut template = None;
     for step in &attempt.steps {
         match step.effect {
+            Effect::EditTemplate if step.state == StepState::Done && step.template.is_none() => {
+                return Standing::Overtaken("somebody has changed the Deployment right after it".to_owned());
+            }
             Effect::PatchTemplate | Effect::EditTemplate => {
                 template = step.template.as_ref().or(step.to.as_ref()).map(|to| (to, step.from.as_ref()));
             }

@@ -87,7 +87,7 @@ impl Target<'_> {
                     return Ok(Stepped::superseded(format!("{} is gone", self.words())));
                 };
                 if patch::bears_mark(&live, attempt) {
-                    return Ok(effected(live, step));
+                    return Ok(found(live, step));
                 }
                 if !fences_hold(&live, step) {
                     return Ok(Stepped::superseded(format!(
@@ -151,7 +151,7 @@ impl Target<'_> {
             return Ok(Stepped::superseded(format!("{} is gone", self.words())));
         };
         if patch::bears_mark(&live, attempt) {
-            return Ok(effected(live, step));
+            return Ok(found(live, step));
         }
         let meta = live.meta();
         if meta.uid.as_deref() == Some(&step.uid) && meta.resource_version.as_deref() == Some(version) {
@@ -199,6 +199,22 @@ fn fences_hold(live: &DeploymentWire, step: &Step) -> bool {
         (None, None) => true,
     };
     same && meta.uid.as_deref() == Some(&step.uid)
+}
+
+/// The change is there, by its mark; what is in force now may be somebody's change after it. A template that comes back
+/// is known before; one that was edited is the one in force, if nobody has changed anything since.
+fn found(live: DeploymentWire, step: &Step) -> Stepped {
+    let Stepped::Changed(mut effected, live) = effected(live, step) else {
+        return Stepped::superseded("the change cannot be told");
+    };
+    if step.effect == Effect::PatchTemplate {
+        effected.template = step.to.clone().or(effected.template);
+    }
+    if step.generation.is_some_and(|generation| live.meta().generation != Some(generation)) {
+        effected.template = None;
+        effected.generation = step.generation;
+    }
+    Stepped::Changed(effected, live)
 }
 
 fn effected(changed: DeploymentWire, step: &Step) -> Stepped {

@@ -129,7 +129,7 @@ fn deployment(uid: &str, version: &str, mark: Option<&str>) -> Value {
             "name": "mcp-server", "namespace": "mcp", "uid": uid, "resourceVersion": version, "generation": 3,
             "annotations": mark.map_or(json!({"a": "b"}), |mark| json!({"mcphealth.dev/attempt": mark})),
         },
-        "spec": {"template": template("bad")},
+        "spec": {"template": template(if mark.is_some() { "good" } else { "bad" })},
     })
 }
 
@@ -152,7 +152,7 @@ fn facts() -> Facts {
 
 /// Both steps took place.
 fn all_done() -> Acted {
-    let template = Some(digest::of_template(&template("bad")));
+    let template = Some(digest::of_template(&template("good")));
     Acted::Done(vec![Effected { generation: Some(3), template, ..Effected::default() }, Effected::default()])
 }
 
@@ -241,6 +241,31 @@ async fn after_a_crash_the_mark_on_the_target_tells_that_the_change_took_place()
     let (acted, sent) = resume(None, vec![(StatusCode::OK, ours)]).await;
     assert_eq!(acted.unwrap(), all_done());
     assert!(sent.iter().all(|sent| sent.method == Method::GET), "nothing is changed twice");
+}
+
+#[tokio::test]
+async fn after_a_crash_what_somebody_put_in_force_since_is_not_taken_for_ours() {
+    let mut theirs = deployment("uid-1", "9", Some("crashloop-1-1"));
+    theirs["metadata"]["generation"] = json!(4);
+    theirs["spec"]["template"] = template("theirs");
+    let template_of = async |attempt: &Attempt, live: &Value| {
+        let (client, _) = api_server(vec![(StatusCode::OK, live.clone())]);
+        let Acted::Done(done) = target(&client).resume(attempt, None).await.unwrap() else { panic!("done") };
+        done[0].template.clone()
+    };
+    let good = Some(digest::of_template(&template("good")));
+    assert_eq!(template_of(&attempt(), &theirs).await, good, "the one that was to come back");
+    let mut edited = attempt();
+    edited.steps[0] = Step {
+        effect: Effect::EditTemplate,
+        to: None,
+        source: None,
+        generation: Some(3),
+        ..edited.steps[0].clone()
+    };
+    assert_eq!(template_of(&edited, &theirs).await, None, "another generation: it is not known");
+    let ours = deployment("uid-1", "8", Some("crashloop-1-1"));
+    assert_eq!(template_of(&edited, &ours).await, good);
 }
 
 #[tokio::test]
