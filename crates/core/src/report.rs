@@ -133,11 +133,15 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
     };
     let mut sentence =
         format!("{} ({}) since {}", incident.incident_type, incident.cause, words::moment(incident.since.0));
-    if let Some(attempt) = incident.attempts.last() {
-        sentence.push_str(&format!("; {}", attempt_words(attempt)));
+    // What remains to be done says what was done.
+    let mitigated = incident.is_mitigated() && incident.escalation.is_none() && incident.hold.is_none();
+    match incident.attempts.last() {
+        Some(attempt) if mitigated => sentence.push_str(&format!(", mitigated by {}", attempt.action)),
+        Some(attempt) => sentence.push_str(&format!("; {}", attempt_words(attempt))),
+        None => {}
     }
     match (&incident.escalation, &incident.hold) {
-        (None, None) if incident.is_mitigated() => {
+        (None, None) if mitigated => {
             let follow_ups = incident.follow_ups.iter().map(|one| one.message.as_str());
             sentence.push_str(&format!("; to do: {}", follow_ups.collect::<Vec<_>>().join("; ")));
         }

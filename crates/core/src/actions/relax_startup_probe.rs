@@ -62,7 +62,12 @@ fn plan(asked: &Asked) -> Planned {
             words::span(time(&relaxed)),
             words::span(time(probe))
         ),
-        why: format!("{} ({})", incident.incident_type, incident.cause),
+        why: format!(
+            "{} ({}): its start may take longer than {}",
+            incident.incident_type,
+            incident.cause,
+            words::span(time(probe))
+        ),
         steps: edit_steps(
             server.target,
             vec![Edit {
