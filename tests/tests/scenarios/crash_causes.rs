@@ -218,7 +218,8 @@ async fn a_database_that_refuses_every_pod_is_held_and_nothing_is_restarted_or_r
     let incident = server.incident(IncidentType::CrashLoop, Cause::DatabaseConnection).await;
     server.policy.evidence(&incident, "database connection to 127.0.0.1:5432 failed").await;
     let held = server.policy.held("DatabaseUnavailable").await;
-    assert_eq!(held.next.as_deref(), Some("would restart all pods, rolling"));
+    let next = held.next.unwrap_or_default();
+    assert!(next.starts_with("would restart all pods, rolling"), "{next}");
     server.policy.considered_again().await;
     server.is_untouched().await;
     assert_eq!(server.pod_names().await, pods);
