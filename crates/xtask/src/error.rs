@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The machine lacks something; the text lists all of it, with what to do instead.
-    #[error("this machine cannot run the cluster yet:\n{0}")]
+    #[error("{0}")]
     Preflight(String),
 
     /// A program could not be started at all.

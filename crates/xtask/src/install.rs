@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::cluster::node::OPERATOR;
 use crate::cluster::state::{lock, write_folder};
 use crate::command::{last_lines, run};
 use crate::error::{Error, Result};
@@ -13,8 +14,6 @@ use crate::images::{Archive, Image};
 use crate::progress::Step;
 use crate::{cache, workspace};
 
-/// The operator's package and program.
-const OPERATOR: &str = "mcp-health-operator";
 /// The demo server's package and program.
 const DEMO_SERVER: &str = "mcp-demo-server";
 
@@ -30,7 +29,7 @@ pub struct Images {
     pub demo_server: String,
     /// The operator as a program of this machine.
     pub operator_binary: PathBuf,
-    /// The demo MCP server as a program of this machine.
+    /// The demo MCP server as a program of this machine; empty where nothing runs it.
     pub demo_server_binary: PathBuf,
 }
 
@@ -70,11 +69,26 @@ impl Images {
 /// Builds the operator and the demo server as they are released, makes images of them, and brings these into the
 /// cluster. What is there already is not brought again.
 pub fn build_images(cluster: &Cluster) -> Result<Images> {
+    if cluster.is_simulated() {
+        return without_images();
+    }
     let programs = workspace::build_release(&[OPERATOR, DEMO_SERVER])?;
     let [operator_binary, demo_server_binary] = programs.as_slice() else {
         return Err(Error::other("cargo did not build the operator and the demo server"));
     };
     load_images(cluster, operator_binary, demo_server_binary)
+}
+
+/// For a cluster whose pods run nothing: names of images, and the operator as a program of this machine.
+fn without_images() -> Result<Images> {
+    let operator_binary = workspace::build_release(&[OPERATOR])?.into_iter().next();
+    let name = |image: &str| format!("mcp-health.local/{image}:simulated");
+    Ok(Images {
+        operator: name("operator"),
+        demo_server: name("demo-server"),
+        operator_binary: operator_binary.ok_or_else(|| Error::other("cargo did not build the operator"))?,
+        demo_server_binary: PathBuf::new(),
+    })
 }
 
 /// Makes images of programs that are built, and brings them into the cluster.

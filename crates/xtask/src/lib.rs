@@ -13,6 +13,7 @@ pub mod error;
 pub mod images;
 pub mod install;
 pub mod interrupt;
+pub mod local_operator;
 pub mod progress;
 pub mod testing;
 pub mod workspace;

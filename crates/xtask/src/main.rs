@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use xtask::cluster::{down, parts, shell_environment, state::DEFAULT_NAME, status::Status};
+use xtask::cluster::kind::Wanted;
+use xtask::cluster::preflight;
+use xtask::cluster::{Plan, down, parts, shell_environment, state::DEFAULT_NAME, status::Status};
 use xtask::images::Image;
 use xtask::{Cluster, Result, cache, demo, testing};
 
@@ -19,7 +21,7 @@ struct Cli {
 /// One variant a command; what it does is in the library.
 #[derive(Subcommand)]
 enum Command {
-    /// A real one-node Kubernetes on this machine.
+    /// A one-node Kubernetes on this machine: real, or with a simulated node where this machine can run none.
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Writes the CRD that the API types make.
@@ -37,9 +39,8 @@ enum Command {
         /// Leave the cluster, and what tests made in it, at the end.
         #[arg(long)]
         keep: bool,
-        /// Do not install system packages; name them and stop.
-        #[arg(long)]
-        no_install: bool,
+        #[command(flatten)]
+        node: Node,
     },
     /// Breaks MCP servers in a cluster, and shows how the operator heals them.
     Demo {
@@ -51,9 +52,8 @@ enum Command {
         /// Leave the cluster, the operator and the server running at the end.
         #[arg(long)]
         keep: bool,
-        /// Do not install system packages; name them and stop.
-        #[arg(long)]
-        no_install: bool,
+        #[command(flatten)]
+        node: Node,
     },
 }
 
@@ -63,12 +63,14 @@ enum ClusterCommand {
     Up {
         #[command(flatten)]
         name: Name,
-        /// Do not install system packages; name them and stop.
-        #[arg(long)]
-        no_install: bool,
+        #[command(flatten)]
+        node: Node,
+        /// Nodes that are simulated beside it; ordinary pods stay away from them. Without this: as many as there are.
+        #[arg(long, value_name = "COUNT")]
+        simulated_nodes: Option<u32>,
     },
     /// Builds the parts of a cluster, and starts nothing.
-    Build,
+    Build(Node),
     /// Removes the cluster and everything it has on this machine.
     Down(Name),
     /// Tells what runs.
@@ -84,6 +86,24 @@ enum ClusterCommand {
     },
     /// Prints what points a terminal at the cluster: eval "$(cargo xtask cluster env)".
     Env(Name),
+}
+
+/// What a cluster of ours is to have for a node.
+#[derive(Args)]
+struct Node {
+    /// A real node, which runs containers; a simulated one, which needs no rights and runs nothing; or whichever this
+    /// machine can run. A cluster that you have (--context) keeps its own.
+    #[arg(long, value_enum, default_value = "auto", value_name = "real|simulated|auto")]
+    node: Wanted,
+    /// Do not install system packages; name them and stop.
+    #[arg(long)]
+    no_install: bool,
+}
+
+impl Node {
+    fn plan(&self, simulated_nodes: Option<u32>) -> Plan {
+        Plan { node: self.node, simulated_nodes, install: !self.no_install }
+    }
 }
 
 #[derive(Args)]
@@ -129,15 +149,15 @@ fn run(command: Command) -> Result<ExitCode> {
             xtask::crds::write(&project_root())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Test { which, fast, only, keep, no_install } => {
+        Command::Test { which, fast, only, keep, node } => {
             let Which { name, context } = which;
-            let install = !no_install;
-            let options = testing::Options { fast, only, name: name.name, context, keep, install };
+            let plan = node.plan(None);
+            let options = testing::Options { fast, only, name: name.name, context, keep, plan };
             Ok(if testing::run(&options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Command::Demo { which, act, keep, no_install } => {
+        Command::Demo { which, act, keep, node } => {
             let Which { name, context } = which;
-            demo::run(&demo::Options { name: name.name, context, act, keep, install: !no_install })?;
+            demo::run(&demo::Options { name: name.name, context, act, keep, plan: node.plan(None) })?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -150,12 +170,14 @@ fn project_root() -> PathBuf {
 
 fn cluster(command: ClusterCommand) -> Result<ExitCode> {
     match command {
-        ClusterCommand::Up { name, no_install } => {
-            let cluster = Cluster::up(&name.name, !no_install)?;
+        ClusterCommand::Up { name, node, simulated_nodes } => {
+            let cluster = Cluster::up(&name.name, &node.plan(simulated_nodes))?;
             eprintln!("  eval \"$(cargo xtask cluster env)\"   kubeconfig: {}", cluster.kubeconfig.display());
         }
-        ClusterCommand::Build => {
-            parts::ensure(&parts::ALL)?;
+        ClusterCommand::Build(node) => {
+            let wanted = parts::of(preflight::choose(node.node, None, !node.no_install)?);
+            preflight::check_parts(wanted)?;
+            parts::ensure(wanted)?;
         }
         ClusterCommand::Down(name) => down::down(&name.name)?,
         ClusterCommand::Status(name) => {

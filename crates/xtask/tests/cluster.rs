@@ -10,7 +10,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use xtask::Cluster;
+use xtask::cluster::Plan;
 use xtask::cluster::down::down;
+use xtask::cluster::kind::Wanted;
 use xtask::cluster::network::link_name;
 use xtask::cluster::process::{PidRecord, wait_until};
 use xtask::cluster::state::Layout;
@@ -96,7 +98,7 @@ items:
 #[ignore = "needs root, and minutes the first time"]
 fn a_cluster_behaves_survives_and_leaves_nothing() {
     down(NAME).unwrap();
-    let cluster = Cluster::up(NAME, true).unwrap();
+    let cluster = Cluster::up(NAME, &Plan { node: Wanted::Real, ..Plan::default() }).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let sleep = Image::of_program("mcp-health.local/sleep:test", Path::new("/usr/bin/sleep")).unwrap();
     let archive = sleep.write(&folder.path().join("sleep.tar")).unwrap();
@@ -133,10 +135,10 @@ fn a_cluster_behaves_survives_and_leaves_nothing() {
     let parts = Status::of(NAME).unwrap().parts;
     kill(parts.iter().find(|(name, _)| name == "kubelet").unwrap().1.unwrap());
     assert!(!Status::of(NAME).unwrap().is_ready());
-    Cluster::up(NAME, true).unwrap();
+    Cluster::up(NAME, &Plan { node: Wanted::Real, ..Plan::default() }).unwrap();
     assert!(Status::of(NAME).unwrap().is_ready());
     kill(Status::of(NAME).unwrap().node.unwrap());
-    let cluster = Cluster::up(NAME, true).unwrap();
+    let cluster = Cluster::up(NAME, &Plan { node: Wanted::Real, ..Plan::default() }).unwrap();
     assert!(wait_until(Duration::from_mins(1), || try_ask(&cluster, "web").is_some_and(|said| said == "one")));
     assert!(wait_until(Duration::from_mins(1), || Status::of(NAME).unwrap().metrics));
 

@@ -50,6 +50,22 @@ pub fn shortcoming() -> Option<String> {
     (!missing.is_empty()).then(|| format!("the kernel offers no control group for {}", missing.join(", ")))
 }
 
+/// Tries to make a group in every hierarchy, and a group that controls in it; why that fails.
+pub fn not_writable() -> Option<String> {
+    let hierarchies = match detect() {
+        Version::V2(root) => vec![root],
+        Version::V1(hierarchies) => hierarchies,
+    };
+    hierarchies.iter().find_map(|hierarchy| {
+        let folder = hierarchy.join(format!("mcp-health-trial-{}", std::process::id()));
+        let tried = fs::create_dir(&folder);
+        let _ = fs::remove_dir(&folder);
+        tried
+            .err()
+            .map(|error| format!("control groups: cannot make one in {}: {error}", hierarchy.display()))
+    })
+}
+
 /// The cluster's folder as the kubelet calls it.
 pub fn name(layout: &Layout) -> String {
     format!("/mcp-health-{}", layout.id)

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::Cluster;
-use super::network::{API_PORT, Network};
+use super::endpoints::Endpoints;
+use super::network::Network;
 use super::node::Node;
 use super::parts::Programs;
 use super::state::{Layout, Saved};
@@ -15,13 +16,13 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// Starts etcd and the API server, without waiting for them.
 pub fn start(
     layout: &Layout,
-    network: Network,
+    at: (Network, Endpoints),
     node: &Node,
     saved: &mut Saved,
     programs: &Programs,
 ) -> Result<()> {
-    node.daemon(saved, "etcd", programs.path("etcd")?, &etcd(layout))?;
-    node.daemon(saved, "kube-apiserver", programs.path("kube-apiserver")?, &api_server(layout, network))
+    node.daemon(saved, "etcd", programs.path("etcd")?, &etcd(layout, at.1))?;
+    node.daemon(saved, "kube-apiserver", programs.path("kube-apiserver")?, &api_server(layout, at))
 }
 
 /// Waits until the API server serves.
@@ -34,26 +35,28 @@ pub fn await_ready(cluster: &Cluster, node: &Node, saved: &Saved) -> Result<()> 
 /// Starts the controller manager and the scheduler, without waiting for them.
 pub fn start_controllers(
     layout: &Layout,
-    network: Network,
+    (network, endpoints): (Network, Endpoints),
     node: &Node,
     saved: &mut Saved,
     programs: &Programs,
 ) -> Result<()> {
     let manager = programs.path("kube-controller-manager")?;
-    node.daemon(saved, "kube-controller-manager", manager, &controller_manager(layout, network))?;
-    node.daemon(saved, "kube-scheduler", programs.path("kube-scheduler")?, &scheduler(layout))
+    node.daemon(saved, "kube-controller-manager", manager, &controller_manager(layout, network, endpoints))?;
+    node.daemon(saved, "kube-scheduler", programs.path("kube-scheduler")?, &scheduler(layout, endpoints))
 }
 
-fn etcd(layout: &Layout) -> Vec<String> {
+fn etcd(layout: &Layout, endpoints: Endpoints) -> Vec<String> {
     let pki = |file: &str| layout.pki(file).display().to_string();
+    let clients = format!("https://127.0.0.1:{}", endpoints.etcd);
+    let peers = format!("https://127.0.0.1:{}", endpoints.etcd_peer);
     vec![
         "--name=default".to_owned(),
         format!("--data-dir={}", layout.dir.join("etcd").display()),
-        "--listen-client-urls=https://127.0.0.1:2379".to_owned(),
-        "--advertise-client-urls=https://127.0.0.1:2379".to_owned(),
-        "--listen-peer-urls=https://127.0.0.1:2380".to_owned(),
-        "--initial-advertise-peer-urls=https://127.0.0.1:2380".to_owned(),
-        "--initial-cluster=default=https://127.0.0.1:2380".to_owned(),
+        format!("--listen-client-urls={clients}"),
+        format!("--advertise-client-urls={clients}"),
+        format!("--listen-peer-urls={peers}"),
+        format!("--initial-advertise-peer-urls={peers}"),
+        format!("--initial-cluster=default={peers}"),
         format!("--cert-file={}", pki("etcd.crt")),
         format!("--key-file={}", pki("etcd.key")),
         format!("--trusted-ca-file={}", pki("etcd-ca.crt")),
@@ -71,19 +74,18 @@ fn etcd(layout: &Layout) -> Vec<String> {
     ]
 }
 
-fn api_server(layout: &Layout, network: Network) -> Vec<String> {
+fn api_server(layout: &Layout, (network, endpoints): (Network, Endpoints)) -> Vec<String> {
     let pki = |file: &str| layout.pki(file).display().to_string();
-    vec![
-        format!("--advertise-address={}", network.node()),
-        format!("--bind-address={}", network.node()),
-        format!("--secure-port={API_PORT}"),
+    let mut arguments = vec![
+        format!("--bind-address={}", endpoints.address),
+        format!("--secure-port={}", endpoints.api),
         "--allow-privileged=true".to_owned(),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         format!("--client-ca-file={}", pki("ca.crt")),
         format!("--tls-cert-file={}", pki("apiserver.crt")),
         format!("--tls-private-key-file={}", pki("apiserver.key")),
-        "--etcd-servers=https://127.0.0.1:2379".to_owned(),
+        format!("--etcd-servers=https://127.0.0.1:{}", endpoints.etcd),
         format!("--etcd-cafile={}", pki("etcd-ca.crt")),
         format!("--etcd-certfile={}", pki("apiserver-etcd-client.crt")),
         format!("--etcd-keyfile={}", pki("apiserver-etcd-client.key")),
@@ -104,10 +106,17 @@ fn api_server(layout: &Layout, network: Network) -> Vec<String> {
         format!("--proxy-client-cert-file={}", pki("front-proxy-client.crt")),
         format!("--proxy-client-key-file={}", pki("front-proxy-client.key")),
         "--profiling=false".to_owned(),
-    ]
+    ];
+    // No Service leads to a loopback address: there, the Service `kubernetes` has no endpoints.
+    arguments.push(if endpoints.address.is_loopback() {
+        "--endpoint-reconciler-type=none".to_owned()
+    } else {
+        format!("--advertise-address={}", endpoints.address)
+    });
+    arguments
 }
 
-fn controller_manager(layout: &Layout, network: Network) -> Vec<String> {
+fn controller_manager(layout: &Layout, network: Network, endpoints: Endpoints) -> Vec<String> {
     let pki = |file: &str| layout.pki(file).display().to_string();
     let kubeconfig = layout.config("controller-manager.kubeconfig").display().to_string();
     vec![
@@ -115,9 +124,9 @@ fn controller_manager(layout: &Layout, network: Network) -> Vec<String> {
         format!("--authentication-kubeconfig={kubeconfig}"),
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--bind-address=127.0.0.1".to_owned(),
-        "--allocate-node-cidrs=true".to_owned(),
-        format!("--cluster-cidr={}", network.pods()),
-        "--node-cidr-mask-size=22".to_owned(),
+        format!("--secure-port={}", endpoints.controller_manager),
+        // The one real node has the pods' network in its configuration, and simulated ones have none.
+        "--allocate-node-cidrs=false".to_owned(),
         format!("--service-cluster-ip-range={}", network.services()),
         format!("--root-ca-file={}", pki("ca.crt")),
         format!("--client-ca-file={}", pki("ca.crt")),
@@ -135,13 +144,14 @@ fn controller_manager(layout: &Layout, network: Network) -> Vec<String> {
     ]
 }
 
-fn scheduler(layout: &Layout) -> Vec<String> {
+fn scheduler(layout: &Layout, endpoints: Endpoints) -> Vec<String> {
     let kubeconfig = layout.config("scheduler.kubeconfig").display().to_string();
     vec![
         format!("--kubeconfig={kubeconfig}"),
         format!("--authentication-kubeconfig={kubeconfig}"),
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={}", endpoints.scheduler),
         "--leader-elect=false".to_owned(),
         "--profiling=false".to_owned(),
     ]

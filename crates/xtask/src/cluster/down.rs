@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use super::kind::Kind;
 use super::state::{Layout, Saved};
 use super::{cgroups, machine, network, node};
 use crate::error::{Error, Result};
@@ -11,7 +12,13 @@ use crate::progress::Step;
 /// Removes everything that the cluster called `name` has on this machine; nothing there is fine too.
 pub fn down(name: &str) -> Result<()> {
     let layout = Layout::new(name)?;
-    if !rustix::process::geteuid().is_root() {
+    let root = rustix::process::geteuid().is_root();
+    if !root && !layout.dir.exists() {
+        return Ok(());
+    }
+    let saved = Saved::load(&layout);
+    let simulated = saved.kind == Kind::Simulated;
+    if !root && !simulated {
         return Err(Error::other("removing a cluster needs root: run the same command with sudo"));
     }
     let lock = layout.lock()?;
@@ -19,15 +26,15 @@ pub fn down(name: &str) -> Result<()> {
     let saved = Saved::load(&layout);
 
     node::stop(&layout, &saved)?;
-    cgroups::remove(&layout)?;
-    network::remove(&layout)?;
-    {
+    if !simulated {
+        cgroups::remove(&layout)?;
+        network::remove(&layout)?;
         let _lock = machine::lock()?;
-        remove_all(&layout.run)?;
+        remove_folder(&layout.run)?;
         machine::restore(&saved)?;
     }
-    remove_all(&layout.dir)?;
-    let _ = fs::remove_file(layout.dir.with_extension("lock"));
+    remove_folder(&layout.dir)?;
+    let _ = fs::remove_file(layout.lock_file());
     drop(lock);
     step.done();
     Ok(())
@@ -35,7 +42,7 @@ pub fn down(name: &str) -> Result<()> {
 
 /// Removes a folder. Its mounts were inside the node and ended with it, so there is nothing to unmount, and nothing
 /// that a mount could lead to.
-fn remove_all(folder: &std::path::Path) -> Result<()> {
+pub(super) fn remove_folder(folder: &std::path::Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     while folder.exists() {
         match fs::remove_dir_all(folder) {

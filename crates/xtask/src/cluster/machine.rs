@@ -43,6 +43,13 @@ impl Before {
     }
 }
 
+/// Why the kernel's settings cannot be changed here: tried by opening the one that every start writes.
+pub fn not_writable() -> Option<String> {
+    let path = Path::new("/proc/sys").join(FORWARDING);
+    let tried = fs::OpenOptions::new().write(true).open(&path);
+    tried.err().map(|error| format!("kernel settings: cannot write {}: {error}", path.display()))
+}
+
 /// Holds other clusters' starts and removals back until the returned file is dropped.
 pub fn lock() -> Result<File> {
     state::lock(&Layout::all()?.join(".machine.lock"))

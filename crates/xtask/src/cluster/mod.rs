@@ -1,9 +1,12 @@
 //! A real one-node Kubernetes on this machine, without a container engine or a registry.
 //!
 //! ```text
-//! preflight ──► parts ──► pki ──► node ──► network ──► control_plane ─┐
-//! (look first)  (build)           (namespaces)         containerd ────┴─► kubelet ──► addons ──► ready
+//! preflight ──► parts ──► pki ─┬─► node ──► network ──► control_plane ─┐
+//! (look first)  (build)        │   (namespaces)         containerd ────┴─► kubelet ──► addons ──► ready
+//!                              └─► simulated: control_plane ──► kwok ──► ready
 //! ```
+//!
+//! Where this machine cannot run a node, the same control plane runs without one, and KWOK plays the node.
 //!
 //! [`Cluster::up`] goes that way and leaves alone what is already there, so that it also repairs. [`down::down`] ends
 //! the node's first process; everything else lives in the node's namespaces and ends with it.
@@ -13,15 +16,19 @@ mod cgroups;
 mod containerd;
 mod control_plane;
 pub mod down;
+pub mod endpoints;
+pub mod kind;
 mod kubelet;
+pub mod kwok;
 mod machine;
 pub mod network;
-mod node;
+pub mod node;
 pub(crate) mod packages;
 pub mod parts;
 mod pki;
-mod preflight;
+pub mod preflight;
 pub mod process;
+mod simulated;
 pub mod state;
 pub mod status;
 
@@ -35,6 +42,8 @@ use crate::command::{run, run_with_input, succeeds, which};
 use crate::error::{Error, Result};
 use crate::images::Archive;
 use crate::progress::{Step, say, seconds};
+use endpoints::Endpoints;
+use kind::{Kind, Wanted};
 use network::Network;
 use parts::Programs;
 use process::wait_until;
@@ -60,56 +69,116 @@ pub struct Cluster {
 #[derive(Debug, Clone)]
 struct Ours {
     layout: Layout,
+    /// What its node has; none where the node is simulated.
+    real: Option<Real>,
+}
+
+/// What only a real node has.
+#[derive(Debug, Clone)]
+struct Real {
     network: Network,
     ctr: PathBuf,
 }
 
-impl Cluster {
-    /// Brings the cluster called `name` up, or what of it is missing, and waits until it is ready. `install` allows
-    /// to install system packages.
-    pub fn up(name: &str, install: bool) -> Result<Self> {
-        let layout = Layout::new(name)?;
-        let _lock = layout.lock()?;
-        let mut saved = Saved::load(&layout);
-        let programs = prepare(&layout, &mut saved, install)?;
-        let started = Instant::now();
+/// How a cluster is to be brought up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// What it is to have for a node.
+    pub node: Wanted,
+    /// How many simulated nodes it is to have that ordinary pods stay away from; none: as many as it has.
+    pub simulated_nodes: Option<u32>,
+    /// Whether system packages may be installed.
+    pub install: bool,
+}
 
+impl Default for Plan {
+    fn default() -> Self {
+        Self { node: Wanted::Auto, simulated_nodes: None, install: true }
+    }
+}
+
+impl Cluster {
+    /// Brings the cluster called `name` up, or what of it is missing, and waits until it is ready.
+    pub fn up(name: &str, plan: &Plan) -> Result<Self> {
+        let layout = Layout::new(name)?;
+        let known = layout.dir.exists();
+        let lock = layout.lock()?;
+        let mut saved = Saved::load(&layout);
+        let started = Instant::now();
+        let outcome = Self::bring_up(&layout, &mut saved, plan);
+        if outcome.is_err() && !known {
+            // A first start that fails leaves nothing of a simulated cluster, and of one that was refused.
+            if saved.kind == Kind::Simulated && layout.dir.exists() {
+                node::stop(&layout, &saved)?;
+                down::remove_folder(&layout.dir)?;
+            }
+            if !layout.dir.exists() {
+                let _ = std::fs::remove_file(layout.lock_file());
+            }
+        }
+        drop(lock);
+        let cluster = outcome?;
+        say(&format!("the cluster {name} is ready after {}", seconds(started.elapsed())));
+        Ok(cluster)
+    }
+
+    fn bring_up(layout: &Layout, saved: &mut Saved, plan: &Plan) -> Result<Self> {
+        saved.kind = preflight::choose(plan.node, kind_of(layout, saved), plan.install)?;
+        if let Some(count) = plan.simulated_nodes {
+            saved.simulated_nodes = kwok::check_count(count)?;
+        }
+        let programs = prepare(layout, saved)?;
+        match saved.kind {
+            Kind::Real => Self::up_real(layout, saved, &programs),
+            Kind::Simulated => simulated::up(layout, saved, &programs),
+        }
+    }
+
+    fn up_real(layout: &Layout, saved: &mut Saved, programs: &Programs) -> Result<Self> {
         let network = match saved.network {
             Some(network) => network,
             None => *saved.network.insert(Network::choose(&layout.id)?),
         };
-        pki::ensure(&layout, network)?;
-        link_programs(&layout, &programs)?;
+        let at = (network, Endpoints::of_node(network));
+        pki::ensure(layout, network)?;
+        pki::kubeconfigs(layout, at.1)?;
+        link_programs(layout, programs)?;
 
         let step = Step::start("starting the node");
-        let node = node::ensure(&layout, &mut saved, programs.path("pause")?)?;
-        network::ensure(&layout, network, &node)?;
+        let node = node::ensure(layout, saved, programs.path("pause")?)?;
+        network::ensure(layout, network, &node)?;
         // The API server takes longest, so the container runtime starts beside it.
-        control_plane::start(&layout, network, &node, &mut saved, &programs)?;
+        control_plane::start(layout, at, &node, saved, programs)?;
         step.note("the container runtime");
-        containerd::start(&layout, network, &node, &mut saved, &programs)?;
+        containerd::start(layout, network, &node, saved, programs)?;
         step.note("the first images");
-        addons::import_images(&layout, &programs)?;
+        addons::import_images(layout, programs)?;
         step.done();
 
         let step = Step::start("starting the control plane");
-        let cluster = Self::ours(layout.clone(), network, &programs)?;
-        control_plane::await_ready(&cluster, &node, &saved)?;
-        control_plane::start_controllers(&layout, network, &node, &mut saved, &programs)?;
-        kubelet::start(&layout, network, &node, &mut saved, &programs)?;
+        let cluster = Self::real(layout, network, programs)?;
+        control_plane::await_ready(&cluster, &node, saved)?;
+        control_plane::start_controllers(layout, at, &node, saved, programs)?;
+        kubelet::start(layout, network, &node, saved, programs)?;
         cluster.apply(&addons::manifest(network))?;
         step.done();
 
         let step = Step::start("waiting for the node and for DNS");
         std::thread::scope(|scope| {
-            let metrics = scope.spawn(|| addons::add_metrics(&cluster, &layout, &programs));
-            cluster.await_ready(&layout, network, &node, &saved, &step)?;
+            let metrics = scope.spawn(|| addons::add_metrics(&cluster, layout, programs));
+            cluster.await_ready(layout, network, &node, saved, &step)?;
             step.note("metrics-server");
             metrics.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         step.done();
-        saved.store(&layout)?;
-        say(&format!("the cluster {name} is ready after {}", seconds(started.elapsed())));
+        // Also where there are to be none any more.
+        if programs.path("kwok").is_ok() {
+            let step = Step::start(format!("simulated nodes: {}", saved.simulated_nodes));
+            kwok::start(layout, network, &node, saved, programs)?;
+            kwok::ensure_nodes(&cluster, layout, &node, saved, false)?;
+            step.done();
+        }
+        saved.store(layout)?;
         Ok(cluster)
     }
 
@@ -123,7 +192,12 @@ impl Cluster {
                 if name == state::DEFAULT_NAME { String::new() } else { format!(" --name {name}") }
             )));
         };
-        Self::ours(layout, network, &Programs { paths: saved.programs, versions: saved.versions })
+        let kind = saved.kind;
+        let programs = Programs { paths: saved.programs, versions: saved.versions };
+        match kind {
+            Kind::Real => Self::real(&layout, network, &programs),
+            Kind::Simulated => Self::simulated(&layout, &programs),
+        }
     }
 
     /// A cluster that is there, by the name of its context in the user's kubeconfig. Nothing is built for it but
@@ -159,14 +233,23 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn ours(layout: Layout, network: Network, programs: &Programs) -> Result<Self> {
+    fn real(layout: &Layout, network: Network, programs: &Programs) -> Result<Self> {
+        let ctr = programs.path("ctr")?.to_owned();
+        Self::ours(layout, Some(Real { network, ctr }), programs)
+    }
+
+    fn simulated(layout: &Layout, programs: &Programs) -> Result<Self> {
+        Self::ours(layout, None, programs)
+    }
+
+    fn ours(layout: &Layout, real: Option<Real>, programs: &Programs) -> Result<Self> {
         Ok(Self {
             name: layout.name.clone(),
             kubeconfig: layout.kubeconfig(),
             context: None,
             kubectl: programs.path("kubectl")?.to_owned(),
             helm: programs.path("helm")?.to_owned(),
-            ours: Some(Ours { network, ctr: programs.path("ctr")?.to_owned(), layout }),
+            ours: Some(Ours { layout: layout.clone(), real }),
         })
     }
 
@@ -175,9 +258,23 @@ impl Cluster {
         self.ours.is_some()
     }
 
-    /// This machine's address as pods reach it; none for a cluster that was there.
+    /// Whether it has no node that runs anything: pods are played.
+    pub fn is_simulated(&self) -> bool {
+        self.ours.as_ref().is_some_and(|ours| ours.real.is_none())
+    }
+
+    fn real_node(&self) -> Option<&Real> {
+        self.ours.as_ref()?.real.as_ref()
+    }
+
+    /// This machine's address as pods reach it; none for a cluster that was there, or whose pods reach nothing.
     pub fn host_address(&self) -> Option<Ipv4Addr> {
-        self.ours.as_ref().map(|ours| ours.network.host())
+        self.real_node().map(|real| real.network.host())
+    }
+
+    /// Where everything of it is; none for a cluster that was there.
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.ours.as_ref().map(|ours| ours.layout.dir.clone())
     }
 
     /// Where the logs of the cluster's own parts are; none for a cluster that was there.
@@ -199,7 +296,7 @@ impl Cluster {
         let mut command = Command::new(program);
         command.env_remove("HELM_KUBECONTEXT").arg("--kubeconfig").arg(&self.kubeconfig);
         if let Some(ours) = &self.ours {
-            command.env("NO_PROXY", no_proxy(ours.network)).env_remove("no_proxy");
+            command.env("NO_PROXY", no_proxy(ours)).env_remove("no_proxy");
         }
         command
     }
@@ -222,8 +319,9 @@ impl Cluster {
 
     /// Brings an image into the cluster; the same image twice is brought once.
     pub fn load_image(&self, archive: &Archive) -> Result<()> {
-        if let Some(ours) = &self.ours {
-            return containerd::import(&ours.layout, &ours.ctr, archive);
+        if let Some(Ours { layout, real }) = &self.ours {
+            // A simulated node takes every image for its own.
+            return real.as_ref().map_or(Ok(()), |real| containerd::import(layout, &real.ctr, archive));
         }
         let context = self.context.as_deref().unwrap_or_default();
         if let (Some(name), Some(kind)) = (context.strip_prefix("kind-"), which("kind")) {
@@ -300,33 +398,44 @@ pub fn shell_environment(name: &str) -> Result<String> {
     );
     let proxied = ["HTTPS_PROXY", "https_proxy"].iter().any(|name| std::env::var_os(name).is_some());
     if let (true, Some(ours)) = (proxied, &cluster.ours) {
-        lines = format!("{lines}; export NO_PROXY='{}'; unset no_proxy", no_proxy(ours.network));
+        lines = format!("{lines}; export NO_PROXY='{}'; unset no_proxy", no_proxy(ours));
     }
     Ok(lines)
 }
 
 /// The user's exceptions from a proxy, and the cluster's addresses, which no proxy reaches.
-fn no_proxy(network: Network) -> String {
+fn no_proxy(ours: &Ours) -> String {
     let current = std::env::var("NO_PROXY").or_else(|_| std::env::var("no_proxy")).unwrap_or_default();
-    let ours = network.all();
+    let ours = ours.real.as_ref().map_or_else(|| "127.0.0.1".to_owned(), |real| real.network.all());
     if current.is_empty() || current.split(',').any(|part| part == ours) {
         return if current.is_empty() { ours } else { current };
     }
     format!("{current},{ours}")
 }
 
-/// Checks the machine and builds the parts. A cluster that runs keeps the programs that it was started with.
-fn prepare(layout: &Layout, saved: &mut Saved, install: bool) -> Result<Programs> {
+/// What the cluster has for a node; none where it was never brought up.
+fn kind_of(layout: &Layout, saved: &Saved) -> Option<Kind> {
+    (saved.network.is_some() || node::find(layout, saved).is_some()).then_some(saved.kind)
+}
+
+/// Builds the parts. A cluster that runs keeps the programs that it was started with.
+fn prepare(layout: &Layout, saved: &mut Saved) -> Result<Programs> {
     let running = node::find(layout, saved).is_some();
     let intact = !saved.programs.is_empty() && saved.programs.values().all(|path| path.exists());
-    if running && intact {
-        return Ok(Programs { paths: saved.programs.clone(), versions: saved.versions.clone() });
+    let mut wanted: Vec<&'static parts::Part> = Vec::new();
+    if !(running && intact) {
+        saved.programs.clear();
+        saved.versions.clear();
+        wanted.extend(parts::of(saved.kind));
     }
-    preflight::check(&parts::ALL, install)?;
-    let programs = parts::ensure(&parts::ALL)?;
-    saved.programs.clone_from(&programs.paths);
-    saved.versions.clone_from(&programs.versions);
-    Ok(programs)
+    if saved.simulated_nodes > 0 && !saved.programs.contains_key("kwok") && saved.kind == Kind::Real {
+        wanted.push(&parts::KWOK);
+    }
+    preflight::check_parts(&wanted)?;
+    let programs = parts::ensure(&wanted)?;
+    saved.programs.extend(programs.paths);
+    saved.versions.extend(programs.versions);
+    Ok(Programs { paths: saved.programs.clone(), versions: saved.versions.clone() })
 }
 
 /// Links the programs that a person may want into one folder.
@@ -335,7 +444,7 @@ fn link_programs(layout: &Layout, programs: &Programs) -> Result<()> {
     state::write_folder(&bin)?;
     for name in ["kubectl", "helm", "ctr"] {
         let link = bin.join(name);
-        let target = programs.path(name)?;
+        let Ok(target) = programs.path(name) else { continue };
         if std::fs::read_link(&link).is_ok_and(|old| old == target) {
             continue;
         }

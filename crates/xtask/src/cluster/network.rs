@@ -14,9 +14,6 @@ use super::state::Layout;
 use crate::command::{run, succeeds, which};
 use crate::error::{Error, Result};
 
-/// The API server's port on the node's address.
-pub const API_PORT: u16 = 6443;
-
 /// Where the cluster's networks can be: the second number of `10.x.0.0/16`.
 const FIRST: u8 = 64;
 const COUNT: u8 = 128;
@@ -40,6 +37,11 @@ impl Network {
         })
     }
 
+    /// Addresses that lead nowhere, for a cluster without a network.
+    pub fn imagined(id: &str) -> Result<Self> {
+        Self::free(id, "").ok_or_else(|| Error::other(format!("`{id}` is no cluster's id")))
+    }
+
     fn free(id: &str, taken: &str) -> Option<Self> {
         let start = u8::from_str_radix(id.get(..2)?, 16).ok()? % COUNT;
         (0..COUNT).map(|step| Self { second: FIRST + (start + step) % COUNT }).find(|network| {
@@ -60,6 +62,16 @@ impl Network {
     /// The pods: a /22, a thousand addresses.
     pub fn pods(self) -> String {
         format!("{}/22", self.address(0, 0))
+    }
+
+    /// Pods on simulated nodes: addresses that lead nowhere.
+    pub fn simulated_pods(self) -> String {
+        format!("{}/18", self.address(64, 1))
+    }
+
+    /// What simulated nodes call their address.
+    pub fn simulated_node(self) -> Ipv4Addr {
+        self.address(255, 3)
     }
 
     /// The Services.
@@ -96,7 +108,7 @@ pub fn ensure(layout: &Layout, network: Network, node: &Node) -> Result<()> {
         let inside = |args: &[&str]| {
             run("setting up the node's network", node.enter().arg(ip_program()).args(args)).map(drop)
         };
-        let node_pid = node.pid().to_string();
+        let Some(node_pid) = node.pid().map(|pid| pid.to_string()) else { return Ok(()) };
         let (host_address, node_address) =
             (format!("{}/30", network.host()), format!("{}/30", network.node()));
         host(&["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &node_pid])?;

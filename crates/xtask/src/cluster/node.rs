@@ -2,15 +2,21 @@
 //!
 //! Its first process holds the namespaces for processes, mounts and the network. When that one ends, the kernel ends
 //! all others with it, and their mounts and network devices go too. Whatever was killed, nothing is left to find.
+//!
+//! A cluster whose node is simulated has no namespaces: its few parts are plain processes of this machine, known by the
+//! cluster's folder on their command lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::process::{self, PidRecord, wait_until};
+use super::endpoints::is_free;
+use super::kind::Kind;
+use super::process::{self, PidRecord, Process, wait_until};
 use super::state::{Layout, Saved, write_folder};
 use super::{cgroups, machine};
 use crate::command::{last_lines, spawn_error, which};
@@ -19,16 +25,23 @@ use crate::error::{Error, Result};
 /// What marks the first process of a node on its command line.
 const MARK: &str = "mcp-health-node";
 
-/// A running node.
+/// The parts that run without a node, in the order in which they start.
+const PARTS: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"];
+
+/// The operator, where it runs beside such a cluster.
+pub const OPERATOR: &str = "mcp-health-operator";
+
+/// A running node, or the place of the parts that need none.
 pub struct Node<'a> {
     layout: &'a Layout,
-    record: PidRecord,
+    /// The first process of its namespaces; none where it has none.
+    record: Option<PidRecord>,
 }
 
 /// Finds the cluster's node, or starts one. `pause` is the program that holds its namespaces.
 pub fn ensure<'a>(layout: &'a Layout, saved: &mut Saved, pause: &Path) -> Result<Node<'a>> {
     if let Some(record) = find(layout, saved) {
-        return Ok(Node { layout, record });
+        return Ok(Node { layout, record: Some(record) });
     }
     // Nothing of an earlier node runs any more: its sockets, its groups and its link are of no use.
     saved.daemons.clear();
@@ -44,11 +57,16 @@ pub fn ensure<'a>(layout: &'a Layout, saved: &mut Saved, pause: &Path) -> Result
     saved.node = Some(record.clone());
     saved.store(layout)?;
     cgroups::adopt(layout, record.pid);
-    Ok(Node { layout, record })
+    Ok(Node { layout, record: Some(record) })
 }
 
-/// The cluster's node, if it runs. It is found also when its start was cut short before it was recorded.
+/// The process that tells that the cluster runs: the node's first, or any part where there is no node. It is found also
+/// when its start was cut short before it was recorded.
 pub fn find(layout: &Layout, saved: &Saved) -> Option<PidRecord> {
+    if saved.kind == Kind::Simulated {
+        let found = parts_here(layout).into_iter();
+        return found.map(|process| process.record).next();
+    }
     saved.node.clone().filter(PidRecord::is_alive).or_else(|| {
         let found = process::find(|argv| argv.len() == 3 && argv[1] == MARK && argv[2] == layout.id);
         found.into_iter().next().map(|process| process.record)
@@ -128,16 +146,41 @@ fn create_mount_point(saved: &mut Saved, path: &Path) -> Result<()> {
     write_folder(path)
 }
 
+/// The processes of a cluster without a node.
+fn parts_here(layout: &Layout) -> Vec<Process> {
+    let folder = format!("{}/", layout.dir.display());
+    let mut found = process::find(|argv| {
+        let name = argv.first().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
+        // The operator is called by a link in the folder; nothing else of its command line has it.
+        let ours = PARTS.contains(&name) || name == OPERATOR;
+        ours && argv.iter().any(|argument| argument.contains(&folder))
+    });
+    found.sort_by_key(|process| process.record.started);
+    found
+}
+
+impl<'a> Node<'a> {
+    /// No node: parts run as they are.
+    pub fn none(layout: &'a Layout) -> Self {
+        Self { layout, record: None }
+    }
+}
+
 impl Node<'_> {
-    /// The number of its first process.
-    pub fn pid(&self) -> i32 {
-        self.record.pid
+    /// The number of its first process; none where it has none.
+    pub fn pid(&self) -> Option<i32> {
+        self.record.as_ref().map(|record| record.pid)
     }
 
-    /// A command that runs inside the node; the program and its arguments are to be added.
+    /// A command that runs inside the node, or where there is none; the program and its arguments are to be added.
     pub fn enter(&self) -> Command {
+        let Some(pid) = self.pid() else {
+            let mut command = Command::new("env");
+            command.current_dir("/");
+            return command;
+        };
         let mut command = Command::new(which("nsenter").unwrap_or_else(|| "nsenter".into()));
-        command.args(["-t", &self.record.pid.to_string(), "-m", "-n", "-p", "--"]).current_dir("/");
+        command.args(["-t", &pid.to_string(), "-m", "-n", "-p", "--"]).current_dir("/");
         command
     }
 
@@ -150,9 +193,15 @@ impl Node<'_> {
         let log = self.layout.log(name);
         let output = open_log(&log)?;
         let errors = output.try_clone().map_err(Error::file("open", &log))?;
+        self.refuse_taken_ports(saved, name)?;
         let mut command = self.enter();
+        // A session of its own outlives the terminal.
+        match (self.record.is_some(), which("setsid")) {
+            (true, _) => command.args(["setsid", "--fork"]),
+            (false, Some(setsid)) => command.arg(setsid),
+            (false, None) => command.process_group(0),
+        };
         command
-            .args(["setsid", "--fork"])
             .arg(program)
             .args(args)
             // The parts take nothing from the environment of whoever starts the cluster, its proxies least of all.
@@ -165,16 +214,20 @@ impl Node<'_> {
             .stdout(output)
             .stderr(errors);
         let mut child = command.spawn().map_err(|source| spawn_error(&command, source))?;
-        child.wait().map_err(|source| spawn_error(&command, source))?;
+        if self.record.is_some() {
+            child.wait().map_err(|source| spawn_error(&command, source))?;
+        }
         let mut record = None;
         wait_until(Duration::from_secs(5), || {
             record = self.running(program);
-            record.is_some()
+            record.is_some() || (self.record.is_none() && child.try_wait().is_ok_and(|ended| ended.is_some()))
         });
         let Some(record) = record else {
             return Err(self.ended(name));
         };
-        cgroups::adopt(self.layout, record.pid);
+        if self.record.is_some() {
+            cgroups::adopt(self.layout, record.pid);
+        }
         saved.daemons.insert(name.to_owned(), record);
         saved.store(self.layout)
     }
@@ -213,9 +266,29 @@ impl Node<'_> {
         }
     }
 
+    /// An error where a part's ports belong to another program: what the part itself says is hard to find.
+    fn refuse_taken_ports(&self, saved: &Saved, name: &str) -> Result<()> {
+        let (None, Some(endpoints)) = (&self.record, saved.endpoints) else { return Ok(()) };
+        let taken = |port: &u16| !wait_until(Duration::from_secs(2), || is_free(*port));
+        endpoints.of(name).into_iter().find(taken).map_or(Ok(()), |port| {
+            Err(Error::Part {
+                part: name.to_owned(),
+                problem: format!(
+                    "cannot come back: another program has taken its port {port} of 127.0.0.1. End that program, or \
+                     take the cluster down and bring it up again: it chooses free ports then"
+                ),
+                log: String::new(),
+            })
+        })
+    }
+
     fn running(&self, program: &Path) -> Option<PidRecord> {
         let program = program.to_string_lossy();
-        process::in_namespace_of(self.record.pid)
+        let candidates = match self.pid() {
+            Some(pid) => process::in_namespace_of(pid),
+            None => parts_here(self.layout),
+        };
+        candidates
             .into_iter()
             .find(|process| process.argv.first().is_some_and(|first| *first == program))
             .map(|process| process.record)
@@ -224,6 +297,9 @@ impl Node<'_> {
 
 /// Ends the node and with it everything inside.
 pub fn stop(layout: &Layout, saved: &Saved) -> Result<()> {
+    if saved.kind == Kind::Simulated {
+        return stop_parts(layout);
+    }
     // As with a machine whose power is cut: what is inside is thrown away, nothing needs to say good-bye.
     while let Some(record) = find(layout, saved) {
         let inside = process::in_namespace_of(record.pid);
@@ -236,6 +312,21 @@ pub fn stop(layout: &Layout, saved: &Saved) -> Result<()> {
                 let name = process.argv.first().cloned().unwrap_or_default();
                 return Err(Error::other(format!("process {} ({name}) does not end", process.record.pid)));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Ends the processes of a cluster without a node, the store last.
+fn stop_parts(layout: &Layout) -> Result<()> {
+    for process in parts_here(layout).into_iter().rev() {
+        process.record.kill();
+        if !process.record.wait_gone(Duration::from_secs(15)) {
+            let name = process.argv.first().cloned().unwrap_or_default();
+            return Err(Error::other(format!(
+                "process {} ({name}) does not end: it may be another user's",
+                process.record.pid
+            )));
         }
     }
     Ok(())

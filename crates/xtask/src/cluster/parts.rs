@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 
+use super::kind::Kind;
 use super::state::{self, hex, write_folder};
 use crate::cache;
 use crate::command::{last_lines, spawn_error};
@@ -37,19 +38,26 @@ macro_rules! files {
     };
 }
 
+/// What runs everywhere first; the last two, the node's agents, only where there is Linux.
+const KUBERNETES_PROGRAMS: [(&str, &str); 6] = [
+    ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+    ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+    ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+    ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+];
+
 /// Kubernetes: the control plane, the node's agents and kubectl.
 pub const KUBERNETES: Part = Part {
     name: "kubernetes",
     module: Some("k8s.io/kubernetes"),
     files: files!("kubernetes": "go.mod", "go.sum"),
-    programs: &[
-        ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
-        ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
-        ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
-        ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
-        ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
-        ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
-    ],
+    programs: if cfg!(target_os = "linux") {
+        &KUBERNETES_PROGRAMS
+    } else {
+        KUBERNETES_PROGRAMS.split_at(4).0
+    },
     // Without them the version is a placeholder that clients fail to parse.
     version_variables: &[
         "k8s.io/component-base/version.gitVersion={}",
@@ -125,8 +133,20 @@ pub const PAUSE: Part = Part {
     version_variables: &[],
 };
 
-/// All that a cluster of our own needs.
-pub const ALL: [&Part; 7] = [&KUBERNETES, &CONTAINERD, &ETCD, &COREDNS, &METRICS_SERVER, &HELM, &PAUSE];
+/// Plays nodes that nothing runs on.
+pub const KWOK: Part = Part {
+    name: "kwok",
+    module: Some("sigs.k8s.io/kwok"),
+    files: files!("kwok": "go.mod", "go.sum"),
+    programs: &[("kwok", "sigs.k8s.io/kwok/cmd/kwok")],
+    version_variables: &[],
+};
+
+/// What a cluster with a simulated node needs.
+pub const SIMULATED: [&Part; 4] = [&KUBERNETES, &ETCD, &HELM, &KWOK];
+
+/// What a cluster with a real node needs.
+pub const REAL: [&Part; 7] = [&KUBERNETES, &CONTAINERD, &ETCD, &COREDNS, &METRICS_SERVER, &HELM, &PAUSE];
 
 /// Programs by name, and the versions of the parts they come from.
 #[derive(Debug, Clone, Default)]
@@ -146,7 +166,20 @@ impl Programs {
     }
 }
 
+/// The parts of a cluster of this kind.
+pub fn of(kind: Kind) -> &'static [&'static Part] {
+    match kind {
+        Kind::Real => &REAL,
+        Kind::Simulated => &SIMULATED,
+    }
+}
+
 impl Part {
+    /// The names of its programs.
+    pub fn programs(&self) -> impl Iterator<Item = &'static str> {
+        self.programs.iter().map(|(name, _)| *name)
+    }
+
     /// The version that the pinned module requires.
     pub fn version(&self) -> &'static str {
         let Some(module) = self.module else { return "v1" };
@@ -289,9 +322,13 @@ pub fn ensure(wanted: &[&'static Part]) -> Result<Programs> {
     Ok(programs)
 }
 
-/// A program that a folder of ready-made control-plane programs provides.
-fn from_assets(program: &str) -> Option<PathBuf> {
-    if !matches!(program, "etcd" | "kube-apiserver" | "kubectl") {
+/// The programs that a folder of ready-made ones may have: what needs no node.
+pub const ASSETS: [&str; 7] =
+    ["etcd", "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "helm", "kwok"];
+
+/// A program that a folder of ready-made programs provides.
+pub fn from_assets(program: &str) -> Option<PathBuf> {
+    if !ASSETS.contains(&program) {
         return None;
     }
     let folder = env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty())?;
@@ -305,7 +342,7 @@ mod tests {
 
     #[test]
     fn every_part_pins_a_version() {
-        for part in ALL {
+        for part in [&REAL[..], &SIMULATED].concat() {
             assert!(part.version().starts_with('v'), "{}: {}", part.name, part.version());
         }
         assert_eq!(KUBERNETES.version(), "v1.36.3");
@@ -313,7 +350,7 @@ mod tests {
 
     #[test]
     fn no_part_asks_for_a_newer_go_than_the_preflight() {
-        for part in ALL {
+        for part in [&REAL[..], &SIMULATED].concat() {
             let asked = part.files[0].1.lines().find_map(|line| line.strip_prefix("go ")).unwrap();
             let numbers: Vec<u32> = asked.split('.').map(|number| number.parse().unwrap()).collect();
             assert!(numbers <= vec![GO.0, GO.1, GO.2], "{} asks for Go {asked}", part.name);

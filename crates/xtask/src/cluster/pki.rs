@@ -11,7 +11,8 @@ use rcgen::{
 };
 use serde_json::json;
 
-use super::network::{API_PORT, Network};
+use super::endpoints::Endpoints;
+use super::network::Network;
 use super::state::{Layout, write_file};
 use crate::error::{Error, Result};
 
@@ -63,11 +64,15 @@ pub fn ensure(layout: &Layout, network: Network) -> Result<()> {
     write_file(&layout.pki("service-accounts.key"), &key.serialize_pem())?;
     write_file(&layout.pki("service-accounts.pub"), &key.public_key_pem())?;
 
-    for user in ["controller-manager", "scheduler", "kube-proxy", "kubelet"] {
-        write_kubeconfig(layout, network, user, &layout.config(&format!("{user}.kubeconfig")))?;
-    }
-    write_kubeconfig(layout, network, "admin", &layout.kubeconfig())?;
     write_file(&complete, "")
+}
+
+/// Writes the kubeconfigs of the parts and of the administrator, where they do not lead to this API server already.
+pub fn kubeconfigs(layout: &Layout, endpoints: Endpoints) -> Result<()> {
+    for user in ["controller-manager", "scheduler", "kube-proxy", "kubelet"] {
+        write_kubeconfig(layout, endpoints, user, &layout.config(&format!("{user}.kubeconfig")))?;
+    }
+    write_kubeconfig(layout, endpoints, "admin", &layout.kubeconfig())
 }
 
 /// A certificate authority that signs into the cluster's folder.
@@ -137,7 +142,7 @@ fn certificate_error(subject: &str) -> impl FnOnce(rcgen::Error) -> Error {
 }
 
 /// Writes a kubeconfig that holds its certificates itself, so that it can be copied elsewhere.
-fn write_kubeconfig(layout: &Layout, network: Network, user: &str, path: &Path) -> Result<()> {
+fn write_kubeconfig(layout: &Layout, endpoints: Endpoints, user: &str, path: &Path) -> Result<()> {
     let data = |file: String| {
         let path = layout.pki(&file);
         fs::read(&path).map(|bytes| BASE64.encode(bytes)).map_err(Error::file("read", &path))
@@ -148,7 +153,7 @@ fn write_kubeconfig(layout: &Layout, network: Network, user: &str, path: &Path) 
         "kind": "Config",
         "current-context": name,
         "clusters": [{"name": name, "cluster": {
-            "server": format!("https://{}:{API_PORT}", network.node()),
+            "server": format!("https://{}:{}", endpoints.address, endpoints.api),
             "certificate-authority-data": data("ca.crt".into())?,
         }}],
         "users": [{"name": user, "user": {
@@ -157,5 +162,9 @@ fn write_kubeconfig(layout: &Layout, network: Network, user: &str, path: &Path) 
         }}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
     });
-    write_file(path, &format!("{config:#}\n"))
+    let config = format!("{config:#}\n");
+    if fs::read_to_string(path).is_ok_and(|there| there == config) {
+        return Ok(());
+    }
+    write_file(path, &config)
 }

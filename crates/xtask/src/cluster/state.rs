@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::endpoints::Endpoints;
+use super::kind::Kind;
 use super::network::Network;
 use super::process::PidRecord;
 use crate::error::{Error, Result};
@@ -90,7 +92,12 @@ impl Layout {
 
     /// Holds other commands on the same cluster back until the returned file is dropped.
     pub fn lock(&self) -> Result<File> {
-        lock(&self.dir.with_extension("lock"))
+        lock(&self.lock_file())
+    }
+
+    /// What they wait for.
+    pub fn lock_file(&self) -> PathBuf {
+        self.dir.with_extension("lock")
     }
 }
 
@@ -115,8 +122,14 @@ pub fn lock(path: &Path) -> Result<File> {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Saved {
+    /// What it has for a node.
+    pub kind: Kind,
     /// Its addresses.
     pub network: Option<Network>,
+    /// Where the control plane listens.
+    pub endpoints: Option<Endpoints>,
+    /// How many simulated nodes it has that ordinary pods stay away from.
+    pub simulated_nodes: u32,
     /// The first process of the node; all others live in its namespaces and end with it.
     pub node: Option<PidRecord>,
     /// The other processes, by part.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::Cluster;
+use super::kind::Kind;
 use super::node;
 use super::process::PidRecord;
 use super::state::{Layout, Saved};
@@ -15,7 +16,9 @@ use crate::error::Result;
 pub struct Status {
     /// Its name.
     pub name: String,
-    /// The number of the node's first process; none when the cluster is down.
+    /// What it has for a node.
+    pub kind: Kind,
+    /// The number of the node's first process, or of any where it is simulated; none when the cluster is down.
     pub node: Option<i32>,
     /// Each part and the number of its process; none for one that ended.
     pub parts: Vec<(String, Option<i32>)>,
@@ -53,11 +56,13 @@ impl Status {
         // From here through the API server to metrics-server, and its figures from the kubelet.
         let figures = format!("/apis/metrics.k8s.io/v1beta1/nodes/{}", layout.node_name());
         let metrics = readiness == "Ready"
+            && saved.kind == Kind::Real
             && Cluster::open(name).is_ok_and(|cluster| {
                 succeeds(cluster.kubectl().args(["--request-timeout=5s", "get", "--raw", &figures]))
             });
         Ok(Self {
             name: name.to_owned(),
+            kind: saved.kind,
             node,
             parts: saved.daemons.iter().map(|(name, record)| (name.clone(), running(record))).collect(),
             versions: saved.versions.clone().into_iter().collect(),
@@ -76,11 +81,17 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "cluster     {}", self.name)?;
-        writeln!(f, "node        {}", self.readiness)?;
+        let simulated = self.kind == Kind::Simulated;
+        let played = if simulated { ", simulated: nothing runs in its pods" } else { "" };
+        writeln!(f, "node        {}{}", self.readiness, if self.node.is_some() { played } else { "" })?;
         let Some(node) = self.node else { return Ok(()) };
-        writeln!(f, "metrics     {}", if self.metrics { "served" } else { "not served, or not yet" })?;
+        if !simulated {
+            writeln!(f, "metrics     {}", if self.metrics { "served" } else { "not served, or not yet" })?;
+        }
         writeln!(f, "kubeconfig  {}", self.kubeconfig.display())?;
-        writeln!(f, "inside      nsenter -t {node} -m -n -p")?;
+        if !simulated {
+            writeln!(f, "inside      nsenter -t {node} -m -n -p")?;
+        }
         writeln!(f, "\n{:<26}PID", "PART")?;
         for (name, pid) in &self.parts {
             let pid = pid.map_or_else(|| "ended".to_owned(), |pid| pid.to_string());

@@ -18,6 +18,8 @@ pub struct Act {
     pub change: &'static [&'static [&'static str]],
     /// How it is to end.
     pub ending: Ending,
+    /// Why a simulated node cannot show it; none where it can.
+    pub needs_a_node: Option<&'static str>,
 }
 
 impl Act {
@@ -40,6 +42,7 @@ pub const ACTS: &[Act] = &[
         mishap: "Somebody rolls out a change, and forgets half of it:",
         change: &[&["set", "env", "deployment/mcp-server", "-n", "mcp", "MCP_REQUIRE=DATABASE_URL"]],
         ending: Ending::Resolved,
+        needs_a_node: None,
     },
     Act {
         name: "out-of-memory",
@@ -49,6 +52,7 @@ pub const ACTS: &[Act] = &[
         mishap: "Half a minute after its start it needs more than that:",
         change: &[],
         ending: Ending::Mitigated,
+        needs_a_node: None,
     },
     Act {
         name: "broken-config",
@@ -70,6 +74,7 @@ pub const ACTS: &[Act] = &[
             &["rollout", "restart", "deployment/mcp-config", "-n", "mcp"],
         ],
         ending: Ending::Mitigated,
+        needs_a_node: Some("a simulated node reads no ConfigMap"),
     },
 ];
 

@@ -8,6 +8,7 @@
 mod acts;
 mod client;
 mod screen;
+mod simulation;
 mod tidy;
 mod timeline;
 mod watch;
@@ -16,11 +17,13 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use crate::Cluster;
+use crate::cluster::Plan;
 use crate::cluster::state::DEFAULT_NAME;
 use crate::cluster::status::Status;
 use crate::error::{Error, Result};
 use crate::install::{build_images, helm_install};
 use crate::interrupt;
+use crate::local_operator::LocalOperator;
 use crate::progress::{Step as Progress, say, seconds};
 use acts::{ACTS, Act};
 use screen::{Screen, heading};
@@ -50,8 +53,8 @@ pub struct Options {
     pub act: Option<String>,
     /// Leave everything as it is at the end.
     pub keep: bool,
-    /// Allow to install system packages.
-    pub install: bool,
+    /// How a cluster of ours is brought up.
+    pub plan: Plan,
 }
 
 /// Runs the demo; an error unless every server serves MCP again at its end.
@@ -59,12 +62,14 @@ pub fn run(options: &Options) -> Result<()> {
     let acts = chosen(options.act.as_deref())?;
     interrupt::watch()?;
     let (cluster, brought_up) = cluster(options)?;
+    let (acts, not_shown) = simulation::split(&cluster, acts);
     // Whoever stops it half way wants it gone; whoever wants to look wants that after a failure too.
     let keep = || options.keep && !interrupt::requested();
     let crd_was_there = tidy::has_crd(&cluster);
     let outcome = tidy::refuse_what_is_not_ours(&cluster).and_then(|()| {
-        let outcome =
-            tidy::prepare(&cluster).and_then(|()| show(&cluster, &acts)).map_err(interrupt::explain);
+        let outcome = tidy::prepare(&cluster)
+            .and_then(|()| show(&cluster, &acts, &not_shown, options))
+            .map_err(interrupt::explain);
         if keep() {
             tell_how_to_look(options);
         } else if !brought_up {
@@ -87,7 +92,7 @@ fn cluster(options: &Options) -> Result<(Cluster, bool)> {
         return Ok((Cluster::existing(context)?, false));
     }
     let was_up = Status::of(&options.name)?.node.is_some();
-    match Cluster::up(&options.name, options.install) {
+    match Cluster::up(&options.name, &options.plan) {
         Ok(cluster) => Ok((cluster, !was_up)),
         Err(error) => {
             // Half a cluster is of no use to anybody; one that was there is for its owner to look at.
@@ -112,15 +117,28 @@ fn chosen(name: Option<&str>) -> Result<Vec<&'static Act>> {
     Ok(acts)
 }
 
-fn show(cluster: &Cluster, acts: &[&Act]) -> Result<()> {
+fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[&Act], options: &Options) -> Result<()> {
+    if acts.is_empty() {
+        return Err(simulation::nothing_to_show(not_shown));
+    }
     let images = build_images(cluster)?;
     interrupt::check()?;
+    if cluster.is_simulated() {
+        simulation::say_before(not_shown);
+    }
 
     let step = Progress::start(format!("installing the operator with Helm into {OPERATOR_NAMESPACE}"));
     let watched = format!("{{{NAMESPACE}}}");
-    let values = [("watchNamespaces", watched.as_str()), ("actions.rollbackConfig", "true")];
+    let mut values = vec![("watchNamespaces", watched.as_str()), ("actions.rollbackConfig", "true")];
+    if cluster.is_simulated() {
+        values.push(("replicaCount", "0"));
+    }
     helm_install(cluster, &images, RELEASE, OPERATOR_NAMESPACE, &values)?;
     step.done();
+    let mut operator = match cluster.is_simulated() {
+        true => Some(LocalOperator::start(cluster, &images.operator_binary, RELEASE, OPERATOR_NAMESPACE)?),
+        false => None,
+    };
 
     let mut reports = Vec::new();
     for (at, act) in acts.iter().enumerate() {
@@ -128,11 +146,20 @@ fn show(cluster: &Cluster, acts: &[&Act]) -> Result<()> {
         if acts.len() > 1 {
             heading(&format!("── Act {} of {}: {} ──", at + 1, acts.len(), act.name));
         }
-        reports.push(format!("{}: {}", act.name, play(cluster, act, &images.demo_server)?));
+        let played = play(cluster, act, &images.demo_server);
+        // Where it is gone, that is why.
+        operator.as_mut().map_or(Ok(()), LocalOperator::check)?;
+        reports.push(format!("{}: {}", act.name, played?));
     }
     heading("In short");
     for report in reports {
         println!("{report}");
+    }
+    if cluster.is_simulated() {
+        simulation::say_after(acts, not_shown);
+    }
+    if let Some(operator) = operator.as_mut().filter(|_| options.keep) {
+        operator.stay();
     }
     Ok(())
 }
@@ -145,7 +172,7 @@ fn play(cluster: &Cluster, act: &Act, image: &str) -> Result<String> {
     await_health(act, &watches, &mut timeline)?;
 
     heading(act.scene);
-    println!("An MCP client {}.", client::ask(cluster, act.server)?);
+    println!("{}", served(cluster, act)?);
 
     heading(act.mishap);
     for command in act.commands() {
@@ -159,8 +186,16 @@ fn play(cluster: &Cluster, act: &Act, image: &str) -> Result<String> {
     print!("{}", describe(cluster, act)?);
 
     heading(&report);
-    println!("An MCP client {}.", client::ask(cluster, act.server)?);
+    println!("{}", served(cluster, act)?);
     Ok(report)
+}
+
+/// What an MCP client says about the server; nothing is claimed where nothing can answer.
+fn served(cluster: &Cluster, act: &Act) -> Result<String> {
+    if cluster.is_simulated() {
+        return Ok("No MCP client was asked: nothing runs in simulated pods.".to_owned());
+    }
+    Ok(format!("An MCP client {}.", client::ask(cluster, act.server)?))
 }
 
 /// Waits until the operator calls the server healthy and knows the template to go back to.

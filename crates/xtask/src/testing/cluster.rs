@@ -29,7 +29,7 @@ impl Parts {
     /// Starts to build what is missing, beside everything else and with less of a claim to the processors: much of the
     /// time goes into downloads.
     pub fn begin(options: &Options) -> Result<Self> {
-        let nothing = options.fast || options.context.is_some() || parts::missing(&parts::ALL)?.is_empty();
+        let nothing = options.fast || options.context.is_some() || parts::missing(&parts::REAL)?.is_empty();
         if nothing {
             return Ok(Self(None));
         }
@@ -85,7 +85,7 @@ pub fn end_to_end(options: &Options, report: &mut Report) -> Result<()> {
     let outcome = report.run("end-to-end", |stage| {
         let cluster = match &options.context {
             Some(context) => Cluster::existing(context)?,
-            None => Cluster::up(&options.name, options.install)?,
+            None => Cluster::up(&options.name, &options.plan)?,
         };
         interrupt::check()?;
         let images = build_images(&cluster)?;

@@ -13,7 +13,7 @@ mod tools;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::cluster::parts;
+use crate::cluster::{Plan, parts};
 use crate::error::{Error, Result};
 use crate::{interrupt, workspace};
 use report::Report;
@@ -40,8 +40,8 @@ pub struct Options {
     pub context: Option<String>,
     /// Leave the cluster, and what tests made in it, at the end.
     pub keep: bool,
-    /// Allow to install system packages.
-    pub install: bool,
+    /// How a cluster of ours is brought up.
+    pub plan: Plan,
 }
 
 /// Runs everything that the options ask for; false where something failed.
@@ -70,7 +70,7 @@ fn stages(options: &Options, report: &mut Report, parts: cluster::Parts) -> Resu
         })?;
     }
     report.run("tests", |stage| {
-        tools::postgres(options.install)?;
+        tools::postgres(options.plan.install)?;
         stage.tests(&mut tests(&["--workspace", "--exclude", END_TO_END], options, &[]), LIMIT)
     })?;
     if options.fast {
