@@ -50,6 +50,28 @@ pub fn foreign_context() -> Option<String> {
     std::env::var("MCP_HEALTH_CONTEXT").ok().filter(|context| !context.is_empty())
 }
 
+/// The cluster of `cargo xtask cluster`, by its name, where its node is simulated: nothing runs in its pods.
+pub fn simulated() -> Option<String> {
+    std::env::var_os("MCP_HEALTH_NOT_SHOWN").map(|_| set("MCP_HEALTH_CLUSTER"))
+}
+
+/// Notes that the running test could not ask an MCP client, for the report at the end.
+pub fn not_shown() {
+    use std::io::Write;
+    let thread = std::thread::current();
+    let line = format!("{}\n", thread.name().unwrap_or("a scenario"));
+    let file = std::fs::File::options().append(true).create(true).open(set("MCP_HEALTH_NOT_SHOWN"));
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("what was not shown can be noted");
+}
+
+/// Fails a test that needs a node which runs containers, where there is none.
+pub fn needs_a_node(what: &str) {
+    assert!(
+        simulated().is_none(),
+        "{what} needs a node that runs containers: put this test into tests/needs_a_node.txt, with the reason"
+    );
+}
+
 /// Whether what a scenario made stays for a person to look at.
 pub fn keep() -> bool {
     std::env::var_os("MCP_HEALTH_KEEP").is_some_and(|value| !value.is_empty())

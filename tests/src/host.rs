@@ -46,6 +46,7 @@ pub struct Killer<'a> {
 impl<'a> Killer<'a> {
     /// Gets it ready.
     pub async fn ready(story: &'a Story) -> Self {
+        environment::needs_a_node("a pod that ends another one's processes");
         let (volumes, mounts) = folders(&system());
         let pod = json!({
             "apiVersion": "v1",

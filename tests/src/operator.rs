@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use serde_json::{Value, json};
+use xtask::{Cluster, local_operator::LocalOperator};
 
 use crate::{
     command::{Said, helm, helm_blocking, kubectl},
@@ -49,6 +50,9 @@ impl Release {
             "log.format=plain".to_owned(),
         ]);
         own.extend(values.iter().map(|value| value.replace("NAMESPACE", &self.namespace)));
+        if environment::simulated().is_some() {
+            own.push("replicaCount=0".to_owned());
+        }
         // A tag may look like a number.
         let tag = format!("image.tag={tag}");
         let mut words =
@@ -57,6 +61,18 @@ impl Release {
             words.extend(["--set", value]);
         }
         helm(&words).await.ok();
+    }
+
+    /// Starts the operator on this machine, as the release describes it, where pods run nothing.
+    pub async fn run_here(&self) -> Option<LocalOperator> {
+        let cluster = environment::simulated()?;
+        let (name, namespace) = (self.name().to_owned(), self.namespace.clone());
+        let start = move || {
+            let cluster = Cluster::open(&cluster)?;
+            LocalOperator::start(&cluster, &environment::operator_program(), &name, &namespace)
+        };
+        let started = tokio::task::spawn_blocking(start).await.expect("the operator's start is awaited");
+        Some(started.unwrap_or_else(|error| panic!("the operator does not start: {error}")))
     }
 
     /// Removes it with everything it has, on the cluster too.
@@ -80,6 +96,7 @@ impl Release {
 
     /// Deletes its pod, and waits for the next one. What it may do is asked of the API server anew.
     pub async fn restarted(&self) {
+        environment::needs_a_node("an operator that is restarted by its Deployment");
         let selector = format!("--selector=app.kubernetes.io/instance={}", Self::NAME);
         self.kubectl(&["delete", "pod", &selector, "--wait=true"]).await.ok();
         self.ready().await;
@@ -119,6 +136,7 @@ impl Release {
     /// The sum of a metric's series whose labels contain `labels`; 0 where there is none yet.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
         let target = format!("deployment/{}", self.name());
+        environment::needs_a_node("a port of the operator's pod");
         let page = until("the operator's metrics", async || {
             let forward = Forward::open(&self.namespace, &target, 8080).await?;
             let answer = reqwest::get(format!("{}/metrics", forward.url)).await;

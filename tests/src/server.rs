@@ -233,6 +233,10 @@ impl Server {
 
     /// Asks it by a real MCP client, through its Service, until it answers: lists its tools and calls one.
     pub async fn serves_mcp(&self) {
+        if environment::simulated().is_some() {
+            environment::not_shown();
+            return;
+        }
         until(&format!("{} serves MCP", self.name), async || {
             let forward = Forward::open(&self.namespace, &format!("service/{}", self.name), 80).await?;
             let tools = mcp::tools(&forward.url).await?;
@@ -251,6 +255,7 @@ impl Server {
 
     /// The same in the container that listens on this port.
     pub async fn break_container(&self, pod: &str, port: u16, fault: Value) {
+        environment::needs_a_node("a fault that is switched on in a running pod");
         until(&format!("pod {pod} takes the fault {fault}"), async || {
             let forward = Forward::open(&self.namespace, &format!("pod/{pod}"), port).await?;
             let request = reqwest::Client::new().post(format!("{}/admin/faults", forward.url)).json(&fault);

@@ -11,6 +11,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use tokio::sync::OnceCell;
+use xtask::local_operator::LocalOperator;
 
 use crate::{
     command::{kubectl, kubectl_blocking},
@@ -39,6 +40,8 @@ pub struct Story {
     /// The namespace.
     pub namespace: String,
     release: Option<Release>,
+    /// The operator, where pods run nothing.
+    local: Option<LocalOperator>,
 }
 
 impl Story {
@@ -72,10 +75,11 @@ impl Story {
         let object = Namespace { metadata, ..Namespace::default() };
         api.create(&PostParams::default(), &object).await.expect("the namespace can be created");
 
-        let mut story = Self { client, namespace, release: None };
+        let mut story = Self { client, namespace, release: None, local: None };
         if let Operator::InCluster(values) = operator {
             story.release = Some(Release::of(&story.namespace));
             story.operator().install(&values).await;
+            story.local = story.operator().run_here().await;
         }
         story
     }
@@ -110,6 +114,7 @@ impl Drop for Story {
             eprintln!("MCP_HEALTH_KEEP is set: the namespace {} stays", self.namespace);
             return;
         }
+        self.local = None;
         if let Some(release) = &self.release {
             release.uninstall_blocking();
         }

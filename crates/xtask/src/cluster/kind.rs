@@ -38,6 +38,25 @@ impl Wanted {
     }
 }
 
+impl From<Kind> for Wanted {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Real => Self::Real,
+            Kind::Simulated => Self::Simulated,
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Real => "real",
+            Self::Simulated => "simulated",
+            Self::Auto => "auto",
+        })
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -122,6 +122,12 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// What the cluster called `name` has for a node; none where there is no such cluster.
+    pub fn kind(name: &str) -> Result<Option<Kind>> {
+        let layout = Layout::new(name)?;
+        Ok(kind_of(&layout, &Saved::load(&layout)))
+    }
+
     fn bring_up(layout: &Layout, saved: &mut Saved, plan: &Plan) -> Result<Self> {
         saved.kind = preflight::choose(plan.node, kind_of(layout, saved), plan.install)?;
         if let Some(count) = plan.simulated_nodes {

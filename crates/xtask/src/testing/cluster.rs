@@ -6,9 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::report::Report;
-use super::{LIMIT, Options, tests};
+use super::{LIMIT, Options, needs, tests};
+use crate::cluster::kind::Kind;
 use crate::cluster::status::Status;
-use crate::cluster::{down, parts, state};
+use crate::cluster::{down, parts, preflight, state};
 use crate::command::{last_lines, spawn_error};
 use crate::error::{Error, Result};
 use crate::install::{Images, build_images};
@@ -28,17 +29,20 @@ pub struct Parts(Option<(Child, PathBuf)>);
 impl Parts {
     /// Starts to build what is missing, beside everything else and with less of a claim to the processors: much of the
     /// time goes into downloads.
-    pub fn begin(options: &Options) -> Result<Self> {
-        let nothing = options.fast || options.context.is_some() || parts::missing(&parts::REAL)?.is_empty();
-        if nothing {
+    pub fn begin(options: &Options, kind: Option<Kind>) -> Result<Self> {
+        let Some(kind) = kind else { return Ok(Self(None)) };
+        let wanted = parts::of(kind);
+        if parts::missing(wanted)?.is_empty() {
             return Ok(Self(None));
         }
+        preflight::check_parts(wanted)?;
         let log = cache::root()?.join("parts/build.log");
         state::write_folder(log.parent().unwrap_or(&log))?;
         let output = File::create(&log).map_err(Error::file("create", &log))?;
         let program = std::env::current_exe().map_err(Error::file("find", "this program"))?;
         let mut command = Command::new("nice");
-        command.args(["-n", "10"]).arg(program).args(["cluster", "build"]);
+        command.args(["-n", "10"]).arg(program).args(["cluster", "build", "--node"]);
+        command.arg(options.plan.node.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         say(&format!("building the parts of the cluster meanwhile; log: {}", log.display()));
         let child = command.spawn().map_err(|source| spawn_error(&command, source))?;
@@ -77,11 +81,12 @@ impl Drop for Parts {
 }
 
 /// Runs the end-to-end tests; the cluster goes at the end, where it came for them.
-pub fn end_to_end(options: &Options, report: &mut Report) -> Result<()> {
+pub fn end_to_end(options: &Options, kind: Option<Kind>, report: &mut Report) -> Result<()> {
     if options.only.is_some() && none_is_meant(options)? {
         return Ok(());
     }
     let was_up = options.context.is_some() || Status::of(&options.name)?.node.is_some();
+    let not_shown = cache::root()?.join(format!("not-shown-{}", std::process::id()));
     let outcome = report.run("end-to-end", |stage| {
         let cluster = match &options.context {
             Some(context) => Cluster::existing(context)?,
@@ -89,10 +94,18 @@ pub fn end_to_end(options: &Options, report: &mut Report) -> Result<()> {
         };
         interrupt::check()?;
         let images = build_images(&cluster)?;
-        let mut command = tests(&SCENARIOS, options, &[THREADS]);
+        let skipped = needs::skipped(kind);
+        let mut command = tests(&SCENARIOS, options, &[&[THREADS], &skipped[..]].concat());
         command.envs(environment(&cluster, &images, options));
+        if cluster.is_simulated() {
+            command.env("MCP_HEALTH_NOT_SHOWN", &not_shown);
+        }
         stage.tests(&mut command, LIMIT)
     });
+    if let Ok(names) = fs::read_to_string(&not_shown) {
+        report.not_asked(names.lines().map(str::to_owned).collect());
+        let _ = fs::remove_file(&not_shown);
+    }
     if !was_up && !options.keep && Status::of(&options.name)?.node.is_some() {
         down::down(&options.name)?;
     }

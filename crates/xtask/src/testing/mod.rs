@@ -6,6 +6,7 @@
 //! ```
 
 mod cluster;
+mod needs;
 mod report;
 mod stage;
 mod tools;
@@ -13,9 +14,10 @@ mod tools;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Plan, parts};
+use crate::cluster::kind::{Kind, Wanted};
+use crate::cluster::{Plan, parts, preflight};
 use crate::error::{Error, Result};
-use crate::{interrupt, workspace};
+use crate::{Cluster, interrupt, workspace};
 use report::Report;
 use stage::{Stage, command};
 
@@ -49,8 +51,12 @@ pub fn run(options: &Options) -> Result<bool> {
     interrupt::watch()?;
     let started = Instant::now();
     let mut report = Report::default();
-    let parts = cluster::Parts::begin(options)?;
-    let stages = stages(options, &mut report, parts);
+    let kind = kind(options)?;
+    // From here on it is decided, and said once.
+    let plan = Plan { node: kind.map_or(options.plan.node, Wanted::from), ..options.plan };
+    let options = &Options { plan, ..options.clone() };
+    let parts = cluster::Parts::begin(options, kind)?;
+    let stages = stages(options, kind, &mut report, parts);
     report.print(started.elapsed());
     stages?;
     if options.only.is_some() && report.passes() && report.tests() == 0 {
@@ -61,7 +67,24 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(report.passes())
 }
 
-fn stages(options: &Options, report: &mut Report, parts: cluster::Parts) -> Result<()> {
+/// What the cluster of ours has for a node; none where none is used. With `CI` set a real one is required: what was
+/// not tested there would not be missed.
+fn kind(options: &Options) -> Result<Option<Kind>> {
+    if options.fast || options.context.is_some() {
+        return Ok(None);
+    }
+    let ci = std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false");
+    let there = Cluster::kind(&options.name)?;
+    let wanted = if ci { Wanted::Real } else { options.plan.node };
+    let refused = |error: Error| Error::other(format!("CI is set, which requires a real node: {error}"));
+    if ci && options.plan.node == Wanted::Simulated {
+        return Err(refused(Error::other("--node simulated would leave tests out")));
+    }
+    let chosen = preflight::choose(wanted, there, options.plan.install);
+    (if ci { chosen.map_err(refused) } else { chosen }).map(Some)
+}
+
+fn stages(options: &Options, kind: Option<Kind>, report: &mut Report, parts: cluster::Parts) -> Result<()> {
     if options.only.is_none() {
         report.run("formatting", |_| command(workspace::cargo().args(["fmt", "--all", "--check"]), LIMIT))?;
         report.run("lints", |_| {
@@ -91,11 +114,17 @@ fn stages(options: &Options, report: &mut Report, parts: cluster::Parts) -> Resu
     }
     if options.context.is_none() {
         report.run("cluster", |stage| {
-            let mut command = tests(&["--workspace", "--test", "cluster"], options, &["--ignored"]);
+            let which = ["--workspace", "--test", "cluster", "--test", "simulated"];
+            let skipped = needs::skipped(kind);
+            let mut command = tests(&which, options, &[&["--ignored"], &skipped[..]].concat());
             stage.tests(&mut command, CLUSTER_LIMIT)
         })?;
     }
-    cluster::end_to_end(options, report)
+    cluster::end_to_end(options, kind, report)?;
+    if kind == Some(Kind::Simulated) && options.only.is_none() {
+        report.left_out(needs::a_node());
+    }
+    Ok(())
 }
 
 fn chart(_: &mut Stage) -> Result<()> {

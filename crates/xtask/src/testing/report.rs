@@ -1,5 +1,6 @@
 //! The stages one after another, and the table at the end.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use console::Style;
@@ -13,6 +14,8 @@ use crate::progress::{say, seconds};
 #[derive(Debug, Default)]
 pub struct Report {
     rows: Vec<Row>,
+    left_out: Vec<(&'static str, &'static str)>,
+    not_asked: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -45,6 +48,16 @@ impl Report {
         Ok(())
     }
 
+    /// Notes the tests that could not run here, each with its reason.
+    pub fn left_out(&mut self, tests: Vec<(&'static str, &'static str)>) {
+        self.left_out = tests;
+    }
+
+    /// Notes the tests that ran, and whose last question, to the server itself, nobody could have answered.
+    pub fn not_asked(&mut self, tests: BTreeSet<String>) {
+        self.not_asked = tests;
+    }
+
     /// Whether every stage passed.
     pub fn passes(&self) -> bool {
         self.rows.iter().all(|row| row.passed)
@@ -64,6 +77,18 @@ impl Report {
             let result = style.apply_to(if row.passed { "passed" } else { "FAILED" });
             println!("{:<14}{:>8}  {result}{tests}", row.name, seconds(row.took));
         }
+        if !self.not_asked.is_empty() {
+            println!("\nNOT SHOWN, since the node is simulated: that MCP is served at the end of");
+            for name in &self.not_asked {
+                println!("  {name}");
+            }
+        }
+        if !self.left_out.is_empty() {
+            println!("\nNOT RUN, since the node is simulated:");
+            for (name, why) in &self.left_out {
+                println!("  {name}: {why}");
+            }
+        }
         println!("{}", self.result(took));
     }
 
@@ -73,9 +98,25 @@ impl Report {
         let tests = self.tests();
         let time = seconds(took);
         if failed.is_empty() {
-            format!("\nall passed: {} stages with {tests} tests in {time}", self.rows.len())
+            format!(
+                "\nall passed: {} stages with {tests} tests in {time}{}",
+                self.rows.len(),
+                self.shortfall()
+            )
         } else {
-            format!("\nFAILED: {} ({tests} tests ran, in {time})", failed.join(", "))
+            format!("\nFAILED: {} ({tests} tests ran, in {time}){}", failed.join(", "), self.shortfall())
+        }
+    }
+}
+
+impl Report {
+    /// How many tests could not run, where there are such.
+    fn shortfall(&self) -> String {
+        match (self.left_out.len(), self.not_asked.len()) {
+            (0, 0) => String::new(),
+            (left_out, not_asked) => format!(
+                "; {left_out} tests need a real node and did not run, {not_asked} ran without asking an MCP client"
+            ),
         }
     }
 }
@@ -91,6 +132,17 @@ fn words(counts: Counts) -> String {
 mod tests {
     use super::*;
     use crate::error::Error;
+
+    #[test]
+    fn what_could_not_run_is_counted_in_the_last_line() {
+        let mut report = Report::default();
+        report.left_out(vec![("a", "why"), ("b", "why")]);
+        report.not_asked(["c".to_owned()].into());
+        let line = report.result(Duration::from_secs(12));
+        assert!(
+            line.ends_with("; 2 tests need a real node and did not run, 1 ran without asking an MCP client")
+        );
+    }
 
     #[test]
     fn one_failed_stage_fails_all_and_is_named() {
