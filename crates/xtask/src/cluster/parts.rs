@@ -38,7 +38,7 @@ macro_rules! files {
     };
 }
 
-/// What runs everywhere first; the last two, the node's agents, only where there is Linux.
+/// What needs no node first; the last two are the node's agents.
 const KUBERNETES_PROGRAMS: [(&str, &str); 6] = [
     ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
     ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
@@ -53,11 +53,7 @@ pub const KUBERNETES: Part = Part {
     name: "kubernetes",
     module: Some("k8s.io/kubernetes"),
     files: files!("kubernetes": "go.mod", "go.sum"),
-    programs: if cfg!(target_os = "linux") {
-        &KUBERNETES_PROGRAMS
-    } else {
-        KUBERNETES_PROGRAMS.split_at(4).0
-    },
+    programs: &KUBERNETES_PROGRAMS,
     // Without them the version is a placeholder that clients fail to parse.
     version_variables: &[
         "k8s.io/component-base/version.gitVersion={}",
@@ -70,6 +66,9 @@ pub const KUBERNETES: Part = Part {
         "k8s.io/client-go/pkg/version.gitTreeState=clean",
     ],
 };
+
+/// Kubernetes without the node's agents, which are built on Linux only.
+pub const CONTROL_PLANE: Part = Part { programs: KUBERNETES_PROGRAMS.split_at(4).0, ..KUBERNETES };
 
 /// The container runtime and the network plugins.
 pub const CONTAINERD: Part = Part {
@@ -143,7 +142,7 @@ pub const KWOK: Part = Part {
 };
 
 /// What a cluster with a simulated node needs.
-pub const SIMULATED: [&Part; 4] = [&KUBERNETES, &ETCD, &HELM, &KWOK];
+pub const SIMULATED: [&Part; 4] = [&CONTROL_PLANE, &ETCD, &HELM, &KWOK];
 
 /// What a cluster with a real node needs.
 pub const REAL: [&Part; 7] = [&KUBERNETES, &CONTAINERD, &ETCD, &COREDNS, &METRICS_SERVER, &HELM, &PAUSE];
@@ -203,9 +202,10 @@ impl Part {
         Ok(cache::root()?.join("parts").join(format!("{}-{}-{key}", self.name, self.version())))
     }
 
-    /// Whether it is built.
+    /// Whether it is built, with all its programs.
     pub fn is_built(&self) -> Result<bool> {
-        Ok(self.folder()?.is_dir())
+        let bin = self.folder()?.join("bin");
+        Ok(self.programs().all(|name| bin.join(name).is_file()))
     }
 
     fn linker_flags(&self) -> String {
@@ -237,6 +237,10 @@ impl Part {
         }
         let outcome = self.compile(&source, &bin).and_then(|()| {
             fs::remove_dir_all(&source).map_err(Error::file("remove", &source))?;
+            // There may be one with fewer programs; what runs of it goes on.
+            if folder.exists() {
+                fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
+            }
             fs::rename(&partial, &folder).map_err(Error::file("move into place", &folder))
         });
         if partial.exists() {

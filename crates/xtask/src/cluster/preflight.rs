@@ -4,10 +4,12 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use super::kind::{Kind, Wanted};
 use super::parts::{self, GO, Part};
+use super::state::Layout;
 use super::{cgroups, machine, packages};
 use crate::cache;
 use crate::command::{run, succeeds, which};
@@ -62,7 +64,7 @@ pub fn choose(wanted: Wanted, there: Option<Kind>, install: bool) -> Result<Kind
 /// Checks what the control plane needs whatever the node is: the means to build it, and room for it.
 pub fn check_parts(wanted: &[&'static Part]) -> Result<()> {
     let mut missing = go(&parts::missing(wanted)?);
-    missing.extend(space(RUN_SPACE, "512 MiB", "for a cluster"));
+    missing.extend(space(&Layout::all()?, RUN_SPACE, "512 MiB", "for a cluster"));
     if missing.is_empty() {
         return Ok(());
     }
@@ -134,16 +136,15 @@ fn list(missing: &[String]) -> String {
     list.join("\n")
 }
 
-/// Too little room where clusters are kept.
-fn space(needed: u64, words: &str, what: &str) -> Option<String> {
-    let root = cache::root().ok()?;
-    let existing = root.ancestors().find(|folder| folder.exists())?;
+/// Too little room in a folder, or where it will be.
+fn space(folder: &Path, needed: u64, words: &str, what: &str) -> Option<String> {
+    let existing = folder.ancestors().find(|folder| folder.exists())?;
     let stat = rustix::fs::statvfs(existing).ok()?;
     let free = stat.f_bavail * stat.f_frsize;
     (free < needed).then(|| {
         format!(
             "{words} free under {} {what}: {} MiB are (MCP_HEALTH_CACHE names another place)",
-            root.display(),
+            folder.display(),
             free >> 20
         )
     })
@@ -200,7 +201,9 @@ fn go(to_build: &[&Part]) -> Vec<String> {
             }
         }
     }
-    missing.extend(space(BUILD_SPACE, "8 GiB", &format!("to build {}", names.join(", "))));
+    if let Ok(root) = cache::root() {
+        missing.extend(space(&root, BUILD_SPACE, "8 GiB", &format!("to build {}", names.join(", "))));
+    }
     missing
 }
 
