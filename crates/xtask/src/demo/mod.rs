@@ -135,9 +135,10 @@ fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[&Act], options: &Options)
     }
     helm_install(cluster, &images, RELEASE, OPERATOR_NAMESPACE, &values)?;
     step.done();
-    let mut operator = match cluster.is_simulated() {
-        true => Some(LocalOperator::start(cluster, &images.operator_binary, RELEASE, OPERATOR_NAMESPACE)?),
-        false => None,
+    let mut operator = if cluster.is_simulated() {
+        Some(LocalOperator::start(cluster, &images.operator_binary, RELEASE, OPERATOR_NAMESPACE)?)
+    } else {
+        None
     };
 
     let mut reports = Vec::new();
