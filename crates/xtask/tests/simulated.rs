@@ -61,7 +61,7 @@ impl Machine {
     }
 
     /// Nobody asks: no root, no capabilities.
-    fn as_nobody(mut self) -> Self {
+    fn without_rights(mut self) -> Self {
         let words = ["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
         self.without.extend(words.map(str::to_owned));
         self
@@ -191,7 +191,7 @@ fn a_folder_of_ready_made_programs_says_what_it_lacks() {
 fn ci_requires_a_real_node() {
     let mut machine = Machine::new();
     if is_root() {
-        machine = machine.as_nobody();
+        machine = machine.without_rights();
     }
     machine.without.splice(0..0, ["env".to_owned(), "CI=true".to_owned()]);
     let told = failed(&machine.run(&["test", "--name", "rights", "--no-install"]));
@@ -204,7 +204,7 @@ fn a_cache_that_cannot_be_written_is_named() {
     if !is_root() {
         return;
     }
-    let machine = Machine::new().as_nobody();
+    let machine = Machine::new().without_rights();
     fs::set_permissions(machine.cache(), fs::Permissions::from_mode(0o755)).unwrap();
     let told = failed(&machine.up());
     assert!(
@@ -218,7 +218,7 @@ fn a_cache_that_cannot_be_written_is_named() {
 #[ignore = "needs the parts of a cluster: minutes the first time"]
 fn an_ordinary_user_gets_a_simulated_node_that_does_what_templates_ask_for() {
     let machine =
-        if is_root() { Machine::new().with_parts().as_nobody() } else { Machine::new().with_parts() };
+        if is_root() { Machine::new().with_parts().without_rights() } else { Machine::new().with_parts() };
     let told = failed(&machine.run(&["cluster", "up", "--name", "rights", "--node", "real", "--no-install"]));
     for word in ["root", "namespaces", "control groups", "--node simulated", "--context NAME"] {
         assert!(told.contains(word), "{word}: {told}");
@@ -310,7 +310,7 @@ fn pods_do_what_their_templates_ask_for(machine: &Machine) {
         let (selector, query) =
             (format!("--selector=app={name}"), format!("jsonpath={{.items[0].status.{path}}}"));
         let mut last = String::new();
-        let came = wait_until(Duration::from_secs(60), || {
+        let came = wait_until(Duration::from_mins(1), || {
             last = machine.kubectl(&["get", "pods", &selector, "-o", &query]);
             last == expected
         });
@@ -404,7 +404,7 @@ fn on_a_full_disk_it_says_how_much_is_needed_and_leaves_nothing() {
 #[ignore = "needs the parts of a cluster: minutes the first time"]
 fn a_start_that_was_killed_half_way_is_taken_down_to_the_last_process() {
     let machine =
-        if is_root() { Machine::new().with_parts().as_nobody() } else { Machine::new().with_parts() };
+        if is_root() { Machine::new().with_parts().without_rights() } else { Machine::new().with_parts() };
     let program = machine.folder.path().join("xtask");
     let words: Vec<&str> =
         machine.without.iter().map(String::as_str).chain([program.to_str().unwrap()]).collect();
