@@ -25,10 +25,10 @@ pub mod until;
 
 pub use fault::Fault;
 pub use mcp_health_api::{
-    ActionType, Cause, ConditionType, Incident, IncidentState, IncidentType, McpServerHealth,
+    ActionType, Attempt, Cause, ConditionType, Incident, IncidentState, IncidentType, McpServerHealth,
     McpServerHealthSpec, McpServerHealthStatus, Mode, Outcome, PastIncident, Reason, Severity,
 };
 pub use policy::Policy;
-pub use server::Server;
+pub use server::{Planned, Server};
 pub use story::{Operator, Story};
 pub use until::until;

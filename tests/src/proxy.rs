@@ -54,8 +54,8 @@ enum Moment {
 /// Something that goes wrong at a write.
 #[derive(Clone)]
 pub struct Disturbance {
-    /// The write's label.
-    label: String,
+    /// The write's label; without one, any write but an Event.
+    label: Option<String>,
     moment: Moment,
     deed: Option<Deed>,
     /// Whether the write, or the answer to it, goes on after this; else the connection ends.
@@ -70,12 +70,17 @@ impl Disturbance {
     /// Before the first write of this label is forwarded.
     pub fn before(label: &str) -> Self {
         let moment = Moment::Come;
-        Self { label: label.to_owned(), moment, deed: None, passes: true, skips: 0, times: 1 }
+        Self { label: Some(label.to_owned()), moment, deed: None, passes: true, skips: 0, times: 1 }
     }
 
     /// When the API server has accepted the first write of this label, before the operator knows.
     pub fn after(label: &str) -> Self {
         Self { moment: Moment::Accepted, ..Self::before(label) }
+    }
+
+    /// When the API server has accepted the first write that is no Event, before the operator knows.
+    pub fn after_any() -> Self {
+        Self { label: None, ..Self::after("") }
     }
 
     /// This is done, and waited for.
@@ -92,7 +97,7 @@ impl Disturbance {
         self
     }
 
-    /// Not at the first write of the label, but so many later.
+    /// Not at the first of these writes, but so many later.
     #[must_use]
     pub fn skipping(mut self, writes: usize) -> Self {
         self.skips = writes;
@@ -327,8 +332,11 @@ impl Way {
 
     fn disturbance(&self, label: &str, moment: Moment) -> Option<Disturbance> {
         let mut all = self.disturbances.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut meant =
-            all.iter_mut().filter(|one| one.label == label && one.moment == moment && one.times > 0);
+        let is_meant = |one: &Disturbance| match &one.label {
+            Some(wanted) => wanted == label,
+            None => !is_event(label),
+        };
+        let mut meant = all.iter_mut().filter(|one| is_meant(one) && one.moment == moment && one.times > 0);
         let found = meant.next()?;
         if found.skips > 0 {
             found.skips -= 1;
@@ -361,6 +369,11 @@ fn label(method: &Method, path: &str, body: &Value) -> Option<String> {
         }
     };
     Some(label)
+}
+
+/// Whether a label is that of an Event: it tells what is known already.
+pub fn is_event(label: &str) -> bool {
+    label.starts_with("POST event") || label.starts_with("PATCH event")
 }
 
 /// What a status tells, in short.

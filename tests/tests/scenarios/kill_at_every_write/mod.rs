@@ -4,6 +4,7 @@
 //! chart gives it. The proxy knows each write, and kills the operator right before the API server hears of it, or
 //! right after the API server has accepted it. Then another life begins, with nothing but what the API server knows.
 
+mod runbooks;
 mod stage;
 mod witness;
 

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{TEMPLATE, witness::Witness};
 
 /// So many stages stand at once, whichever tests they are of.
-static PLACES: Semaphore = Semaphore::const_new(4);
+pub static PLACES: Semaphore = Semaphore::const_new(4);
 
 /// See the module.
 pub struct Stage {
@@ -44,13 +44,7 @@ impl Stage {
             Story::begin_with_values("writes", &["replicaCount=0", "metrics.service.enabled=false"]).await;
         // Nobody needs to look for its pods then.
         story.kubectl(&["delete", "deployment", &story.namespace]).await;
-        let token = story.kubectl(&["create", "token", &story.namespace, "--duration=1h"]).await;
-        let operators = Operators {
-            name: name.to_owned(),
-            namespace: story.namespace.clone(),
-            proxy: Proxy::open(token.trim()).await,
-            lives: RefCell::default(),
-        };
+        let operators = Operators::at(&story, name, &[]).await;
         for identity in identities {
             operators.begin(identity, flags);
         }
@@ -151,12 +145,28 @@ pub struct Operators {
     namespace: String,
     /// The way.
     pub proxy: Proxy,
+    /// What every life is started with.
+    flags: Vec<&'static str>,
     lives: RefCell<Vec<Arc<LocalOperator>>>,
 }
 
 impl Operators {
-    fn begin(&self, identity: &str, flags: &[&str]) {
-        let operator = LocalOperator::start(&self.proxy.url, &self.namespace, identity, flags);
+    /// None yet; they will have the rights of the story's ServiceAccount.
+    pub async fn at(story: &Story, name: &str, flags: &[&'static str]) -> Self {
+        let token = story.kubectl(&["create", "token", &story.namespace, "--duration=1h"]).await;
+        Self {
+            name: name.to_owned(),
+            namespace: story.namespace.clone(),
+            proxy: Proxy::open(token.trim()).await,
+            flags: flags.to_vec(),
+            lives: RefCell::default(),
+        }
+    }
+
+    /// Starts one.
+    pub fn begin(&self, identity: &str, flags: &[&str]) {
+        let flags = [self.flags.as_slice(), flags].concat();
+        let operator = LocalOperator::start(&self.proxy.url, &self.namespace, identity, &flags);
         self.lives.borrow_mut().push(Arc::new(operator));
     }
 
@@ -188,7 +198,8 @@ impl Operators {
         self.proxy.until(&format!("something went wrong at {label}"), |all| all.iter().any(disturbed)).await;
     }
 
-    fn end(&self) {
+    /// Ends all of them.
+    pub fn end(&self) {
         for operator in self.lives.borrow().iter() {
             operator.kill();
         }
