@@ -361,6 +361,9 @@ fn label(method: &Method, path: &str, body: &Value) -> Option<String> {
         ("leases", _) => return None,
         ("mcpserverhealths", Some("status")) => format!("{method} status ({})", tells(&body["status"])),
         ("deployments", None) => format!("{method} deployment ({})", changes(body)),
+        ("configmaps", None) if *method == Method::PATCH => {
+            format!("{method} configmaps ({})", changes(body))
+        }
         ("events", None) => {
             format!("{method} event ({})", body["reason"].as_str().unwrap_or("series"))
         }

@@ -290,6 +290,17 @@ impl Server {
         self.pods().await.into_iter().filter_map(|pod| pod.metadata.name).collect()
     }
 
+    /// Waits until the containers of a pod were started anew so often, and are ready.
+    pub async fn started_anew(&self, pod: &str, times: i32) {
+        until(&format!("pod {pod} is started anew {times} times"), async || {
+            let pod = self.api::<Pod>().get(pod).await.map_err(|error| error.to_string())?;
+            let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+            let done = statuses.iter().all(|one| one.ready && one.restart_count >= times);
+            if done { Ok(()) } else { Err(format!("{statuses:?}")) }
+        })
+        .await;
+    }
+
     /// Waits until all wanted pods are of the template in force, and ready.
     pub async fn rolled_out(&self) {
         until(&format!("Deployment {} is rolled out", self.name), async || {

@@ -1,12 +1,12 @@
 //! The same for every action: killed right after any of its writes, the operator comes to the same end, and every
 //! effect took place once.
 //!
-//! A person's report is what most of them are played for: the server is well, so that nothing but the action itself
-//! changes it. The others are played for the fault that they are there for.
+//! Most of them are played for a container of one of two pods that ends twice and is well then: nothing but the action
+//! itself changes the server, and another pod is ready all the time. The others are played for the fault that they are
+//! there for.
 
-use kube::api::{Patch, PatchParams};
 use mcp_health_e2e::{
-    ActionType, IncidentType, McpServerHealthStatus, Outcome, Planned, Server, Story,
+    ActionType, IncidentType, McpServerHealthStatus, Outcome, Planned, Server, Story, environment,
     proxy::{Disturbance, is_event},
 };
 use serde_json::{Value, json};
@@ -28,15 +28,15 @@ struct Runbook {
     server: fn(Planned) -> Planned,
     /// What it is played for.
     mishap: Mishap,
-    /// The writes that are its effects: each is accepted once.
+    /// The writes that are its effects, by how their labels begin: each is accepted once.
     effects: &'static [&'static str],
 }
 
 /// What an action is played for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mishap {
-    /// A person reports something, until the action is done.
-    Reported,
+    /// A container ends twice.
+    EndsTwice,
     /// The server's containers outgrow their limit.
     OutOfMemory,
     /// The ConfigMap is broken, and the server restarted.
@@ -46,9 +46,8 @@ enum Mishap {
 impl Mishap {
     fn incident(self) -> IncidentType {
         match self {
-            Self::Reported => IncidentType::Reported,
+            Self::EndsTwice | Self::BrokenConfig => IncidentType::CrashLoop,
             Self::OutOfMemory => IncidentType::OutOfMemory,
-            Self::BrokenConfig => IncidentType::CrashLoop,
         }
     }
 }
@@ -58,8 +57,13 @@ fn nothing() -> Value {
 }
 
 fn as_it_is(server: Planned) -> Planned {
-    server
+    server.replicas(2)
 }
+
+/// Only the attempt is noted on the target.
+const MARK: &str = "PATCH deployment ()";
+/// All pods are replaced: the annotation is set, or all annotations of a template that has none.
+const RESTART: &str = "PATCH deployment (";
 
 const RUNBOOKS: &[Runbook] = &[
     Runbook {
@@ -67,15 +71,15 @@ const RUNBOOKS: &[Runbook] = &[
         step: || json!({"rolloutRestart": {}}),
         policy: nothing,
         server: as_it_is,
-        mishap: Mishap::Reported,
-        effects: &["PATCH deployment (annotations)"],
+        mishap: Mishap::EndsTwice,
+        effects: &[RESTART],
     },
     Runbook {
         action: ActionType::RecyclePod,
         step: || json!({"recyclePod": {}}),
         policy: nothing,
-        server: |server| server.replicas(2),
-        mishap: Mishap::Reported,
+        server: as_it_is,
+        mishap: Mishap::EndsTwice,
         effects: &["POST pods eviction"],
     },
     Runbook {
@@ -83,7 +87,7 @@ const RUNBOOKS: &[Runbook] = &[
         step: || json!({"scale": {"by": 1}}),
         policy: || json!({"scale": {"max": 3, "stateless": true}}),
         server: as_it_is,
-        mishap: Mishap::Reported,
+        mishap: Mishap::EndsTwice,
         effects: &["PATCH deployment (replicas)"],
     },
     Runbook {
@@ -91,7 +95,7 @@ const RUNBOOKS: &[Runbook] = &[
         step: || json!({"setEnv": {"name": "MCP_LOG_LEVEL", "value": "DEBUG"}}),
         policy: || json!({"setEnv": {"allow": ["MCP_LOG_LEVEL"]}}),
         server: as_it_is,
-        mishap: Mishap::Reported,
+        mishap: Mishap::EndsTwice,
         effects: &["PATCH deployment (template)"],
     },
     Runbook {
@@ -99,7 +103,7 @@ const RUNBOOKS: &[Runbook] = &[
         step: || json!({"runJob": {"jobTemplateRef": {"kind": "CronJob", "name": "smoke"}}}),
         policy: nothing,
         server: as_it_is,
-        mishap: Mishap::Reported,
+        mishap: Mishap::EndsTwice,
         effects: &["POST jobs"],
     },
     Runbook {
@@ -107,8 +111,8 @@ const RUNBOOKS: &[Runbook] = &[
         step: || json!({"drainAndRestart": {}}),
         policy: || json!({"drain": {"hook": "drain", "wait": "1s"}}),
         server: as_it_is,
-        mishap: Mishap::Reported,
-        effects: &["PATCH deployment (annotations)"],
+        mishap: Mishap::EndsTwice,
+        effects: &[RESTART],
     },
     Runbook {
         action: ActionType::RaiseResources,
@@ -124,7 +128,7 @@ const RUNBOOKS: &[Runbook] = &[
         policy: nothing,
         server: |server| server.deployment(reads_config),
         mishap: Mishap::BrokenConfig,
-        effects: &["PATCH configmaps", "PATCH deployment (annotations)"],
+        effects: &["PATCH configmaps (data", RESTART],
     },
 ];
 
@@ -165,7 +169,7 @@ async fn played(name: String, runbook: Runbook, kill_after: Option<usize>) -> Ve
     // Nobody needs to look for its pods then.
     story.kubectl(&["delete", "deployment", &story.namespace]).await;
     story.kubectl_with(&["apply", "--filename", "-"], &config("MCP_WORKERS: 1").to_string()).await.ok();
-    story.kubectl(&["create", "cronjob", "smoke", "--schedule=0 0 1 1 *", JOB_IMAGE, "--", "/tiny"]).await;
+    story.kubectl_with(&["apply", "--filename", "-"], &cron_job().to_string()).await.ok();
     let flags = ["--config-rollback=true", "--keep-evidence=false"];
     let operators = Operators::at(&story, &name, &flags).await;
     operators.begin("first", &[]);
@@ -186,7 +190,9 @@ async fn played(name: String, runbook: Runbook, kill_after: Option<usize>) -> Ve
     let writes = operators.proxy.writes();
     let done: Vec<_> = writes.iter().filter(|write| write.fate.is_done()).collect();
     for effect in runbook.effects {
-        let at: Vec<usize> = (0..done.len()).filter(|&at| done[at].label == *effect).collect();
+        let is_meant =
+            |label: &str| label.starts_with(effect) && !label.contains("managedFields") && label != MARK;
+        let at: Vec<usize> = (0..done.len()).filter(|&at| is_meant(&done[at].label)).collect();
         assert_eq!(
             at.len(),
             1,
@@ -220,8 +226,22 @@ fn spec(runbook: Runbook) -> Value {
     spec
 }
 
-/// The image of a Job that ends at once, and well: no image at all would do as well, if it could be had.
-const JOB_IMAGE: &str = "--image=mcp-health.local/tiny:1";
+/// Its Job is a demo server that ends by itself, and well.
+fn cron_job() -> Value {
+    let container = json!({
+        "name": "smoke",
+        "image": environment::demo_image(),
+        "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": "FAULT_CRASH_EXIT", "value": "0"}, {"name": "FAULT_CRASH_AFTER", "value": "1s"}],
+    });
+    let pod = json!({"restartPolicy": "Never", "containers": [container]});
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": "smoke"},
+        "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": pod}}}},
+    })
+}
 
 fn config(content: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mcp-config"}, "data": {"config.yaml": content}})
@@ -251,7 +271,13 @@ fn reads_config(deployment: &mut Value) {
 
 async fn begin(mishap: Mishap, story: &Story, server: &Server) {
     match mishap {
-        Mishap::Reported => report(server, Some("SEV2: it is slow")).await,
+        Mishap::EndsTwice => {
+            let pod = server.pod_names().await.into_iter().next().expect("there are pods");
+            for ends in 1..=2 {
+                server.break_pod(&pod, json!({"fault": "crash", "exit": 1})).await;
+                server.started_anew(&pod, ends).await;
+            }
+        }
         Mishap::OutOfMemory => {}
         Mishap::BrokenConfig => {
             let broken = config("MCP_WORKERS: many").to_string();
@@ -261,27 +287,8 @@ async fn begin(mishap: Mishap, story: &Story, server: &Server) {
     }
 }
 
-/// A person says something, or takes it back.
-async fn report(server: &Server, says: Option<&str>) {
-    let patch = json!({"metadata": {"annotations": {"mcphealth.dev/report": says}}});
-    let patched =
-        server.policy.api.patch(&server.policy.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-    patched.expect("the policy can be annotated");
-}
-
 /// Awaits the end of the story: one action that helped, and nothing else spent.
 async fn ends_well(runbook: Runbook, server: &Server) {
-    if runbook.mishap == Mishap::Reported {
-        server
-            .policy
-            .until("the action is carried out", |status| {
-                attempts(status, runbook.action)
-                    .any(|one| one.is_carried_out() || one.outcome.is_some())
-                    .then_some(())
-            })
-            .await;
-        report(server, None).await;
-    }
     server
         .policy
         .until("resolved, or mitigated", |status| {
