@@ -7,11 +7,13 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::Cluster;
 use crate::cluster::node::OPERATOR;
+use crate::cluster::process::wait_until;
 use crate::cluster::state::{write_file, write_folder};
 use crate::command::{last_lines, spawn_error};
 use crate::error::{Error, Result};
@@ -20,8 +22,13 @@ use crate::error::{Error, Result};
 pub struct LocalOperator {
     child: Child,
     log: PathBuf,
+    lease: Option<String>,
+    namespace: String,
     stays: bool,
 }
+
+/// How long it may take to lead.
+const LIMIT: Duration = Duration::from_mins(1);
 
 impl LocalOperator {
     /// Starts what the Deployment `name` in `namespace` describes, from `program`.
@@ -65,7 +72,24 @@ impl LocalOperator {
             .stdout(output)
             .stderr(errors);
         let child = command.spawn().map_err(|source| spawn_error(&command, source))?;
-        Ok(Self { child, log, stays: false })
+        let lease = arguments.iter().find_map(|one| one.as_str()?.strip_prefix("--lease-name="));
+        let (lease, namespace) = (lease.map(str::to_owned), namespace.to_owned());
+        Ok(Self { child, log, lease, namespace, stays: false })
+    }
+
+    /// Waits until it has its lease, and with it the right to act.
+    pub fn await_lead(&mut self, cluster: &Cluster) -> Result<()> {
+        let Some(lease) = self.lease.clone() else { return Ok(()) };
+        let namespace = self.namespace.clone();
+        let holder = "jsonpath={.spec.holderIdentity}";
+        let mut ended = Ok(());
+        let leads = wait_until(LIMIT, || {
+            ended = self.check();
+            let asked = ["get", "lease", &lease, "--namespace", &namespace, "--output", holder];
+            ended.is_err() || cluster.kubectl_run(asked).is_ok_and(|name| !name.is_empty())
+        });
+        ended?;
+        if leads { Ok(()) } else { Err(Error::other(format!("the operator does not get its lease {lease}"))) }
     }
 
     /// An error with its last words, once it has ended.

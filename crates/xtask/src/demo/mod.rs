@@ -141,6 +141,10 @@ fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[&Act], options: &Options)
         None
     };
 
+    if let Some(operator) = &mut operator {
+        operator.await_lead(cluster)?;
+    }
+
     let mut reports = Vec::new();
     for (at, act) in acts.iter().enumerate() {
         interrupt::check()?;
