@@ -64,6 +64,8 @@ fn says_something(line: &str) -> bool {
         "note: run with `RUST_BACKTRACE",
         "note: Some details are omitted",
         "stack backtrace:",
+        "----- Native stack trace",
+        "<--- ",
         "Traceback (most recent call last)",
         "exit status ",
         "During handling of the above exception",
@@ -72,7 +74,8 @@ fn says_something(line: &str) -> bool {
     ];
     let letters = line.chars().filter(|letter| letter.is_alphanumeric()).count();
     let numbered = line.split_once(": ").is_some_and(|(number, frame)| {
-        number.chars().all(|digit| digit.is_ascii_digit()) && frame.contains("::")
+        number.chars().all(|digit| digit.is_ascii_digit())
+            && (frame.contains("::") || frame.starts_with("0x"))
     });
     let in_go = (line.contains(".go:") && line.contains(" +0x")) || line.ends_with("(...)");
     letters > 1 && !numbered && !in_go && !FRAMES.iter().any(|frame| line.starts_with(frame))
@@ -114,6 +117,12 @@ mod tests {
         let node = "node:internal/modules/cjs/loader:1147\n  throw err;\n  ^\n\nError: Cannot find module 'express'\n\
                     Require stack:\n- /app/server.js\n    at Module._resolveFilename (node:internal:1144:15) {\n  code: 'MODULE_NOT_FOUND'\n}\n\nNode.js v20.11.0\n";
         assert!(of_log(node).contains(&"Error: Cannot find module 'express'".to_owned()));
+        let heap = "<--- JS stacktrace --->\n\nFATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n\
+                    ----- Native stack trace -----\n\n 1: 0xb78db3 node::OOMErrorHandler(char const*) [node]\n 2: 0x10fb205  [node]\n";
+        assert_eq!(
+            of_log(heap),
+            ["FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory"]
+        );
         let go =
             "panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n\t/app/main.go:12 +0x1d\nexit status 2\n";
         assert_eq!(of_log(go), ["panic: boom", "main.main()"]);

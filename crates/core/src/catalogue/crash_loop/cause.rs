@@ -59,7 +59,7 @@ pub fn of_end(pod: &Pod, container: &Container, target: &Target, spec: Option<&C
     let by_runtime = matches!(exit.reason.as_str(), "StartError" | "ContainerCannotRun");
     let lines = last_lines(container, exit);
     let spoken = spoken::cause(&lines);
-    let word = spoken.map(|(_, at)| lines[at].clone()).or_else(|| lines.last().cloned());
+    let word = spoken.and_then(|(_, at)| spoken::telling(&lines, at)).or(lines.last()).cloned();
     let spoken = spoken.map(|(cause, _)| cause);
     let killer = killed_by(pod, container, exit, target, spec);
     let (fact, note) = match killer {

@@ -344,6 +344,8 @@ fn last_lines(one: &Sick) -> Option<String> {
     if let (LastWords::Missing(why), true) = (&one.container.last_words, one.told.words.is_empty()) {
         return Some(format!("the last words of pod {} cannot be read: {why}", one.pod.name));
     }
-    let lines = &one.told.words[one.told.words.len().saturating_sub(SHOWN)..];
+    let lines: Vec<&str> =
+        one.told.words.iter().filter(|line| !spoken::is_attribute(line)).map(String::as_str).collect();
+    let lines = &lines[lines.len().saturating_sub(SHOWN)..];
     (lines.len() > 1).then(|| format!("last lines of pod {}: {}", one.pod.name, lines.join(" ⏎ ")))
 }

@@ -301,6 +301,26 @@ pub fn cause(lines: &[String]) -> Option<(Cause, usize)> {
     None
 }
 
+/// The line to show for the one that names the cause: where that is an attribute of an error, as Node prints them after
+/// it (`code: 'MODULE_NOT_FOUND',`), the error itself.
+pub fn telling(lines: &[String], at: usize) -> Option<&String> {
+    let named = lines.get(at)?;
+    if !is_attribute(named) {
+        return Some(named);
+    }
+    let errors = lines[..at].iter().rev().filter(|line| !is_attribute(line));
+    errors.into_iter().find(|line| line.to_ascii_lowercase().contains("error")).or(Some(named))
+}
+
+/// `code: 'ECONNREFUSED',`, `port: 5432`: one attribute of an object.
+pub fn is_attribute(line: &str) -> bool {
+    line.split_once(": ").is_some_and(|(name, value)| {
+        name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && (value.starts_with(['\'', '[', '{']) || value.ends_with(','))
+    })
+}
+
 fn named_by(line: &str, lower: &str) -> Option<Cause> {
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     if says(DATABASES) && says(UNREACHED) {

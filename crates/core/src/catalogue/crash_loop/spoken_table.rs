@@ -4,7 +4,7 @@ use mcp_health_api::Cause::{
     self, ConfigError, DatabaseConnection, MissingDependency, PermissionDenied, PortConflict,
 };
 
-use super::cause;
+use super::{cause, telling};
 use crate::last_words;
 
 fn told(log: &str) -> Option<Cause> {
@@ -282,4 +282,16 @@ fn of_several_causes_the_one_that_was_said_last_counts() {
     ] {
         assert_eq!(told(log), Some(expected), "{log}");
     }
+}
+
+#[test]
+fn the_error_itself_is_shown_not_an_attribute_of_it() {
+    let lines = last_words::of_log(
+        "Error: Cannot find module 'express'\nRequire stack:\n- /app/server.js\n    at x {\n  code: 'MODULE_NOT_FOUND',\n  requireStack: [ '/app/server.js' ]\n}",
+    );
+    let (cause, at) = cause(&lines).expect("it names a cause");
+    assert_eq!(cause, MissingDependency);
+    assert_eq!(telling(&lines, at).map(String::as_str), Some("Error: Cannot find module 'express'"));
+    let alone = vec!["code: 'EADDRINUSE',".to_owned()];
+    assert_eq!(telling(&alone, 0), alone.first());
 }
