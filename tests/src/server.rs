@@ -248,6 +248,16 @@ impl Server {
         .await;
     }
 
+    /// Switches a fault off in one pod.
+    pub async fn mend_pod(&self, pod: &str, fault: &str) {
+        until(&format!("pod {pod} is rid of the fault {fault}"), async || {
+            let forward = Forward::open(&self.namespace, &format!("pod/{pod}"), 8000).await?;
+            let request = reqwest::Client::new().delete(format!("{}/admin/faults/{fault}", forward.url));
+            request.send().await.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
     /// Switches a fault on in one pod, over HTTP, while it runs.
     pub async fn break_pod(&self, pod: &str, fault: Value) {
         self.break_container(pod, 8000, fault).await;
@@ -288,17 +298,6 @@ impl Server {
     /// The names of its pods.
     pub async fn pod_names(&self) -> BTreeSet<String> {
         self.pods().await.into_iter().filter_map(|pod| pod.metadata.name).collect()
-    }
-
-    /// Waits until the containers of a pod were started anew so often, and are ready.
-    pub async fn started_anew(&self, pod: &str, times: i32) {
-        until(&format!("pod {pod} is started anew {times} times"), async || {
-            let pod = self.api::<Pod>().get(pod).await.map_err(|error| error.to_string())?;
-            let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
-            let done = statuses.iter().all(|one| one.ready && one.restart_count >= times);
-            if done { Ok(()) } else { Err(format!("{statuses:?}")) }
-        })
-        .await;
     }
 
     /// Waits until all wanted pods are of the template in force, and ready.

@@ -1,9 +1,10 @@
 //! The same for every action: killed right after any of its writes, the operator comes to the same end, and every
 //! effect took place once.
 //!
-//! Most of them are played for a container of one of two pods that ends twice and is well then: nothing but the action
-//! itself changes the server, and another pod is ready all the time. The others are played for the fault that they are
-//! there for.
+//! Most of them are played for a server that does not become ready: that lasts until its pod is replaced, or until it is
+//! mended from outside, once the action is done. The others are played for the fault that they are there for.
+
+use std::collections::BTreeSet;
 
 use mcp_health_e2e::{
     ActionType, IncidentType, McpServerHealthStatus, Outcome, Planned, Server, Story, environment,
@@ -35,8 +36,10 @@ struct Runbook {
 /// What an action is played for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mishap {
-    /// A container ends twice.
-    EndsTwice,
+    /// The server's `/health` says no, until its pod is replaced.
+    NotReady,
+    /// The same; the action does not replace the pod, and it is mended once that is done.
+    NotReadyForAWhile,
     /// The server's containers outgrow their limit.
     OutOfMemory,
     /// The ConfigMap is broken, and the server restarted.
@@ -46,7 +49,8 @@ enum Mishap {
 impl Mishap {
     fn incident(self) -> IncidentType {
         match self {
-            Self::EndsTwice | Self::BrokenConfig => IncidentType::CrashLoop,
+            Self::NotReady | Self::NotReadyForAWhile => IncidentType::ServiceNotResponding,
+            Self::BrokenConfig => IncidentType::CrashLoop,
             Self::OutOfMemory => IncidentType::OutOfMemory,
         }
     }
@@ -57,7 +61,7 @@ fn nothing() -> Value {
 }
 
 fn as_it_is(server: Planned) -> Planned {
-    server.replicas(2)
+    server
 }
 
 /// Only the attempt is noted on the target.
@@ -71,7 +75,7 @@ const RUNBOOKS: &[Runbook] = &[
         step: || json!({"rolloutRestart": {}}),
         policy: nothing,
         server: as_it_is,
-        mishap: Mishap::EndsTwice,
+        mishap: Mishap::NotReady,
         effects: &[RESTART],
     },
     Runbook {
@@ -79,7 +83,7 @@ const RUNBOOKS: &[Runbook] = &[
         step: || json!({"recyclePod": {}}),
         policy: nothing,
         server: as_it_is,
-        mishap: Mishap::EndsTwice,
+        mishap: Mishap::NotReady,
         effects: &["POST pods eviction"],
     },
     Runbook {
@@ -87,7 +91,7 @@ const RUNBOOKS: &[Runbook] = &[
         step: || json!({"scale": {"by": 1}}),
         policy: || json!({"scale": {"max": 3, "stateless": true}}),
         server: as_it_is,
-        mishap: Mishap::EndsTwice,
+        mishap: Mishap::NotReadyForAWhile,
         effects: &["PATCH deployment (replicas)"],
     },
     Runbook {
@@ -95,7 +99,7 @@ const RUNBOOKS: &[Runbook] = &[
         step: || json!({"setEnv": {"name": "MCP_LOG_LEVEL", "value": "DEBUG"}}),
         policy: || json!({"setEnv": {"allow": ["MCP_LOG_LEVEL"]}}),
         server: as_it_is,
-        mishap: Mishap::EndsTwice,
+        mishap: Mishap::NotReady,
         effects: &["PATCH deployment (template)"],
     },
     Runbook {
@@ -103,16 +107,8 @@ const RUNBOOKS: &[Runbook] = &[
         step: || json!({"runJob": {"jobTemplateRef": {"kind": "CronJob", "name": "smoke"}}}),
         policy: nothing,
         server: as_it_is,
-        mishap: Mishap::EndsTwice,
+        mishap: Mishap::NotReadyForAWhile,
         effects: &["POST jobs"],
-    },
-    Runbook {
-        action: ActionType::DrainAndRestart,
-        step: || json!({"drainAndRestart": {}}),
-        policy: || json!({"drain": {"hook": "drain", "wait": "1s"}}),
-        server: as_it_is,
-        mishap: Mishap::EndsTwice,
-        effects: &[RESTART],
     },
     Runbook {
         action: ActionType::RaiseResources,
@@ -179,12 +175,23 @@ async fn played(name: String, runbook: Runbook, kill_after: Option<usize>) -> Ve
         operators.kill_first(Disturbance::after_any().skipping(writes));
     }
 
+    let broken = server.pod_names().await;
     begin(runbook.mishap, &story, &server).await;
-    if kill_after.is_some() {
-        operators.proxy.until("the kill", |all| all.iter().any(|write| write.disturbed)).await;
-        operators.begin_another_life();
+    let killed = async {
+        match kill_after {
+            Some(_) => operators.proxy.until("the kill", |all| all.iter().any(|write| write.disturbed)).await,
+            None => std::future::pending().await,
+        }
+    };
+    // There may be a write less than the last time: then it is over without a kill.
+    tokio::select! {
+        () = killed => {
+            operators.begin_another_life();
+            ends(runbook, &server, &broken).await;
+        }
+        () = ends(runbook, &server, &broken) => {}
     }
-    ends_well(runbook, &server).await;
+    ended_well(runbook, &server).await;
     operators.end();
 
     let writes = operators.proxy.writes();
@@ -217,11 +224,10 @@ fn spec(runbook: Runbook) -> Value {
     actions["allow"] = json!([runbook.action]);
     let mut spec = json!({
         "actions": actions,
-        "hooks": [{"name": "drain", "path": "/admin/drain"}],
     });
     let step = (runbook.step)();
     if !step.is_null() {
-        spec["overrides"] = json!([{"incident": runbook.mishap.incident(), "runbook": [step]}]);
+        spec["overrides"] = json!([{"incident": runbook.mishap.incident(), "for": "1s", "runbook": [step]}]);
     }
     spec
 }
@@ -271,11 +277,9 @@ fn reads_config(deployment: &mut Value) {
 
 async fn begin(mishap: Mishap, story: &Story, server: &Server) {
     match mishap {
-        Mishap::EndsTwice => {
-            let pod = server.pod_names().await.into_iter().next().expect("there are pods");
-            for ends in 1..=2 {
-                server.break_pod(&pod, json!({"fault": "crash", "exit": 1})).await;
-                server.started_anew(&pod, ends).await;
+        Mishap::NotReady | Mishap::NotReadyForAWhile => {
+            for pod in server.pod_names().await {
+                server.break_pod(&pod, json!({"fault": "never-ready"})).await;
             }
         }
         Mishap::OutOfMemory => {}
@@ -287,8 +291,22 @@ async fn begin(mishap: Mishap, story: &Story, server: &Server) {
     }
 }
 
-/// Awaits the end of the story: one action that helped, and nothing else spent.
-async fn ends_well(runbook: Runbook, server: &Server) {
+/// Awaits the end of the story.
+async fn ends(runbook: Runbook, server: &Server, broken: &BTreeSet<String>) {
+    if runbook.mishap == Mishap::NotReadyForAWhile {
+        server
+            .policy
+            .until("the action is carried out", |status| {
+                let done = status.last_action.as_ref().is_some_and(|last| last.action == runbook.action);
+                let carried_out =
+                    attempts(status, runbook.action).all(|one| one.is_carried_out() || one.outcome.is_some());
+                (done && carried_out).then_some(())
+            })
+            .await;
+        for pod in broken {
+            server.mend_pod(pod, "never-ready").await;
+        }
+    }
     server
         .policy
         .until("resolved, or mitigated", |status| {
@@ -297,6 +315,10 @@ async fn ends_well(runbook: Runbook, server: &Server) {
             (resolved || (mitigated && !status.incidents.is_empty())).then_some(())
         })
         .await;
+}
+
+/// One action that helped, and nothing else spent.
+async fn ended_well(runbook: Runbook, server: &Server) {
     server.policy.considered_again().await;
     let status = server.policy.status().await;
     let last = status.last_action.as_ref().expect("the last action is told");
