@@ -233,7 +233,8 @@ async fn without_the_policys_word_a_config_map_is_a_persons() {
     restart(&story, &server).await;
     server.policy.escalated("NoAutomaticAction").await;
     is_untouched(&story, &server, &bad).await;
-    let copies =
-        story.kubectl(&["get", "configmaps", "--selector=mcphealth.dev/kind", "--output=name"]).await;
+    let copies = story
+        .kubectl(&["get", "configmaps", "--selector=mcphealth.dev/kind=config-copy", "--output=name"])
+        .await;
     assert_eq!(copies.trim(), "", "nothing is kept");
 }
