@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcp_health_api::{
-    ATTEMPT_ANNOTATION, Attempt, Effect, Incident, IncidentState, McpServerHealth, StepState,
+    ATTEMPT_ANNOTATION, Attempt, Effect, Incident, IncidentState, McpServerHealth, Outcome, StepState,
 };
 use serde_json::Value;
 
@@ -192,6 +192,9 @@ impl Timeline {
             self.restarts.insert(name, restarts);
             return;
         }
+        if pod.pointer("/metadata/deletionTimestamp").is_some() {
+            return;
+        }
         let ends_now = pod.pointer(&format!("{status}/state/terminated")).is_some();
         if self.restarts.get(&name).is_some_and(|before| *before == restarts) && !ends_now {
             return;
@@ -199,9 +202,10 @@ impl Timeline {
         for state in ["state", "lastState"] {
             let Some(ended) = pod.pointer(&format!("{status}/{state}/terminated")) else { continue };
             let code = ended["exitCode"].as_i64().unwrap_or_default();
-            let said = ended["message"].as_str().unwrap_or_default().trim();
-            let said = said.lines().last().map(|line| format!(": {}", shorten(line))).unwrap_or_default();
             let reason = ended["reason"].as_str().filter(|reason| *reason != "Error");
+            // Who is killed says nothing about it.
+            let said = ended["message"].as_str().filter(|_| reason.is_none()).unwrap_or_default().trim();
+            let said = said.lines().last().map(|line| format!(": {}", shorten(line))).unwrap_or_default();
             let how =
                 reason.map_or_else(|| format!("with exit code {code}"), |reason| format!("as {reason}"));
             self.tell(lines, Step::Fault, format!("pod {name} ends {how}{said}"));
@@ -273,7 +277,8 @@ impl Timeline {
         if attempt.steps.iter().any(|step| step.state == StepState::Done) {
             self.acted(lines);
         }
-        if let Some(outcome) = attempt.outcome {
+        // What was overtaken touched nothing, and is decided anew.
+        if let Some(outcome) = attempt.outcome.filter(|outcome| *outcome != Outcome::Superseded) {
             let message = attempt.message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
             self.tell(lines, Step::Verified, format!("{outcome}{message}"));
         }
