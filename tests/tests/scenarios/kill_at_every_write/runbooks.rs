@@ -170,6 +170,8 @@ async fn played(name: String, runbook: Runbook, kill_after: Option<usize>) -> Ve
     let operators = Operators::at(&story, &name, &flags).await;
     operators.begin("first", &[]);
     let server = (runbook.server)(story.server().policy(spec(runbook))).healthy().await;
+    server.policy.change(&json!({"overrides": overrides(runbook)})).await;
+    server.policy.considered_again().await;
     operators.proxy.begin();
     if let Some(writes) = kill_after {
         operators.kill_first(Disturbance::after_any().skipping(writes));
@@ -222,14 +224,15 @@ fn tells_of_an_attempt(status: &Value, action: ActionType) -> bool {
 fn spec(runbook: Runbook) -> Value {
     let mut actions = (runbook.policy)();
     actions["allow"] = json!([runbook.action]);
-    let mut spec = json!({
-        "actions": actions,
-    });
-    let step = (runbook.step)();
-    if !step.is_null() {
-        spec["overrides"] = json!([{"incident": runbook.mishap.incident(), "for": "1s", "runbook": [step]}]);
+    json!({"actions": actions})
+}
+
+/// The runbook's own step, for once the server is up: its start is no incident.
+fn overrides(runbook: Runbook) -> Value {
+    match (runbook.step)() {
+        Value::Null => json!([]),
+        step => json!([{"incident": runbook.mishap.incident(), "for": "1s", "runbook": [step]}]),
     }
-    spec
 }
 
 /// Its Job is a demo server that ends by itself, and well.
