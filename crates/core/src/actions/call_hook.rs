@@ -3,7 +3,7 @@
 
 use mcp_health_api::{ActionType, Attempt, Effect, Step, StepState};
 
-use super::{Action, Asked, Plan, Planned, Touches, mark_target, no_follow_up, no_undo, step};
+use super::{Action, Asked, NOTHING, Plan, Planned, mark_target, no_follow_up, no_undo, step};
 use crate::{
     attempt::Answers,
     signals::{Pod, Target},
@@ -11,13 +11,7 @@ use crate::{
 
 pub const ACTION: Action = Action {
     action: ActionType::CallHook,
-    touches: Touches {
-        template: false,
-        replicas: false,
-        resources: false,
-        evicts: false,
-        mends_rollout: false,
-    },
+    touches: NOTHING,
     plan,
     undo: no_undo,
     did,

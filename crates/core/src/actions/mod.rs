@@ -131,9 +131,11 @@ pub struct Touches {
     pub mends_rollout: bool,
 }
 
+/// Changes nothing of the Deployment, and takes no pod away.
+const NOTHING: Touches =
+    Touches { template: false, replicas: false, resources: false, evicts: false, mends_rollout: false };
 /// Replaces the pods through the template, and nothing else.
-const TEMPLATE: Touches =
-    Touches { template: true, replicas: false, resources: false, evicts: false, mends_rollout: false };
+const TEMPLATE: Touches = Touches { template: true, ..NOTHING };
 
 /// The entry of an action. Every action of the API has one: a test sees to it.
 pub fn entry(action: ActionType) -> Option<&'static Action> {

@@ -4,18 +4,12 @@
 
 use mcp_health_api::{ActionType, Attempt, Effect, Step};
 
-use super::{Action, Asked, Plan, Planned, Touches, mark_target, no_follow_up, no_undo, step};
+use super::{Action, Asked, NOTHING, Plan, Planned, Touches, mark_target, no_follow_up, no_undo, step};
 use crate::catalogue::worst_pod;
 
 pub const ACTION: Action = Action {
     action: ActionType::RecyclePod,
-    touches: Touches {
-        template: false,
-        replicas: false,
-        resources: false,
-        evicts: true,
-        mends_rollout: false,
-    },
+    touches: Touches { evicts: true, ..NOTHING },
     plan,
     undo: no_undo,
     did,

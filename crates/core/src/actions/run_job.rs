@@ -4,7 +4,7 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Effect, JobTemplateRef, Step};
 
-use super::{Action, Asked, Plan, Planned, Touches, mark_target, no_follow_up, no_undo, step};
+use super::{Action, Asked, NOTHING, Plan, Planned, mark_target, no_follow_up, no_undo, step};
 use crate::{
     digest,
     signals::{Reading, Target},
@@ -12,13 +12,7 @@ use crate::{
 
 pub const ACTION: Action = Action {
     action: ActionType::RunJob,
-    touches: Touches {
-        template: false,
-        replicas: false,
-        resources: false,
-        evicts: false,
-        mends_rollout: false,
-    },
+    touches: NOTHING,
     plan,
     undo: no_undo,
     did,

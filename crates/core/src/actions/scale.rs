@@ -4,7 +4,7 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Effect, FollowUp, Outcome, ScalePolicy, Step};
 
-use super::{Action, Asked, Plan, Planned, Touches, step};
+use super::{Action, Asked, NOTHING, Plan, Planned, Touches, step};
 use crate::{
     Case, Server,
     signals::{Reading, Service, Target},
@@ -14,13 +14,7 @@ use crate::{
 
 pub const ACTION: Action = Action {
     action: ActionType::Scale,
-    touches: Touches {
-        template: false,
-        replicas: true,
-        resources: false,
-        evicts: false,
-        mends_rollout: false,
-    },
+    touches: Touches { replicas: true, ..NOTHING },
     plan,
     undo,
     did,
