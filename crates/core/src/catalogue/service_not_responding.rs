@@ -40,8 +40,8 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
     // A pod that never was ready has the time that its probes ask for.
     let starting =
         pods.iter().any(|pod| pod.restarts() == 0 && pod.ready_changed <= in_a_moment(pod.created));
-    let default = if starting { PATIENCE.max(server.target.startup_budget) } else { PATIENCE };
-    let patience = lasting(case, IncidentType::ServiceNotResponding, default);
+    let patience = lasting(case, IncidentType::ServiceNotResponding, PATIENCE);
+    let patience = if starting { patience.max(server.target.startup_budget) } else { patience };
     let due = since.saturating_add(patience).unwrap_or(Timestamp::MAX);
     if due > case.now {
         return Judgement::Suspected { until: due };

@@ -1,6 +1,6 @@
 //! Every entry of the catalogue: when it is found, why, and how bad it is.
 
-use mcp_health_api::{Cause, IncidentType, McpServerHealth, Severity};
+use mcp_health_api::{Cause, Duration, IncidentType, McpServerHealth, Override, Severity};
 use mcp_health_core::{
     Server, catalogue,
     diagnose::{Finding, Judgement},
@@ -363,4 +363,18 @@ fn a_runbook_does_not_act_on_a_report() {
     operator.run(120, 1);
     assert_eq!(operator.world.done, []);
     assert_eq!(operator.status().incidents[0].escalation.as_ref().unwrap().reason, "Reported");
+}
+
+#[test]
+fn a_wish_for_less_patience_leaves_a_start_its_time() {
+    let mut spec = policy::enforcing();
+    spec.overrides.push(Override {
+        incident: IncidentType::ServiceNotResponding,
+        severity: None,
+        hold_for: Some(Duration::from_secs(1)),
+        runbook: None,
+    });
+    let mut operator = Operator::new(World::with(Template::ReadyAfter(20), 1), spec);
+    operator.run(19, 1);
+    assert!(operator.status().incidents.is_empty(), "{:#?}", operator.status().incidents);
 }

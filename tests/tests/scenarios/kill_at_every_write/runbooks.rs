@@ -166,7 +166,7 @@ async fn played(name: String, runbook: Runbook, kill_after: Option<usize>) -> Ve
     story.kubectl(&["delete", "deployment", &story.namespace]).await;
     story.kubectl_with(&["apply", "--filename", "-"], &config("MCP_WORKERS: 1").to_string()).await.ok();
     story.kubectl_with(&["apply", "--filename", "-"], &cron_job().to_string()).await.ok();
-    let flags = ["--config-rollback=true", "--keep-evidence=false"];
+    let flags = ["--config-rollback=true", "--run-jobs=true", "--keep-evidence=false"];
     let operators = Operators::at(&story, &name, &flags).await;
     operators.begin("first", &[]);
     let server = (runbook.server)(story.server().policy(spec(runbook))).healthy().await;
@@ -231,7 +231,7 @@ fn spec(runbook: Runbook) -> Value {
 fn overrides(runbook: Runbook) -> Value {
     match (runbook.step)() {
         Value::Null => json!([]),
-        step => json!([{"incident": runbook.mishap.incident(), "for": "1s", "runbook": [step]}]),
+        step => json!([{"incident": runbook.mishap.incident(), "for": "8s", "runbook": [step]}]),
     }
 }
 
