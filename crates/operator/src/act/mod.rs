@@ -131,11 +131,32 @@ impl Target<'_> {
             // What follows from it is asked about again.
             return Ok(Acted::Done(vec![Effected::default()]));
         }
+        if let Some(done) = self.evicted_before(attempt).await? {
+            return Ok(Acted::Done(done));
+        }
         Ok(Acted::Superseded(if attempt.has_begun() {
             format!("it was stopped half-way, before {:?}: {why}", step.effect)
         } else {
             format!("it was not carried out by the operator that recorded it, and now: {why}")
         }))
+    }
+
+    /// What an attempt at an eviction came to, where it took place: the target bears its mark, and the pod is gone or on
+    /// its way out. Without any pod in sight, nothing is known.
+    async fn evicted_before(&self, attempt: &Attempt) -> Result<Option<Vec<Effected>>, Error> {
+        let mut left = attempt.steps.iter().filter(|step| step.state != StepState::Done);
+        let (marks, evict) = match (left.next(), left.next()) {
+            (Some(mark), Some(evict)) if mark.effect == Effect::MarkTarget => (1, evict),
+            (Some(evict), _) => (0, evict),
+            (None, _) => return Ok(None),
+        };
+        let stays = |pod: &Pod| pod.uid == evict.uid && !pod.deleting;
+        if evict.effect != Effect::EvictPod || self.pods.is_empty() || self.pods.iter().any(stays) {
+            return Ok(None);
+        }
+        let live = self.live().await?;
+        let ours = live.is_some_and(|live| patch::bears_mark(&live, attempt));
+        Ok(ours.then(|| vec![Effected::default(); marks + 1]))
     }
 
     /// Takes step after step, until one wants a record of its own or time, or fails. `fresh` is what was prepared

@@ -410,14 +410,13 @@ async fn a_pod_that_is_gone_or_is_another_by_now_needs_no_eviction() {
     }
 }
 
-#[tokio::test]
-async fn a_pod_on_its_way_out_is_not_evicted_again() {
-    let leaving = mcp_health_core::signals::Pod {
+fn pod(uid: &str, deleting: bool) -> mcp_health_core::signals::Pod {
+    mcp_health_core::signals::Pod {
         name: "mcp-server-1-a".to_owned(),
-        uid: "uid-of-a".to_owned(),
+        uid: uid.to_owned(),
         revision: String::new(),
         created: Timestamp::UNIX_EPOCH,
-        deleting: true,
+        deleting,
         finished: false,
         ready: true,
         ready_changed: Timestamp::UNIX_EPOCH,
@@ -425,7 +424,30 @@ async fn a_pod_on_its_way_out_is_not_evicted_again() {
         unschedulable: None,
         containers: Vec::new(),
         troubles: Vec::new(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn an_eviction_that_took_place_before_a_crash_is_told_also_where_nothing_is_wrong_any_more() {
+    let against = Some("the incident is not being found");
+    let attempt = recycling();
+    for (pods, mark, done) in [
+        (vec![pod("another", false)], Some(attempt.id.as_str()), true),
+        (vec![pod("uid-of-a", true)], Some(attempt.id.as_str()), true),
+        (vec![pod("uid-of-a", false)], Some(attempt.id.as_str()), false),
+        (Vec::new(), Some(attempt.id.as_str()), false),
+        (vec![pod("another", false)], None, false),
+    ] {
+        let (client, sent) = api_server(vec![(StatusCode::OK, deployment("uid-1", "8", mark))]);
+        let acted = Target { pods: &pods, ..target(&client) }.resume(&attempt, against).await.unwrap();
+        assert_eq!(matches!(acted, Acted::Done(ref steps) if steps.len() == 2), done, "{acted:?}");
+        assert!(sent.lock().unwrap().iter().all(|sent| sent.method == Method::GET), "nothing is done now");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_on_its_way_out_is_not_evicted_again() {
+    let leaving = pod("uid-of-a", true);
     let (client, sent) = api_server(Vec::new());
     let mut attempt = recycling();
     attempt.steps[0].state = StepState::Done;
