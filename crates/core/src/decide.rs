@@ -2,7 +2,7 @@
 //! again. The runbook is a ladder: a step that did not help gives way to the next.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Effect, Hold, Incident, IncidentType, Outcome, RunbookStep, Time};
+use mcp_health_api::{ActionType, Attempt, Effect, Hold, Incident, IncidentType, Outcome, RunbookStep, Time};
 
 use crate::{
     Case, Diagnosis, Fleet, Server, Story,
@@ -10,6 +10,7 @@ use crate::{
     attempt::past_actions,
     catalogue,
     guards::{Question, Verdict, ask, ask_to_go_on},
+    signals::RecordedAction,
     time::after,
     words,
 };
@@ -56,6 +57,11 @@ impl Decision {
         Self::Wait { until, next: None }
     }
 
+    fn hold(reason: &str, message: String, until: Option<Timestamp>, plan: Plan) -> Self {
+        let hold = Hold { reason: reason.to_owned(), message, until: until.map(Time) };
+        Self::Hold { hold, what: plan.what }
+    }
+
     fn escalate(reason: &str, message: impl Into<String>) -> Self {
         Self::Escalate { reason: reason.to_owned(), message: message.into() }
     }
@@ -65,6 +71,8 @@ impl Decision {
 pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) -> Decision {
     let Some(incident) = story.primary() else { return Decision::wait(story.look_again) };
     let server = Server::of(case);
+    let situation =
+        server.as_ref().map(|server| Situation { case, server, diagnosis, story, fleet, incident });
     if let Some(attempt) = incident.open_attempt() {
         if attempt.is_carried_out() {
             return overdue(case, story, incident)
@@ -73,10 +81,13 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
         if let Some(waiting) = waiting(attempt) {
             return waiting;
         }
-        return resume(case, server.as_ref(), diagnosis, story, fleet, incident);
+        return match &situation {
+            Some(situation) => situation.resume(attempt),
+            None => overdue(case, story, incident).unwrap_or_else(|| blind(story)),
+        };
     }
     if incident.is_mitigated() {
-        return mitigated(case, server.as_ref(), diagnosis, story, fleet, incident);
+        return situation.map_or_else(|| blind(story), |situation| situation.mitigated());
     }
     if incident.escalation.is_some() && !owes_an_undo(incident) {
         return Decision::wait(story.look_again);
@@ -88,7 +99,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
         return overdue;
     }
     // What cannot be seen cannot be acted on; what is quiet needs no action.
-    let Some(server) = server else { return blind(story) };
+    let Some(situation) = situation else { return blind(story) };
     if let Some(quiet) = &incident.quiet_since {
         let until = after(quiet.0, case.settings.settle);
         let next = format!("resolved if quiet until {}", words::moment(until));
@@ -97,13 +108,12 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     if let Some(until) = overtaken(case, incident) {
         return Decision::wait(Some(until));
     }
-    let asked = Situation { case, server: &server, diagnosis, story, fleet, incident };
     match incident.attempts.iter().rev().find(|attempt| attempt.is_spent()).map(|last| (last, last.outcome)) {
         Some((last, Some(outcome))) if last.undoes.is_some() && outcome != Outcome::Improved => {
             Decision::escalate("MadeThingsWorse", "an action made things worse and was taken back")
         }
-        Some((last, Some(Outcome::Worse))) => match actions::plan_undo(case, &server, last) {
-            Some(plan) => match asked.may(&plan) {
+        Some((last, Some(Outcome::Worse))) => match actions::plan_undo(case, situation.server, last) {
+            Some(plan) => match situation.may(&plan) {
                 Verdict::Permit => Decision::Act(Box::new(plan)),
                 Verdict::Hold { message, .. } | Verdict::Refuse { message, .. } => Decision::escalate(
                     "MadeThingsWorse",
@@ -127,7 +137,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
         }
         // Its rule waits for evidence, or sees nothing of it at this moment: what it forbade, it would forbid.
         _ if diagnosis.finding(incident.incident_type).is_none() => Decision::wait(story.look_again),
-        _ => asked.climb(),
+        _ => situation.climb(),
     }
 }
 
@@ -144,17 +154,68 @@ struct Situation<'a> {
 impl Situation<'_> {
     fn may(&self, plan: &Plan) -> Verdict {
         let past = past_actions(self.case, self.server, &self.story.incidents, None);
-        ask(&Question {
+        ask(&self.question(plan, None, &past))
+    }
+
+    fn question<'b>(
+        &'b self,
+        plan: &'b Plan,
+        resumed: Option<&'b Attempt>,
+        past: &'b [RecordedAction],
+    ) -> Question<'b> {
+        Question {
             case: self.case,
             server: self.server,
             diagnosis: self.diagnosis,
             incidents: &self.story.incidents,
             incident: self.incident,
             plan,
-            resumed: None,
-            past: &past,
+            resumed,
+            past,
             fleet: self.fleet,
-        })
+        }
+    }
+
+    /// A recorded intent passes all guards again: somebody may have edited the status, or thrown a switch.
+    fn resume(&self, attempt: &Attempt) -> Decision {
+        let plan = Plan {
+            action: attempt.action,
+            what: String::new(),
+            why: attempt.why.clone(),
+            steps: attempt.steps.clone(),
+            undoes: attempt.undoes.clone(),
+        };
+        // Limits count from the record: what was meant long ago is not done now, but decided anew.
+        let age = self.case.now.duration_since(attempt.recorded_at.0);
+        if !attempt.has_begun() && age > self.case.settings.settle {
+            let recorded = words::moment(attempt.recorded_at.0);
+            return Decision::Resume { against: Some(format!("it was meant for {recorded}")) };
+        }
+        let past = past_actions(self.case, self.server, &self.story.incidents, Some(&attempt.id));
+        let question = self.question(&plan, Some(attempt), &past);
+        match if attempt.has_begun() { ask_to_go_on(&question) } else { ask(&question) } {
+            Verdict::Permit => Decision::Resume { against: None },
+            Verdict::Hold { message, .. } | Verdict::Refuse { message, .. } => {
+                Decision::Resume { against: Some(message) }
+            }
+        }
+    }
+
+    /// All is well by something temporary: its time may be over, else it waits for a permanent fix.
+    fn mitigated(&self) -> Decision {
+        let Self { case, incident, .. } = *self;
+        let is_due = |at: &Time| at.0 <= case.now;
+        let due = incident.follow_ups.iter().find(|one| one.take_back_at.as_ref().is_some_and(is_due));
+        let done = due.and_then(|due| incident.attempts.iter().find(|attempt| attempt.id == due.attempt));
+        if let Some(plan) = done.and_then(|attempt| actions::plan_undo(case, self.server, attempt)) {
+            return match self.may(&plan) {
+                Verdict::Permit => Decision::Act(Box::new(plan)),
+                Verdict::Hold { reason, message, until } => Decision::hold(reason, message, until, plan),
+                Verdict::Refuse { reason, message } => Decision::escalate(reason, message),
+            };
+        }
+        let next = incident.follow_ups.first().map(|one| format!("a permanent fix: {}", one.message));
+        Decision::Wait { until: self.story.look_again, next }
     }
 
     /// The first step of the runbook that was not tried and can be taken.
@@ -191,8 +252,7 @@ impl Situation<'_> {
                     Verdict::Permit => return Decision::Act(Box::new(plan)),
                     Verdict::Refuse { reason, message } => obstacles.push((reason, message)),
                     Verdict::Hold { reason, message, until } => {
-                        let hold = Hold { reason: reason.to_owned(), message, until: until.map(Time) };
-                        return Decision::Hold { hold, what: plan.what };
+                        return Decision::hold(reason, message, until, plan);
                     }
                 },
             }
@@ -249,7 +309,7 @@ fn runbook<'a>(case: &Case<'a>, server: &Server, incident: &Incident) -> Vec<Run
 }
 
 /// The next step only lets time pass.
-fn waiting(attempt: &mcp_health_api::Attempt) -> Option<Decision> {
+fn waiting(attempt: &Attempt) -> Option<Decision> {
     let step = attempt.next_step()?;
     let until = step.until.as_ref().map(|until| until.0);
     let until_words =
@@ -262,34 +322,6 @@ fn waiting(attempt: &mcp_health_api::Attempt) -> Option<Decision> {
         _ => return None,
     };
     Some(Decision::Wait { until, next: Some(next) })
-}
-
-/// All is well by something temporary: its time may be over, else it waits for a permanent fix.
-fn mitigated(
-    case: &Case,
-    server: Option<&Server>,
-    diagnosis: &Diagnosis,
-    story: &Story,
-    fleet: &Fleet,
-    incident: &Incident,
-) -> Decision {
-    let Some(server) = server else { return blind(story) };
-    let due =
-        incident.follow_ups.iter().find(|one| one.take_back_at.as_ref().is_some_and(|at| at.0 <= case.now));
-    let done = due.and_then(|due| incident.attempts.iter().find(|attempt| attempt.id == due.attempt));
-    if let Some(plan) = done.and_then(|attempt| actions::plan_undo(case, server, attempt)) {
-        let situation = Situation { case, server, diagnosis, story, fleet, incident };
-        return match situation.may(&plan) {
-            Verdict::Permit => Decision::Act(Box::new(plan)),
-            Verdict::Hold { reason, message, until } => {
-                let hold = Hold { reason: reason.to_owned(), message, until: until.map(Time) };
-                Decision::Hold { hold, what: plan.what }
-            }
-            Verdict::Refuse { reason, message } => Decision::escalate(reason, message),
-        };
-    }
-    let next = incident.follow_ups.first().map(|one| format!("a permanent fix: {}", one.message));
-    Decision::Wait { until: story.look_again, next }
 }
 
 /// The last attempt came too late: until when to wait. What is seen may still be what was decided on; and what
@@ -357,49 +389,5 @@ fn blind(story: &Story) -> Decision {
     Decision::Wait {
         until: story.look_again.into_iter().chain(overdue).min(),
         next: Some("waits for evidence: see the condition SignalsAvailable".to_owned()),
-    }
-}
-
-/// A recorded intent passes all guards again: somebody may have edited the status, or thrown a switch.
-fn resume(
-    case: &Case,
-    server: Option<&Server>,
-    diagnosis: &Diagnosis,
-    story: &Story,
-    fleet: &Fleet,
-    incident: &Incident,
-) -> Decision {
-    let Some((attempt, server)) = incident.open_attempt().zip(server) else {
-        return overdue(case, story, incident).unwrap_or_else(|| blind(story));
-    };
-    let plan = Plan {
-        action: attempt.action,
-        what: String::new(),
-        why: attempt.why.clone(),
-        steps: attempt.steps.clone(),
-        undoes: attempt.undoes.clone(),
-    };
-    // Limits count from the record: what was meant long ago is not done now, but decided anew.
-    if !attempt.has_begun() && case.now.duration_since(attempt.recorded_at.0) > case.settings.settle {
-        let recorded = words::moment(attempt.recorded_at.0);
-        return Decision::Resume { against: Some(format!("it was meant for {recorded}")) };
-    }
-    let past = past_actions(case, server, &story.incidents, Some(&attempt.id));
-    let question = Question {
-        case,
-        server,
-        diagnosis,
-        incidents: &story.incidents,
-        incident,
-        plan: &plan,
-        resumed: Some(attempt),
-        past: &past,
-        fleet,
-    };
-    match if attempt.has_begun() { ask_to_go_on(&question) } else { ask(&question) } {
-        Verdict::Permit => Decision::Resume { against: None },
-        Verdict::Hold { message, .. } | Verdict::Refuse { message, .. } => {
-            Decision::Resume { against: Some(message) }
-        }
     }
 }

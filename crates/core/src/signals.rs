@@ -47,6 +47,19 @@ impl<T> Reading<T> {
     }
 }
 
+impl Reading<()> {
+    /// The reading of a value that rests on this source too: where this one is not fresh, it tells what the value is
+    /// worth; else `own` does.
+    pub fn then<T>(self, value: T, own: impl FnOnce(T) -> Reading<T>) -> Reading<T> {
+        match self {
+            Self::Fresh(()) => own(value),
+            Self::Stale { at, .. } => Reading::Stale { value, at },
+            Self::Unavailable(why) => Reading::Unavailable(why),
+            Self::Off => Reading::Off,
+        }
+    }
+}
+
 /// Everything that is seen of one server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Signals {

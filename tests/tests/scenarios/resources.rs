@@ -36,6 +36,17 @@ async fn memory_limit(server: &Server) -> String {
     limit.as_str().expect("a memory limit").to_owned()
 }
 
+/// Awaits a crash loop, and gives its id.
+async fn crash_loop(server: &Server) -> String {
+    server
+        .policy
+        .until("a crash loop", |status| {
+            let found = status.incidents.iter().find(|one| one.incident_type == IncidentType::CrashLoop);
+            found.map(|one| one.id.clone())
+        })
+        .await
+}
+
 /// Awaits that this incident is mitigated.
 async fn mitigated(server: &Server, id: &str) -> Incident {
     server
@@ -155,16 +166,7 @@ async fn a_start_that_its_probe_ends_is_given_more_time() {
         }))
         .applied()
         .await;
-    let id = server
-        .policy
-        .until("a crash loop", |status| {
-            status
-                .incidents
-                .iter()
-                .find(|one| one.incident_type == IncidentType::CrashLoop)
-                .map(|one| one.id.clone())
-        })
-        .await;
+    let id = crash_loop(&server).await;
     let incident = mitigated(&server, &id).await;
     let todo = &incident.follow_ups[0].message;
     assert!(todo.contains("startupProbe.failureThreshold of container server is 16 instead of 8"), "{todo}");
@@ -200,16 +202,7 @@ async fn a_variable_that_is_set_for_a_time_is_taken_back_by_itself() {
     for pod in server.pod_names().await {
         server.break_pod(&pod, json!({"fault": "crash"})).await;
     }
-    let id = server
-        .policy
-        .until("a crash loop", |status| {
-            status
-                .incidents
-                .iter()
-                .find(|one| one.incident_type == IncidentType::CrashLoop)
-                .map(|one| one.id.clone())
-        })
-        .await;
+    let id = crash_loop(&server).await;
     let incident = mitigated(&server, &id).await;
     assert!(incident.follow_ups[0].take_back_at.is_some(), "{incident:#?}");
     server.serves_mcp().await;

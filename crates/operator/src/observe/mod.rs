@@ -370,12 +370,8 @@ impl Stores {
         let group = namespace_group(namespace);
         let both = self.quotas.of_group(&group).into_iter().chain(self.limit_ranges.of_group(&group));
         let quotas = both.map(|(_, row)| row.quota.clone()).collect();
-        let quotas = match self.limit_ranges.reading(namespace, now, ()) {
-            Reading::Fresh(()) => self.quotas.reading(namespace, now, quotas),
-            Reading::Stale { at, .. } => Reading::Stale { value: quotas, at },
-            Reading::Unavailable(why) => Reading::Unavailable(why),
-            Reading::Off => Reading::Off,
-        };
+        let limit_ranges = self.limit_ranges.reading(namespace, now, ());
+        let quotas = limit_ranges.then(quotas, |quotas| self.quotas.reading(namespace, now, quotas));
         (autoscalers, quotas)
     }
 
@@ -459,12 +455,7 @@ impl Stores {
         let budgets = labels.map(|labels| self.budgets_of(namespace, labels)).unwrap_or_default();
         let (vertical_autoscalers, quotas) = self.limits_of(object, &key, now);
         let slices = self.slices.reading(namespace, now, ());
-        let services = match slices {
-            Reading::Fresh(()) => self.services.reading(namespace, now, services),
-            Reading::Stale { at, .. } => Reading::Stale { value: services, at },
-            Reading::Unavailable(why) => Reading::Unavailable(why),
-            Reading::Off => Reading::Off,
-        };
+        let services = slices.then(services, |services| self.services.reading(namespace, now, services));
         let windows = Windows::of(&object.spec);
         let usage = self.usage.reading(Key::new(namespace, name), key.clone(), windows, &pods, now);
         let rows = || self.pods_of(namespace, target.as_ref().map_or("", |target| &target.uid));
