@@ -1,10 +1,15 @@
 //! What was seen of a server: the typed, bounded views that the collectors keep and the rules judge.
 //! A reading is never a bare value: it is fresh, stale or unavailable, and says why.
 
+mod probes;
+
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::ActionType;
+pub use probes::{
+    Fault, FaultKind, KEPT as PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed, Tool,
+};
 use serde::{Deserialize, Serialize};
 
 /// A value and what it is worth.

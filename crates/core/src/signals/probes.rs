@@ -1,0 +1,156 @@
+//! What probes of a server's own pods and Services came to. A probe says how far it got: what fails before the first
+//! byte of an answer speaks of the way as much as of the server.
+
+use jiff::Timestamp;
+
+/// How many results of a path are kept.
+pub const KEPT: usize = 5;
+
+/// The last results of asking one thing along one path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probed {
+    /// Which way.
+    pub path: ProbePath,
+    /// What was asked.
+    pub question: ProbeQuestion,
+    /// It was answered once, by this server, to this operator or one before it. What never was may have a wall in
+    /// between: it is no evidence.
+    pub ever_answered: bool,
+    /// Oldest first; at most [`KEPT`].
+    pub results: Vec<ProbeResult>,
+    /// What `tools/list` told last, sorted by name; `None` where it was not told yet.
+    pub tools: Option<Vec<Tool>>,
+}
+
+/// Which way a probe goes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProbePath {
+    /// To a pod's own address.
+    Pod(String),
+    /// To a Service, as clients do.
+    Service(String),
+}
+
+/// What a probe asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProbeQuestion {
+    /// Whether it speaks MCP (DESIGN §10).
+    Mcp,
+    /// `GET` of the health path (guides 000, 001, 002, 004: 5 s).
+    Health,
+    /// A call of the one tool that the policy names.
+    Canary,
+}
+
+/// What one probe came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeResult {
+    /// When it was begun.
+    pub at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+    /// `Ok` where it was answered as it should be.
+    pub outcome: Result<(), Fault>,
+}
+
+/// A tool of an MCP server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// Digest of its input schema.
+    pub schema: String,
+}
+
+/// Why a probe was not answered as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which fault.
+    pub kind: FaultKind,
+    /// What was seen, as a sentence without a subject, masked and bounded: `answered 503 Service Unavailable`.
+    pub said: String,
+}
+
+/// The faults that probes tell apart, in the order of how far they got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FaultKind {
+    /// The name does not resolve.
+    Dns,
+    /// There is no way to the address.
+    Unreachable,
+    /// The connection was refused: nothing listens there, or only on 127.0.0.1.
+    Refused,
+    /// The connection was not answered: dropped on its way, or the machine is stuck.
+    ConnectTimeout,
+    /// No TLS session came about.
+    Tls,
+    /// The connection was cut before an answer was there.
+    Reset,
+    /// Connected, and no answer in time.
+    TimedOut,
+    /// The answer began, and its stream brought nothing in time: wedged, or a proxy keeps it back.
+    Buffered,
+    /// 401: alive, and asks for a credential.
+    Unauthorized,
+    /// 403: alive, and the credential does not do.
+    Forbidden,
+    /// 421: alive, and does not know the host's name.
+    HostNotAllowed,
+    /// 404 or 405 on the path itself.
+    NotFound,
+    /// 429.
+    RateLimited,
+    /// 503.
+    Unavailable,
+    /// Another 5xx.
+    ServerError,
+    /// 3xx: it points elsewhere, and is not followed.
+    Redirected,
+    /// Any other status.
+    UnexpectedStatus,
+    /// 2xx, and the answer is longer than any reasonable one.
+    TooLarge,
+    /// 2xx, and no JSON-RPC in it: a page, an empty body, another protocol.
+    NotMcp,
+    /// JSON-RPC that breaks off or contradicts itself: bad JSON, another id, neither result nor error.
+    Malformed,
+    /// It speaks no version of MCP that the operator does.
+    VersionMismatch,
+    /// The session that it gave is not known to it at once: sessions are lost, or requests go to other pods.
+    SessionLost,
+    /// A JSON-RPC error where none is normal.
+    RpcError,
+    /// The health answer says that the server, or a part of it, is not well.
+    Unhealthy,
+    /// The canary tool failed.
+    ToolFailed,
+}
+
+impl FaultKind {
+    /// No byte of an answer came: the way may be at fault as well as the server.
+    pub const fn is_of_the_way(self) -> bool {
+        matches!(self, Self::Dns | Self::Unreachable | Self::Refused | Self::ConnectTimeout | Self::Tls)
+    }
+
+    /// Alive, and gated: this is configuration, and no restart mends it.
+    pub const fn is_of_configuration(self) -> bool {
+        matches!(self, Self::Unauthorized | Self::Forbidden | Self::HostNotAllowed | Self::VersionMismatch)
+    }
+}
+
+impl Probed {
+    /// How many of the kept results are faults.
+    pub fn faults(&self) -> usize {
+        self.results.iter().filter(|result| result.outcome.is_err()).count()
+    }
+
+    /// The newest result.
+    pub fn last(&self) -> Option<&ProbeResult> {
+        self.results.last()
+    }
+
+    /// The newest fault, unless a good answer came after it.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.last()?.outcome.as_ref().err()
+    }
+}
