@@ -8,6 +8,7 @@ mod conditions;
 mod duration;
 mod env;
 mod names;
+mod signals;
 mod spec;
 mod status;
 
@@ -15,6 +16,7 @@ pub use conditions::{ConditionType, Reason};
 pub use duration::{Duration, InvalidDuration};
 pub use env::is_denied_env;
 pub use names::*;
+pub use signals::*;
 pub use spec::*;
 pub use status::*;
 

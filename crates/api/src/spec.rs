@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Duration, McpServerHealthStatus,
+    Duration, McpServerHealthStatus, SignalsSpec, UserRule,
     env::{is_not_denied, none_is_denied},
 };
 
@@ -66,6 +66,10 @@ pub struct McpServerHealthSpec {
     #[serde(default)]
     pub suspend: bool,
 
+    /// What is asked of the server and about it, beside what Kubernetes tells.
+    #[serde(default)]
+    pub signals: SignalsSpec,
+
     /// What the operator may do to this server.
     #[serde(default)]
     pub actions: Actions,
@@ -74,6 +78,11 @@ pub struct McpServerHealthSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["incident"]))]
     pub overrides: Vec<Override>,
+
+    /// Incidents of one's own, judged by queries to Prometheus.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub rules: Vec<UserRule>,
 
     /// HTTP calls to the server's own pods that runbooks may make, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -97,7 +106,8 @@ impl McpServerHealthSpec {
 
     /// Whether a Job may be run for it: after a rollback, or as a step of a runbook.
     pub fn runs_jobs(&self) -> bool {
-        let mut own = self.overrides.iter().flat_map(|one| one.runbook.iter().flatten());
+        let own = self.overrides.iter().flat_map(|one| one.runbook.iter().flatten());
+        let mut own = own.chain(self.rules.iter().flat_map(|rule| &rule.runbook));
         self.smoke_test.is_some() || own.any(|step| step.run_job.is_some())
     }
 }
@@ -400,6 +410,8 @@ pub enum IncidentType {
     CpuSaturation,
     /// The space that a pod may use runs out.
     DiskFilling,
+    /// A rule of the policy's own holds.
+    Rule,
     /// A person says that something is wrong.
     Reported,
 }
@@ -413,6 +425,7 @@ impl fmt::Display for IncidentType {
 /// Changes to one entry of the catalogue, for this server.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("has(self.severity) || has(self.runbook) || has(self.for)").message("an override changes something: set severity, for or runbook"))]
+#[x_kube(validation = Rule::new("self.incident != 'Rule'").message("incident: a rule of one's own is changed where it stands, in spec.rules"))]
 #[x_kube(validation = Rule::new("self.incident != 'Reported' || !has(self.runbook)").message("runbook: a person's report leads to no action; a person comes at once"))]
 #[serde(rename_all = "camelCase")]
 pub struct Override {

@@ -44,10 +44,31 @@ pub struct McpServerHealthStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub incidents: Vec<Incident>,
+    /// What may become an incident if it lasts: since when the operator sees it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub pending: Vec<Pending>,
     /// The last incidents that were resolved, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub history: Vec<PastIncident>,
+}
+
+/// What may become an incident if it lasts.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Pending {
+    /// The catalogue's entry.
+    #[serde(rename = "type")]
+    pub incident_type: IncidentType,
+    /// The rule of `spec.rules`, where it is one of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// When the operator saw it first; time in which it could not be seen does not count.
+    pub since: Time,
+    /// Since when it cannot be seen whether it is still so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen_since: Option<Time>,
 }
 
 /// The target as it was last seen.
@@ -65,6 +86,23 @@ pub struct TargetStatus {
     /// The template to go back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_healthy: Option<HealthyRevision>,
+    /// What has answered the operator's probes at least once: of the rest it is not known whether there is a way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub answered: Vec<Answered>,
+}
+
+/// A kind of probe, and the way that it went.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Answered {
+    /// MCP, by a pod.
+    McpPod,
+    /// MCP, through a Service.
+    McpService,
+    /// The health path, by a pod.
+    HealthPod,
+    /// The health path, through a Service.
+    HealthService,
 }
 
 /// A template whose pods the operator saw ready, long enough and without a restart.
@@ -86,6 +124,10 @@ pub struct HealthyRevision {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub config: Vec<HealthyConfig>,
+    /// The tools that it offered, each as `name:schema`, where the schema is a digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub tools: Vec<String>,
 }
 
 /// The content of a `ConfigMap` that healthy pods were started with.
@@ -165,6 +207,8 @@ pub enum Cause {
     TemporaryFiles,
     /// Data on a volume that outlives the pod.
     VolumeData,
+    /// The policy's own rule says so.
+    OwnRule,
     /// A person's word.
     PersonsReport,
 }
@@ -211,6 +255,9 @@ pub struct Incident {
     /// The catalogue's entry.
     #[serde(rename = "type")]
     pub incident_type: IncidentType,
+    /// The rule of `spec.rules`, where it is one of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Why, as far as known.
     pub cause: Cause,
     /// The incident of this server that this one follows from. Only an incident without one acts.
@@ -531,6 +578,9 @@ pub struct PastIncident {
     /// The catalogue's entry.
     #[serde(rename = "type")]
     pub incident_type: IncidentType,
+    /// The rule of `spec.rules`, where it was one of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Why it happened.
     pub cause: Cause,
     /// How bad it was.

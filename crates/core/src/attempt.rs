@@ -11,6 +11,7 @@ use crate::{
     actions::{Plan, Stop, run_job, stop},
     signals::RecordedAction,
     time::after,
+    verify::reach_of,
 };
 
 /// How long actions are remembered on the target: the longest window of a limit, and some.
@@ -108,6 +109,7 @@ impl Story {
         else {
             return;
         };
+        let reach = reach_of(case, incident);
         let Some(attempt) = incident.open_attempt_mut() else { return };
         match acted {
             Acted::Done(effects) => {
@@ -121,7 +123,7 @@ impl Story {
                 let patience =
                     server.map_or(SignedDuration::from_mins(10), |server| server.target.progress_deadline);
                 begin_wait(attempt, patience, now);
-                let until = deadline(case, patience, attempt);
+                let until = after(deadline(case, patience, attempt), reach);
                 attempt.verify_at = Some(Time(until));
                 if self.last_action.as_ref().is_none_or(|last| last.attempt != attempt.id) {
                     self.last_action = Some(LastAction {

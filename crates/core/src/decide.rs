@@ -131,12 +131,12 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
             format!("{}: {}", last.id, last.message.as_deref().unwrap_or("its effect could not be judged")),
         ),
         // What helped is not in force any more, and the fault does not show: what came instead is on its way.
-        Some((_, Some(Outcome::Improved))) if diagnosis.finding(incident.incident_type).is_none() => {
+        Some((_, Some(Outcome::Improved))) if diagnosis.finding_of(incident).is_none() => {
             let next = "waits until what replaced the last action is through".to_owned();
             Decision::Wait { until: story.look_again, next: Some(next) }
         }
         // Its rule waits for evidence, or sees nothing of it at this moment: what it forbade, it would forbid.
-        _ if diagnosis.finding(incident.incident_type).is_none() => Decision::wait(story.look_again),
+        _ if diagnosis.finding_of(incident).is_none() => Decision::wait(story.look_again),
         _ => situation.climb(),
     }
 }
@@ -298,10 +298,15 @@ struct Rung<'a> {
 /// The ladder: the object's own, or the catalogue's. A person's word alone leads to no action, whatever the object
 /// says: who may annotate it need not be who may have the server changed.
 fn runbook<'a>(case: &Case<'a>, server: &Server, incident: &Incident) -> Vec<Rung<'a>> {
+    let rung = |step: &'a RunbookStep| Rung { action: step.action(), own: Some(step) };
+    if let Some(name) = &incident.rule {
+        let rule = case.spec.rules.iter().find(|rule| &rule.name == name);
+        return rule.into_iter().flat_map(|rule| &rule.runbook).map(rung).collect();
+    }
     let own = case.spec.overrides.iter().find(|one| one.incident == incident.incident_type);
     let own = own.filter(|own| own.incident != IncidentType::Reported);
     if let Some(steps) = own.and_then(|own| own.runbook.as_ref()) {
-        return steps.iter().map(|step| Rung { action: step.action(), own: Some(step) }).collect();
+        return steps.iter().map(rung).collect();
     }
     let default =
         catalogue::entry(incident.incident_type).map(|entry| (entry.runbook)(incident.cause, server));

@@ -1,16 +1,24 @@
 //! diagnose: from signals to findings. Every rule of the [`catalogue`](crate::catalogue) is asked; of what
 //! they find, one is the primary, and the others follow from it.
 
+use jiff::SignedDuration;
 use jiff::Timestamp;
-use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severity, Time};
 
-use crate::{Case, Server, catalogue::CATALOGUE};
+use crate::{
+    Case, Server,
+    catalogue::{CATALOGUE, lasting},
+    signals::Signals,
+    time::after,
+};
 
 /// Something that is wrong, and what shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     /// The catalogue's entry.
     pub incident: IncidentType,
+    /// The rule of the policy's own, where it is one of those.
+    pub rule: Option<String>,
     /// Why, as far as the signals tell.
     pub cause: Cause,
     /// How bad.
@@ -39,6 +47,14 @@ pub enum Judgement {
     },
     /// It is so.
     Found(Finding),
+    /// It is so at this moment, and is an incident once it has been so for this long (or for as long as the policy
+    /// says), by the operator's own first sight. What is open already stays found.
+    Symptom {
+        /// What is so.
+        finding: Finding,
+        /// How long it lasts by default.
+        lasting: SignedDuration,
+    },
     /// What the rule needs cannot be seen. Neither opens nor closes anything.
     Unknown,
 }
@@ -50,6 +66,10 @@ pub struct Diagnosis {
     pub findings: Vec<Finding>,
     /// Incident types whose rule says that all is well. Only these may close.
     pub clear: Vec<IncidentType>,
+    /// The policy's own rules that say so.
+    pub clear_rules: Vec<String>,
+    /// What may become an incident if it lasts.
+    pub pending: Vec<Pending>,
     /// When a rule wants to look again though nothing changes.
     pub look_again: Option<Timestamp>,
 }
@@ -60,9 +80,53 @@ impl Diagnosis {
         self.findings.iter().find(|finding| finding.incident == incident)
     }
 
+    /// The finding that an incident was opened for.
+    pub fn finding_of(&self, incident: &Incident) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.is_of(incident))
+    }
+
+    /// Whether the rule that an incident was opened by says that all is well.
+    pub fn is_clear(&self, incident: &Incident) -> bool {
+        match &incident.rule {
+            Some(rule) => self.clear_rules.contains(rule),
+            None => self.clear.contains(&incident.incident_type),
+        }
+    }
+
     /// Whether an action is forbidden, by any finding.
     pub fn forbidding(&self, action: ActionType) -> Option<&Finding> {
         self.findings.iter().find(|finding| finding.forbids.contains(&action))
+    }
+}
+
+/// What two looks at a server must differ in for its story to change. Values alone do not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    found: Vec<(IncidentType, Option<String>, Cause, Severity)>,
+    clear: Vec<IncidentType>,
+    clear_rules: Vec<String>,
+    pending: Vec<Pending>,
+    problems: Vec<String>,
+}
+
+impl Verdict {
+    /// The verdict of a look.
+    pub fn of(diagnosis: &Diagnosis, signals: &Signals) -> Self {
+        let found = diagnosis.findings.iter();
+        Self {
+            found: found.map(|one| (one.incident, one.rule.clone(), one.cause, one.severity)).collect(),
+            clear: diagnosis.clear.clone(),
+            clear_rules: diagnosis.clear_rules.clone(),
+            pending: diagnosis.pending.clone(),
+            problems: signals.problems(),
+        }
+    }
+}
+
+impl Finding {
+    /// Whether an incident was opened for this.
+    pub fn is_of(&self, incident: &Incident) -> bool {
+        self.incident == incident.incident_type && self.rule == incident.rule
     }
 }
 
@@ -93,7 +157,7 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::VolumeData => 2,
         Cause::ProcessExit => 3,
         Cause::NotReady => 4,
-        Cause::PersonsReport => 5,
+        Cause::OwnRule | Cause::PersonsReport => 5,
     }
 }
 
@@ -101,26 +165,79 @@ fn distance_from_root(finding: &Finding) -> u8 {
 /// nor by an object that is not in charge of its target.
 pub fn diagnose(case: &Case) -> Diagnosis {
     let mut diagnosis = Diagnosis::default();
-    let Some(server) = Server::of(case).filter(|_| case.signals.rival.is_none()) else { return diagnosis };
+    let Some(server) = Server::of(case).filter(|_| case.signals.rival.is_none()) else {
+        diagnosis.pending = case.status.pending.iter().map(|known| unseen(case, known)).collect();
+        return diagnosis;
+    };
     for entry in CATALOGUE {
-        match (entry.judge)(case, &server) {
-            Judgement::Clear => diagnosis.clear.push(entry.incident),
-            Judgement::Suspected { until } => {
-                diagnosis.look_again = diagnosis.look_again.into_iter().chain([until]).min();
-            }
-            Judgement::Found(mut finding) => {
-                diagnosis.look_again = diagnosis.look_again.into_iter().chain(finding.lapses).min();
-                let wanted = case.spec.overrides.iter().find(|wanted| wanted.incident == entry.incident);
-                if let Some(severity) = wanted.and_then(|wanted| wanted.severity) {
-                    finding.severity = severity;
-                }
-                diagnosis.findings.push(finding);
-            }
-            Judgement::Unknown => {}
-        }
+        let judgement = (entry.judge)(case, &server);
+        diagnosis.note(case, entry.incident, None, judgement);
     }
     rank(&mut diagnosis.findings);
     diagnosis
+}
+
+impl Diagnosis {
+    fn note(&mut self, case: &Case, incident: IncidentType, rule: Option<&str>, judgement: Judgement) {
+        let of_this = |one: &&Pending| one.incident_type == incident && one.rule.as_deref() == rule;
+        let known = case.status.pending.iter().find(of_this);
+        match judgement {
+            Judgement::Clear => match rule {
+                Some(rule) => self.clear_rules.push(rule.to_owned()),
+                None => self.clear.push(incident),
+            },
+            Judgement::Suspected { until } => self.look_again_at(until),
+            Judgement::Found(finding) => self.find(case, finding),
+            Judgement::Symptom { mut finding, lasting: default } => {
+                let mut open = case.status.incidents.iter();
+                if open.any(|one| finding.is_of(one)) {
+                    return self.find(case, finding);
+                }
+                let since = known.map_or(case.now, |known| seen_since(case, known));
+                let due = after(since, lasting(case, incident, default));
+                if due <= case.now {
+                    finding.since = finding.since.min(since);
+                    return self.find(case, finding);
+                }
+                let rule = rule.map(str::to_owned);
+                self.pending.push(Pending {
+                    incident_type: incident,
+                    rule,
+                    since: Time(since),
+                    unseen_since: None,
+                });
+                self.look_again_at(due);
+            }
+            Judgement::Unknown => self.pending.extend(known.map(|known| unseen(case, known))),
+        }
+    }
+
+    fn find(&mut self, case: &Case, mut finding: Finding) {
+        if let Some(at) = finding.lapses {
+            self.look_again_at(at);
+        }
+        let wanted = case.spec.overrides.iter().find(|wanted| wanted.incident == finding.incident);
+        if let Some(severity) = wanted.and_then(|wanted| wanted.severity) {
+            finding.severity = severity;
+        }
+        self.findings.push(finding);
+    }
+
+    fn look_again_at(&mut self, at: Timestamp) {
+        self.look_again = self.look_again.into_iter().chain([at]).min();
+    }
+}
+
+/// Since when something is so, by the operator's own sight: while it could not be seen, it did not last.
+fn seen_since(case: &Case, known: &Pending) -> Timestamp {
+    let blind = known.unseen_since.as_ref().map(|since| case.now.duration_since(since.0));
+    after(known.since.0, blind.unwrap_or_default().max(SignedDuration::ZERO)).min(case.now)
+}
+
+/// It cannot be seen whether it is still so.
+fn unseen(case: &Case, known: &Pending) -> Pending {
+    let unseen_since = known.unseen_since.clone().or(Some(Time(case.now)));
+    Pending { unseen_since, ..known.clone() }
 }
 
 /// The primary finding first: the one nearest to the root; among equals, the catalogue's order: what shows most of

@@ -3,12 +3,18 @@
 //! Seen, that is: the operator itself saw all its pods ready, long enough, and without a restart.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, HealthyConfig, HealthyRevision, TargetStatus, Time};
+use mcp_health_api::{ActionType, Answered, HealthyConfig, HealthyRevision, TargetStatus, Time};
 
-use crate::{Case, Server, digest, time::after};
+use crate::{
+    Case, Server, digest,
+    signals::{ProbePath, Probed},
+    time::after,
+};
 
 /// The most ConfigMaps of a server whose content is kept.
 const CONFIGS: usize = 8;
+/// The most tools that are kept.
+const TOOLS: usize = 64;
 
 /// The target for the status, and when to look again at a template that is not proven yet.
 pub fn target_status(
@@ -23,6 +29,7 @@ pub fn target_status(
         desired_replicas: server.target.desired,
         template: server.target.template.clone(),
         last_healthy: proven.or_else(|| server.last_healthy.cloned()),
+        answered: answered(case, server),
     };
     (status, look_again)
 }
@@ -31,10 +38,13 @@ pub fn target_status(
 fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Timestamp>) {
     let Some(current) = server.current() else { return (None, None) };
     let pods = server.current_pods();
-    let config = healthy_config(case, server);
+    let (config, tools) = (healthy_config(case, server), tools(case));
     let remembered = server.last_healthy.is_some_and(|healthy| {
         // A restart makes another ReplicaSet of the same template; the newest is the one that stays longest.
-        healthy.template == current.template && healthy.uid == current.uid && healthy.config == config
+        let same =
+            healthy.template == current.template && healthy.uid == current.uid && healthy.config == config;
+        // Which tools it offers may be told later.
+        same && (!healthy.tools.is_empty() || tools.is_empty())
     });
     let sound = server.target.desired > 0 && server.is_rolled_out() && pods.iter().all(|pod| pod.ready);
     let (Some(since), true, false) = (server.ready_since(), sound, remembered) else { return (None, None) };
@@ -58,8 +68,36 @@ fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Time
         revision: current.number,
         since: Time(since),
         config,
+        tools,
     };
     (Some(revision), None)
+}
+
+/// What has answered the operator's probes at least once, on this Deployment.
+fn answered(case: &Case, server: &Server) -> Vec<Answered> {
+    let remembered = case.status.target.as_ref().filter(|known| known.uid == server.target.uid);
+    let mut all = remembered.map(|known| known.answered.clone()).unwrap_or_default();
+    let probes = case.signals.probes.fresh().map(Vec::as_slice).unwrap_or_default();
+    all.extend(probes.iter().filter(|probed| probed.ever_answered).filter_map(Probed::answered));
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// The tools that are offered, by what the pods tell.
+fn tools(case: &Case) -> Vec<String> {
+    let probes = case.signals.probes.fresh().map(Vec::as_slice).unwrap_or_default();
+    let mut tools: Vec<String> = probes
+        .iter()
+        .filter(|probed| matches!(probed.path, ProbePath::Pod(_)))
+        .filter_map(|probed| probed.tools.as_ref())
+        .flatten()
+        .map(|tool| format!("{}:{}", tool.name, tool.schema))
+        .collect();
+    tools.sort();
+    tools.dedup();
+    tools.truncate(TOOLS);
+    tools
 }
 
 /// The content of the ConfigMaps that the pods in force were started with: a pod that is younger than the last change
@@ -129,6 +167,7 @@ pub fn way_back(server: &Server, seen_healthy_after: SignedDuration, now: Timest
             revision: revision.number,
             since: Time(since),
             config: Vec::new(),
+            tools: Vec::new(),
         };
         if due <= now { Way::To(found) } else { Way::Soon(due) }
     });

@@ -16,6 +16,7 @@ pub mod guards;
 pub mod healthy;
 pub mod last_words;
 pub mod mask;
+pub mod metrics;
 pub mod ownership;
 pub mod quantity;
 pub mod report;

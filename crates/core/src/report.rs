@@ -38,6 +38,7 @@ pub fn status(
         target: story.target.clone(),
         last_action: story.last_action.clone(),
         incidents,
+        pending: story.pending.clone(),
         history: story.history.clone(),
     };
     let server = Server::of(case);

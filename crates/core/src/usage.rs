@@ -47,28 +47,6 @@ impl Windows {
     }
 }
 
-/// What two looks at the usage of a server must differ in for a verdict to change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdicts {
-    leaking: Vec<(String, String)>,
-    growth_is_seen: bool,
-    load: std::mem::Discriminant<Load>,
-}
-
-/// What the rules make of the usage of a server's pods.
-pub fn verdicts(
-    pods: &[&Pod],
-    containers: &[ContainerSpec],
-    usage: &[Usage],
-    windows: Windows,
-    now: Timestamp,
-) -> Verdicts {
-    let growth = leaks(pods, containers, usage, windows.leak, now);
-    let leaking = growth.leaks.iter().map(|leak| (leak.pod.clone(), leak.container.clone())).collect();
-    let load = load(pods, containers, usage, windows.load, now);
-    Verdicts { leaking, growth_is_seen: growth.is_seen, load: std::mem::discriminant(&load) }
-}
-
 /// A container with a limit, its pod, and what is known of it.
 struct Measured<'a> {
     pod: &'a Pod,

@@ -3,15 +3,15 @@
 
 mod standing;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
     Attempt, EVIDENCE_LIMIT, Effect, FollowUp, HISTORY_LIMIT, Incident, IncidentState, IncidentType,
-    LastAction, Outcome, PastIncident, StepState, TargetStatus, Time,
+    LastAction, Outcome, PastIncident, Pending, StepState, TargetStatus, Time,
 };
 
 use crate::{
-    Case, Diagnosis, Server, actions, attempt, diagnose::Finding, digest, healthy, report::escalation,
-    time::after, words,
+    Case, Diagnosis, Server, actions, attempt, catalogue::looks_back, diagnose::Finding, digest, healthy,
+    metrics::reach, report::escalation, time::after, words,
 };
 use standing::{Standing, may_be_in_force, standing};
 
@@ -26,6 +26,8 @@ pub struct Story {
     pub last_action: Option<LastAction>,
     /// The target.
     pub target: Option<TargetStatus>,
+    /// What may become an incident if it lasts.
+    pub pending: Vec<Pending>,
     /// When to look again though nothing changes.
     pub look_again: Option<Timestamp>,
 }
@@ -73,6 +75,7 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
         history: case.status.history.clone(),
         last_action: case.status.last_action.clone(),
         target: case.status.target.clone(),
+        pending: diagnosis.pending.clone(),
         look_again: diagnosis.look_again,
     };
     if let Some(end) = target_is_another(case) {
@@ -90,7 +93,8 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
     close_quiet(case, server.as_ref(), diagnosis, &mut story);
     order(diagnosis, &mut story);
     if let Some(server) = &server {
-        let wrong = !diagnosis.findings.is_empty();
+        // What may become an incident is no proof of health either.
+        let wrong = !diagnosis.findings.is_empty() || !diagnosis.pending.is_empty();
         let (target, look_again) = healthy::target_status(case, server, wrong);
         story.target = Some(target);
         if let Some(at) = look_again {
@@ -124,14 +128,14 @@ fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, s
     let mut looks = Vec::new();
     let mut over = Vec::new();
     for incident in &mut story.incidents {
-        let incident_type = incident.incident_type;
+        let seen = Seen::of(case, diagnosis, incident);
         let Some(attempt) = incident.open_attempt_mut() else { continue };
         advance(case, server, attempt);
         let awaits_rollout = attempt.next_step().is_some_and(|step| step.effect == Effect::AwaitRollout);
         if !attempt.has_begun() || !(attempt.is_carried_out() || awaits_rollout) {
             continue;
         }
-        match judge(case, server, diagnosis, incident_type, attempt) {
+        match judge(case, server, &seen, attempt) {
             Judged::Pending(at) => looks.push(at),
             // What is left of it comes first: it may prove the opposite.
             Judged::Ended(Outcome::Improved, _) if awaits_rollout => {}
@@ -246,14 +250,31 @@ fn lapse_follow_ups(case: &Case, server: Option<&Server>, story: &mut Story) {
     }
 }
 
+/// What is seen at this moment of the fault that an attempt is meant to mend.
+struct Seen<'a> {
+    finding: Option<&'a Finding>,
+    is_clear: bool,
+    /// For how long the past still shows.
+    reach: SignedDuration,
+}
+
+impl<'a> Seen<'a> {
+    fn of(case: &Case, diagnosis: &'a Diagnosis, incident: &Incident) -> Self {
+        Self {
+            finding: diagnosis.finding_of(incident),
+            is_clear: diagnosis.is_clear(incident),
+            reach: reach_of(case, incident),
+        }
+    }
+}
+
+/// For how long after an action the past still shows in the rule of an incident.
+pub(crate) fn reach_of(case: &Case, incident: &Incident) -> SignedDuration {
+    if looks_back(incident) { reach(case.spec) } else { SignedDuration::ZERO }
+}
+
 /// Judges one attempt that was carried out.
-fn judge(
-    case: &Case,
-    server: Option<&Server>,
-    diagnosis: &Diagnosis,
-    incident: IncidentType,
-    attempt: &Attempt,
-) -> Judged {
+fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -> Judged {
     let now = case.now;
     let deadline = attempt.verify_at.as_ref().map_or(now, |at| at.0);
     let without_evidence = || {
@@ -282,7 +303,7 @@ fn judge(
         let outcome = if ready < attempt.ready_before { Outcome::Worse } else { Outcome::NoChange };
         Judged::Ended(outcome, format!("{why}; {ready} pods are ready, {} were before", attempt.ready_before))
     };
-    let finding = diagnosis.finding(incident);
+    let finding = seen.finding;
     // Pods that were made by this attempt show the same fault: no need to wait for the deadline. (They may have been
     // made within the second in which it was recorded; those before it have taken longer to be found.)
     let shown_by_new_pods = finding
@@ -298,12 +319,12 @@ fn judge(
         standing::Proof::Bad(job) => return failed(format!("Job {job} failed")),
     }
     if finding.is_none() && server.is_rolled_out() {
-        if !diagnosis.clear.contains(&incident) {
+        if !seen.is_clear {
             // Its rule cannot see, or suspects it still: that is not well yet.
             return without_evidence();
         }
         let since = server.ready_since().unwrap_or(now).max(attempt.recorded_at.0);
-        let settled = after(since, case.settings.settle);
+        let settled = after(since, case.settings.settle.max(seen.reach));
         return if settled <= now {
             let since = words::moment(since);
             Judged::Ended(
@@ -334,7 +355,7 @@ fn note_outcome(last_action: &mut Option<LastAction>, attempt: &Attempt) {
 /// Opens an incident for each finding that has none, and brings those that have one up to date.
 fn merge_findings(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
     for finding in &diagnosis.findings {
-        let known = story.incidents.iter_mut().find(|incident| incident.incident_type == finding.incident);
+        let known = story.incidents.iter_mut().find(|incident| finding.is_of(incident));
         let Some(incident) = known else {
             story.incidents.push(open(case, finding));
             continue;
@@ -360,10 +381,12 @@ fn merge_findings(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
 
 fn open(case: &Case, finding: &Finding) -> Incident {
     let uid = case.signals.target.fresh().and_then(|target| target.as_ref()).map_or("", |target| &target.uid);
-    let key = format!("{uid}/{}/{}", finding.incident, case.now);
+    let name = finding.rule.clone().unwrap_or_else(|| finding.incident.to_string());
+    let key = format!("{uid}/{name}/{}", case.now);
     Incident {
-        id: format!("{}-{}", finding.incident.to_string().to_lowercase(), digest::short(key.as_bytes(), 6)),
+        id: format!("{}-{}", name.to_lowercase(), digest::short(key.as_bytes(), 6)),
         incident_type: finding.incident,
+        rule: finding.rule.clone(),
         cause: finding.cause,
         caused_by: None,
         severity: finding.severity,
@@ -399,7 +422,7 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
     for incident in &mut story.incidents {
         // While something temporary is in force, the rule alone tells: another fault, or a rollout, is another story.
         let quiet = (well || !incident.follow_ups.is_empty())
-            && diagnosis.clear.contains(&incident.incident_type)
+            && diagnosis.is_clear(incident)
             && incident.open_attempt().is_none();
         if !quiet {
             // A rollout of the owner's, or a pod that moves, is no end of what was mitigated.
@@ -464,6 +487,7 @@ fn resolve(case: &Case, history: &mut Vec<PastIncident>, incident: Incident, res
             .collect(),
         id: incident.id,
         incident_type: incident.incident_type,
+        rule: incident.rule,
         cause: incident.cause,
         severity: incident.severity,
         evidence: incident.evidence,
@@ -487,7 +511,7 @@ fn owes_an_undo(incident: &Incident) -> bool {
 /// because what else is found may come of that; else the one of the primary finding. The others follow from it.
 fn order(diagnosis: &Diagnosis, story: &mut Story) {
     let place = |incident: &Incident| {
-        let found = diagnosis.findings.iter().position(|finding| finding.incident == incident.incident_type);
+        let found = diagnosis.findings.iter().position(|finding| finding.is_of(incident));
         (
             incident.open_attempt().is_none(),
             !owes_an_undo(incident),

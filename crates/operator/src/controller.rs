@@ -50,6 +50,7 @@ pub async fn run(
             noting.stores.wake(touched);
             for object in gone {
                 noting.stores.wake(noting.fleet.forget(&object));
+                noting.stores.judged.forget(&object);
                 noting.metrics.count(&noting.fleet.counts());
             }
             if let watcher::Event::Delete(object) = event {

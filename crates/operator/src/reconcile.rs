@@ -12,8 +12,8 @@ use kube::{
 };
 use mcp_health_api::{McpServerHealth, McpServerHealthStatus};
 use mcp_health_core::{
-    Case, Decision, Diagnosis, Server, Settings, Story, attempt, decide, diagnose, report, signals::Signals,
-    verify,
+    Case, Decision, Diagnosis, Server, Settings, Story, attempt, decide, diagnose, diagnose::Verdict, report,
+    signals::Signals, verify,
 };
 
 use crate::{
@@ -75,7 +75,8 @@ pub async fn reconcile(
     keep_for_a_person(&context, &object, &case, &mut story).await;
 
     let status = report::status(&case, &diagnosis, &story, &decision);
-    report(&context, &key, object, &before, status).await?;
+    let object = report(&context, &key, object, &before, status).await?;
+    context.stores.judged.note(&key, object, Verdict::of(&diagnosis, &signals));
     context.metrics.reconciled("ok", started.elapsed().as_secs_f64());
     Ok(look_again(report::next_look(&story, &decision)))
 }
@@ -232,18 +233,17 @@ async fn report(
     object: Arc<McpServerHealth>,
     before: &McpServerHealthStatus,
     status: McpServerHealthStatus,
-) -> Result<(), Error> {
+) -> Result<Arc<McpServerHealth>, Error> {
     let written = context.statuses.write(&context.client, &object, status.clone()).await?;
     // A place that became free lets the next server go on. One that is gone leaves by its own watch.
     if written.is_some() {
         context.stores.wake(context.fleet.note(key, &status));
         context.metrics.count(&context.fleet.counts());
     }
-    if let Some(written) = written {
-        context.metrics.note(before, &status);
-        events::publish(&context.recorder, &written, before, &status).await;
-    }
-    Ok(())
+    let Some(written) = written else { return Ok(object) };
+    context.metrics.note(before, &status);
+    events::publish(&context.recorder, &written, before, &status).await;
+    Ok(written)
 }
 
 fn look_again(at: Option<Timestamp>) -> Action {

@@ -15,7 +15,7 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::CpuSaturation, judge, runbook };
+pub const ENTRY: Entry = Entry { incident: IncidentType::CpuSaturation, judge, looks_back: false, runbook };
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     if server.target.desired == 0 {
@@ -39,6 +39,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             }
             Judgement::Found(Finding {
                 incident: IncidentType::CpuSaturation,
+                rule: None,
                 cause: Cause::Saturation,
                 severity: Severity::SEV3,
                 since: load.since,

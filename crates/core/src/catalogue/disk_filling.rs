@@ -16,14 +16,14 @@ use crate::{
     usage::mib,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::DiskFilling, judge, runbook };
+pub const ENTRY: Entry = Entry { incident: IncidentType::DiskFilling, judge, looks_back: false, runbook };
 
 /// Statistics that are older tell nothing of now.
 const STALE: SignedDuration = SignedDuration::from_mins(5);
 
 /// How full a space is, as far as a verdict depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fullness {
+enum Fullness {
     /// Below 80 %.
     Well,
     /// From 80 %.
@@ -33,7 +33,7 @@ pub enum Fullness {
 }
 
 /// How full a space is.
-pub fn fullness(volume: &Volume) -> Fullness {
+fn fullness(volume: &Volume) -> Fullness {
     match percent(volume) {
         95.. => Fullness::Full,
         80..95 => Fullness::Filling,
@@ -60,6 +60,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let own = || full.iter().filter(|(_, space)| space.kind != VolumeKind::Claim);
     Judgement::Found(Finding {
         incident: IncidentType::DiskFilling,
+        rule: None,
         cause: match first.kind {
             VolumeKind::Claim => Cause::VolumeData,
             VolumeKind::Logs => Cause::ContainerLogs,

@@ -14,7 +14,7 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::MemoryLeak, judge, runbook };
+pub const ENTRY: Entry = Entry { incident: IncidentType::MemoryLeak, judge, looks_back: false, runbook };
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     if server.target.desired == 0 {
@@ -30,6 +30,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     }
     Judgement::Found(Finding {
         incident: IncidentType::MemoryLeak,
+        rule: None,
         cause: Cause::Leak,
         severity: Severity::SEV3,
         since: growth.leaks.iter().map(|leak| leak.since).min().unwrap_or(first.since),

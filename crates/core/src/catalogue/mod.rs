@@ -10,9 +10,8 @@ mod reported;
 mod rollout_stuck;
 mod service_not_responding;
 
-pub use disk_filling::{Fullness, fullness};
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Cause, IncidentType, McpServerHealthSpec};
+use mcp_health_api::{ActionType, Cause, Incident, IncidentType, McpServerHealthSpec};
 
 use crate::{Case, Server, diagnose::Judgement, signals::Pod, time::after, usage};
 
@@ -22,6 +21,8 @@ pub struct Entry {
     pub incident: IncidentType,
     /// The rule.
     pub judge: fn(&Case, &Server) -> Judgement,
+    /// It is judged by what happened over a window: for a while after an action, it still shows what was before it.
+    pub looks_back: bool,
     /// What is tried by default, in this order; a person comes after the last.
     pub runbook: fn(Cause, &Server) -> &'static [ActionType],
 }
@@ -59,7 +60,7 @@ pub fn worst_pod<'a>(incident: IncidentType, case: &Case<'a>, server: &Server<'a
 }
 
 /// How long a symptom lasts before it is an incident: the object's own wish, or the catalogue's.
-fn lasting(case: &Case, incident: IncidentType, default: SignedDuration) -> SignedDuration {
+pub(crate) fn lasting(case: &Case, incident: IncidentType, default: SignedDuration) -> SignedDuration {
     lasting_for(case.spec, incident, default)
 }
 
@@ -71,6 +72,11 @@ pub(crate) fn lasting_for(
 ) -> SignedDuration {
     let own = spec.overrides.iter().find(|wanted| wanted.incident == incident);
     own.and_then(|wanted| wanted.hold_for).map_or(default, mcp_health_api::Duration::span)
+}
+
+/// Whether an incident is judged by what happened over a window.
+pub(crate) fn looks_back(incident: &Incident) -> bool {
+    incident.rule.is_some() || entry(incident.incident_type).is_some_and(|entry| entry.looks_back)
 }
 
 /// When the first of these samples of usage is too old to tell of now.

@@ -15,7 +15,7 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::OutOfMemory, judge, runbook };
+pub const ENTRY: Entry = Entry { incident: IncidentType::OutOfMemory, judge, looks_back: false, runbook };
 
 /// A pod that is ready for so long after the kill is up, whatever was before.
 const STEADY: SignedDuration = SignedDuration::from_mins(10);
@@ -165,6 +165,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let of_current = killed.iter().filter(|one| one.is_current(server));
     Judgement::Found(Finding {
         incident: IncidentType::OutOfMemory,
+        rule: None,
         cause,
         severity: if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
         since: killed.iter().map(|one| one.exit.at).min().unwrap_or(case.now),

@@ -12,7 +12,8 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::Reported, judge, runbook: |_, _| &[] };
+pub const ENTRY: Entry =
+    Entry { incident: IncidentType::Reported, judge, looks_back: false, runbook: |_, _| &[] };
 
 /// How bad it is where the person does not say: something is degraded (guide 004, Severity Levels).
 const DEFAULT: Severity = Severity::SEV3;
@@ -32,6 +33,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     evidence.extend(seen(case, server).into_iter().take(SEEN));
     Judgement::Found(Finding {
         incident: IncidentType::Reported,
+        rule: None,
         cause: Cause::PersonsReport,
         severity,
         since: case.now,

@@ -14,7 +14,7 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::RolloutStuck, judge, runbook };
+pub const ENTRY: Entry = Entry { incident: IncidentType::RolloutStuck, judge, looks_back: false, runbook };
 
 /// How long a new pod may be unready, or without a node, beyond what its own probes ask for.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
@@ -89,6 +89,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     evidence.extend(unready.iter().find_map(|pod| pod.trouble()));
     Judgement::Found(Finding {
         incident: IncidentType::RolloutStuck,
+        rule: None,
         cause: sign.cause,
         severity: Severity::SEV2,
         since: sign.since,

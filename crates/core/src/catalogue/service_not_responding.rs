@@ -13,7 +13,8 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::ServiceNotResponding, judge, runbook };
+pub const ENTRY: Entry =
+    Entry { incident: IncidentType::ServiceNotResponding, judge, looks_back: false, runbook };
 
 /// How long nothing may be ready. A rollout that replaces all pods at once takes a moment.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
@@ -68,6 +69,7 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
     evidence.extend(pods.iter().find_map(|pod| pod.trouble()));
     Judgement::Found(Finding {
         incident: IncidentType::ServiceNotResponding,
+        rule: None,
         cause,
         severity: Severity::SEV1,
         since,
@@ -110,6 +112,7 @@ fn judge_services(case: &Case, server: &Server) -> Judgement {
     });
     Judgement::Found(Finding {
         incident: IncidentType::ServiceNotResponding,
+        rule: None,
         cause: Cause::ServiceMismatch,
         severity: Severity::SEV1,
         since,

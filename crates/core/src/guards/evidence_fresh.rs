@@ -14,8 +14,7 @@ pub fn check(question: &Question) -> Verdict {
         return Verdict::hold("EvidenceNotFresh", problem);
     }
     // Taking back what made things worse needs no finding: its verification was the evidence.
-    if question.plan.undoes.is_none() && question.diagnosis.finding(question.incident.incident_type).is_none()
-    {
+    if question.plan.undoes.is_none() && question.diagnosis.finding_of(question.incident).is_none() {
         return Verdict::hold("EvidenceGone", "the incident is not being found at this moment");
     }
     Verdict::Permit

@@ -8,9 +8,10 @@ use super::{HOUR, Question, Verdict};
 const TIMES: usize = 3;
 
 pub fn check(question: &Question) -> Verdict {
-    let (incident, case) = (question.incident.incident_type, question.case);
+    let (incident, case) = (question.incident, question.case);
     let mended = case.status.history.iter().filter(|past| {
-        past.incident_type == incident
+        past.incident_type == incident.incident_type
+            && past.rule == incident.rule
             && past.was_acted_on()
             && case.now.duration_since(past.resolved_at.0) < HOUR
     });
@@ -21,7 +22,8 @@ pub fn check(question: &Question) -> Verdict {
     Verdict::refuse(
         "Flapping",
         format!(
-            "{incident} was mended {times} times within the hour, and is back: what mends it does not last"
+            "{} was mended {times} times within the hour, and is back: what mends it does not last",
+            incident.incident_type
         ),
     )
 }

@@ -23,6 +23,7 @@ mod paused;
 mod prohibition;
 mod rollout_in_progress;
 mod suspended;
+mod window_passed;
 
 pub use fleet_unhealthy::is_storm;
 use jiff::{SignedDuration, Timestamp};
@@ -104,6 +105,7 @@ pub const GUARDS: &[fn(&Question) -> Verdict] = &[
     autoscaler::check,
     last_ready_pod::check,
     disruption_budget::check,
+    window_passed::check,
     cooldown::check,
     attempts_an_incident::check,
     actions_an_hour::check,

@@ -5,7 +5,7 @@ use super::{Question, Verdict};
 use crate::actions::touches;
 
 pub fn check(question: &Question) -> Verdict {
-    let finding = question.diagnosis.finding(question.incident.incident_type);
+    let finding = question.diagnosis.finding_of(question.incident);
     let its_pods_show_it = finding.is_some_and(|finding| finding.youngest_pod.is_some());
     let mends = touches(question.plan.action).mends_rollout
         && (question.server.rollout_is_to_blame() || its_pods_show_it);

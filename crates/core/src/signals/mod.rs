@@ -1,19 +1,25 @@
 //! What was seen of a server: the typed, bounded views that the collectors keep and the rules judge.
 //! A reading is never a bare value: it is fresh, stale or unavailable, and says why.
 
+mod alerts;
+mod circuits;
+mod metrics;
 mod probes;
 
 use std::net::IpAddr;
 
+pub use alerts::Alert;
+pub use circuits::{Circuit, CircuitState, Dependency};
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::ActionType;
+pub use metrics::{Metrics, RuleReading, Series, Span};
 pub use probes::{
     Fault, FaultKind, KEPT as PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed, Tool,
 };
 use serde::{Deserialize, Serialize};
 
 /// A value and what it is worth.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Reading<T> {
     /// Seen, and still so as far as anybody can tell.
     Fresh(T),
@@ -28,6 +34,7 @@ pub enum Reading<T> {
     Unavailable(String),
     /// Not looked at, because the operator was not asked to or the cluster has no such source. No fault, and no
     /// evidence.
+    #[default]
     Off,
 }
 
@@ -66,7 +73,7 @@ impl Reading<()> {
 }
 
 /// Everything that is seen of one server.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Signals {
     /// The Deployment; `None` inside a fresh reading: there is none of that name.
     pub target: Reading<Option<Target>>,
@@ -92,6 +99,18 @@ pub struct Signals {
     pub usage: Reading<Vec<Usage>>,
     /// How full the volumes of its pods are.
     pub volumes: Reading<Vec<Volume>>,
+    /// What its metrics tell; off where nobody is asked for them.
+    pub metrics: Reading<Metrics>,
+    /// What the policy's own rules came to.
+    pub rules: Reading<Vec<RuleReading>>,
+    /// What probes of its pods and Services came to.
+    pub probes: Reading<Vec<Probed>>,
+    /// Its circuit breakers, pod by pod; off where it tells of none.
+    pub circuits: Reading<Vec<Circuit>>,
+    /// What it depends on.
+    pub dependencies: Reading<Vec<Dependency>>,
+    /// Alerts about it.
+    pub alerts: Reading<Vec<Alert>>,
     /// What a person says in the object's annotation.
     pub report: Option<String>,
     /// Whether its namespace is suspended.
@@ -132,6 +151,12 @@ impl Signals {
             self.budgets.problem("its disruption budgets"),
             self.usage.problem("its usage"),
             self.volumes.problem("its volumes"),
+            self.metrics.problem("its metrics"),
+            self.rules.problem("its own rules"),
+            self.probes.problem("its probes"),
+            self.circuits.problem("its circuit breakers"),
+            self.dependencies.problem("its dependencies"),
+            self.alerts.problem("its alerts"),
             self.namespace_suspended.problem("the namespace's switch"),
             self.cluster_suspended.problem("the cluster-wide switch"),
         ];

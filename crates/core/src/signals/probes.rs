@@ -2,6 +2,7 @@
 //! byte of an answer speaks of the way as much as of the server.
 
 use jiff::Timestamp;
+use mcp_health_api::Answered;
 
 /// How many results of a path are kept.
 pub const KEPT: usize = 5;
@@ -147,6 +148,17 @@ impl Probed {
     /// The newest result.
     pub fn last(&self) -> Option<&ProbeResult> {
         self.results.last()
+    }
+
+    /// What of a server's status this is, once it was answered.
+    pub const fn answered(&self) -> Option<Answered> {
+        match (self.question, &self.path) {
+            (ProbeQuestion::Mcp, ProbePath::Pod(_)) => Some(Answered::McpPod),
+            (ProbeQuestion::Mcp, ProbePath::Service(_)) => Some(Answered::McpService),
+            (ProbeQuestion::Health, ProbePath::Pod(_)) => Some(Answered::HealthPod),
+            (ProbeQuestion::Health, ProbePath::Service(_)) => Some(Answered::HealthService),
+            (ProbeQuestion::Canary, _) => None,
+        }
     }
 
     /// The newest fault, unless a good answer came after it.

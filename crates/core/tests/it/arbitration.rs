@@ -45,6 +45,7 @@ fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
 fn diagnosis(scene: &Scene, found: &[Found]) -> Diagnosis {
     let finding = |(incident, cause, severity): &Found| Finding {
         incident: *incident,
+        rule: None,
         cause: *cause,
         severity: *severity,
         since: moment(scene.now - 60),
@@ -68,7 +69,7 @@ fn diagnosis(scene: &Scene, found: &[Found]) -> Diagnosis {
         Reported,
     ];
     let clear = types.into_iter().filter(|one| found.iter().all(|(found, ..)| found != one)).collect();
-    Diagnosis { findings, clear, look_again: None }
+    Diagnosis { findings, clear, ..Diagnosis::default() }
 }
 
 fn concluded(seen: Seen, found: &[Found], but: impl FnOnce(&mut Scene)) -> Concluded {

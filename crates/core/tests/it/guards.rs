@@ -38,6 +38,7 @@ fn mended(scene: &Scene, ages: &[i64]) -> Vec<PastIncident> {
         evidence_kept: None,
         id: format!("crashloop-{age}"),
         incident_type: IncidentType::CrashLoop,
+        rule: None,
         cause: Cause::BadRollout,
         severity: Severity::SEV2,
         opened_at: Time(moment(scene.now - age - 60)),

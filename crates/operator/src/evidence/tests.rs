@@ -96,19 +96,7 @@ fn signals() -> Signals {
         target: Reading::Fresh(Some(target)),
         revisions: Reading::Fresh(Vec::new()),
         pods: Reading::Fresh(vec![pod("well", true, 0), pod("unready", false, 0), pod("crashed", false, 2)]),
-        services: Reading::Off,
-        autoscalers: Reading::Off,
-        vertical_autoscalers: Reading::Off,
-        budgets: Reading::Off,
-        quotas: Reading::Off,
-        configs: Reading::Off,
-        jobs: Reading::Off,
-        usage: Reading::Off,
-        volumes: Reading::Off,
-        report: None,
-        namespace_suspended: Reading::Off,
-        cluster_suspended: Reading::Off,
-        rival: None,
+        ..Signals::default()
     }
 }
 
@@ -117,6 +105,7 @@ fn incident() -> Incident {
     Incident {
         id: "crashloop-1".to_owned(),
         incident_type: IncidentType::CrashLoop,
+        rule: None,
         cause: Cause::BadRollout,
         caused_by: None,
         severity: Severity::SEV2,

@@ -5,10 +5,7 @@
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use mcp_health_api::{HealthyRevision, McpServerHealthStatus, Time};
-use mcp_health_core::{
-    Settings,
-    signals::{Reading, Signals},
-};
+use mcp_health_core::{Settings, signals::Signals};
 use serde_json::Value;
 
 use super::*;
@@ -33,7 +30,8 @@ fn healthy(value: &str) -> TargetStatus {
     let config = vec![HealthyConfig { name: "settings".to_owned(), content, copy }];
     let since = Time(Timestamp::UNIX_EPOCH);
     let (template, replica_set, uid) = (String::new(), String::new(), String::new());
-    let last = HealthyRevision { template, replica_set, uid, revision: None, since, config };
+    let last =
+        HealthyRevision { template, replica_set, uid, revision: None, since, config, tools: Vec::new() };
     TargetStatus { last_healthy: Some(last), ..TargetStatus::default() }
 }
 
@@ -74,24 +72,7 @@ async fn kept(
     let (client, sent) = api_server(answers);
     let (object, settings, copies) = (object(), Settings::default(), Copies::default());
     let status = McpServerHealthStatus { target: before, ..McpServerHealthStatus::default() };
-    let signals = Signals {
-        target: Reading::Off,
-        revisions: Reading::Off,
-        pods: Reading::Off,
-        services: Reading::Off,
-        autoscalers: Reading::Off,
-        vertical_autoscalers: Reading::Off,
-        budgets: Reading::Off,
-        quotas: Reading::Off,
-        configs: Reading::Off,
-        jobs: Reading::Off,
-        usage: Reading::Off,
-        volumes: Reading::Off,
-        report: None,
-        namespace_suspended: Reading::Off,
-        cluster_suspended: Reading::Off,
-        rival: None,
-    };
+    let signals = Signals::default();
     let now = Timestamp::UNIX_EPOCH;
     let case = Case {
         generation: 1,

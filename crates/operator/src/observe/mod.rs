@@ -6,6 +6,7 @@ mod budgets;
 mod config_maps;
 mod deployments;
 mod jobs;
+mod judged;
 mod last_words;
 mod pod_spec;
 mod pods;
@@ -36,11 +37,11 @@ use jiff::Timestamp;
 use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
 use mcp_health_api::{ActionType, KIND_JOB, KIND_LABEL, McpServerHealth, REPORT_ANNOTATION};
 use mcp_health_core::{
+    Settings,
     signals::{
         Autoscaler, Budget, Config as ConfigSeen, Job, Pod, Quota, Reading, Revision, Service, Signals,
         Target,
     },
-    usage::Windows,
 };
 use serde::de::DeserializeOwned;
 
@@ -89,6 +90,9 @@ pub struct Stores {
     volumes: Option<volumes::Spaces>,
     /// What was asked for beside the tables.
     hearing: last_words::Hearing,
+    settings: Settings,
+    /// What the rules made of it all.
+    pub judged: judged::Judged,
     /// Which objects have which target.
     pub targets: Targets,
     wake: UnboundedSender<Key>,
@@ -123,6 +127,8 @@ impl Stores {
             usage: usage::Measured::new(&scopes),
             volumes: config.kubelet_stats.then(volumes::Spaces::default),
             hearing: last_words::Hearing::default(),
+            settings: config.settings(),
+            judged: judged::Judged::default(),
             targets: Targets::default(),
             wake,
         }
@@ -456,8 +462,7 @@ impl Stores {
         let (vertical_autoscalers, quotas) = self.limits_of(object, &key, now);
         let slices = self.slices.reading(namespace, now, ());
         let services = slices.then(services, |services| self.services.reading(namespace, now, services));
-        let windows = Windows::of(&object.spec);
-        let usage = self.usage.reading(Key::new(namespace, name), key.clone(), windows, &pods, now);
+        let usage = self.usage.reading(namespace, &pods, now);
         let rows = || self.pods_of(namespace, target.as_ref().map_or("", |target| &target.uid));
         let volumes = self.volumes.as_ref().map_or(Reading::Off, |spaces| spaces.reading(&rows(), now));
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
@@ -474,6 +479,12 @@ impl Stores {
             configs: self.configs_of(object, &key, row.as_ref().map(|row| &row.target), now),
             usage,
             volumes,
+            metrics: Reading::Off,
+            rules: Reading::Off,
+            probes: Reading::Off,
+            circuits: Reading::Off,
+            dependencies: Reading::Off,
+            alerts: Reading::Off,
             report: object.meta().annotations.as_ref().and_then(|all| all.get(REPORT_ANNOTATION)).cloned(),
             namespace_suspended: {
                 let row = self.namespaces.get(&Key::new("", namespace));

@@ -57,6 +57,11 @@ impl Targets {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).by_object.keys().cloned().collect()
     }
 
+    /// The objects of a scope: a namespace, or all of them where it is empty.
+    pub fn in_scope(&self, scope: &str) -> Vec<Key> {
+        if scope.is_empty() { self.all() } else { self.in_namespace(scope) }
+    }
+
     /// All targets.
     pub fn targets(&self) -> Vec<Key> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).by_target.keys().cloned().collect()

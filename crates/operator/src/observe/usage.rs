@@ -2,9 +2,8 @@
 //! bounded series. Values wake nobody; a reconcile is woken where the rules would judge a series otherwise.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,7 +15,7 @@ use kube::{Client, core::Status};
 use mcp_health_core::{
     quantity,
     signals::{Pod, Reading, Sample, Usage},
-    usage::{Verdicts, Windows, remember, verdicts},
+    usage::remember,
 };
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -38,14 +37,6 @@ pub struct Measured {
     table: Table<UsageRow>,
     /// The cluster has the API, and it has answered or failed once.
     is_on: AtomicBool,
-    /// By object: what its rules look at.
-    asked: Mutex<HashMap<Key, Asked>>,
-}
-
-struct Asked {
-    deployment: Key,
-    windows: Windows,
-    verdicts: Option<Verdicts>,
 }
 
 /// What the containers of a pod used.
@@ -76,29 +67,15 @@ impl Row for UsageRow {
 impl Measured {
     /// Nothing was measured yet.
     pub fn new(scopes: &[Option<String>]) -> Self {
-        Self { table: Table::new(scopes), is_on: AtomicBool::new(false), asked: Mutex::default() }
+        Self { table: Table::new(scopes), is_on: AtomicBool::new(false) }
     }
 
-    /// What these pods used; and from now on, whoever is asked about is woken when the rules would judge otherwise.
-    pub fn reading(
-        &self,
-        object: Key,
-        deployment: Key,
-        windows: Windows,
-        pods: &[Pod],
-        now: Timestamp,
-    ) -> Reading<Vec<Usage>> {
-        let namespace = Arc::clone(&deployment.namespace);
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let known =
-            asked.remove(&object).filter(|one| one.deployment == deployment && one.windows == windows);
-        let verdicts = known.and_then(|known| known.verdicts);
-        asked.insert(object, Asked { deployment, windows, verdicts });
-        drop(asked);
+    /// What these pods used.
+    pub fn reading(&self, namespace: &str, pods: &[Pod], now: Timestamp) -> Reading<Vec<Usage>> {
         if !self.is_on.load(Ordering::Relaxed) {
             return Reading::Off;
         }
-        self.table.reading(&namespace, now, self.of(&namespace, pods.iter()))
+        self.table.reading(namespace, now, self.of(namespace, pods.iter()))
     }
 
     fn of<'a>(&self, namespace: &str, pods: impl Iterator<Item = &'a Pod>) -> Vec<Usage> {
@@ -149,7 +126,7 @@ pub async fn keep(stores: Arc<Stores>, client: Client, scope: Option<String>, pe
                 failing = true;
             }
         }
-        wake(&stores, &scope, Timestamp::now());
+        stores.judge_again(stores.targets.in_scope(&scope), Timestamp::now());
     }
 }
 
@@ -232,25 +209,6 @@ fn view(pod: &Key, at: Timestamp, container: &ContainerMetrics) -> Option<Usage>
         memory: quantity::bytes(&container.usage.memory)?,
     };
     Some(Usage { pod: pod.name.to_string(), container: container.name.clone(), samples: vec![sample] })
-}
-
-/// Wakes the objects whose rules judge otherwise than at the last tick.
-fn wake(stores: &Stores, scope: &str, now: Timestamp) {
-    let mut asked = stores.usage.asked.lock().unwrap_or_else(PoisonError::into_inner);
-    asked.retain(|object, one| stores.targets.of(&one.deployment).contains(object));
-    let in_scope = |key: &Key| scope.is_empty() || &*key.namespace == scope;
-    for (object, one) in asked.iter_mut().filter(|(object, _)| in_scope(object)) {
-        let Some(row) = stores.deployments.get(&one.deployment) else { continue };
-        let namespace = &one.deployment.namespace;
-        let pods = stores.pods_of(namespace, &row.target.uid);
-        let counting: Vec<&Pod> = pods.iter().map(|(_, row)| &row.pod).filter(|pod| pod.counts()).collect();
-        let usage = stores.usage.of(namespace, counting.iter().copied());
-        let verdicts = verdicts(&counting, &row.target.containers, &usage, one.windows, now);
-        if one.verdicts.as_ref() != Some(&verdicts) {
-            one.verdicts = Some(verdicts);
-            stores.wake([object.clone()]);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,10 +9,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
-use mcp_health_core::{
-    catalogue::{Fullness, fullness},
-    signals::{Reading, Volume, VolumeKind},
-};
+use mcp_health_core::signals::{Reading, Volume, VolumeKind};
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -35,8 +32,6 @@ struct Inner {
     /// By pod.
     spaces: HashMap<Key, Vec<Volume>>,
     nodes: HashMap<Arc<str>, Node>,
-    /// By Deployment: what the rule sees.
-    verdicts: HashMap<Key, Verdict>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -44,9 +39,6 @@ struct Node {
     answered: Option<Timestamp>,
     failing: Option<String>,
 }
-
-/// What two looks must differ in for a verdict to change: the spaces that fill up, and whether they are seen.
-type Verdict = (bool, BTreeSet<(String, String, Fullness)>);
 
 impl Spaces {
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -124,25 +116,10 @@ pub async fn keep(stores: Arc<Stores>, client: Client, period: Duration) {
         let mut inner = spaces.lock();
         inner.nodes.retain(|node, _| nodes.contains(node));
         inner.spaces.retain(|key, _| pods.contains_key(key));
-        let now = Timestamp::now();
-        let verdicts: HashMap<Key, Verdict> = servers
-            .iter()
-            .map(|(deployment, pods)| (deployment.clone(), verdict(&inner.reading(pods, now))))
-            .collect();
-        for (deployment, verdict) in &verdicts {
-            if inner.verdicts.get(deployment) != Some(verdict) {
-                stores.wake_target(deployment);
-            }
-        }
-        inner.verdicts = verdicts;
+        drop(inner);
+        let targets = servers.iter().map(|(deployment, _)| deployment);
+        stores.judge_again(targets.flat_map(|deployment| stores.targets.of(deployment)), Timestamp::now());
     }
-}
-
-fn verdict(reading: &Reading<Vec<Volume>>) -> Verdict {
-    let volumes = reading.fresh();
-    let filling = volumes.into_iter().flatten().filter(|one| fullness(one) > Fullness::Well);
-    let filling = filling.map(|one| (one.pod.clone(), one.name.clone(), fullness(one)));
-    (volumes.is_some(), filling.collect())
 }
 
 #[derive(Deserialize)]

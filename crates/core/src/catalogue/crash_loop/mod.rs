@@ -22,7 +22,7 @@ use crate::{
 };
 use cause::Told;
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::CrashLoop, judge, runbook };
+pub const ENTRY: Entry = Entry { incident: IncidentType::CrashLoop, judge, looks_back: false, runbook };
 
 /// Ends within [`WINDOW`] that make a loop, also before the kubelet says so.
 const EXITS: usize = 3;
@@ -155,6 +155,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 
     Judgement::Found(Finding {
         incident: IncidentType::CrashLoop,
+        rule: None,
         cause,
         severity: if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
         since: sick.iter().map(Sick::since).min().unwrap_or(case.now),

@@ -161,6 +161,7 @@ fn incident(known: &[String]) -> BoxedStrategy<Incident> {
             Incident {
                 id,
                 incident_type,
+                rule: None,
                 cause,
                 caused_by,
                 severity,
@@ -195,6 +196,7 @@ fn past() -> BoxedStrategy<PastIncident> {
             evidence_kept: None,
             id,
             incident_type,
+            rule: None,
             cause,
             severity,
             opened_at,
@@ -225,7 +227,9 @@ fn target(known: Vec<String>) -> BoxedStrategy<TargetStatus> {
                 revision,
                 since,
                 config: Vec::new(),
+                tools: Vec::new(),
             }),
+            answered: Vec::new(),
         })
         .boxed()
 }
@@ -259,6 +263,7 @@ pub fn statuses(known: &[String]) -> BoxedStrategy<McpServerHealthStatus> {
             severity: None,
             summary: None,
             conditions,
+            pending: Vec::new(),
             target,
             last_action,
             incidents,

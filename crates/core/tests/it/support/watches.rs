@@ -147,7 +147,6 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         pods: Reading::Fresh(world.pods.iter().map(|one| pod(world, one)).collect()),
         services: Reading::Fresh(services.collect()),
         autoscalers: Reading::Fresh(watches.autoscalers.clone()),
-        vertical_autoscalers: Reading::Off,
         budgets: Reading::Fresh(world.budgets.clone()),
         quotas: Reading::Fresh(Vec::new()),
         configs: if world.config.is_some() {
@@ -157,11 +156,11 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         },
         jobs: Reading::Fresh(world.jobs.iter().map(|(name, made)| job(world, name, *made)).collect()),
         usage: world.usage.clone().map_or(Reading::Off, Reading::Fresh),
-        volumes: Reading::Off,
         report: watches.report.clone(),
         namespace_suspended: Reading::Fresh(watches.namespace_suspended),
         cluster_suspended: Reading::Fresh(watches.cluster_suspended),
         rival: watches.rival.clone(),
+        ..Signals::default()
     }
 }
 
