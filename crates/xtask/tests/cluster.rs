@@ -91,7 +91,7 @@ items:
       spec:
         securityContext: {runAsNonRoot: true}
         containers:
-        - {name: main, image: "mcp-health.local/sleep:test", args: ["3600"]}
+        - {name: main, image: "mcp-health.local/sleep:test", args: ["3600"], resources: {limits: {cpu: 200m}}}
 "#;
 
 #[test]
@@ -131,6 +131,8 @@ fn a_cluster_behaves_survives_and_leaves_nothing() {
         cluster.kubectl_run(figures).is_ok_and(|said| said.ends_with("Ki"))
     }));
 
+    is_monitored(&cluster);
+
     // One part, then all of them at once: `up` brings back what is missing, and the workloads with it.
     let parts = Status::of(NAME).unwrap().parts;
     kill(parts.iter().find(|(name, _)| name == "kubelet").unwrap().1.unwrap());
@@ -141,6 +143,7 @@ fn a_cluster_behaves_survives_and_leaves_nothing() {
     let cluster = Cluster::up(NAME, &Plan { node: Wanted::Real, ..Plan::default() }).unwrap();
     assert!(wait_until(Duration::from_mins(1), || try_ask(&cluster, "web").is_some_and(|said| said == "one")));
     assert!(wait_until(Duration::from_mins(1), || Status::of(NAME).unwrap().metrics));
+    is_monitored(&cluster);
 
     let layout = Layout::new(NAME).unwrap();
     kill(Status::of(NAME).unwrap().node.unwrap());
@@ -168,6 +171,54 @@ fn answers(cluster: &Cluster, host: &str, expected: &str) {
         said.as_deref() == Some(expected)
     });
     assert!(answered, "{host} answers {said:?}, not {expected}");
+}
+
+/// Prometheus scrapes what has a port for it, and the kubelet for what containers use; Alertmanager takes an alert and
+/// shows it.
+fn is_monitored(cluster: &Cluster) {
+    let coredns = r#"namespace="kube-system",pod=~"coredns-.+",container="coredns""#;
+    let nonroot = r#"namespace="default",pod=~"nonroot-.+",container="main""#;
+    for (query, expected) in [
+        // Of just now: what was scraped last before a crash is given for five minutes.
+        (format!("time() - max(timestamp(up{{{coredns}}} == 1)) < bool 15"), "1"),
+        (format!("time() - max(timestamp(coredns_build_info{{{coredns}}})) < bool 15"), "1"),
+        ("time() - max(timestamp(up{job=\"cadvisor\"} == 1)) < bool 15".to_owned(), "1"),
+        // A limit of 200 milli-cores, in microseconds of each tenth of a second.
+        (format!("max(container_spec_cpu_quota{{{nonroot}}})"), "20000"),
+        (format!("group(container_cpu_cfs_periods_total{{{nonroot}}})"), "1"),
+        (format!("group(container_memory_working_set_bytes{{{nonroot}}} > 0)"), "1"),
+    ] {
+        let mut said = None;
+        let answered = wait_until(Duration::from_mins(1), || {
+            said = instant(cluster, &query);
+            said.as_deref() == Some(expected)
+        });
+        assert!(answered, "{query} is {said:?}, not {expected}");
+    }
+
+    let alert = r#"[{"labels": {"alertname": "Slow", "namespace": "default"}}]"#;
+    let path = "/api/v1/namespaces/monitoring/services/alertmanager:9093/proxy/api/v2/alerts";
+    let shown = || cluster.kubectl_run(["get", "--raw", path]).unwrap_or_default();
+    assert!(wait_until(Duration::from_mins(1), || shown().starts_with('[')), "{}", shown());
+    // From inside the cluster: the way through the API server does not say of what type the words are.
+    let program = r#"use IO::Socket::INET; my $s = IO::Socket::INET->new(PeerAddr => "alertmanager.monitoring",
+        PeerPort => 9093, Timeout => 5) or die "$@"; my $n = length $ARGV[0];
+        print $s "POST /api/v2/alerts HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: $n\r\n\r\n$ARGV[0]";
+        local $/; print <$s>"#;
+    let said =
+        cluster.kubectl_run(["exec", "deployment/web", "--", "/usr/bin/perl", "-e", program, alert]).unwrap();
+    assert!(said.contains(" 200 OK"), "{said}");
+    assert!(shown().contains(r#""alertname":"Slow","namespace":"default""#), "{}", shown());
+}
+
+/// The value of a query that has one.
+fn instant(cluster: &Cluster, query: &str) -> Option<String> {
+    let query = query.bytes().fold(String::new(), |all, byte| format!("{all}%{byte:02x}"));
+    let path = "/api/v1/namespaces/monitoring/services/prometheus:9090/proxy/api/v1/query";
+    let said = cluster.kubectl_run(["get", "--raw", &format!("{path}?query={query}")]).ok()?;
+    let said: serde_json::Value = serde_json::from_str(&said).ok()?;
+    let [one] = said["data"]["result"].as_array()?.as_slice() else { return None };
+    Some(one["value"][1].as_str()?.to_owned())
 }
 
 fn eventually(cluster: &Cluster, app: &str, path: &str, expected: &str) -> bool {

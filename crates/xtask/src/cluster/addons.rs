@@ -1,4 +1,5 @@
-//! What goes into a new cluster through its API: DNS, metrics, and the images that have to be there from the start.
+//! What goes into a new cluster through its API: DNS, metrics, monitoring, and the images that have to be there from the
+//! start.
 
 use super::Cluster;
 use super::containerd::{self, PAUSE_IMAGE};
@@ -38,13 +39,26 @@ pub fn manifest(network: Network) -> String {
         .replace("{{forward}}", forward)
 }
 
-/// Brings metrics-server's image in and applies it, without waiting for its figures. It comes apart from the rest since
-/// its image is the largest, and nothing else needs it.
+/// Brings metrics-server's image in and applies it, with Prometheus and Alertmanager, without waiting for their figures.
+/// They come apart from the rest since that image is the largest, and nothing else needs them.
 pub fn add_metrics(cluster: &Cluster, layout: &Layout, programs: &Programs) -> Result<()> {
     let name = image(&METRICS_SERVER);
     let image = Image::of_program(&name, programs.path("metrics-server")?)?;
     cluster.load_image(&image.write(&layout.dir.join("images").join("metrics-server.tar"))?)?;
-    cluster.apply(&include_str!("metrics_server.yaml").replace("{{image}}", &name))
+    let metrics_server = include_str!("metrics_server.yaml").replace("{{image}}", &name);
+    cluster.apply(&format!("{metrics_server}---\n{}", monitoring(programs)?))
+}
+
+/// The objects of Prometheus and Alertmanager.
+fn monitoring(programs: &Programs) -> Result<String> {
+    let folder = |program| -> Result<String> {
+        let path = programs.path(program)?;
+        Ok(path.parent().unwrap_or(path).display().to_string())
+    };
+    Ok(include_str!("monitoring.yaml")
+        .replace("{{image}}", TINY_IMAGE)
+        .replace("{{prometheus}}", &folder("prometheus")?)
+        .replace("{{alertmanager}}", &folder("alertmanager")?))
 }
 
 /// The name of the image of a part that runs as a pod.

@@ -173,7 +173,7 @@ impl Cluster {
         std::thread::scope(|scope| {
             let metrics = scope.spawn(|| addons::add_metrics(&cluster, layout, programs));
             cluster.await_ready(layout, network, &node, saved, &step)?;
-            step.note("metrics-server");
+            step.note("metrics-server, Prometheus and Alertmanager");
             metrics.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         step.done();
@@ -424,16 +424,18 @@ fn kind_of(layout: &Layout, saved: &Saved) -> Option<Kind> {
     (saved.network.is_some() || node::find(layout, saved).is_some()).then_some(saved.kind)
 }
 
-/// Builds the parts. A cluster that runs keeps the programs that it was started with.
+/// Builds the parts. A cluster that runs keeps the programs that it was started with, and gets those of parts that it
+/// does not have yet.
 fn prepare(layout: &Layout, saved: &mut Saved) -> Result<Programs> {
     let running = node::find(layout, saved).is_some();
     let intact = !saved.programs.is_empty() && saved.programs.values().all(|path| path.exists());
-    let mut wanted: Vec<&'static parts::Part> = Vec::new();
     if !(running && intact) {
         saved.programs.clear();
         saved.versions.clear();
-        wanted.extend(parts::of(saved.kind));
     }
+    let has = |part: &parts::Part| part.programs().all(|name| saved.programs.contains_key(name));
+    let mut wanted: Vec<&'static parts::Part> =
+        parts::of(saved.kind).iter().copied().filter(|part| !has(part)).collect();
     if saved.simulated_nodes > 0 && !saved.programs.contains_key("kwok") && saved.kind == Kind::Real {
         wanted.push(&parts::KWOK);
     }

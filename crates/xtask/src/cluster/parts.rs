@@ -28,6 +28,8 @@ pub struct Part {
     files: &'static [(&'static str, &'static str)],
     /// Program name and Go package.
     programs: &'static [(&'static str, &'static str)],
+    /// Go build tags, separated by commas: what is left out.
+    tags: &'static str,
     /// Go variables that hold the version, as `-X` takes them; `{}` stands for the version.
     version_variables: &'static [&'static str],
 }
@@ -55,6 +57,7 @@ pub const KUBERNETES: Part = Part {
     files: files!("kubernetes": "go.mod", "go.sum"),
     programs: &KUBERNETES_PROGRAMS,
     // Without them the version is a placeholder that clients fail to parse.
+    tags: "",
     version_variables: &[
         "k8s.io/component-base/version.gitVersion={}",
         "k8s.io/component-base/version.gitMajor={major}",
@@ -84,6 +87,7 @@ pub const CONTAINERD: Part = Part {
         ("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
         ("portmap", "github.com/containernetworking/plugins/plugins/meta/portmap"),
     ],
+    tags: "",
     version_variables: &["github.com/containerd/containerd/v2/version.Version={}"],
 };
 
@@ -93,6 +97,7 @@ pub const ETCD: Part = Part {
     module: Some("go.etcd.io/etcd/server/v3"),
     files: files!("etcd": "go.mod", "go.sum"),
     programs: &[("etcd", "go.etcd.io/etcd/server/v3")],
+    tags: "",
     version_variables: &[],
 };
 
@@ -102,6 +107,7 @@ pub const COREDNS: Part = Part {
     module: Some("github.com/coredns/coredns"),
     files: files!("coredns": "go.mod", "go.sum", "main.go"),
     programs: &[("coredns", ".")],
+    tags: "",
     version_variables: &[],
 };
 
@@ -111,7 +117,29 @@ pub const METRICS_SERVER: Part = Part {
     module: Some("sigs.k8s.io/metrics-server"),
     files: files!("metrics-server": "go.mod", "go.sum"),
     programs: &[("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server")],
+    tags: "",
     version_variables: &["k8s.io/client-go/pkg/version.gitVersion={}"],
+};
+
+/// Scrapes pods and the kubelet, and answers queries.
+pub const PROMETHEUS: Part = Part {
+    name: "prometheus",
+    module: Some("github.com/prometheus/prometheus"),
+    files: files!("prometheus": "go.mod", "go.sum"),
+    programs: &[("prometheus", "github.com/prometheus/prometheus/cmd/prometheus")],
+    // The clients of all the clouds would take most of the build.
+    tags: "remove_all_sd,enable_kubernetes_sd",
+    version_variables: &["github.com/prometheus/common/version.Version={}"],
+};
+
+/// Takes alerts, and shows which are active.
+pub const ALERTMANAGER: Part = Part {
+    name: "alertmanager",
+    module: Some("github.com/prometheus/alertmanager"),
+    files: files!("alertmanager": "go.mod", "go.sum"),
+    programs: &[("alertmanager", "github.com/prometheus/alertmanager/cmd/alertmanager")],
+    tags: "",
+    version_variables: &["github.com/prometheus/common/version.Version={}"],
 };
 
 /// Installs charts.
@@ -120,6 +148,7 @@ pub const HELM: Part = Part {
     module: Some("helm.sh/helm/v4"),
     files: files!("helm": "go.mod", "go.sum"),
     programs: &[("helm", "helm.sh/helm/v4/cmd/helm")],
+    tags: "",
     version_variables: &["helm.sh/helm/v4/internal/version.version={}"],
 };
 
@@ -129,6 +158,7 @@ pub const PAUSE: Part = Part {
     module: None,
     files: files!("pause": "go.mod", "main.go"),
     programs: &[("pause", ".")],
+    tags: "",
     version_variables: &[],
 };
 
@@ -138,6 +168,7 @@ pub const KWOK: Part = Part {
     module: Some("sigs.k8s.io/kwok"),
     files: files!("kwok": "go.mod", "go.sum"),
     programs: &[("kwok", "sigs.k8s.io/kwok/cmd/kwok")],
+    tags: "",
     version_variables: &[],
 };
 
@@ -145,7 +176,8 @@ pub const KWOK: Part = Part {
 pub const SIMULATED: [&Part; 4] = [&CONTROL_PLANE, &ETCD, &HELM, &KWOK];
 
 /// What a cluster with a real node needs.
-pub const REAL: [&Part; 7] = [&KUBERNETES, &CONTAINERD, &ETCD, &COREDNS, &METRICS_SERVER, &HELM, &PAUSE];
+pub const REAL: [&Part; 9] =
+    [&KUBERNETES, &CONTAINERD, &ETCD, &COREDNS, &METRICS_SERVER, &PROMETHEUS, &ALERTMANAGER, &HELM, &PAUSE];
 
 /// Programs by name, and the versions of the parts they come from.
 #[derive(Debug, Clone, Default)]
@@ -197,6 +229,7 @@ impl Part {
             hash.update(name);
             hash.update(content);
         }
+        hash.update(self.tags);
         hash.update(self.linker_flags());
         let key = &hex(&hash.finalize())[..12];
         Ok(cache::root()?.join("parts").join(format!("{}-{}-{key}", self.name, self.version())))
@@ -258,6 +291,8 @@ impl Part {
             "build",
             "-buildvcs=false",
             "-trimpath",
+            "-tags",
+            self.tags,
             "-ldflags",
             &self.linker_flags(),
         ]);

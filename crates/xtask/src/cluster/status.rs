@@ -30,6 +30,10 @@ pub struct Status {
     pub readiness: String,
     /// Whether `kubectl top` has the node's figures: it has none in the first seconds.
     pub metrics: bool,
+    /// Whether Prometheus is ready to be asked, as `prometheus.monitoring:9090`.
+    pub prometheus: bool,
+    /// Whether Alertmanager is ready to be asked, as `alertmanager.monitoring:9093`.
+    pub alertmanager: bool,
 }
 
 impl Status {
@@ -53,13 +57,16 @@ impl Status {
                 }
             }
         };
-        // From here through the API server to metrics-server, and its figures from the kubelet.
-        let figures = format!("/apis/metrics.k8s.io/v1beta1/nodes/{}", layout.node_name());
-        let metrics = readiness == "Ready"
-            && saved.kind == Kind::Real
-            && Cluster::open(name).is_ok_and(|cluster| {
-                succeeds(cluster.kubectl().args(["--request-timeout=5s", "get", "--raw", &figures]))
-            });
+        let addons = match Cluster::open(name) {
+            Ok(cluster) if readiness == "Ready" && saved.kind == Kind::Real => Some(cluster),
+            _ => None,
+        };
+        // From here through the API server to a pod.
+        let answers = |path: &str| {
+            addons.as_ref().is_some_and(|cluster| {
+                succeeds(cluster.kubectl().args(["--request-timeout=5s", "get", "--raw", path]))
+            })
+        };
         Ok(Self {
             name: name.to_owned(),
             kind: saved.kind,
@@ -67,8 +74,11 @@ impl Status {
             parts: saved.daemons.iter().map(|(name, record)| (name.clone(), running(record))).collect(),
             versions: saved.versions.clone().into_iter().collect(),
             kubeconfig: layout.kubeconfig(),
+            // Its figures come from the kubelet.
+            metrics: answers(&format!("/apis/metrics.k8s.io/v1beta1/nodes/{}", layout.node_name())),
+            prometheus: answers("/api/v1/namespaces/monitoring/services/prometheus:9090/proxy/-/ready"),
+            alertmanager: answers("/api/v1/namespaces/monitoring/services/alertmanager:9093/proxy/-/ready"),
             readiness,
-            metrics,
         })
     }
 
@@ -86,7 +96,11 @@ impl fmt::Display for Status {
         writeln!(f, "node        {}{}", self.readiness, if self.node.is_some() { played } else { "" })?;
         let Some(node) = self.node else { return Ok(()) };
         if !simulated {
-            writeln!(f, "metrics     {}", if self.metrics { "served" } else { "not served, or not yet" })?;
+            let served = |yes| if yes { "served" } else { "not served, or not yet" };
+            writeln!(f, "metrics     {}", served(self.metrics))?;
+            let (prometheus, alertmanager) = (served(self.prometheus), served(self.alertmanager));
+            writeln!(f, "prometheus  prometheus.monitoring:9090      {prometheus}")?;
+            writeln!(f, "alerts      alertmanager.monitoring:9093    {alertmanager}")?;
         }
         writeln!(f, "kubeconfig  {}", self.kubeconfig.display())?;
         if !simulated {
