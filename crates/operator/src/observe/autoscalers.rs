@@ -8,7 +8,10 @@ use kube::Resource;
 use mcp_health_core::signals::{Autoscaler, Scaled};
 use serde::Deserialize;
 
-use super::table::{Key, Row};
+use super::{
+    Stores,
+    table::{Key, Row},
+};
 
 /// An autoscaler as it comes over the wire.
 #[derive(Resource, Deserialize, Clone, Debug)]
@@ -41,6 +44,10 @@ impl Row for AutoscalerRow {
 
     fn changes_verdict(&self, before: &Self) -> bool {
         self != before
+    }
+
+    fn wake(&self, _: &Key, stores: &Stores) {
+        stores.wake_target(&self.target);
     }
 }
 

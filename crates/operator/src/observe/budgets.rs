@@ -14,6 +14,7 @@ use mcp_health_core::signals::Budget;
 use serde::Deserialize;
 
 use super::{
+    Stores,
     services::namespace_group,
     table::{Key, Row},
 };
@@ -67,6 +68,11 @@ impl Row for BudgetRow {
 
     fn changes_verdict(&self, before: &Self) -> bool {
         self.selector != before.selector || (self.budget.allowed > 0) != (before.budget.allowed > 0)
+    }
+
+    fn wake(&self, key: &Key, stores: &Stores) {
+        // Which servers a changed budget used to cover is not known: all of the namespace.
+        stores.wake_namespace(&key.namespace);
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
+    Stores,
     deployments::gitops_owner,
     table::{Key, Row},
 };
@@ -57,6 +58,10 @@ impl Row for ConfigMapRow {
         let mut same = self.config.clone();
         same.resource_version.clone_from(&before.config.resource_version);
         same != before.config
+    }
+
+    fn wake(&self, key: &Key, stores: &Stores) {
+        stores.wake_readers(key);
     }
 }
 

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    pod_spec,
+    Stores, pod_spec,
     services::namespace_group,
     table::{Key, Row},
 };
@@ -104,6 +104,10 @@ impl Row for DeploymentRow {
         let mut same = self.target.clone();
         same.resource_version.clone_from(&before.target.resource_version);
         same != before.target || self.pod_labels != before.pod_labels || self.facts != before.facts
+    }
+
+    fn wake(&self, key: &Key, stores: &Stores) {
+        stores.wake_target(key);
     }
 }
 

@@ -8,7 +8,10 @@ use kube::Resource;
 use mcp_health_core::signals::Job;
 use serde::Deserialize;
 
-use super::table::{Key, Row};
+use super::{
+    Stores,
+    table::{Key, Row},
+};
 
 /// A Job as it comes over the wire.
 #[derive(Resource, Deserialize, Clone, Debug)]
@@ -42,6 +45,10 @@ impl Row for JobRow {
 
     fn changes_verdict(&self, before: &Self) -> bool {
         self != before
+    }
+
+    fn wake(&self, _: &Key, stores: &Stores) {
+        stores.wake([self.object.clone()]);
     }
 }
 

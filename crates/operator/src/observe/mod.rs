@@ -20,12 +20,10 @@ mod usage;
 mod vertical_autoscalers;
 mod volumes;
 mod watch;
+mod watches;
 
 use std::{
     collections::BTreeMap,
-    fmt::Debug,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -34,8 +32,8 @@ use std::{
 
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
-use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
-use mcp_health_api::{ActionType, KIND_JOB, KIND_LABEL, McpServerHealth, REPORT_ANNOTATION};
+use kube::Resource;
+use mcp_health_api::{ActionType, McpServerHealth, REPORT_ANNOTATION};
 use mcp_health_core::{
     Settings,
     signals::{
@@ -43,21 +41,16 @@ use mcp_health_core::{
         Target,
     },
 };
-use serde::de::DeserializeOwned;
 
 pub use config_maps::ConfigMapWire;
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
 pub use pod_spec::config_maps as config_maps_of;
 pub use replica_sets::ReplicaSetWire;
 use services::namespace_group;
-use table::{Key, Row, Table};
+use table::{Key, Table};
 pub use targets::{Guarded, Targets, note as note_targets};
-use watch::{Told, watch};
 
 use crate::config::Config;
-
-/// A watch that runs until the operator ends.
-pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A pod, by its key.
 type KeyedPod = (Key, Arc<pods::PodRow>);
@@ -78,8 +71,9 @@ pub struct Stores {
     quotas: Table<quotas::QuotaRow>,
     limit_ranges: Table<quotas::QuotaRow>,
     budgets: Table<budgets::BudgetRow>,
-    /// Only where the operator may run Jobs.
-    jobs: Option<Table<jobs::JobRow>>,
+    /// Without a scope where the operator does not run Jobs.
+    jobs: Table<jobs::JobRow>,
+    runs_jobs: bool,
     /// Without a scope where the operator does not roll configuration back.
     config_maps: Table<config_maps::ConfigMapRow>,
     rolls_config_back: bool,
@@ -119,7 +113,8 @@ impl Stores {
             quotas: Table::new(&scopes),
             limit_ranges: Table::new(&scopes),
             budgets: Table::new(&scopes),
-            jobs: config.run_jobs.then(|| Table::new(&scopes)),
+            jobs: Table::new(if config.run_jobs { &scopes } else { &[] }),
+            runs_jobs: config.run_jobs,
             config_maps: Table::new(if config.rolls_config_back { &scopes } else { &[] }),
             rolls_config_back: config.rolls_config_back,
             namespaces: Table::new(&all),
@@ -146,217 +141,10 @@ impl Stores {
             && self.quotas.is_settled()
             && self.limit_ranges.is_settled()
             && self.budgets.is_settled()
-            && self.jobs.as_ref().is_none_or(Table::is_settled)
+            && self.jobs.is_settled()
             && self.config_maps.is_settled()
             && self.namespaces.is_settled()
             && self.switch.as_ref().is_none_or(|(_, table)| table.is_settled())
-    }
-
-    /// The watches that keep the tables up.
-    pub fn watches(self: &Arc<Self>, client: &Client, config: &Config) -> Vec<Watching> {
-        let mut watches: Vec<Watching> = Vec::new();
-        for scope in config.scopes() {
-            let scope = scope.as_deref();
-            watches.extend([
-                self.watching(
-                    client,
-                    scope,
-                    |stores| &stores.deployments,
-                    deployments::view,
-                    |stores, key, _| {
-                        stores.wake_target(key);
-                    },
-                ),
-                self.watching(
-                    client,
-                    scope,
-                    |stores| &stores.replica_sets,
-                    replica_sets::view,
-                    |stores, _, row| {
-                        stores.wake_target(&row.deployment);
-                    },
-                ),
-                self.watching(
-                    client,
-                    scope,
-                    |stores| &stores.pods,
-                    pods::view,
-                    |stores, key, row| {
-                        if stores.pods.get(key).is_none() {
-                            stores.hearing.forget(key);
-                        }
-                        if let Some(owner) = stores.replica_sets.get(&row.owner) {
-                            stores.wake_target(&owner.deployment);
-                        }
-                    },
-                ),
-                // Which servers a changed selector used to select is not known: all of the namespace.
-                self.watching(
-                    client,
-                    scope,
-                    |stores| &stores.services,
-                    services::view_service,
-                    |stores, key, _| {
-                        stores.wake_namespace(&key.namespace);
-                    },
-                ),
-                self.watching(
-                    client,
-                    scope,
-                    |stores| &stores.slices,
-                    services::view_slice,
-                    |stores, _, row| {
-                        stores.wake_behind(&row.service);
-                    },
-                ),
-                self.watching(
-                    client,
-                    scope,
-                    |stores| &stores.autoscalers,
-                    autoscalers::view,
-                    |stores, _, row| {
-                        stores.wake_target(&row.target);
-                    },
-                ),
-                self.watching_vertical_autoscalers(client, scope),
-                self.watching(client, scope, |stores| &stores.quotas, quotas::view_quota, |_, _, _| {}),
-                self.watching(
-                    client,
-                    scope,
-                    |stores| &stores.limit_ranges,
-                    quotas::view_limit_range,
-                    |_, _, _| {},
-                ),
-                // Which servers a changed budget used to cover is not known: all of the namespace.
-                self.watching(
-                    client,
-                    scope,
-                    |stores| &stores.budgets,
-                    budgets::view,
-                    |stores, key, _| {
-                        stores.wake_namespace(&key.namespace);
-                    },
-                ),
-            ]);
-            if config.rolls_config_back {
-                // What the operator made itself is nobody's configuration.
-                let config = watcher::Config::default().labels(&format!("!{KIND_LABEL}"));
-                watches.push(self.watching_some(
-                    client,
-                    scope,
-                    config,
-                    |stores| &stores.config_maps,
-                    config_maps::view,
-                    |stores, key, _| {
-                        stores.wake_readers(key);
-                    },
-                ));
-            }
-        }
-        if self.jobs.is_some() {
-            watches.extend(config.scopes().into_iter().map(|scope| self.watching_jobs(client, scope)));
-        }
-        if !config.usage_period.span().is_zero() {
-            watches.extend(config.scopes().into_iter().map(|scope| -> Watching {
-                Box::pin(usage::keep(
-                    Arc::clone(self),
-                    client.clone(),
-                    scope,
-                    config.usage_period.span().unsigned_abs(),
-                ))
-            }));
-        }
-        if config.kubelet_stats {
-            let period =
-                config.kubelet_stats_period.span().unsigned_abs().max(std::time::Duration::from_secs(1));
-            watches.push(Box::pin(volumes::keep(Arc::clone(self), client.clone(), period)));
-        }
-        watches.push(Box::pin(last_words::listen(Arc::clone(self), client.clone())));
-        let (stores, api) = (Arc::clone(self), Api::all(client.clone()));
-        watches.push(Box::pin(async move {
-            let tell = |told: Told<switches::SwitchRow>| match told {
-                Told::Row(key, _) => stores.wake_namespace(&key.name),
-                Told::Health => stores.wake_all(),
-            };
-            let config = watcher::Config::default();
-            watch(api, None, config, &stores.namespaces, switches::view_namespace, tell).await;
-        }));
-        if let Some((key, _)) = &self.switch {
-            let (stores, scope) = (Arc::clone(self), key.namespace.to_string());
-            let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
-            let api = Api::namespaced(client.clone(), &scope);
-            watches.push(Box::pin(async move {
-                let Some((_, table)) = &stores.switch else { return };
-                let tell = |_: Told<switches::SwitchRow>| stores.wake_all();
-                watch(api, Some(scope), config, table, switches::view_switch, tell).await;
-            }));
-        }
-        watches
-    }
-
-    /// The watch of one kind in one scope; `wake` has those looked at whose verdict a changed row may change.
-    fn watching<W, V>(
-        self: &Arc<Self>,
-        client: &Client,
-        scope: Option<&str>,
-        table: fn(&Self) -> &Table<V>,
-        view: fn(&W) -> Option<(Key, V)>,
-        wake: fn(&Self, &Key, &V),
-    ) -> Watching
-    where
-        W: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-        W: Clone + DeserializeOwned + Debug + Send + 'static,
-        V: Row,
-    {
-        self.watching_some(client, scope, watcher::Config::default(), table, view, wake)
-    }
-
-    /// The same, of those objects that `config` selects.
-    fn watching_some<W, V>(
-        self: &Arc<Self>,
-        client: &Client,
-        scope: Option<&str>,
-        config: watcher::Config,
-        table: fn(&Self) -> &Table<V>,
-        view: fn(&W) -> Option<(Key, V)>,
-        wake: fn(&Self, &Key, &V),
-    ) -> Watching
-    where
-        W: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-        W: Clone + DeserializeOwned + Debug + Send + 'static,
-        V: Row,
-    {
-        let (stores, api) = (Arc::clone(self), scoped(client, scope));
-        let scope = scope.map(str::to_owned);
-        Box::pin(async move {
-            let tell = |told: Told<V>| match told {
-                Told::Row(key, row) => wake(&stores, key, row),
-                Told::Health => stores.wake_all(),
-            };
-            watch(api, scope, config, table(&stores), view, tell).await;
-        })
-    }
-
-    /// The watch of the vertical autoscalers, where the cluster has that kind.
-    fn watching_vertical_autoscalers(self: &Arc<Self>, client: &Client, scope: Option<&str>) -> Watching {
-        let watching = self.watching(
-            client,
-            scope,
-            |stores| &stores.vertical_autoscalers,
-            vertical_autoscalers::view,
-            |stores, _, row| {
-                stores.wake_target(&row.target);
-            },
-        );
-        let (stores, client) = (Arc::clone(self), client.clone());
-        Box::pin(async move {
-            if vertical_autoscalers::are_installed(&client).await {
-                watching.await;
-            } else {
-                stores.no_vertical_autoscalers.store(true, Relaxed);
-                stores.wake_all();
-            }
-        })
     }
 
     /// What else than the policy speaks on requests and limits: vertical autoscalers, and what the namespace limits.
@@ -381,26 +169,14 @@ impl Stores {
         (autoscalers, quotas)
     }
 
-    /// The watch of the Jobs that the operator made.
-    fn watching_jobs(self: &Arc<Self>, client: &Client, scope: Option<String>) -> Watching {
-        let (stores, api) = (Arc::clone(self), scoped(client, scope.as_deref()));
-        let config = watcher::Config::default().labels(&format!("{KIND_LABEL}={KIND_JOB}"));
-        Box::pin(async move {
-            let Some(table) = &stores.jobs else { return };
-            let tell = |told: Told<jobs::JobRow>| match told {
-                Told::Row(_, row) => stores.wake([row.object.clone()]),
-                Told::Health => stores.wake_all(),
-            };
-            watch(api, scope, config, table, jobs::view, tell).await;
-        })
-    }
-
     /// The Jobs that were made for an object. Only a policy that names one needs to know.
     fn jobs_of(&self, object: &McpServerHealth, now: Timestamp) -> Reading<Vec<Job>> {
-        let Some(table) = self.jobs.as_ref().filter(|_| object.spec.runs_jobs()) else { return Reading::Off };
+        if !self.runs_jobs || !object.spec.runs_jobs() {
+            return Reading::Off;
+        }
         let key = Key::of(object);
-        let jobs = table.of_group(&key).into_iter().map(|(_, row)| row.job.clone()).collect();
-        table.reading(&key.namespace, now, jobs)
+        let jobs = self.jobs.of_group(&key).into_iter().map(|(_, row)| row.job.clone()).collect();
+        self.jobs.reading(&key.namespace, now, jobs)
     }
 
     /// Has these objects looked at.
@@ -597,15 +373,5 @@ impl Stores {
                 }
             })
             .collect()
-    }
-}
-
-fn scoped<K>(client: &Client, scope: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
-    match scope {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
     }
 }

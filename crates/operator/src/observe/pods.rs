@@ -14,7 +14,10 @@ use mcp_health_core::{
 };
 use serde::Deserialize;
 
-use super::table::{Key, Row};
+use super::{
+    Stores,
+    table::{Key, Row},
+};
 
 /// The most ends of a container that are remembered.
 const EXITS: usize = 5;
@@ -126,6 +129,15 @@ impl Row for PodRow {
             container.recent_exits.extend(seen.into_iter().filter(|at| last.is_none_or(|last| at > last)));
             let surplus = container.recent_exits.len().saturating_sub(EXITS);
             container.recent_exits.drain(..surplus);
+        }
+    }
+
+    fn wake(&self, key: &Key, stores: &Stores) {
+        if stores.pods.get(key).is_none() {
+            stores.hearing.forget(key);
+        }
+        if let Some(owner) = stores.replica_sets.get(&self.owner) {
+            stores.wake_target(&owner.deployment);
         }
     }
 }

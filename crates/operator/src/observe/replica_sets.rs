@@ -6,7 +6,10 @@ use mcp_health_core::{digest, signals::Revision};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::table::{Key, Row};
+use super::{
+    Stores,
+    table::{Key, Row},
+};
 
 /// The Deployment's number for a ReplicaSet.
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -50,6 +53,10 @@ impl Row for ReplicaSetRow {
 
     fn changes_verdict(&self, before: &Self) -> bool {
         self != before
+    }
+
+    fn wake(&self, _: &Key, stores: &Stores) {
+        stores.wake_target(&self.deployment);
     }
 }
 

@@ -14,6 +14,7 @@ use kube::Resource;
 use serde::Deserialize;
 
 use super::{
+    Stores,
     pod_spec::port_words,
     table::{Key, Row},
 };
@@ -71,6 +72,11 @@ impl Row for ServiceRow {
 
     fn changes_verdict(&self, before: &Self) -> bool {
         self != before
+    }
+
+    fn wake(&self, key: &Key, stores: &Stores) {
+        // Which servers a changed selector used to select is not known: all of the namespace.
+        stores.wake_namespace(&key.namespace);
     }
 }
 
@@ -138,6 +144,10 @@ impl Row for EndpointSliceRow {
         if (self.ready == 0) == (before.ready == 0) {
             self.since = before.since;
         }
+    }
+
+    fn wake(&self, _: &Key, stores: &Stores) {
+        stores.wake_behind(&self.service);
     }
 }
 

@@ -10,6 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use mcp_health_core::signals::Reading;
 
+use super::Stores;
+
 /// A watch that has been failing for longer is no evidence any more.
 pub const STALE_AFTER: SignedDuration = SignedDuration::from_secs(30);
 /// After its last error, a watch that says nothing more is taken for restored: it restarts silently, and its
@@ -46,6 +48,8 @@ pub trait Row: Send + Sync + 'static {
     fn changes_verdict(&self, before: &Self) -> bool;
     /// Takes over what only the row before knew.
     fn succeed(&mut self, _before: &Self) {}
+    /// Has the servers looked at whose verdict this change may change.
+    fn wake(&self, _key: &Key, _stores: &Stores) {}
 }
 
 /// How the watch of a scope is doing.
