@@ -42,6 +42,11 @@ pub fn of_content(data: &BTreeMap<String, String>, binary: &BTreeMap<String, Str
     short(json!([data, binary]).to_string().as_bytes(), 10)
 }
 
+/// Ten hexadecimal digits that identify the schema of a tool's input.
+pub fn of_schema(schema: &Value) -> String {
+    short(schema.to_string().as_bytes(), 10)
+}
+
 /// A name as the value of a label: those have 63 characters at most.
 pub fn label_value(name: &str) -> String {
     if name.len() <= 63 {

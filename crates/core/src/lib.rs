@@ -17,6 +17,7 @@ pub mod healthy;
 pub mod last_words;
 pub mod mask;
 pub mod metrics;
+pub mod mcp;
 pub mod ownership;
 pub mod quantity;
 pub mod report;

@@ -72,6 +72,13 @@ pub struct Fault {
     pub said: String,
 }
 
+impl Fault {
+    /// A fault, and what was seen of it.
+    pub fn new(kind: FaultKind, said: impl Into<String>) -> Self {
+        Self { kind, said: said.into() }
+    }
+}
+
 /// The faults that probes tell apart, in the order of how far they got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FaultKind {

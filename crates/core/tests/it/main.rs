@@ -10,6 +10,7 @@ mod cut_off;
 mod garbage;
 mod guards;
 mod leak_and_load;
+mod mcp;
 mod outcomes;
 mod properties;
 mod recycle_pod;
