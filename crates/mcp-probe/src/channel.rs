@@ -1,0 +1,48 @@
+//! What questions go over while one probe lasts.
+
+use http::HeaderMap;
+use mcp_health_core::mcp::Answer;
+use mcp_health_core::signals::Fault;
+use tokio::time::Instant;
+
+use crate::event_stream::EventStream;
+use crate::request::{Request, Session};
+use crate::streamable::Http;
+
+/// One transport, in use.
+pub enum Channel {
+    /// Streamable HTTP.
+    Http(Http),
+    /// HTTP+SSE.
+    Events(Box<EventStream>),
+}
+
+impl Channel {
+    /// Asks, and brings the answer as far as it came in time, with the headers that came with it.
+    pub async fn ask(
+        &mut self,
+        request: &Request,
+        session: Option<&Session>,
+    ) -> Result<(HeaderMap, Answer), Fault> {
+        match self {
+            Self::Http(http) => http.post(request, session).await,
+            Self::Events(stream) => Ok((HeaderMap::new(), stream.ask(request).await?)),
+        }
+    }
+
+    /// When it has to be over.
+    pub fn deadline(&self) -> Instant {
+        match self {
+            Self::Http(http) => http.deadline,
+            Self::Events(stream) => stream.deadline(),
+        }
+    }
+
+    /// Sets when it has to be over.
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        match self {
+            Self::Http(http) => http.deadline = deadline,
+            Self::Events(stream) => stream.set_deadline(deadline),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Asks one MCP endpoint how it is (DESIGN §10). No Kubernetes, and no verdict: what an answer means is told by
+//! [`mcp_health_core::mcp`]; what is done about it, elsewhere.
+//!
+//! [`Prober::ask`] → a [channel](channel) of one transport, open for this one probe → questions and answers over it
+//! → [`Outcome`]. Between two probes there is no open socket, only the era, the transport, and the id of a legacy
+//! session: never more than one.
+
+mod channel;
+mod connection;
+mod endpoint;
+mod event_stream;
+mod prober;
+mod request;
+mod streamable;
+mod token;
+
+pub use endpoint::{Address, Endpoint, InvalidEndpoint, Transport};
+pub use mcp_health_core::mcp::Era;
+pub use prober::{Canaried, Canary, Look, Outcome, Prober};
+pub use token::Token;

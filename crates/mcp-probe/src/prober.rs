@@ -1,0 +1,396 @@
+//! One endpoint, asked again and again: what is remembered of it, and what a probe consists of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method};
+use mcp_health_core::mcp::{
+    self, Asked, Era, Judged, LEGACY, MAX_PAGES, MAX_TOOLS, Page, Question, called, judge,
+};
+use mcp_health_core::signals::{Fault, FaultKind, Tool};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use crate::channel::Channel;
+use crate::endpoint::{Endpoint, InvalidEndpoint, Transport};
+use crate::event_stream::EventStream;
+use crate::request::{CLIENT, CLIENT_VERSION, Request, SESSION_ID, Session};
+use crate::streamable::Http;
+use crate::token::Token;
+
+/// Sessions lost one probe after another, from which on none is kept: requests go to several pods, and each lost
+/// session would stay with one of them.
+const LOST_IN_A_ROW: u32 = 2;
+
+/// What a probe looks at, beside whether MCP is spoken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Look {
+    /// `tools/list` is asked too.
+    pub tools: bool,
+    /// This tool is called too.
+    pub canary: Option<Canary>,
+}
+
+/// The one tool that may be called, as the policy names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Canary {
+    /// Its name.
+    pub name: String,
+    /// What it is called with.
+    pub arguments: Map<String, Value>,
+}
+
+/// What a probe came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The era that the server speaks, where that is known.
+    pub era: Option<Era>,
+    /// How long it took, without the canary.
+    pub took: Duration,
+    /// Whether MCP is spoken, `tools/list` included where it was asked.
+    pub result: Result<(), Fault>,
+    /// All tools, sorted by name. `None` where they were not asked for, or are not known to be all.
+    pub tools: Option<Vec<Tool>>,
+    /// What the canary came to, where it was called: only after all else was well.
+    pub canary: Option<Canaried>,
+}
+
+/// What the call of a canary came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Canaried {
+    /// How long it took.
+    pub took: Duration,
+    /// Whether the tool did what it is for.
+    pub result: Result<(), Fault>,
+}
+
+/// Asks one endpoint. Dropped without [`Prober::close`], it may leave a session with a legacy server.
+pub struct Prober {
+    endpoint: Arc<Endpoint>,
+    host: HeaderValue,
+    path: PathAndQuery,
+    /// Known since an answer was well.
+    era: Option<Era>,
+    /// Where the era is not known: which is tried first.
+    first: Era,
+    /// `Auto` found HTTP+SSE.
+    is_event_stream: bool,
+    session: Option<Session>,
+    lost_in_a_row: u32,
+    last_id: u64,
+}
+
+impl Prober {
+    /// A prober that knows nothing of the server yet.
+    pub fn new(endpoint: Endpoint) -> Result<Self, InvalidEndpoint> {
+        let (host, path) = endpoint.checked()?;
+        Ok(Self {
+            is_event_stream: endpoint.transport == Transport::Sse,
+            endpoint: Arc::new(endpoint),
+            host,
+            path,
+            era: None,
+            first: Era::Modern,
+            session: None,
+            lost_in_a_row: 0,
+            last_id: 0,
+        })
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Asks once. It ends within the endpoint's time-out, and as long again where a canary is called; cut off before,
+    /// it may leave a session with a legacy server.
+    pub async fn ask(&mut self, token: Option<&Token>, look: &Look) -> Outcome {
+        let began = Instant::now();
+        let http = Http::new(&self.endpoint, self.host.clone(), self.path.clone(), token);
+        let mut probe = Probe { prober: self, channel: Channel::Http(http), token, tools: None };
+        let result = probe.mcp(look.tools).await;
+        let took = began.elapsed();
+        let canary = match &look.canary {
+            Some(canary) if result.is_ok() => Some(probe.call(canary).await),
+            _ => None,
+        };
+        if probe.prober.lost_in_a_row >= LOST_IN_A_ROW {
+            probe.end_session().await;
+        }
+        let tools = probe.tools.take();
+        Outcome { era: self.era, took, result, tools, canary }
+    }
+
+    /// Ends the session that a legacy server keeps for this prober, if there is one.
+    pub async fn close(&mut self, token: Option<&Token>) {
+        let http = Http::new(&self.endpoint, self.host.clone(), self.path.clone(), token);
+        Probe { prober: self, channel: Channel::Http(http), token, tools: None }.end_session().await;
+    }
+}
+
+/// One probe under way.
+struct Probe<'a> {
+    prober: &'a mut Prober,
+    channel: Channel,
+    token: Option<&'a Token>,
+    tools: Option<Vec<Tool>>,
+}
+
+impl Probe<'_> {
+    /// Whether MCP is spoken, in whichever transport.
+    async fn mcp(&mut self, tools: bool) -> Result<(), Fault> {
+        let is_auto = self.prober.endpoint.transport == Transport::Auto;
+        if self.prober.is_event_stream {
+            let result = self.event_stream(tools).await;
+            self.prober.is_event_stream = !(is_auto && result.as_ref().is_err_and(is_of_the_protocol));
+            return result;
+        }
+        let result = self.streamable(tools).await;
+        let Err(fault) = &result else { return result };
+        let may_be_a_stream = matches!(fault.kind, FaultKind::NotFound | FaultKind::UnexpectedStatus);
+        if is_auto && may_be_a_stream && self.event_stream(tools).await.is_ok() {
+            self.prober.is_event_stream = true;
+            return Ok(());
+        }
+        result
+    }
+
+    /// Streamable HTTP, in whichever era.
+    async fn streamable(&mut self, tools: bool) -> Result<(), Fault> {
+        let known = self.prober.era;
+        if known.unwrap_or(self.prober.first) == Era::Modern {
+            match self.modern(tools).await {
+                Ok(true) => {
+                    self.prober.era = Some(Era::Modern);
+                    self.prober.session = None;
+                    return Ok(());
+                }
+                Ok(false) => {}
+                Err(fault) => {
+                    // Some legacy servers say nothing sensible to what they do not know: next time they are asked in
+                    // their own way.
+                    if known.is_none() && (is_of_the_protocol(&fault) || is_silence(&fault)) {
+                        self.prober.first = Era::Legacy;
+                    }
+                    return Err(fault);
+                }
+            }
+        }
+        let result = self.legacy(tools).await;
+        match &result {
+            Ok(()) => self.prober.era = Some(Era::Legacy),
+            Err(fault) if is_of_the_protocol(fault) => {
+                // It may speak something else by now.
+                self.prober.era = None;
+                self.prober.first = Era::Modern;
+            }
+            Err(fault) if known.is_none() && is_silence(fault) => self.prober.first = Era::Modern,
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// `server/discover`; false where the server speaks the legacy era.
+    async fn modern(&mut self, tools: bool) -> Result<bool, Fault> {
+        match self.say(Era::Modern, Asked::Discover, Map::new()).await?.1 {
+            Judged::Well(result) if tools => self.list(Era::Modern, has_tools(&result)).await.map(|()| true),
+            Judged::Well(_) => Ok(true),
+            Judged::Legacy => Ok(false),
+            other => Err(out_of_place(other)),
+        }
+    }
+
+    /// `ping` in the session that is there; else a session, which is kept.
+    async fn legacy(&mut self, tools: bool) -> Result<(), Fault> {
+        if self.prober.session.is_none() {
+            self.begin_session().await?;
+        } else {
+            match self.say(Era::Legacy, Asked::Ping, Map::new()).await?.1 {
+                Judged::Well(_) | Judged::NotOffered => self.prober.lost_in_a_row = 0,
+                Judged::NoSession => {
+                    self.prober.session = None;
+                    self.prober.lost_in_a_row = self.prober.lost_in_a_row.saturating_add(1);
+                    self.begin_session().await?;
+                }
+                other => return Err(out_of_place(other)),
+            }
+        }
+        if tools {
+            let advertised = self.prober.session.as_ref().is_some_and(|session| session.tools);
+            self.list(Era::Legacy, advertised).await?;
+        }
+        Ok(())
+    }
+
+    /// HTTP+SSE: a handshake, and a session that lasts as long as its stream.
+    async fn event_stream(&mut self, tools: bool) -> Result<(), Fault> {
+        let (hidden, prober) = (self.token.map(Token::reveal), &mut *self.prober);
+        let mut http = Http::new(&prober.endpoint, prober.host.clone(), prober.path.clone(), self.token);
+        http.deadline = self.channel.deadline();
+        let stream = EventStream::open(http, &prober.endpoint, hidden).await?;
+        self.channel = Channel::Events(Box::new(stream));
+        self.prober.session = None;
+        let result = self.legacy(tools).await;
+        if result.is_ok() {
+            self.prober.era = Some(Era::Legacy);
+        }
+        result
+    }
+
+    /// `initialize`, in a version that both speak, and `notifications/initialized`.
+    async fn begin_session(&mut self) -> Result<(), Fault> {
+        let mut version = LEGACY[0];
+        loop {
+            let (headers, judged) = self.initialize(version).await?;
+            let session = |result: &Value| Session {
+                id: headers.get(SESSION_ID).cloned(),
+                version: spoken(result),
+                tools: has_tools(result),
+            };
+            match judged {
+                Judged::Version(other) if version == LEGACY[0] => version = other,
+                Judged::Well(result) => {
+                    self.prober.session = Some(session(&result));
+                    break;
+                }
+                other => {
+                    // What it began all the same, it need not keep.
+                    self.prober.session = Some(session(&Value::Null)).filter(|session| session.id.is_some());
+                    self.end_session().await;
+                    return Err(out_of_place(other));
+                }
+            }
+        }
+        match self.say(Era::Legacy, Asked::Initialized, Map::new()).await?.1 {
+            Judged::Well(_) => Ok(()),
+            other => {
+                if other == Judged::NoSession {
+                    self.prober.session = None;
+                }
+                Err(out_of_place(other))
+            }
+        }
+    }
+
+    async fn initialize(&mut self, version: &str) -> Result<(HeaderMap, Judged), Fault> {
+        let params = [
+            ("protocolVersion", json!(version)),
+            ("capabilities", json!({})),
+            ("clientInfo", json!({"name": CLIENT, "version": CLIENT_VERSION})),
+        ];
+        let params = params.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+        self.say(Era::Legacy, Asked::Initialize, params).await
+    }
+
+    /// `DELETE` of the session, if the server gave it an id. Servers may refuse: they keep what they keep.
+    async fn end_session(&mut self) {
+        let Some(session) = self.prober.session.take().filter(|session| session.id.is_some()) else { return };
+        let request = Request::new(Era::Legacy, Asked::Ping, 0, Map::new());
+        if let Channel::Http(http) = &mut self.channel {
+            let _ = http.send(Method::DELETE, request.headers(Some(&session)), String::new(), true).await;
+        }
+    }
+
+    /// All pages of `tools/list`.
+    async fn list(&mut self, era: Era, advertised: bool) -> Result<(), Fault> {
+        let (mut all, mut params) = (Vec::new(), Map::new());
+        for _ in 0..MAX_PAGES {
+            let page = match self.say(era, Asked::Tools { advertised }, params.clone()).await?.1 {
+                Judged::Well(result) => mcp::page(&result)?,
+                Judged::NotOffered => Page { tools: Vec::new(), next: None },
+                other => return Err(out_of_place(other)),
+            };
+            all.extend(page.tools);
+            let Some(next) = page.next.filter(|_| all.len() <= MAX_TOOLS) else {
+                all.sort();
+                all.dedup_by(|one, other| one.name == other.name);
+                self.tools = Some(all).filter(|all| all.len() <= MAX_TOOLS);
+                return Ok(());
+            };
+            if params.insert("cursor".to_owned(), next.clone().into()) == Some(next.into()) {
+                let said = "answered tools/list with the same page again and again";
+                return Err(Fault::new(FaultKind::Malformed, said));
+            }
+        }
+        Ok(())
+    }
+
+    async fn call(&mut self, canary: &Canary) -> Canaried {
+        let began = Instant::now();
+        self.channel.set_deadline(began + self.prober.endpoint.timeout);
+        let params = [("name", json!(canary.name)), ("arguments", Value::Object(canary.arguments.clone()))];
+        let params = params.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+        let result = match self.say(self.prober.era.unwrap_or(Era::Legacy), Asked::Call, params).await {
+            Ok((_, Judged::Well(result))) => called(&result, self.hidden()),
+            Ok((_, other)) => Err(out_of_place(other)),
+            Err(fault) => Err(fault),
+        };
+        Canaried { took: began.elapsed(), result }
+    }
+
+    /// Asks one thing, and judges the answer.
+    async fn say(
+        &mut self,
+        era: Era,
+        asked: Asked,
+        params: Map<String, Value>,
+    ) -> Result<(HeaderMap, Judged), Fault> {
+        self.prober.last_id += 1;
+        let request = Request::new(era, asked, self.prober.last_id, params);
+        let session = self.prober.session.as_ref().filter(|_| era == Era::Legacy);
+        let (headers, answer) = self.channel.ask(&request, session).await?;
+        let in_session = session.is_some() || matches!(self.channel, Channel::Events(_));
+        let question = Question { era, asked, in_session, hidden: self.hidden() };
+        Ok((headers, judge(&question, &answer)))
+    }
+
+    fn hidden(&self) -> Option<&str> {
+        self.token.map(Token::reveal)
+    }
+}
+
+fn has_tools(result: &Value) -> bool {
+    result.pointer("/capabilities/tools").is_some_and(Value::is_object)
+}
+
+/// The version that a server chose; the first of its era where it named none.
+fn spoken(result: &Value) -> &'static str {
+    let chosen = result.get("protocolVersion").and_then(Value::as_str);
+    LEGACY.iter().find(|version| Some(**version) == chosen).copied().unwrap_or(LEGACY[LEGACY.len() - 1])
+}
+
+/// What an answer is where it was the last thing to try.
+fn out_of_place(judged: Judged) -> Fault {
+    match judged {
+        Judged::Fault(fault) => fault,
+        Judged::NoSession => {
+            Fault::new(FaultKind::SessionLost, "does not know the session that it gave a moment before")
+        }
+        Judged::Well(_) | Judged::NotOffered | Judged::Legacy | Judged::Version(_) => {
+            Fault::new(FaultKind::VersionMismatch, "changes the version of MCP from one answer to the next")
+        }
+    }
+}
+
+/// It answers, and not in this era or transport.
+fn is_of_the_protocol(fault: &Fault) -> bool {
+    use FaultKind::{
+        Malformed, NotFound, NotMcp, RpcError, ServerError, SessionLost, UnexpectedStatus, VersionMismatch,
+    };
+    matches!(
+        fault.kind,
+        Malformed
+            | NotFound
+            | NotMcp
+            | RpcError
+            | ServerError
+            | SessionLost
+            | UnexpectedStatus
+            | VersionMismatch
+    )
+}
+
+fn is_silence(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::TimedOut | FaultKind::Buffered)
+}

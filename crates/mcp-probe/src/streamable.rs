@@ -1,0 +1,172 @@
+//! Streamable HTTP: each question a `POST`, answered with JSON or with a stream of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use mcp_health_core::mcp::{Answer, Asked, End, Era, Judged, Question, judge};
+use mcp_health_core::signals::{Fault, FaultKind};
+use tokio::time::{Instant, timeout_at};
+
+use crate::connection::{self, Connection};
+use crate::endpoint::Endpoint;
+use crate::request::{CLIENT, Request, Session};
+use crate::token::Token;
+
+/// How long the end of a stream is waited for, once the answer on it is there: a connection whose answer was read to
+/// its end serves the next question, and behind a Service the next question then goes to the same pod.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// HTTP to one path of an endpoint, over one connection at a time.
+pub struct Http {
+    /// When it has to be over.
+    pub deadline: Instant,
+    endpoint: Arc<Endpoint>,
+    token: Option<Token>,
+    host: HeaderValue,
+    path: PathAndQuery,
+    connection: Option<Connection>,
+}
+
+impl Http {
+    /// Not connected yet. Its time begins to run.
+    pub fn new(
+        endpoint: &Arc<Endpoint>,
+        host: HeaderValue,
+        path: PathAndQuery,
+        token: Option<&Token>,
+    ) -> Self {
+        let deadline = Instant::now() + endpoint.timeout;
+        let (endpoint, token) = (Arc::clone(endpoint), token.cloned());
+        Self { deadline, endpoint, token, host, path, connection: None }
+    }
+
+    /// The same with another path, over a connection of its own.
+    pub fn beside(&self, path: PathAndQuery) -> Self {
+        let mut other = Self::new(&self.endpoint, self.host.clone(), path, self.token.as_ref());
+        other.deadline = self.deadline;
+        other
+    }
+
+    /// Posts a message, and reads the answer as far as it is waited for.
+    pub async fn post(
+        &mut self,
+        request: &Request,
+        session: Option<&Session>,
+    ) -> Result<(HeaderMap, Answer), Fault> {
+        let mut headers = request.headers(session);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        // A tool is called once, whatever becomes of it.
+        let repeatable = request.asked != Asked::Call;
+        let response = self.send(Method::POST, headers, request.body(), repeatable).await?;
+        let (head, mut body) = response.into_parts();
+        let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let mut answer = Answer::new(request.id, head.status.as_u16(), content_type);
+        let end = self.read(&mut body, &mut answer).await;
+        Ok((head.headers, answer.ended(end)))
+    }
+
+    /// Why a `GET` did not bring the stream that it asked for.
+    pub async fn refused(&mut self, response: Response<Incoming>, hidden: Option<&str>) -> Fault {
+        let (head, mut body) = response.into_parts();
+        let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let mut answer = Answer::new(0, head.status.as_u16(), content_type);
+        let end = self.read(&mut body, &mut answer).await;
+        let question = Question { era: Era::Legacy, asked: Asked::Initialize, in_session: false, hidden };
+        match judge(&question, &answer.ended(end)) {
+            Judged::Fault(fault) => fault,
+            _ => Fault::new(FaultKind::NotMcp, "answered GET, and brought no stream of events"),
+        }
+    }
+
+    /// Sends a request, on the connection that is there or on a new one.
+    pub async fn send(
+        &mut self,
+        method: Method,
+        headers: HeaderMap,
+        body: String,
+        repeatable: bool,
+    ) -> Result<Response<Incoming>, Fault> {
+        let request = self.request(method, headers, body);
+        if let Some(connection) = self.idle().await {
+            match self.over(connection, request.clone()).await {
+                // Between two requests a server may close; that is no fault.
+                Err(fault) if repeatable && fault.kind == FaultKind::Reset => {}
+                otherwise => return otherwise,
+            }
+        }
+        let connection = Connection::open(&self.endpoint, self.deadline).await?;
+        self.over(connection, request).await
+    }
+
+    async fn over(
+        &mut self,
+        mut connection: Connection,
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Fault> {
+        let sent = timeout_at(self.deadline, connection.sender.send_request(request)).await;
+        let response = sent.map_err(|_| self.late())?.map_err(|error| connection::broken(&error))?;
+        self.connection = Some(connection);
+        Ok(response)
+    }
+
+    fn late(&self) -> Fault {
+        let within = self.endpoint.timeout.as_secs_f32();
+        let said = format!("accepted the connection, and did not answer within {within} s");
+        Fault::new(FaultKind::TimedOut, said)
+    }
+
+    /// The connection, if another request may go over it.
+    async fn idle(&mut self) -> Option<Connection> {
+        let mut connection = self.connection.take()?;
+        let ready = timeout_at(Instant::now() + LINGER, connection.sender.ready()).await;
+        matches!(ready, Ok(Ok(()))).then_some(connection)
+    }
+
+    fn request(&self, method: Method, headers: HeaderMap, body: String) -> http::Request<Full<Bytes>> {
+        let mut request = http::Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.path.clone().into();
+        *request.headers_mut() = headers;
+        let all = request.headers_mut();
+        all.insert(HOST, self.host.clone());
+        all.insert(USER_AGENT, HeaderValue::from_static(CLIENT));
+        if let Some(token) = &self.token {
+            all.insert(AUTHORIZATION, token.header());
+        }
+        request
+    }
+
+    /// Reads until the answer is there, or nothing more comes.
+    async fn read(&mut self, body: &mut Incoming, answer: &mut Answer) -> End {
+        let mut wanted = true;
+        let mut until = self.deadline;
+        loop {
+            let frame = match timeout_at(until, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(_))) if wanted => return End::Cut,
+                Err(_) if wanted => return End::TimedOut,
+                // The end; or what breaks after the answer, which is nobody's fault.
+                Ok(None | Some(Err(_))) | Err(_) => return End::Whole,
+            };
+            if let Ok(data) = frame.into_data()
+                && wanted
+                && !answer.push(&data)
+            {
+                wanted = false;
+                until = until.min(Instant::now() + LINGER);
+                if !answer.is_there() {
+                    // Too long: its rest is of no interest.
+                    self.connection = None;
+                    return End::Whole;
+                }
+            }
+        }
+    }
+}
