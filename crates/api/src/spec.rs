@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Duration, McpServerHealthStatus, SignalsSpec, UserRule,
+    Decimal, Duration, McpServerHealthStatus, SignalsSpec, UserRule,
     env::{is_not_denied, none_is_denied},
 };
 
@@ -424,9 +424,12 @@ impl fmt::Display for IncidentType {
 
 /// Changes to one entry of the catalogue, for this server.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("has(self.severity) || has(self.runbook) || has(self.for)").message("an override changes something: set severity, for or runbook"))]
+#[x_kube(validation = Rule::new("has(self.severity) || has(self.runbook) || has(self.for) || has(self.thresholds)").message("an override changes something: set severity, for, thresholds or runbook"))]
 #[x_kube(validation = Rule::new("self.incident != 'Rule'").message("incident: a rule of one's own is changed where it stands, in spec.rules"))]
 #[x_kube(validation = Rule::new("self.incident != 'Reported' || !has(self.runbook)").message("runbook: a person's report leads to no action; a person comes at once"))]
+#[x_kube(validation = Rule::new("!has(self.thresholds) || !has(self.thresholds.percent) || self.incident in ['HighErrorRate', 'ToolFailing']").message("thresholds.percent: only HighErrorRate and ToolFailing are judged by a share"))]
+#[x_kube(validation = Rule::new("!has(self.thresholds) || !has(self.thresholds.minRequests) || self.incident in ['HighErrorRate', 'HighLatency', 'ToolFailing']").message("thresholds.minRequests: only HighErrorRate, HighLatency and ToolFailing want to see requests"))]
+#[x_kube(validation = Rule::new("!has(self.thresholds) || !has(self.thresholds.p99) || self.incident == 'HighLatency'").message("thresholds.p99: only HighLatency is judged by a duration"))]
 #[serde(rename_all = "camelCase")]
 pub struct Override {
     /// The entry to change.
@@ -435,14 +438,37 @@ pub struct Override {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// How long the symptom lasts before it is an incident. Only for types that wait: RolloutStuck,
-    /// ServiceNotResponding, MemoryLeak, CpuSaturation.
+    /// ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("for: at most 1h"))]
     pub hold_for: Option<Duration>,
+    /// Other numbers than the catalogue's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Thresholds>,
     /// The ladder of steps, tried in this order, instead of the catalogue's. A person comes after the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub runbook: Option<Vec<RunbookStep>>,
+}
+
+/// The numbers that a rule judges by. Each belongs to the incident types that it names; no other takes it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[schemars(extend("minProperties" = 1))]
+#[serde(rename_all = "camelCase")]
+pub struct Thresholds {
+    /// HighErrorRate, ToolFailing: more than this share fails, in percent, as `"2.5"`. Default 5; of one tool, 25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,3}([.][0-9]{1,6})?$') && double(self) > 0.0 && double(self) < 100.0").message("percent: a number between 0 and 100, as \"2.5\""))]
+    pub percent: Option<Decimal>,
+    /// HighErrorRate, HighLatency, ToolFailing: fewer requests within the window tell nothing. Default 50; of
+    /// durations, 20; of one tool, 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000), extend("format" = "int32"))]
+    pub min_requests: Option<u32>,
+    /// HighLatency: one request of a hundred takes longer than this. Default 1s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s') && duration(self) <= duration('10m')").message("p99: at most 10m"))]
+    pub p99: Option<Duration>,
 }
 
 /// One step of a runbook: exactly one of its fields is set.

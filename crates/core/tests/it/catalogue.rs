@@ -372,6 +372,7 @@ fn a_wish_for_less_patience_leaves_a_start_its_time() {
         incident: IncidentType::ServiceNotResponding,
         severity: None,
         hold_for: Some(Duration::from_secs(1)),
+        thresholds: None,
         runbook: None,
     });
     let mut operator = Operator::new(World::with(Template::ReadyAfter(20), 1), spec);

@@ -283,6 +283,7 @@ fn the_number_is_given_back_to_who_named_it_and_to_nobody_else() {
             incident: IncidentType::CpuSaturation,
             severity: None,
             hold_for: None,
+            thresholds: None,
             runbook: Some(vec![step]),
         });
         let Decision::Act(plan) = scene.concluded().decision else { panic!("it does not act") };

@@ -7,6 +7,7 @@ mod catalogue;
 mod config;
 mod crash_causes;
 mod cut_off;
+mod durations;
 mod garbage;
 mod guards;
 mod leak_and_load;

@@ -72,7 +72,13 @@ fn worst(scene: &Scene, incident: IncidentType) -> Option<String> {
 
 fn lasting(scene: &mut Scene, incident: IncidentType, seconds: u32) {
     let hold_for = Some(Duration::from_secs(seconds));
-    scene.spec.overrides.push(Override { incident, severity: None, hold_for, runbook: None });
+    scene.spec.overrides.push(Override {
+        incident,
+        severity: None,
+        hold_for,
+        thresholds: None,
+        runbook: None,
+    });
 }
 
 /// A number between -`most` and `most`, another one each time, the same ones always.

@@ -34,7 +34,13 @@ pub fn with_runbook(
     steps: &[Option<ActionType>],
 ) -> McpServerHealthSpec {
     let runbook = steps.iter().copied().map(step).collect();
-    spec.overrides.push(Override { incident, severity: None, hold_for: None, runbook: Some(runbook) });
+    spec.overrides.push(Override {
+        incident,
+        severity: None,
+        hold_for: None,
+        thresholds: None,
+        runbook: Some(runbook),
+    });
     spec
 }
 
@@ -44,7 +50,13 @@ pub fn with_severity(
     incident: IncidentType,
     severity: Severity,
 ) -> McpServerHealthSpec {
-    spec.overrides.push(Override { incident, severity: Some(severity), hold_for: None, runbook: None });
+    spec.overrides.push(Override {
+        incident,
+        severity: Some(severity),
+        hold_for: None,
+        thresholds: None,
+        runbook: None,
+    });
     spec
 }
 

@@ -1,0 +1,112 @@
+//! How long requests take: from a histogram, else from the summaries of single pods. A quantile of quantiles is none:
+//! of summaries, the worst counts.
+
+use mcp_health_api::{DurationUnit, Label, Measure};
+
+use super::{Buckets, Quantile, View};
+use crate::signals::{Series, Span};
+
+/// The share of requests that are at most so slow (guide 004, High Latency).
+const P99: f64 = 0.99;
+
+/// How long requests take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latency {
+    /// One request of a hundred takes longer, in seconds.
+    pub p99: Quantile,
+    /// Of a summary: the pod and the endpoint that it is of.
+    pub of: Option<(String, Option<String>)>,
+    /// The requests that it tells of, in the window.
+    pub requests: f64,
+    /// Those of them that took longer than the threshold, at the least.
+    pub slow: f64,
+    /// What it was taken from.
+    pub measure: Measure,
+}
+
+impl View<'_> {
+    /// How long requests take, by the best that there is; `None` where nothing tells.
+    pub fn latency(&self, threshold: f64) -> Option<Latency> {
+        let unit = self.spec.signals.prometheus.as_ref().map(|signal| signal.duration_unit);
+        let scale = if unit == Some(DurationUnit::Milliseconds) { 1000.0 } else { 1.0 };
+        self.of_histogram(Measure::DurationBucket, 1.0, threshold)
+            .or_else(|| self.of_histogram(Measure::UnitlessDurationBucket, scale, threshold))
+            .or_else(|| self.of_summaries(threshold))
+    }
+
+    /// Where durations are measured at all.
+    pub fn measures_latency(&self) -> bool {
+        [Measure::DurationBucket, Measure::UnitlessDurationBucket, Measure::DurationQuantile]
+            .into_iter()
+            .any(|measure| self.series(measure, Span::Window).next().is_some())
+    }
+
+    fn of_histogram(&self, measure: Measure, scale: f64, threshold: f64) -> Option<Latency> {
+        let bounds = self.series(measure, Span::Window).map(|one| {
+            let bound = one.label(Label::Bound).and_then(bound);
+            (bound.map_or(f64::NAN, |bound| bound / scale), one.value.max(0.0))
+        });
+        let buckets = Buckets::of(bounds)?;
+        let p99 = buckets.quantile(P99)?;
+        Some(Latency {
+            p99,
+            of: None,
+            requests: self.in_window(buckets.total()),
+            slow: self.in_window(buckets.above(threshold)),
+            measure,
+        })
+    }
+
+    /// The worst of the summaries whose pod and endpoint have requests.
+    fn of_summaries(&self, threshold: f64) -> Option<Latency> {
+        let quantiles = || self.series(Measure::DurationQuantile, Span::Window);
+        let p99 = quantiles().filter(|one| quantile(one).is_some_and(|q| (q - P99).abs() < 1e-9));
+        let summaries = p99.filter_map(|one| {
+            let requests = self.requests_of(one)?;
+            let of_same = |other: &&Series| other.pod == one.pod && same_endpoint(other, one);
+            // What is above at a lower quantile is at least so many requests.
+            let above = quantiles().filter(of_same).filter(|other| other.value > threshold);
+            let slow = above.filter_map(quantile).map(|q| (1.0 - q) * requests).fold(0.0, f64::max);
+            Some(Latency {
+                p99: Quantile { value: one.value, or_longer: false },
+                of: one.pod.clone().map(|pod| (pod, one.label(Label::Endpoint).map(str::to_owned))),
+                requests,
+                slow,
+                measure: Measure::DurationQuantile,
+            })
+        });
+        summaries.max_by(|a, b| {
+            let key = |one: &Latency| (one.p99.value > threshold, one.slow, one.p99.value);
+            let (a, b) = (key(a), key(b));
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.total_cmp(&b.2))
+        })
+    }
+
+    /// The requests in the window that a summary tells of.
+    fn requests_of(&self, summary: &Series) -> Option<f64> {
+        let of_same = |one: &&Series| one.pod == summary.pod && same_endpoint(one, summary);
+        let counted = |measure| {
+            let counted = self.series(measure, Span::Window).filter(of_same).map(|one| one.value.max(0.0));
+            counted.reduce(|sum, value| sum + value)
+        };
+        counted(Measure::DurationCount)
+            .or_else(|| counted(Measure::Requests))
+            .map(|rate| self.in_window(rate))
+    }
+}
+
+fn same_endpoint(one: &Series, other: &Series) -> bool {
+    match other.label(Label::Endpoint) {
+        Some(endpoint) => one.label(Label::Endpoint) == Some(endpoint),
+        None => true,
+    }
+}
+
+fn quantile(series: &Series) -> Option<f64> {
+    series.label(Label::Quantile)?.parse().ok().filter(|q| (0.0..=1.0).contains(q))
+}
+
+/// `0.5`, `+Inf`.
+fn bound(text: &str) -> Option<f64> {
+    text.trim().parse::<f64>().ok().filter(|bound| !bound.is_nan())
+}
