@@ -198,8 +198,14 @@ pub struct Config {
     pub database: Option<DatabaseConfig>,
     /// `EXTERNAL_API_URL`: what the `search` tool asks in addition.
     pub external_api: Option<String>,
+    /// `MCP_CACHE_TTL`: how long its answers are kept; without it they are not.
+    pub cache_ttl: Option<Duration>,
     /// The circuit that guards it.
     pub circuit: CircuitConfig,
+    /// `MCP_HEARTBEAT_INTERVAL`.
+    pub heartbeat: Duration,
+    /// `MCP_RATE_LIMIT`: requests a minute that each client may send; without it, any number.
+    pub rate_limit: Option<u32>,
     /// Faults that are on from the start.
     pub faults: Vec<Fault>,
 }
@@ -244,6 +250,15 @@ impl Config {
             },
             database: database(settings)?,
             external_api,
+            cache_ttl: settings.duration("MCP_CACHE_TTL")?,
+            heartbeat: match settings.duration("MCP_HEARTBEAT_INTERVAL")? {
+                None => Duration::from_secs(15),
+                Some(Duration::ZERO) => {
+                    return Err(invalid("MCP_HEARTBEAT_INTERVAL", "expected more than 0s"));
+                }
+                Some(interval) => interval,
+            },
+            rate_limit: settings.parse("MCP_RATE_LIMIT")?,
             circuit: CircuitConfig {
                 failure_threshold: settings.parse("CIRCUIT_FAILURE_THRESHOLD")?.unwrap_or(5).max(1),
                 recovery_timeout: seconds(settings, "CIRCUIT_RECOVERY_TIMEOUT", 30)?,

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::sessions::Sessions;
 use crate::store::Store;
 
 const MIB: usize = 1 << 20;
@@ -44,6 +45,23 @@ pub async fn leak(rate: u32, cap: u32, after: Duration) {
     }
     std::future::pending::<()>().await;
     drop(held);
+}
+
+/// Leaves sessions behind, so many a second and in all.
+pub async fn leak_sessions(sessions: Arc<Sessions>, rate: u32, cap: u32) {
+    struct CloseAtTheEnd(Arc<Sessions>);
+    impl Drop for CloseAtTheEnd {
+        fn drop(&mut self) {
+            self.0.close_idle();
+        }
+    }
+    let sessions = CloseAtTheEnd(sessions);
+    let mut ticks = times_a_second(rate);
+    for _ in 0..cap {
+        ticks.tick().await;
+        sessions.0.leak();
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Keeps threads busy. They are not those that serve: the system shares the cores between them.

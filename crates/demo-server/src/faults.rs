@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use crate::circuit::Circuit;
 use crate::config::{ConfigError, Settings, invalid};
 use crate::fault_tasks;
+use crate::sessions::Sessions;
 use crate::store::Store;
 
 /// One thing that goes wrong.
@@ -106,6 +107,28 @@ pub enum Fault {
     ListenLocalhost,
     /// The circuit opens and does not recover by itself.
     StuckCircuit,
+    /// Sessions pile up that nobody speaks in any more.
+    LeakSessions {
+        /// So many a second.
+        rate: u32,
+        /// How many at most.
+        #[serde(default = "thousand")]
+        cap: u32,
+    },
+    /// The heartbeat stops.
+    StopHeartbeat,
+    /// Answers at `/mcp` break off.
+    DropConnections {
+        /// This share of them.
+        #[serde(default = "hundred")]
+        percent: u32,
+    },
+    /// Requests to `/mcp` get 500.
+    FailRequests {
+        /// This share of them.
+        #[serde(default = "hundred")]
+        percent: u32,
+    },
 }
 
 fn one() -> u8 {
@@ -113,6 +136,9 @@ fn one() -> u8 {
 }
 fn hundred() -> u32 {
     100
+}
+fn thousand() -> u32 {
+    1000
 }
 fn gib() -> u32 {
     1024
@@ -158,7 +184,7 @@ pub struct Nonsense {
 
 impl Fault {
     /// The settings that [`Fault::from_settings`] reads.
-    const SETTINGS: [&'static str; 22] = [
+    const SETTINGS: [&'static str; 27] = [
         "FAULT_CRASH_EXIT",
         "FAULT_CRASH_AFTER",
         "FAULT_CRASH_MESSAGE",
@@ -181,6 +207,11 @@ impl Fault {
         "FAULT_WEDGE_MCP",
         "FAULT_LISTEN_LOCALHOST",
         "FAULT_STUCK_CIRCUIT",
+        "FAULT_LEAK_SESSIONS",
+        "FAULT_LEAK_SESSIONS_CAP",
+        "FAULT_STOP_HEARTBEAT",
+        "FAULT_DROP_CONNECTIONS",
+        "FAULT_FAIL_REQUESTS",
     ];
 
     /// The faults that the settings switch on.
@@ -234,11 +265,22 @@ impl Fault {
         if let Some(count) = settings.parse("FAULT_HOLD_DB_CONNECTIONS")? {
             faults.push(Self::HoldDbConnections { count });
         }
+        if let Some(rate) = settings.parse("FAULT_LEAK_SESSIONS")? {
+            let cap = settings.parse("FAULT_LEAK_SESSIONS_CAP")?.unwrap_or_else(thousand);
+            faults.push(Self::LeakSessions { rate, cap });
+        }
+        if let Some(percent) = settings.parse("FAULT_DROP_CONNECTIONS")? {
+            faults.push(Self::DropConnections { percent });
+        }
+        if let Some(percent) = settings.parse("FAULT_FAIL_REQUESTS")? {
+            faults.push(Self::FailRequests { percent });
+        }
         for (name, fault) in [
             ("FAULT_NEVER_READY", Self::NeverReady),
             ("FAULT_WEDGE_MCP", Self::WedgeMcp),
             ("FAULT_LISTEN_LOCALHOST", Self::ListenLocalhost),
             ("FAULT_STUCK_CIRCUIT", Self::StuckCircuit),
+            ("FAULT_STOP_HEARTBEAT", Self::StopHeartbeat),
         ] {
             if settings.flag(name)? {
                 faults.push(fault);
@@ -266,6 +308,10 @@ impl Fault {
             Self::WedgeMcp => "wedge-mcp",
             Self::ListenLocalhost => "listen-localhost",
             Self::StuckCircuit => "stuck-circuit",
+            Self::LeakSessions { .. } => "leak-sessions",
+            Self::StopHeartbeat => "stop-heartbeat",
+            Self::DropConnections { .. } => "drop-connections",
+            Self::FailRequests { .. } => "fail-requests",
         }
     }
 
@@ -278,6 +324,15 @@ impl Fault {
             Self::FillDisk { rate: 0, .. } => ("FAULT_FILL_DISK", "the rate of fill-disk must be at least 1"),
             Self::FailTool { percent, .. } if !(1..=100).contains(percent) => {
                 ("FAULT_FAIL_TOOL_PERCENT", "the percent of fail-tool must be 1 to 100")
+            }
+            Self::LeakSessions { rate: 0, .. } => {
+                ("FAULT_LEAK_SESSIONS", "the rate of leak-sessions must be at least 1")
+            }
+            Self::DropConnections { percent } if !(1..=100).contains(percent) => {
+                ("FAULT_DROP_CONNECTIONS", "the percent of drop-connections must be 1 to 100")
+            }
+            Self::FailRequests { percent } if !(1..=100).contains(percent) => {
+                ("FAULT_FAIL_REQUESTS", "the percent of fail-requests must be 1 to 100")
             }
             _ => return Ok(()),
         };
@@ -306,13 +361,24 @@ pub struct Faults {
     active: watch::Sender<BTreeMap<&'static str, Arc<Active>>>,
     store: Arc<Store>,
     circuit: Arc<Circuit>,
+    sessions: Arc<Sessions>,
     calls: AtomicU32,
+    requests: AtomicU32,
+    answers: AtomicU32,
 }
 
 impl Faults {
     /// No fault is on.
-    pub fn new(store: Arc<Store>, circuit: Arc<Circuit>) -> Self {
-        Self { active: watch::Sender::default(), store, circuit, calls: AtomicU32::new(0) }
+    pub fn new(store: Arc<Store>, circuit: Arc<Circuit>, sessions: Arc<Sessions>) -> Self {
+        Self {
+            active: watch::Sender::default(),
+            store,
+            circuit,
+            sessions,
+            calls: AtomicU32::new(0),
+            requests: AtomicU32::new(0),
+            answers: AtomicU32::new(0),
+        }
     }
 
     /// Switches a fault on while the server runs, in place of one of the same name.
@@ -343,6 +409,10 @@ impl Faults {
                 }
                 let hold = fault_tasks::hold_connections(Arc::clone(&self.store), *count);
                 Some(tokio::spawn(hold).abort_handle())
+            }
+            Fault::LeakSessions { rate, cap } => {
+                let leak = fault_tasks::leak_sessions(Arc::clone(&self.sessions), *rate, *cap);
+                Some(tokio::spawn(leak).abort_handle())
             }
             Fault::StuckCircuit => {
                 self.circuit.trip(Timestamp::now());
@@ -409,11 +479,30 @@ impl Faults {
         if tool != "*" && tool != called {
             return None;
         }
-        // Spread evenly rather than drawn: 30 percent fail 3 calls of any 10.
-        let call = self.calls.fetch_add(1, Ordering::Relaxed) % 100;
-        let fails = (call + 1) * percent / 100 > call * percent / 100;
-        fails.then(|| (error_type.clone(), message.clone()))
+        is_next_of(&self.calls, *percent).then(|| (error_type.clone(), message.clone()))
     }
+
+    /// Whether the fault `fail-requests` fails this request.
+    pub fn fails_request(&self) -> bool {
+        match self.active.borrow().get("fail-requests").map(|active| &active.fault) {
+            Some(Fault::FailRequests { percent }) => is_next_of(&self.requests, *percent),
+            _ => false,
+        }
+    }
+
+    /// Whether the fault `drop-connections` breaks this answer off.
+    pub fn breaks_off(&self) -> bool {
+        match self.active.borrow().get("drop-connections").map(|active| &active.fault) {
+            Some(Fault::DropConnections { percent }) => is_next_of(&self.answers, *percent),
+            _ => false,
+        }
+    }
+}
+
+/// Spread evenly rather than drawn: 30 percent are 3 of any 10.
+fn is_next_of(counter: &AtomicU32, percent: u32) -> bool {
+    let count = counter.fetch_add(1, Ordering::Relaxed) % 100;
+    (count + 1) * percent / 100 > count * percent / 100
 }
 
 #[cfg(test)]
@@ -429,7 +518,7 @@ mod tests {
                 recovery_timeout: Duration::ZERO,
                 half_open_max_calls: 1,
             };
-            Faults::new(Arc::new(Store::in_memory()), Arc::new(Circuit::new(config)))
+            Faults::new(Arc::new(Store::in_memory()), Arc::new(Circuit::new(config)), Arc::default())
         };
         let fault = serde_json::from_str(r#"{"fault": "fail-tool", "tool": "search", "percent": 30}"#);
         faults.switch_on(fault.expect("a fault")).expect("switched on");

@@ -22,6 +22,13 @@ pub async fn drain(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({"draining": true, "in_flight": in_flight}))
 }
 
+/// Ends the sessions that nobody speaks in any more.
+pub async fn close_sessions(State(app): State<Arc<App>>) -> Json<Value> {
+    let count = app.sessions.close_idle();
+    tracing::info!(target: "mcp.session", event = "sessions_closed", count, "Idle sessions closed");
+    Json(json!({"count": count}))
+}
+
 /// Writes the state file.
 pub async fn save_state(State(app): State<Arc<App>>) -> Response {
     with_state_file(&app, "state_saved", |file| app.store.save(file))

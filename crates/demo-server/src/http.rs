@@ -1,20 +1,22 @@
 //! The routes, and what happens to every request before and after.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{MatchedPath, Path, Request, State};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, MatchedPath, Path, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use http_body_util::Limited;
 use jiff::Timestamp;
 use rmcp::model::JsonObject;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,12 @@ use crate::{hooks, mcp, metrics, tools};
 
 const REQUEST_ID: &str = "x-request-id";
 const BODY_LIMIT: usize = 4 << 20;
+/// Who asks, where a client says so; else its address tells.
+const CLIENT: &str = "x-client-id";
+/// Messages that are not valid, by what is wrong: in plain HTTP (guide 003), and in JSON-RPC.
+const INVALID_BODY: &str = "1001";
+const NO_JSON: &str = "-32700";
+const NO_MESSAGE: &str = "-32600";
 
 /// All routes. `ended` cuts off MCP streams that would otherwise stay open.
 pub fn router(app: &Arc<App>, ended: CancellationToken) -> Router {
@@ -51,6 +59,7 @@ pub fn router(app: &Arc<App>, ended: CancellationToken) -> Router {
             .route("/admin/faults", get(list_faults).post(switch_on_fault))
             .route("/admin/faults/{name}", delete(clear_fault))
             .route("/admin/drain", post(hooks::drain))
+            .route("/admin/close-sessions", post(hooks::close_sessions))
             .route("/admin/save-state", post(hooks::save_state))
             .route("/admin/restore-state", post(hooks::restore_state));
     }
@@ -96,14 +105,25 @@ async fn traffic(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     };
     let request_id = request_id(request.headers()).to_owned();
     let started = Instant::now();
+    let mut under_way = UnderWay { app: &app, is_answered: false };
 
     if is_mcp {
         app.faults.until_not_wedged().await;
     }
+    let allowance = app.limiter.as_ref().map(|limiter| {
+        let allowance = limiter.count(&client(&request), Timestamp::now().as_second());
+        if allowance.is_exceeded {
+            app.metrics.rate_limited(&allowance.client);
+        }
+        allowance
+    });
     let (rpc, request) = if is_mcp && method == Method::POST {
-        match rpc_method(request).await {
+        match rpc_method(&app, request).await {
             Ok(read) => read,
-            Err(response) => return response,
+            Err(response) => {
+                under_way.is_answered = true;
+                return response;
+            }
         }
     } else {
         (None, request)
@@ -113,12 +133,24 @@ async fn traffic(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     if !is_call {
         app.faults.slow_down().await;
     }
-    let refused = is_call && app.draining.load(Ordering::Relaxed);
-    let response = if refused {
-        error(StatusCode::SERVICE_UNAVAILABLE, "draining: no new tool call is taken")
+    let refusal = if allowance.as_ref().is_some_and(|allowance| allowance.is_exceeded) {
+        Some(error(StatusCode::TOO_MANY_REQUESTS, "rate limit exceeded"))
+    } else if is_mcp && app.faults.fails_request() {
+        Some(error(StatusCode::INTERNAL_SERVER_ERROR, "the fault fail-requests is on"))
+    } else if is_call && app.draining.load(Ordering::Relaxed) {
+        Some(error(StatusCode::SERVICE_UNAVAILABLE, "draining: no new tool call is taken"))
     } else {
-        next.run(request).await
+        None
     };
+    let refused = refusal.is_some();
+    let mut response = match refusal {
+        Some(refusal) => refusal,
+        None => next.run(request).await,
+    };
+    under_way.is_answered = true;
+    if let Some(allowance) = allowance {
+        allowance.tell(response.headers_mut());
+    }
     let status = response.status().as_u16();
     let reached_a_tool = is_call && !refused && (status < 400 || !is_mcp);
     if !reached_a_tool {
@@ -128,18 +160,57 @@ async fn traffic(State(app): State<Arc<App>>, request: Request, next: Next) -> R
         tracing::info!(target: "mcp.transport", event = "request_completed", endpoint, method = %method,
             rpc_method = rpc, request_id, status, duration_ms, "Request completed");
     }
+    if is_mcp && app.faults.breaks_off() {
+        app.metrics.connection_drop();
+        return response.map(|_| broken_off());
+    }
     response
 }
 
-/// The JSON-RPC method of a request, and the request as it was.
-async fn rpc_method(request: Request) -> Result<(Option<String>, Request), Response> {
-    #[derive(Deserialize)]
-    struct Message {
-        method: String,
+/// Who asks.
+fn client(request: &Request) -> String {
+    let named = request.headers().get(CLIENT).and_then(|name| name.to_str().ok());
+    let address = || Some(request.extensions().get::<ConnectInfo<SocketAddr>>()?.ip().to_string());
+    named.map(str::to_owned).or_else(address).unwrap_or_default()
+}
+
+/// A request that is not answered yet. Dropped before it is, its client has gone.
+struct UnderWay<'a> {
+    app: &'a App,
+    is_answered: bool,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.app.metrics.connection_drop();
+        }
     }
+}
+
+/// A body that promises more than comes: the connection breaks off.
+fn broken_off() -> Body {
+    Body::new(Limited::new(Body::from("{}"), 1))
+}
+
+/// The JSON-RPC method of a request, and the request as it was. What is no message is counted, and answered by the
+/// service all the same.
+async fn rpc_method(app: &App, request: Request) -> Result<(Option<String>, Request), Response> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, BODY_LIMIT).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE.into_response())?;
-    let method = serde_json::from_slice::<Message>(&body).ok().map(|message| message.method);
+    let message = serde_json::from_slice::<Value>(&body);
+    let (method, invalid) = match &message {
+        Ok(message) => {
+            let method = message["method"].as_str().map(str::to_owned);
+            let answers = message.get("result").is_some() || message.get("error").is_some();
+            let is_one = message["jsonrpc"] == "2.0" && (method.is_some() || answers);
+            (method, (!is_one).then_some(NO_MESSAGE))
+        }
+        Err(_) => (None, Some(NO_JSON)),
+    };
+    if let Some(code) = invalid {
+        app.metrics.invalid_message(code);
+    }
     Ok((method, Request::from_parts(parts, Body::from(body))))
 }
 
@@ -179,8 +250,15 @@ async fn execute_tool(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     headers: HeaderMap,
-    Json(arguments): Json<JsonObject>,
+    arguments: Result<Json<JsonObject>, JsonRejection>,
 ) -> Response {
+    let Json(arguments) = match arguments {
+        Ok(arguments) => arguments,
+        Err(rejection) => {
+            app.metrics.invalid_message(INVALID_BODY);
+            return rejection.into_response();
+        }
+    };
     match tools::call(&app, &name, arguments, request_id(&headers)).await {
         Ok(answer) => Json(answer).into_response(),
         Err(failure) => {
@@ -192,7 +270,12 @@ async fn execute_tool(
 }
 
 async fn metrics_text(State(app): State<Arc<App>>) -> Response {
-    match app.metrics.encode(app.store.pool().map(|pool| pool.usage())) {
+    let now = metrics::Now {
+        pool: app.store.pool().map(|pool| pool.usage()),
+        sessions: app.sessions.count().await,
+        circuit: app.circuit.view(Timestamp::now(), app.faults.is_on("stuck-circuit")),
+    };
+    match app.metrics.encode(&now) {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(failure) => error(StatusCode::INTERNAL_SERVER_ERROR, failure),
     }

@@ -1,16 +1,20 @@
 //! An MCP server to try the operator on, with faults that can be switched on. README.md lists its settings.
 
+mod cache;
 mod circuit;
 mod config;
 mod fault_tasks;
 mod faults;
 mod health;
+mod heartbeat;
 mod hooks;
 mod http;
+mod limiter;
 mod logs;
 mod mcp;
 mod metrics;
 mod pool;
+mod sessions;
 mod store;
 mod tools;
 
@@ -26,10 +30,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cache::Cache;
 use crate::circuit::{Circuit, Upstream};
 use crate::config::{Config, ConfigError, Settings};
 use crate::faults::{Fault, FaultError, Faults};
+use crate::limiter::Limiter;
 use crate::metrics::Metrics;
+use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
 
 /// On shutdown, what is answered after the deadline has this long to leave.
@@ -44,6 +51,9 @@ pub struct App {
     metrics: Metrics,
     circuit: Arc<Circuit>,
     upstream: Option<Upstream>,
+    cache: Option<Cache>,
+    limiter: Option<Limiter>,
+    sessions: Arc<Sessions>,
     calls: TaskTracker,
     /// Asked to drain: no new tool call is taken.
     draining: AtomicBool,
@@ -126,11 +136,15 @@ async fn listen(config: Config) -> Result<(Arc<App>, TcpListener), StartError> {
         None => Store::in_memory(),
     });
     let circuit = Arc::new(Circuit::new(config.circuit));
+    let sessions = Arc::<Sessions>::default();
     let app = Arc::new(App {
-        faults: Faults::new(Arc::clone(&store), Arc::clone(&circuit)),
-        metrics: Metrics::new(config.duration_metric, store.pool().is_some()),
+        faults: Faults::new(Arc::clone(&store), Arc::clone(&circuit), Arc::clone(&sessions)),
+        metrics: Metrics::new(config.duration_metric, store.pool().is_some(), config.cache_ttl.is_some()),
         circuit,
         upstream: config.external_api.clone().map(Upstream::new),
+        cache: config.cache_ttl.map(Cache::new),
+        limiter: config.rate_limit.map(Limiter::new),
+        sessions,
         calls: TaskTracker::new(),
         draining: AtomicBool::new(false),
         config,
@@ -146,6 +160,7 @@ async fn listen(config: Config) -> Result<(Arc<App>, TcpListener), StartError> {
         }
         app.faults.switch_on_at_start(fault)?;
     }
+    tokio::spawn(heartbeat::beat(Arc::clone(&app)));
     tokio::time::sleep(delay).await;
     let listener =
         TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
@@ -158,6 +173,7 @@ async fn listen(config: Config) -> Result<(Arc<App>, TcpListener), StartError> {
 async fn serve(app: Arc<App>, listener: TcpListener, stop: CancellationToken) -> Result<(), StartError> {
     let ended = CancellationToken::new();
     let router = http::router(&app, ended.child_token());
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let drain = async {
         stop.cancelled().await;

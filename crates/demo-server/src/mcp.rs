@@ -37,7 +37,8 @@ pub fn service(
         .with_allowed_hosts(app.config.allowed_hosts.clone())
         .with_cancellation_token(ended);
     let app = Arc::clone(app);
-    StreamableHttpService::new(move || Ok(McpServer { app: Arc::clone(&app) }), Arc::default(), config)
+    let sessions = app.sessions.manager();
+    StreamableHttpService::new(move || Ok(McpServer { app: Arc::clone(&app) }), sessions, config)
 }
 
 impl ServerHandler for McpServer {

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
@@ -13,8 +15,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::circuit::{State, View};
 use crate::config::DurationMetric;
 use crate::pool::PoolUse;
+use crate::sessions::Count;
 
 /// What the text is served as.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -42,6 +46,26 @@ struct EndpointLabels {
     endpoint: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ToolLabels {
+    tool: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClientLabels {
+    client: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NameLabels {
+    name: &'static str,
+}
+
 type Histograms = Family<EndpointLabels, Histogram, fn() -> Histogram>;
 
 #[derive(Debug)]
@@ -66,7 +90,34 @@ pub struct Metrics {
     errors: Family<ErrorLabels, Counter>,
     durations: Durations,
     memory: Gauge,
+    tool_calls: Family<ToolLabels, Counter>,
+    sessions: Gauge,
+    idle_sessions: Gauge,
+    heartbeat: Gauge<f64, AtomicU64>,
+    heartbeat_interval: Gauge<f64, AtomicU64>,
+    connection_drops: Counter,
+    rate_limited: Family<ClientLabels, Counter>,
+    invalid_messages: Family<CodeLabels, Counter>,
+    circuits: Family<NameLabels, Gauge>,
+    cache: Option<CacheCounters>,
     pool: Option<PoolGauges>,
+}
+
+/// What is only known when it is asked for.
+#[derive(Debug)]
+pub struct Now {
+    /// The pool, where there is a database.
+    pub pool: Option<PoolUse>,
+    /// The sessions.
+    pub sessions: Count,
+    /// The circuit.
+    pub circuit: View,
+}
+
+#[derive(Debug, Default)]
+struct CacheCounters {
+    hits: Counter,
+    misses: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -77,9 +128,47 @@ struct PoolGauges {
 }
 
 impl Metrics {
-    /// All of them at zero. Those of the pool are there only with a database.
-    pub fn new(kind: DurationMetric, with_pool: bool) -> Self {
+    /// All of them at zero. Those of the pool are there only with a database, those of the cache only with a cache.
+    pub fn new(kind: DurationMetric, with_pool: bool, with_cache: bool) -> Self {
         let mut registry = Registry::default();
+        let mut metrics = Self::of_requests(&mut registry, kind);
+        registry.register("mcp_tool_calls", "Calls of tools", metrics.tool_calls.clone());
+        registry.register("mcp_sessions", "Sessions that are open", metrics.sessions.clone());
+        let idle = "Sessions without a message for an hour";
+        registry.register("mcp_sessions_idle", idle, metrics.idle_sessions.clone());
+        let beat = "When the heart beat last, in seconds since 1970";
+        registry.register("mcp_heartbeat_timestamp_seconds", beat, metrics.heartbeat.clone());
+        let interval = "The time between two heartbeats";
+        registry.register("mcp_heartbeat_interval_seconds", interval, metrics.heartbeat_interval.clone());
+        let drops = "Connections that broke off before they were answered";
+        registry.register("mcp_connection_drops", drops, metrics.connection_drops.clone());
+        let limited = "Requests of clients that sent too many";
+        registry.register("mcp_rate_limited", limited, metrics.rate_limited.clone());
+        let invalid = "Messages that are no valid MCP";
+        registry.register("mcp_invalid_messages", invalid, metrics.invalid_messages.clone());
+        let circuits = "Circuit breakers: 0 closed, 1 half-open, 2 open";
+        registry.register("mcp_circuit_breaker_state", circuits, metrics.circuits.clone());
+        if with_cache {
+            let cache = CacheCounters::default();
+            registry.register("mcp_cache_hits", "Look-ups that found an answer", cache.hits.clone());
+            registry.register("mcp_cache_misses", "Look-ups that found none", cache.misses.clone());
+            metrics.cache = Some(cache);
+        }
+        if with_pool {
+            let pool = PoolGauges::default();
+            let size = "Database connections the pool may open";
+            registry.register("mcp_db_connection_pool_size", size, pool.size.clone());
+            let in_use = "Database connections handed out";
+            registry.register("mcp_db_connections_in_use", in_use, pool.in_use.clone());
+            let waiting = "Callers that wait for a database connection";
+            registry.register("mcp_db_connection_waiters", waiting, pool.waiting.clone());
+            metrics.pool = Some(pool);
+        }
+        metrics.registry = registry;
+        metrics
+    }
+
+    fn of_requests(registry: &mut Registry, kind: DurationMetric) -> Self {
         let requests = Family::<RequestLabels, Counter>::default();
         registry.register("mcp_requests", "Requests and tool calls", requests.clone());
         let errors = Family::<ErrorLabels, Counter>::default();
@@ -100,18 +189,24 @@ impl Metrics {
             }
             None => Durations::Summary(Mutex::default()),
         };
-
-        let pool = with_pool.then(|| {
-            let pool = PoolGauges::default();
-            let size = "Database connections the pool may open";
-            registry.register("mcp_db_connection_pool_size", size, pool.size.clone());
-            let in_use = "Database connections handed out";
-            registry.register("mcp_db_connections_in_use", in_use, pool.in_use.clone());
-            let waiting = "Callers that wait for a database connection";
-            registry.register("mcp_db_connection_waiters", waiting, pool.waiting.clone());
-            pool
-        });
-        Self { registry, requests, errors, durations, memory, pool }
+        Self {
+            registry: Registry::default(),
+            requests,
+            errors,
+            durations,
+            memory,
+            tool_calls: Family::default(),
+            sessions: Gauge::default(),
+            idle_sessions: Gauge::default(),
+            heartbeat: Gauge::default(),
+            heartbeat_interval: Gauge::default(),
+            connection_drops: Counter::default(),
+            rate_limited: Family::default(),
+            invalid_messages: Family::default(),
+            circuits: Family::default(),
+            cache: None,
+            pool: None,
+        }
     }
 
     /// Counts a request.
@@ -136,11 +231,55 @@ impl Metrics {
         self.errors.get_or_create(&labels).inc();
     }
 
+    /// Counts a call of a tool, however it went.
+    pub fn tool_call(&self, tool: &str) {
+        self.tool_calls.get_or_create(&ToolLabels { tool: tool.to_owned() }).inc();
+    }
+
+    /// Counts a look-up in the cache.
+    pub fn cache(&self, found: bool) {
+        if let Some(cache) = &self.cache {
+            if found {
+                cache.hits.inc()
+            } else {
+                cache.misses.inc()
+            };
+        }
+    }
+
+    /// Notes a heartbeat.
+    pub fn heartbeat(&self, at: Timestamp, interval: Duration) {
+        self.heartbeat.set(at.as_duration().as_secs_f64());
+        self.heartbeat_interval.set(interval.as_secs_f64());
+    }
+
+    /// Counts a connection that broke off before it was answered.
+    pub fn connection_drop(&self) {
+        self.connection_drops.inc();
+    }
+
+    /// Counts a request of a client that sent too many.
+    pub fn rate_limited(&self, client: &str) {
+        self.rate_limited.get_or_create(&ClientLabels { client: client.to_owned() }).inc();
+    }
+
+    /// Counts a message that is not valid, by the code for what is wrong with it.
+    pub fn invalid_message(&self, code: &'static str) {
+        self.invalid_messages.get_or_create(&CodeLabels { code }).inc();
+    }
+
     /// All of them, as text.
-    pub fn encode(&self, pool: Option<PoolUse>) -> Result<String, std::fmt::Error> {
+    pub fn encode(&self, now: &Now) -> Result<String, std::fmt::Error> {
         self.memory.set(i64::try_from(resident_bytes()).unwrap_or(i64::MAX));
-        if let (Some(gauges), Some(pool)) = (&self.pool, pool) {
-            let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.sessions, now.sessions.open);
+        set(&self.idle_sessions, now.sessions.idle);
+        self.circuits.get_or_create(&NameLabels { name: now.circuit.name }).set(match now.circuit.state {
+            State::Closed => 0,
+            State::HalfOpen => 1,
+            State::Open => 2,
+        });
+        if let (Some(gauges), Some(pool)) = (&self.pool, now.pool) {
             set(&gauges.size, pool.size);
             set(&gauges.in_use, pool.in_use);
             set(&gauges.waiting, pool.waiting);
@@ -201,12 +340,22 @@ mod tests {
     use super::*;
 
     fn exported(kind: DurationMetric) -> String {
-        let metrics = Metrics::new(kind, false);
+        let metrics = Metrics::new(kind, false, false);
         for millis in 1..=100 {
             metrics.request("/mcp", 200, Duration::from_millis(millis));
         }
         metrics.error("tool_error", "search");
-        metrics.encode(None).expect("text")
+        let view = View {
+            name: "external-api",
+            state: State::Open,
+            failure_count: 0,
+            failure_threshold: 0,
+            last_failure_time: None,
+            recovery_timeout: 0.0,
+            half_open_max_calls: 0,
+        };
+        let now = Now { pool: None, sessions: Count { open: 3, idle: 2 }, circuit: view };
+        metrics.encode(&now).expect("text")
     }
 
     #[test]
@@ -232,6 +381,8 @@ mod tests {
     fn the_names_of_counters_end_in_total() {
         let text = exported(DurationMetric::Histogram);
         assert!(text.contains(r#"mcp_requests_total{endpoint="/mcp",status="200"} 100"#), "{text}");
+        assert!(text.contains(r#"mcp_circuit_breaker_state{name="external-api"} 2"#), "{text}");
+        assert!(text.contains("mcp_sessions 3\n") && text.contains("mcp_sessions_idle 2\n"), "{text}");
         assert!(text.contains(r#"mcp_errors_total{type="tool_error",tool="search"} 1"#), "{text}");
     }
 }

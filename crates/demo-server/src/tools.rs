@@ -16,6 +16,8 @@ use crate::circuit::{CircuitOpen, UpstreamError};
 use crate::store::StoreError;
 
 const LIST_LIMIT: u32 = 1000;
+/// JSON-RPC's code for arguments that are not as the tool takes them.
+const INVALID_PARAMS: &str = "-32602";
 
 /// What `create_assignment` takes.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -151,6 +153,10 @@ pub async fn call(
     let endpoint = format!("/tools/{tool}");
     let status = result.as_ref().err().map_or(200, ToolError::status);
     app.metrics.request(&endpoint, status, elapsed);
+    app.metrics.tool_call(tool);
+    if matches!(result, Err(ToolError::Arguments(_))) {
+        app.metrics.invalid_message(INVALID_PARAMS);
+    }
     match &result {
         Ok(_) => tracing::info!(target: "mcp.tools", event = "tool_completed", tool, endpoint, request_id,
             duration_ms, "Tool completed"),
@@ -196,14 +202,25 @@ async fn run(app: &App, name: &str, arguments: JsonObject) -> Result<Value, Tool
     }
 }
 
-/// The answer of the external API through its circuit, if one is set.
+/// The answer of the external API, from the cache or through its circuit, if one is set.
 async fn ask_upstream(app: &App, query: &str) -> Result<Option<Value>, ToolError> {
     let Some(upstream) = &app.upstream else { return Ok(None) };
+    if let Some(cache) = &app.cache {
+        let known = cache.get(query);
+        app.metrics.cache(known.is_some());
+        if known.is_some() {
+            return Ok(known);
+        }
+    }
     let permit = app.circuit.enter(Timestamp::now(), app.faults.is_on("stuck-circuit"))?;
     let answer = upstream.search(query).await;
     permit.settle(answer.is_ok(), Timestamp::now());
     let answer = answer?;
-    Ok(Some(serde_json::from_str(&answer).unwrap_or(Value::String(answer))))
+    let answer = serde_json::from_str(&answer).unwrap_or(Value::String(answer));
+    if let Some(cache) = &app.cache {
+        cache.put(query, &answer);
+    }
+    Ok(Some(answer))
 }
 
 fn parse<T: DeserializeOwned>(arguments: JsonObject) -> Result<T, ToolError> {

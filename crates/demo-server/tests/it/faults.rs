@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{Postgres, Running, Server, call, until, within};
+use rmcp::ClientLifecycleMode;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -243,6 +244,81 @@ async fn a_stuck_circuit_is_open_past_its_recovery_time_until_it_is_reset() {
 }
 
 #[tokio::test]
+async fn leaked_sessions_pile_up_to_their_cap_and_are_ended_by_the_hook_or_when_cleared() {
+    let settings = [ADMIN, ("FAULT_LEAK_SESSIONS", "1000"), ("FAULT_LEAK_SESSIONS_CAP", "150")];
+    let server = Running::start(&settings).await;
+    let idle = async || server.metric("mcp_sessions_idle").await;
+    until(async || (idle().await == Some(150.0)).then_some(())).await;
+    let _client = server.client_with(ClientLifecycleMode::Initialize).await;
+    assert_eq!(server.metric("mcp_sessions").await, Some(151.0));
+    assert_eq!(server.post("/admin/close-sessions", json!({})).await["count"], 150);
+    assert_eq!((idle().await, server.metric("mcp_sessions").await), (Some(0.0), Some(1.0)));
+    let fault = json!({"fault": "leak-sessions", "rate": 1000, "cap": 5});
+    assert_eq!(server.post("/admin/faults", fault).await.status, 201);
+    until(async || (idle().await == Some(5.0)).then_some(())).await;
+    assert_eq!(server.delete("/admin/faults/leak-sessions").await.status, 204);
+    until(async || (idle().await == Some(0.0)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_heart_beats_until_it_is_stopped() {
+    let server = Running::start(&[ADMIN, ("MCP_HEARTBEAT_INTERVAL", "10ms")]).await;
+    let last = async || server.metric("mcp_heartbeat_timestamp_seconds").await.expect("a metric");
+    assert_eq!(server.metric("mcp_heartbeat_interval_seconds").await, Some(0.01));
+    let first = last().await;
+    until(async || (last().await > first).then_some(())).await;
+    assert_eq!(server.post("/admin/faults", json!({"fault": "stop-heartbeat"})).await.status, 201);
+    // One beat may have begun before.
+    until(async || {
+        let before = last().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        (before.to_bits() == last().await.to_bits()).then_some(())
+    })
+    .await;
+    assert_eq!(server.delete("/admin/faults/stop-heartbeat").await.status, 204);
+    let stopped = last().await;
+    until(async || (last().await > stopped).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_share_of_the_answers_at_mcp_breaks_off_and_is_counted() {
+    let server = Running::start(&[ADMIN, ("FAULT_DROP_CONNECTIONS", "50")]).await;
+    let mut broken = 0;
+    for _ in 0..10 {
+        let answer = within(server.http.post(server.url("/mcp")).json(&json!({})).send()).await;
+        let whole = match answer {
+            Ok(answer) => answer.bytes().await.is_ok(),
+            Err(_) => false,
+        };
+        broken += u32::from(!whole);
+    }
+    assert_eq!(broken, 5);
+    assert_eq!(server.metric("mcp_connection_drops_total").await, Some(5.0));
+    assert_eq!(server.get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_before_it_is_answered_counts_as_a_drop() {
+    let server = Running::start(&[("FAULT_WEDGE_MCP", "true")]).await;
+    let ask = server.http.post(server.url("/mcp")).json(&json!({})).timeout(Duration::from_millis(100));
+    assert!(ask.send().await.is_err());
+    until(async || (server.metric("mcp_connection_drops_total").await == Some(1.0)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_share_of_the_requests_to_mcp_fails_with_500_and_is_counted_so() {
+    let server = Running::start(&[ADMIN, ("FAULT_FAIL_REQUESTS", "20")]).await;
+    for _ in 0..10 {
+        server.post("/mcp", json!({})).await;
+    }
+    let failed = r#"mcp_requests_total{endpoint="/mcp",status="500"}"#;
+    assert_eq!(server.metric(failed).await, Some(2.0));
+    assert_eq!(server.delete("/admin/faults/fail-requests").await.status, 204);
+    server.client().await;
+    assert_eq!(server.metric(failed).await, Some(2.0));
+}
+
+#[tokio::test]
 async fn a_fault_can_come_from_a_configuration_file() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), "MCP_ADMIN: true\nFAULT_SLOW: 1ms\nFAULT_FAIL_TOOL: \"*\"\n")
@@ -272,6 +348,9 @@ async fn a_fault_that_cannot_be_switched_on_is_refused_with_the_reason() {
         (json!({"fault": "leak-memory", "rate": 0}), "at least 1"),
         (json!({"fault": "burn-cpu", "threads": 0}), "at least 1"),
         (json!({"fault": "fill-disk", "rate": 0}), "at least 1"),
+        (json!({"fault": "leak-sessions", "rate": 0}), "at least 1"),
+        (json!({"fault": "fail-requests", "percent": 101}), "1 to 100"),
+        (json!({"fault": "drop-connections", "percent": 0}), "1 to 100"),
         (json!({"fault": "slow"}), "delay"),
         (json!({"fault": "nonsense"}), "unknown variant"),
     ] {

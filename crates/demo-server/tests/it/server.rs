@@ -101,6 +101,72 @@ async fn a_tool_call_is_counted_once_and_health_checks_are_not_counted() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_too_often_is_turned_away_and_told_when_to_come_back() {
+    let server = Running::start(&[("MCP_RATE_LIMIT", "3")]).await;
+    let ask = async |client| {
+        let request = server.http.get(server.url("/tools")).header("x-client-id", client);
+        within(request.send()).await.expect("an answer")
+    };
+    // Two minutes at most are begun by so few requests: one of them has room for too many.
+    let mut last = ask("hasty").await;
+    assert_eq!(last.status(), 200);
+    assert_eq!(last.headers()["x-ratelimit-limit"], "3");
+    assert!(!last.headers().contains_key("retry-after"));
+    for _ in 0..8 {
+        if last.status() == 429 {
+            break;
+        }
+        last = ask("hasty").await;
+    }
+    let headers = last.headers();
+    let number = |name: &str| headers[name].to_str().expect("text").parse::<i64>().expect("a number");
+    assert_eq!((last.status().as_u16(), number("x-ratelimit-remaining")), (429, 0));
+    assert!(
+        (1..=60).contains(&number("retry-after")) && number("x-ratelimit-reset") % 60 == 0,
+        "{headers:?}"
+    );
+    assert_eq!(ask("patient").await.status(), 200);
+    assert_eq!(server.metric(r#"mcp_rate_limited_total{client="hasty"}"#).await, Some(1.0));
+    assert_eq!(server.metric(r#"mcp_requests_total{endpoint="/tools",status="429"}"#).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn messages_that_are_none_are_counted_by_their_code() {
+    let server = Running::start(&[]).await;
+    let count = async |code: &str| {
+        server.metric(&format!("mcp_invalid_messages_total{{code=\"{code}\"}}")).await.unwrap_or_default()
+    };
+    let send = async |path: &str, body: &'static str| {
+        let request = server.http.post(server.url(path)).header("content-type", "application/json");
+        within(request.body(body).send()).await.expect("an answer")
+    };
+    send("/mcp", "{").await;
+    send("/mcp", r#"{"jsonrpc": "2.0", "id": 1}"#).await;
+    send("/mcp", r#"{"id": 1, "method": "ping"}"#).await;
+    assert_eq!(send("/tools/search/execute", "[]").await.status(), 422);
+    let client = server.client().await;
+    call(&client, "search", json!({"query": 7})).await;
+    for (code, times) in [("-32700", 1.0), ("-32600", 2.0), ("1001", 1.0), ("-32602", 1.0)] {
+        assert_eq!(count(code).await.to_bits(), f64::to_bits(times), "{code}");
+    }
+    assert_eq!(server.metric(r#"mcp_tool_calls_total{tool="search"}"#).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn what_the_external_api_answers_is_kept_where_there_is_a_cache() {
+    let upstream = Running::start(&[]).await;
+    let url = upstream.url("/");
+    let server = Running::start(&[("EXTERNAL_API_URL", url.as_str()), ("MCP_CACHE_TTL", "1h")]).await;
+    for query in ["a", "a", "b"] {
+        let answer = server.post("/tools/search/execute", json!({"query": query})).await;
+        assert_eq!(answer["external"]["name"], "mcp-demo-server");
+    }
+    assert_eq!(server.metric("mcp_cache_hits_total").await, Some(1.0));
+    assert_eq!(server.metric("mcp_cache_misses_total").await, Some(2.0));
+    assert_eq!(upstream.metric(r#"mcp_requests_total{endpoint="/",status="200"}"#).await, Some(2.0));
+}
+
+#[tokio::test]
 async fn a_well_server_says_so_by_component() {
     let server = Running::start(&[]).await;
     let health = server.get("/health").await;
