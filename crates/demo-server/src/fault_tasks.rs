@@ -49,17 +49,19 @@ pub async fn leak(rate: u32, cap: u32, after: Duration) {
 
 /// Leaves sessions behind, so many a second and in all.
 pub async fn leak_sessions(sessions: Arc<Sessions>, rate: u32, cap: u32) {
-    struct CloseAtTheEnd(Arc<Sessions>);
-    impl Drop for CloseAtTheEnd {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    struct Leak(Arc<Sessions>, u64);
+    impl Drop for Leak {
         fn drop(&mut self) {
-            self.0.close_idle();
+            self.0.end_leak(self.1);
         }
     }
-    let sessions = CloseAtTheEnd(sessions);
+    // Numbered, so that the end of a fault takes nothing from the one that replaces it.
+    let leak = Leak(sessions, LAST.fetch_add(1, Ordering::Relaxed));
     let mut ticks = times_a_second(rate);
     for _ in 0..cap {
         ticks.tick().await;
-        sessions.0.leak();
+        leak.0.leak(leak.1);
     }
     std::future::pending::<()>().await;
 }

@@ -1,7 +1,7 @@
 //! The sessions of clients that speak the protocol with sessions, and those that the fault `leak-sessions` piles up.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 
@@ -9,7 +9,8 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 #[derive(Debug, Default)]
 pub struct Sessions {
     manager: Arc<LocalSessionManager>,
-    leaked: AtomicUsize,
+    /// By the leak that they come from.
+    leaked: Mutex<HashMap<u64, usize>>,
 }
 
 /// How many sessions there are.
@@ -28,19 +29,28 @@ impl Sessions {
         Arc::clone(&self.manager)
     }
 
-    /// One more that nobody will end.
-    pub fn leak(&self) {
-        self.leaked.fetch_add(1, Ordering::Relaxed);
+    /// One more that nobody will speak in, of this leak.
+    pub fn leak(&self, leak: u64) {
+        *self.leaked().entry(leak).or_default() += 1;
     }
 
-    /// Ends those that nobody would, and says how many they were.
+    /// Ends those of a leak.
+    pub fn end_leak(&self, leak: u64) {
+        self.leaked().remove(&leak);
+    }
+
+    /// Ends all of them, and says how many they were.
     pub fn close_idle(&self) -> usize {
-        self.leaked.swap(0, Ordering::Relaxed)
+        self.leaked().drain().map(|(_, count)| count).sum()
     }
 
     /// How many there are.
     pub async fn count(&self) -> Count {
-        let idle = self.leaked.load(Ordering::Relaxed);
+        let idle = self.leaked().values().sum();
         Count { open: self.manager.sessions.read().await.len() + idle, idle }
+    }
+
+    fn leaked(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+        self.leaked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
