@@ -42,11 +42,11 @@ pub struct McpServerHealthStatus {
     pub last_action: Option<LastAction>,
     /// Open incidents; the primary one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub incidents: Vec<Incident>,
     /// What may become an incident if it lasts: since when the operator sees it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 64))]
     pub pending: Vec<Pending>,
     /// The last incidents that were resolved, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -304,6 +304,11 @@ pub struct Incident {
 }
 
 impl Incident {
+    /// What people call it: by its rule, where the policy's own opened it; else by its type.
+    pub fn name(&self) -> String {
+        self.rule.clone().unwrap_or_else(|| self.incident_type.to_string())
+    }
+
     /// The attempt whose outcome is not known yet.
     pub fn open_attempt(&self) -> Option<&Attempt> {
         self.attempts.iter().find(|attempt| attempt.outcome.is_none())
@@ -611,6 +616,11 @@ pub struct PastIncident {
 }
 
 impl PastIncident {
+    /// What people call it: by its rule, where the policy's own opened it; else by its type.
+    pub fn name(&self) -> String {
+        self.rule.clone().unwrap_or_else(|| self.incident_type.to_string())
+    }
+
     /// Whether an action was carried out on it.
     pub fn was_acted_on(&self) -> bool {
         let idle = [Outcome::Superseded, Outcome::Refused].map(|outcome| format!(": {outcome}"));

@@ -279,9 +279,13 @@ impl Situation<'_> {
                 "RunbookExhausted",
                 format!("{} did not help: {}", last.action, last.message.as_deref().unwrap_or("no change")),
             ),
+            None if incident.rule.is_some() => Decision::escalate(
+                "NoAutomaticAction",
+                format!("rule {} names no action: see the evidence", incident.name()),
+            ),
             None => Decision::escalate(
                 "NoAutomaticAction",
-                format!("no action mends {} ({}): see the evidence", incident.incident_type, incident.cause),
+                format!("no action mends {} ({}): see the evidence", incident.name(), incident.cause),
             ),
         }
     }
@@ -367,7 +371,7 @@ fn overdue(case: &Case, story: &Story, incident: &Incident) -> Option<Decision> 
     let whose = if urgent.id == incident.id {
         String::new()
     } else {
-        format!("{} ({}), which follows from it, is ", urgent.incident_type, urgent.severity)
+        format!("{} ({}), which follows from it, is ", urgent.name(), urgent.severity)
     };
     let held = incident.hold.as_ref().map(|hold| format!("; held ({}): {}", hold.reason, hold.message));
     let held = held.unwrap_or_default();

@@ -7,7 +7,7 @@ use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severit
 
 use crate::{
     Case, Server,
-    catalogue::{CATALOGUE, lasting},
+    catalogue::{CATALOGUE, lasting, own_rules},
     signals::Signals,
     time::after,
 };
@@ -161,7 +161,7 @@ fn distance_from_root(finding: &Finding) -> u8 {
     }
 }
 
-/// Asks every rule. Without fresh evidence of the target, its revisions and its pods, nothing is concluded;
+/// Asks every rule of the catalogue, and every one of the policy's own. Without fresh evidence of the target, its revisions and its pods, nothing is concluded;
 /// nor by an object that is not in charge of its target.
 pub fn diagnose(case: &Case) -> Diagnosis {
     let mut diagnosis = Diagnosis::default();
@@ -173,6 +173,13 @@ pub fn diagnose(case: &Case) -> Diagnosis {
         let judgement = (entry.judge)(case, &server);
         diagnosis.note(case, entry.incident, None, judgement);
     }
+    for rule in &case.spec.rules {
+        let judgement = own_rules::judge(case, &server, rule);
+        diagnosis.note(case, IncidentType::Rule, Some(&rule.name), judgement);
+    }
+    // A rule that is gone finds nothing: what was done for a time can be taken back.
+    let gone = case.status.incidents.iter().filter(|incident| own_rules::is_gone(case, incident));
+    diagnosis.clear_rules.extend(gone.filter_map(|incident| incident.rule.clone()));
     rank(&mut diagnosis.findings);
     diagnosis
 }

@@ -133,7 +133,7 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
         };
     };
     let mut sentence =
-        format!("{} ({}) since {}", incident.incident_type, incident.cause, words::moment(incident.since.0));
+        format!("{} ({}) since {}", incident.name(), incident.cause, words::moment(incident.since.0));
     // What remains to be done says what was done.
     let mitigated = incident.is_mitigated() && incident.escalation.is_none() && incident.hold.is_none();
     match incident.attempts.last() {
@@ -370,7 +370,7 @@ pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Ve
     };
     for incident in &after.incidents {
         let known = before.incidents.iter().find(|one| one.id == incident.id);
-        let kind = &incident.incident_type;
+        let kind = incident.name();
         let about = format!("{kind} {}", incident.id);
         if known.is_none() {
             let evidence = incident.evidence.first().map_or("", String::as_str);
@@ -423,11 +423,9 @@ pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Ve
     for past in after.history.iter().take_while(|past| !before.history.iter().any(|one| one.id == past.id)) {
         let done =
             if past.actions.is_empty() { String::new() } else { format!(" ({})", past.actions.join(", ")) };
-        let note = format!(
-            "{} {} after {}: {}{done}",
-            past.incident_type, past.id, past.time_to_resolve, past.resolution
-        );
-        tell(false, "IncidentResolved", &format_args!("{} {}", past.incident_type, past.id), note);
+        let note =
+            format!("{} {} after {}: {}{done}", past.name(), past.id, past.time_to_resolve, past.resolution);
+        tell(false, "IncidentResolved", &format_args!("{} {}", past.name(), past.id), note);
     }
     news
 }

@@ -10,8 +10,14 @@ use mcp_health_api::{
 };
 
 use crate::{
-    Case, Diagnosis, Server, actions, attempt, catalogue::looks_back, diagnose::Finding, digest, healthy,
-    metrics::reach, report::escalation, time::after, words,
+    Case, Diagnosis, Server, actions, attempt,
+    catalogue::{looks_back, own_rules},
+    diagnose::Finding,
+    digest, healthy,
+    metrics::reach,
+    report::escalation,
+    time::after,
+    words,
 };
 use standing::{Standing, may_be_in_force, standing};
 
@@ -88,6 +94,7 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
     }
     let server = Server::of(case);
     judge_attempts(case, server.as_ref(), diagnosis, &mut story);
+    close_gone_rules(case, &mut story);
     lapse_follow_ups(case, server.as_ref(), &mut story);
     merge_findings(case, diagnosis, &mut story);
     close_quiet(case, server.as_ref(), diagnosis, &mut story);
@@ -115,12 +122,29 @@ fn target_is_another(case: &Case) -> Option<&'static str> {
 }
 
 fn close_all(case: &Case, story: &mut Story, why: &str) {
-    for mut incident in std::mem::take(&mut story.incidents) {
-        if let Some(attempt) = incident.open_attempt_mut() {
-            attempt::end(attempt, Outcome::Superseded, why.to_owned(), case.now);
-            note_outcome(&mut story.last_action, attempt);
-        }
-        resolve(case, &mut story.history, incident, why.to_owned());
+    for incident in std::mem::take(&mut story.incidents) {
+        close(case, story, incident, why);
+    }
+}
+
+fn close(case: &Case, story: &mut Story, mut incident: Incident, why: &str) {
+    if let Some(attempt) = incident.open_attempt_mut() {
+        attempt::end(attempt, Outcome::Superseded, why.to_owned(), case.now);
+        note_outcome(&mut story.last_action, attempt);
+    }
+    resolve(case, &mut story.history, incident, why.to_owned());
+}
+
+/// Closes the incidents whose rule is gone from the policy: nobody asks about them any more. What is half done is
+/// carried out first, and what is in force for a time is taken back when that is over.
+fn close_gone_rules(case: &Case, story: &mut Story) {
+    let is_over = |incident: &mut Incident| {
+        let half_done = incident.open_attempt().is_some_and(|one| one.has_begun() && !one.is_carried_out());
+        own_rules::is_gone(case, incident) && incident.follow_ups.is_empty() && !half_done
+    };
+    let gone: Vec<_> = story.incidents.extract_if(.., is_over).collect();
+    for incident in gone {
+        close(case, story, incident, "the rule was removed from the policy");
     }
 }
 

@@ -18,6 +18,13 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// `12`, `0.05`: two digits after the point; of what is smaller, six.
+pub fn number(value: f64) -> String {
+    let text = if value.abs() < 0.1 { format!("{value:.6}") } else { format!("{value:.2}") };
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+}
+
 /// At most `limit` bytes (the API server counts those), ended by an ellipsis where something is left out.
 pub fn shorten(text: &str, limit: usize) -> String {
     let text = text.trim();

@@ -29,7 +29,7 @@ fn plan(asked: &Asked) -> Planned {
     Planned::Ready(Plan {
         action: ActionType::CallHook,
         what: format!("call hook {} on every ready pod", wanted.name),
-        why: format!("{} ({})", incident.incident_type, incident.cause),
+        why: format!("{} ({})", incident.name(), incident.cause),
         steps: vec![mark_target(target), step_of(&wanted.name, target)],
         undoes: None,
     })

@@ -49,7 +49,7 @@ fn plan(asked: &Asked) -> Planned {
     Planned::Ready(Plan {
         action: ActionType::DrainAndRestart,
         what: format!("drain all pods for {}, then replace them", policy.wait),
-        why: format!("{} ({}): new pods may do what these cannot", incident.incident_type, incident.cause),
+        why: format!("{} ({}): new pods may do what these cannot", incident.name(), incident.cause),
         steps: steps.into_iter().flatten().collect(),
         undoes: None,
     })

@@ -84,7 +84,7 @@ fn plan(asked: &Asked) -> Planned {
     Planned::Ready(Plan {
         action: ActionType::RaiseResources,
         what: format!("raise {}", changes.join(", and ")),
-        why: format!("{} ({}): it needs more than it may have", incident.incident_type, incident.cause),
+        why: format!("{} ({}): it needs more than it may have", incident.name(), incident.cause),
         steps: edit_steps(server.target, raised.iter().flat_map(Raised::edits).collect()),
         undoes: None,
     })

@@ -5,7 +5,7 @@
 use mcp_health_api::{ActionType, Attempt, Effect, Step};
 
 use super::{Action, Asked, NOTHING, Plan, Planned, Touches, mark_target, no_follow_up, no_undo, step};
-use crate::catalogue::worst_pod;
+use crate::catalogue::{own_rules, worst_pod};
 
 pub const ACTION: Action = Action {
     action: ActionType::RecyclePod,
@@ -18,8 +18,12 @@ pub const ACTION: Action = Action {
 
 fn plan(asked: &Asked) -> Planned {
     let Asked { case, server, incident, .. } = *asked;
-    let Some(pod) = worst_pod(incident.incident_type, case, server) else {
-        let why = format!("no pod shows {} more than the others", incident.incident_type);
+    let worst = match &incident.rule {
+        Some(rule) => own_rules::worst(case, server, rule),
+        None => worst_pod(incident.incident_type, case, server),
+    };
+    let Some(pod) = worst else {
+        let why = format!("no pod shows {} more than the others", incident.name());
         return Planned::impossible("NoPodToRecycle", why);
     };
     let evict = Step {
@@ -34,7 +38,7 @@ fn plan(asked: &Asked) -> Planned {
         what: format!("evict pod {}, so that another takes its place", pod.name),
         why: format!(
             "{} ({}): pod {} shows it most, and {} ready besides",
-            incident.incident_type,
+            incident.name(),
             incident.cause,
             pod.name,
             match server.ready().saturating_sub(usize::from(pod.ready)) {

@@ -64,7 +64,7 @@ fn plan(asked: &Asked) -> Planned {
         ),
         why: format!(
             "{} ({}): its start may take longer than {}",
-            incident.incident_type,
+            incident.name(),
             incident.cause,
             words::span(time(probe))
         ),

@@ -42,7 +42,7 @@ fn plan(asked: &Asked) -> Planned {
                 what: format!("roll back to the template of {to}"),
                 why: format!(
                     "{} ({}): {} was never seen healthy, {to} was",
-                    incident.incident_type,
+                    incident.name(),
                     incident.cause,
                     server.current_words()
                 ),

@@ -54,7 +54,10 @@ fn plan(asked: &Asked) -> Planned {
         what: format!("bring back the content {} of ConfigMap {name}, and restart all pods", healthy.content),
         why: format!(
             "{} ({}): ConfigMap {name} was changed (content {}) since the pods were healthy with content {}",
-            incident.incident_type, incident.cause, config.content, healthy.content
+            incident.name(),
+            incident.cause,
+            config.content,
+            healthy.content
         ),
         steps: steps(case, server, config, &healthy.content, &healthy.copy),
         undoes: None,

@@ -36,7 +36,7 @@ fn plan(asked: &Asked) -> Planned {
     Planned::Ready(Plan {
         action: ActionType::RunJob,
         what: format!("run a Job of CronJob {}", wanted.job_template_ref.name),
-        why: format!("{} ({})", incident.incident_type, incident.cause),
+        why: format!("{} ({})", incident.name(), incident.cause),
         steps: vec![mark_target(target), step_of(&wanted.job_template_ref, target)],
         undoes: None,
     })

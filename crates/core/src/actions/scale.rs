@@ -45,7 +45,7 @@ fn plan(asked: &Asked) -> Planned {
         what: format!("set {replicas} replicas instead of {}", target.desired),
         why: format!(
             "{} ({}): {} of {} wanted pods are ready, and the work is too much for them",
-            incident.incident_type,
+            incident.name(),
             incident.cause,
             server.ready(),
             target.desired

@@ -70,7 +70,7 @@ fn plan(asked: &Asked) -> Planned {
     Planned::Ready(Plan {
         action: ActionType::SetEnv,
         what: format!("set {name} of container {} to {}{for_words}", container.name, wanted.value),
-        why: format!("{} ({}): the runbook sets {name}", incident.incident_type, incident.cause),
+        why: format!("{} ({}): the runbook sets {name}", incident.name(), incident.cause),
         steps,
         undoes: None,
     })

@@ -6,6 +6,7 @@ mod crash_loop;
 mod disk_filling;
 mod memory_leak;
 pub(crate) mod out_of_memory;
+pub(crate) mod own_rules;
 mod reported;
 mod rollout_stuck;
 mod service_not_responding;
@@ -27,7 +28,7 @@ pub struct Entry {
     pub runbook: fn(Cause, &Server) -> &'static [ActionType],
 }
 
-/// All incident types. Of findings that are equally near to the root, the first here is the primary.
+/// All incident types but [`IncidentType::Rule`], which is the policy's own. Of findings that are equally near to the root, the first here is the primary.
 /// A kill at the memory limit comes before the loop that it makes.
 pub const CATALOGUE: &[Entry] = &[
     out_of_memory::ENTRY,
@@ -40,7 +41,7 @@ pub const CATALOGUE: &[Entry] = &[
     reported::ENTRY,
 ];
 
-/// The entry of a type. Every type of the API has one: a test sees to it.
+/// The entry of a type. Every type of the API has one, but for the policy's own rules: a test sees to it.
 pub fn entry(incident: IncidentType) -> Option<&'static Entry> {
     CATALOGUE.iter().find(|entry| entry.incident == incident)
 }

@@ -23,7 +23,7 @@ pub fn check(question: &Question) -> Verdict {
         "Flapping",
         format!(
             "{} was mended {times} times within the hour, and is back: what mends it does not last",
-            incident.incident_type
+            incident.name()
         ),
     )
 }

@@ -23,7 +23,7 @@ pub fn check(question: &Question) -> Verdict {
         "WindowShowsThePast",
         format!(
             "{} looks back over {}, and so still at the time before {} at {}",
-            question.incident.incident_type,
+            question.incident.name(),
             words::span(reach),
             last.action,
             words::moment(last.at)

@@ -144,6 +144,18 @@ impl Signals {
         fences.into_iter().flatten().collect()
     }
 
+    /// Which of the policy's own rules have no answer, as sentences.
+    fn problems_of_rules(&self) -> impl Iterator<Item = String> + use<'_> {
+        self.rules.fresh().into_iter().flatten().filter_map(|rule| match &rule.values {
+            Err(why) => Some(format!("rule {}: {why}", rule.name)),
+            Ok(values) if values.is_empty() => Some(format!(
+                "rule {}: its query answers nothing for this server, and absent is not zero",
+                rule.name
+            )),
+            Ok(_) => None,
+        })
+    }
+
     /// Everything that cannot be relied on, as sentences.
     pub fn problems(&self) -> Vec<String> {
         let others = [
@@ -161,7 +173,7 @@ impl Signals {
             self.cluster_suspended.problem("the cluster-wide switch"),
         ];
         let fences = self.problems_of_fences().into_iter().chain(self.problems_of_resources());
-        fences.chain(others.into_iter().flatten()).collect()
+        fences.chain(others.into_iter().flatten()).chain(self.problems_of_rules()).collect()
     }
 }
 

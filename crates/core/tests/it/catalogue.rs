@@ -60,9 +60,10 @@ fn every_incident_type_of_the_api_has_an_entry() {
         .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/overrides/items/properties/incident/enum")
         .and_then(|types| serde_json::from_value::<Vec<IncidentType>>(types.clone()).ok())
         .unwrap();
-    assert_eq!(types.len(), catalogue::CATALOGUE.len());
+    // A rule of the policy's own has its entry there.
+    assert_eq!(types.len(), catalogue::CATALOGUE.len() + 1);
     for incident in types {
-        assert!(catalogue::entry(incident).is_some(), "{incident}");
+        assert_eq!(catalogue::entry(incident).is_some(), incident != IncidentType::Rule, "{incident}");
     }
 }
 

@@ -13,6 +13,7 @@ mod guards;
 mod leak_and_load;
 mod mcp;
 mod outcomes;
+mod own_rules;
 mod properties;
 mod recycle_pod;
 mod resources;

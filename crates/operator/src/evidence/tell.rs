@@ -117,7 +117,7 @@ pub fn logs_of(server: &Server, pods: usize) -> Vec<(String, String, bool)> {
 pub fn incident(incident: &Incident) -> String {
     let mut text = format!(
         "{} {} ({}), {}, since {}, seen {}\n",
-        incident.incident_type,
+        incident.name(),
         incident.id,
         incident.cause,
         incident.severity,

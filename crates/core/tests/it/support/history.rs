@@ -40,6 +40,9 @@ pub enum Happening {
     JobsFail(bool),
     EvictionsRefused(bool),
     Report(bool),
+    RuleHolds(bool),
+    RuleUnanswered,
+    RuleRemoved(bool),
     Crash(Crash),
     RestartOperator(i64),
 }
@@ -111,6 +114,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => seldom().prop_map(Happening::JobsFail),
         1 => seldom().prop_map(Happening::EvictionsRefused),
         1 => seldom().prop_map(Happening::Report),
+        3 => any::<bool>().prop_map(Happening::RuleHolds),
+        1 => Just(Happening::RuleUnanswered),
+        1 => seldom().prop_map(Happening::RuleRemoved),
         8 => crash.prop_map(Happening::Crash),
         2 => (1_i64..1200).prop_map(Happening::RestartOperator),
     ]
@@ -165,6 +171,8 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
         )
 }
 
+/// The policy's own rule.
+pub const RULE: &str = "QueueBacklog";
 /// Seconds between two looks at the clock.
 const STEP: i64 = 3;
 
@@ -177,8 +185,9 @@ impl History {
         if self.smoke_test {
             spec = policy::with_smoke_test(spec);
         }
-        if let Some(runbook) = &self.runbook {
-            let ladder: Vec<_> = runbook.iter().copied().map(Some).collect();
+        let ladder: Vec<_> = self.runbook.iter().flatten().copied().map(Some).collect();
+        spec = policy::with_rule(spec, RULE, "100", 20, &ladder);
+        if self.runbook.is_some() {
             for incident in
                 [IncidentType::CrashLoop, IncidentType::ServiceNotResponding, IncidentType::RolloutStuck]
             {
@@ -191,6 +200,7 @@ impl History {
     /// Lives through it.
     pub fn live(&self) -> Operator {
         let mut world = World::with(self.first, self.desired);
+        world.answer(RULE, 3.0);
         world.deployment.as_mut().unwrap().recreate = self.recreates;
         let mut operator = Operator::new(world, self.policy());
         operator.run(100, STEP);
@@ -253,6 +263,14 @@ impl History {
             Happening::Report(said) => {
                 operator.watches.report = said.then(|| "SEV2: it hangs".to_owned());
             }
+            Happening::RuleHolds(holds) => world.answer(RULE, if holds { 120.0 } else { 3.0 }),
+            Happening::RuleUnanswered => {
+                world.rules.insert(RULE.to_owned(), Ok(Vec::new()));
+            }
+            Happening::RuleRemoved(removed) => {
+                let rules = if removed { Vec::new() } else { self.policy().rules };
+                operator.declare(|spec| spec.rules = rules);
+            }
             Happening::Crash(crash) => operator.crash = Some(crash),
             Happening::RestartOperator(away) => operator.restart(away),
         }
@@ -269,6 +287,7 @@ pub fn make_well(operator: &mut Operator) {
     operator.watches.cluster_suspended = false;
     operator.fleet = Fleet::default();
     operator.watches.report = None;
+    operator.world.answer(RULE, 3.0);
     let world = &mut operator.world;
     (world.hooks_fail, world.jobs_fail, world.evictions_refused) = (false, false, false);
     (world.quota, world.full, world.dependency_down, world.service_astray) = (false, false, false, false);

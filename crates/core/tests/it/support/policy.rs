@@ -1,9 +1,10 @@
 //! What a team declares, as sentences.
 
 use mcp_health_api::{
-    ActionType, CallHookParameters, DrainPolicy, Duration, EnvName, Hook, IncidentType, JobTemplateRef,
-    McpServerHealthSpec, Mode, NoParameters, Override, RaiseResourcesPolicy, RunJobParameters, RunbookStep,
-    ScaleParameters, ScalePolicy, SetEnvParameters, SetEnvPolicy, Severity, SmokeTest,
+    ActionType, CallHookParameters, Decimal, DrainPolicy, Duration, EnvName, Hook, IncidentType,
+    JobTemplateRef, McpServerHealthSpec, Mode, NoParameters, Override, RaiseResourcesPolicy,
+    RunJobParameters, RunbookStep, ScaleParameters, ScalePolicy, SetEnvParameters, SetEnvPolicy, Severity,
+    SmokeTest, UserRule,
 };
 
 /// `mode: Enforce`, and everything else by default.
@@ -56,6 +57,27 @@ pub fn with_severity(
         hold_for: None,
         thresholds: None,
         runbook: None,
+    });
+    spec
+}
+
+/// A rule of the policy's own: what its query answers is an incident above this number, once it has been so for so
+/// many seconds.
+pub fn with_rule(
+    mut spec: McpServerHealthSpec,
+    name: &str,
+    above: &str,
+    seconds: u32,
+    steps: &[Option<ActionType>],
+) -> McpServerHealthSpec {
+    spec.rules.push(UserRule {
+        name: name.to_owned(),
+        promql: format!("sum by (namespace, service) (mcp_{})", name.to_lowercase()),
+        above: Some(Decimal(above.to_owned())),
+        below: None,
+        hold_for: Some(Duration::from_secs(seconds)),
+        severity: Severity::SEV3,
+        runbook: steps.iter().copied().map(step).collect(),
     });
     spec
 }

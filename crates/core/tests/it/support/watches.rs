@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use mcp_health_core::signals::{
     Autoscaler, Config, ConfigUse, Container, ContainerSpec, Exit, Job, LastWords, Pod, Probe, ProbeKind,
-    Reading, RecordedAction, Revision, Role, Service, Signals, Target,
+    Reading, RecordedAction, Revision, Role, RuleReading, Service, Signals, Target,
 };
 
 use super::{
@@ -32,19 +32,21 @@ pub enum Source {
     Services,
     Autoscalers,
     Usage,
+    Rules,
     Configs,
     NamespaceSwitch,
     ClusterSwitch,
 }
 
 /// All of them.
-pub const SOURCES: [Source; 9] = [
+pub const SOURCES: [Source; 10] = [
     Source::Target,
     Source::Revisions,
     Source::Pods,
     Source::Services,
     Source::Autoscalers,
     Source::Usage,
+    Source::Rules,
     Source::Configs,
     Source::NamespaceSwitch,
     Source::ClusterSwitch,
@@ -84,6 +86,7 @@ impl Watches {
         blur(&mut signals.services, &before.services, sight(Source::Services));
         blur(&mut signals.autoscalers, &before.autoscalers, sight(Source::Autoscalers));
         blur(&mut signals.usage, &before.usage, sight(Source::Usage));
+        blur(&mut signals.rules, &before.rules, sight(Source::Rules));
         blur(&mut signals.configs, &before.configs, sight(Source::Configs));
         blur(&mut signals.namespace_suspended, &before.namespace_suspended, sight(Source::NamespaceSwitch));
         blur(&mut signals.cluster_suspended, &before.cluster_suspended, sight(Source::ClusterSwitch));
@@ -103,6 +106,7 @@ fn keep_stale(before: Signals, now: Signals) -> Signals {
         services: newer(before.services, now.services),
         autoscalers: newer(before.autoscalers, now.autoscalers),
         usage: newer(before.usage, now.usage),
+        rules: newer(before.rules, now.rules),
         configs: newer(before.configs, now.configs),
         namespace_suspended: newer(before.namespace_suspended, now.namespace_suspended),
         cluster_suspended: newer(before.cluster_suspended, now.cluster_suspended),
@@ -156,12 +160,20 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         },
         jobs: Reading::Fresh(world.jobs.iter().map(|(name, made)| job(world, name, *made)).collect()),
         usage: world.usage.clone().map_or(Reading::Off, Reading::Fresh),
+        rules: if world.rules.is_empty() { Reading::Off } else { Reading::Fresh(rules(world)) },
         report: watches.report.clone(),
         namespace_suspended: Reading::Fresh(watches.namespace_suspended),
         cluster_suspended: Reading::Fresh(watches.cluster_suspended),
         rival: watches.rival.clone(),
         ..Signals::default()
     }
+}
+
+/// Asked four times a minute.
+fn rules(world: &World) -> Vec<RuleReading> {
+    let at = moment(world.now - world.now % 15);
+    let readings = world.rules.iter();
+    readings.map(|(name, values)| RuleReading { name: name.clone(), values: values.clone(), at }).collect()
 }
 
 fn config(config: &ConfigMap) -> Config {

@@ -207,6 +207,8 @@ pub struct World {
     pub jobs: Vec<(String, i64)>,
     /// They fail.
     pub jobs_fail: bool,
+    /// What the policy's own rules come to, by their names, if anybody asks.
+    pub rules: BTreeMap<String, Result<Vec<(String, f64)>, String>>,
     /// What the operator did.
     pub done: Vec<Done>,
 }
@@ -239,6 +241,7 @@ impl World {
             hooks_fail: false,
             jobs: Vec::new(),
             jobs_fail: false,
+            rules: BTreeMap::new(),
             done: Vec::new(),
         };
         world.create(template, desired);
@@ -264,6 +267,11 @@ impl World {
 
     pub fn behaviour(&self, template: &str) -> Template {
         self.templates.iter().find(|(name, _)| name == template).map_or(Template::Good, |(_, kind)| *kind)
+    }
+
+    /// What the rule of this name comes to from now on: one value, without labels.
+    pub fn answer(&mut self, rule: &str, value: f64) {
+        self.rules.insert(rule.to_owned(), Ok(vec![(String::new(), value)]));
     }
 
     // ---- what people do
