@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::event_stream::EventStream;
 use crate::request::{Request, Session};
 use crate::streamable::Http;
+use crate::websocket::WebSocket;
 
 /// One transport, in use.
 pub enum Channel {
@@ -15,6 +16,8 @@ pub enum Channel {
     Http(Http),
     /// HTTP+SSE.
     Events(Box<EventStream>),
+    /// WebSocket.
+    Socket(Box<WebSocket>),
 }
 
 impl Channel {
@@ -27,6 +30,7 @@ impl Channel {
         match self {
             Self::Http(http) => http.post(request, session).await,
             Self::Events(stream) => Ok((HeaderMap::new(), stream.ask(request).await?)),
+            Self::Socket(socket) => Ok((HeaderMap::new(), socket.ask(request).await?)),
         }
     }
 
@@ -35,6 +39,7 @@ impl Channel {
         match self {
             Self::Http(http) => http.deadline,
             Self::Events(stream) => stream.deadline(),
+            Self::Socket(socket) => socket.deadline,
         }
     }
 
@@ -43,6 +48,7 @@ impl Channel {
         match self {
             Self::Http(http) => http.deadline = deadline,
             Self::Events(stream) => stream.set_deadline(deadline),
+            Self::Socket(socket) => socket.deadline = deadline,
         }
     }
 }

@@ -39,6 +39,8 @@ pub enum Transport {
     StreamableHttp,
     /// HTTP+SSE of 2024-11-05: `GET` brings a stream, and the endpoint to `POST` to.
     Sse,
+    /// Messages over a WebSocket (guide 002).
+    WebSocket,
 }
 
 /// An MCP server.

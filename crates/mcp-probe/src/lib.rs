@@ -9,10 +9,12 @@ mod channel;
 mod connection;
 mod endpoint;
 mod event_stream;
+mod frames;
 mod prober;
 mod request;
 mod streamable;
 mod token;
+mod websocket;
 
 pub use endpoint::{Address, Endpoint, InvalidEndpoint, Transport};
 pub use mcp_health_core::mcp::Era;

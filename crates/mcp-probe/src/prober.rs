@@ -18,6 +18,7 @@ use crate::event_stream::EventStream;
 use crate::request::{CLIENT, CLIENT_VERSION, Request, SESSION_ID, Session};
 use crate::streamable::Http;
 use crate::token::Token;
+use crate::websocket::WebSocket;
 
 /// Sessions lost one probe after another, from which on none is kept: requests go to several pods, and each lost
 /// session would stay with one of them.
@@ -107,8 +108,8 @@ impl Prober {
     /// it may leave a session with a legacy server.
     pub async fn ask(&mut self, token: Option<&Token>, look: &Look) -> Outcome {
         let began = Instant::now();
-        let http = Http::new(&self.endpoint, self.host.clone(), self.path.clone(), token);
-        let mut probe = Probe { prober: self, channel: Channel::Http(http), token, tools: None };
+        let channel = Channel::Http(self.http(token));
+        let mut probe = Probe { prober: self, channel, token, tools: None };
         let result = probe.mcp(look.tools).await;
         let took = began.elapsed();
         let canary = match &look.canary {
@@ -118,14 +119,21 @@ impl Prober {
         if probe.prober.lost_in_a_row >= LOST_IN_A_ROW {
             probe.end_session().await;
         }
+        if let Channel::Socket(socket) = &mut probe.channel {
+            socket.close().await;
+        }
         let tools = probe.tools.take();
         Outcome { era: self.era, took, result, tools, canary }
     }
 
     /// Ends the session that a legacy server keeps for this prober, if there is one.
     pub async fn close(&mut self, token: Option<&Token>) {
-        let http = Http::new(&self.endpoint, self.host.clone(), self.path.clone(), token);
-        Probe { prober: self, channel: Channel::Http(http), token, tools: None }.end_session().await;
+        let channel = Channel::Http(self.http(token));
+        Probe { prober: self, channel, token, tools: None }.end_session().await;
+    }
+
+    fn http(&self, token: Option<&Token>) -> Http {
+        Http::new(&self.endpoint, self.host.clone(), self.path.clone(), token)
     }
 }
 
@@ -140,6 +148,9 @@ struct Probe<'a> {
 impl Probe<'_> {
     /// Whether MCP is spoken, in whichever transport.
     async fn mcp(&mut self, tools: bool) -> Result<(), Fault> {
+        if self.prober.endpoint.transport == Transport::WebSocket {
+            return self.web_socket(tools).await;
+        }
         let is_auto = self.prober.endpoint.transport == Transport::Auto;
         if self.prober.is_event_stream {
             let result = self.event_stream(tools).await;
@@ -225,17 +236,51 @@ impl Probe<'_> {
 
     /// HTTP+SSE: a handshake, and a session that lasts as long as its stream.
     async fn event_stream(&mut self, tools: bool) -> Result<(), Fault> {
-        let (hidden, prober) = (self.token.map(Token::reveal), &mut *self.prober);
-        let mut http = Http::new(&prober.endpoint, prober.host.clone(), prober.path.clone(), self.token);
-        http.deadline = self.channel.deadline();
-        let stream = EventStream::open(http, &prober.endpoint, hidden).await?;
+        let stream = EventStream::open(self.another_way(), &self.prober.endpoint, self.hidden()).await?;
         self.channel = Channel::Events(Box::new(stream));
+        self.whole_conversation(tools).await
+    }
+
+    /// Handshake and questions, in a session that is over with its connection.
+    async fn whole_conversation(&mut self, tools: bool) -> Result<(), Fault> {
         self.prober.session = None;
         let result = self.legacy(tools).await;
         if result.is_ok() {
             self.prober.era = Some(Era::Legacy);
         }
         result
+    }
+
+    /// HTTP to the same endpoint, over a connection of its own, until the same deadline.
+    fn another_way(&self) -> Http {
+        let mut http = self.prober.http(self.token);
+        http.deadline = self.channel.deadline();
+        http
+    }
+
+    /// WebSocket: a ping of its own, one of MCP, and the handshake. Servers that speak something of their own over it
+    /// are asked for any answer (guide 002).
+    async fn web_socket(&mut self, tools: bool) -> Result<(), Fault> {
+        let mut socket = WebSocket::open(self.another_way(), self.hidden()).await?;
+        socket.ping().await?;
+        // Half of the time for the one way to ask, half for the other.
+        let deadline = socket.deadline;
+        socket.deadline = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        self.channel = Channel::Socket(Box::new(socket));
+        let judged = self.say(Era::Legacy, Asked::Ping, Map::new()).await?.1;
+        self.channel.set_deadline(deadline);
+        match judged {
+            Judged::Well(_) | Judged::NotOffered => {}
+            Judged::Fault(fault) => match (fault.kind, &mut self.channel) {
+                // It wants the handshake first.
+                (FaultKind::RpcError, _) => {}
+                (FaultKind::Malformed, Channel::Socket(socket)) if socket.is_open() => return Ok(()),
+                (FaultKind::TimedOut, Channel::Socket(socket)) => return socket.ask_plainly().await,
+                _ => return Err(fault),
+            },
+            other => return Err(out_of_place(other)),
+        }
+        self.whole_conversation(tools).await
     }
 
     /// `initialize`, in a version that both speak, and `notifications/initialized`.

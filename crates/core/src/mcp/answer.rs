@@ -123,6 +123,11 @@ impl Answer {
         self.found.is_some()
     }
 
+    /// Whether something came that is no JSON-RPC.
+    pub fn is_broken(&self) -> bool {
+        self.strange == Some(Message::Broken)
+    }
+
     pub(super) fn message(&self) -> Option<&Message> {
         self.found.as_ref()
     }

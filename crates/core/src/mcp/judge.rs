@@ -87,7 +87,8 @@ pub fn judge(question: &Question, answer: &Answer) -> Judged {
     let status = answer.status();
     let fault = |kind| Judged::Fault(refused(question, answer, kind));
     match status {
-        200..=299 => of_success(question, answer),
+        // 101: what follows it on a WebSocket.
+        101 | 200..=299 => of_success(question, answer),
         300..=399 => fault(FaultKind::Redirected),
         401 => fault(FaultKind::Unauthorized),
         403 if names_the_host(&answer.words()) => fault(FaultKind::HostNotAllowed),
@@ -277,6 +278,7 @@ fn names_a_session(words: &str) -> bool {
 /// A status as people know it: `503 Service Unavailable`.
 fn named(status: u16) -> String {
     let name = match status {
+        101 => "Switching Protocols",
         200 => "OK",
         202 => "Accepted",
         204 => "No Content",

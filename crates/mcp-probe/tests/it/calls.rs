@@ -1,0 +1,115 @@
+//! Tools are listed to the last page, and called only where one is named.
+
+use mcp_health_core::signals::FaultKind;
+use mcp_probe::{Canary, Look, Token};
+use serde_json::{Map, json};
+
+use crate::script::{Asked, GLANCE, Reply, Server, TOOLS, fault, reply};
+
+fn canary(name: &str) -> Look {
+    let arguments = Map::from_iter([("query".to_owned(), json!("x"))]);
+    Look { tools: false, canary: Some(Canary { name: name.to_owned(), arguments }) }
+}
+
+#[tokio::test]
+async fn all_pages_are_one_list() {
+    let server = Server::start(|asked| match (asked.what(), asked.body["params"]["cursor"].as_str()) {
+        ("tools/list", None) => asked.result(&json!({"tools": [{"name": "b"}], "nextCursor": "2"})),
+        ("tools/list", Some("2")) => asked.result(&json!({"tools": [{"name": "a"}], "nextCursor": "3"})),
+        ("tools/list", Some("3")) => asked.result(&json!({"tools": [{"name": "c"}, {"name": "a"}]})),
+        _ => asked.modern(),
+    })
+    .await;
+    let tools = server.prober().ask(None, &TOOLS).await.tools.unwrap();
+    assert_eq!(tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_list_without_an_end_is_not_taken_for_a_whole_one() {
+    let server = Server::start(|asked| match asked.what() {
+        "tools/list" => {
+            asked.result(&json!({"tools": [{"name": "a"}], "nextCursor": asked.body["id"].to_string()}))
+        }
+        _ => asked.modern(),
+    })
+    .await;
+    let outcome = server.prober().ask(None, &TOOLS).await;
+    assert_eq!((outcome.result, outcome.tools), (Ok(()), None));
+    assert_eq!(server.asked().len(), 65);
+    let server = Server::start(|asked| match asked.what() {
+        "tools/list" => asked.result(&json!({"tools": [], "nextCursor": "again"})),
+        _ => asked.modern(),
+    })
+    .await;
+    let outcome = server.prober().ask(None, &TOOLS).await;
+    assert_eq!(fault(&outcome).0, FaultKind::Malformed);
+    assert_eq!(server.asked(), ["server/discover", "tools/list", "tools/list"]);
+}
+
+#[tokio::test]
+async fn no_tool_is_called_unless_it_is_named_and_then_it_is_called_once() {
+    let server = Server::start(Asked::modern).await;
+    let mut prober = server.prober();
+    assert_eq!(prober.ask(None, &TOOLS).await.canary, None);
+    assert_eq!(server.asked(), ["server/discover", "tools/list"]);
+    let outcome = prober.ask(None, &canary("search")).await;
+    assert_eq!(outcome.canary.unwrap().result, Ok(()));
+    let asked = server.requests();
+    assert_eq!(asked[1].header("mcp-name"), Some("search"));
+    assert_eq!(asked[1].body["params"]["arguments"], json!({"query": "x"}));
+}
+
+#[tokio::test]
+async fn a_tool_whose_answer_is_cut_off_is_not_called_again() {
+    let server = Server::start(|asked| match asked.what() {
+        "tools/call" => Reply::TextAndCut(String::new()),
+        _ => asked.modern(),
+    })
+    .await;
+    let outcome = server.prober().ask(None, &canary("search")).await;
+    assert_eq!(
+        (outcome.result, outcome.canary.unwrap().result.unwrap_err().kind),
+        (Ok(()), FaultKind::Reset)
+    );
+    assert_eq!(server.asked(), ["server/discover", "tools/call"]);
+}
+
+#[tokio::test]
+async fn what_else_is_asked_is_asked_again_where_the_server_closes_between_two_requests() {
+    let server = Server::start(|asked| match (asked.modern(), asked.what()) {
+        (Reply::Text(text), "server/discover") => Reply::TextAndCut(text),
+        (reply, _) => reply,
+    })
+    .await;
+    let outcome = server.prober().ask(None, &TOOLS).await;
+    assert_eq!(outcome.result, Ok(()));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_well_is_not_sent_a_canary() {
+    let server = Server::start(|_| reply(503, &[], "")).await;
+    assert_eq!(server.prober().ask(None, &canary("search")).await.canary, None);
+    assert_eq!(server.asked(), ["server/discover"]);
+}
+
+#[tokio::test]
+async fn a_server_without_tools_is_well() {
+    let server = Server::start(|asked| {
+        if asked.what() == "server/discover" {
+            return asked.result(&json!({"supportedVersions": ["2026-07-28"], "capabilities": {}}));
+        }
+        let error = json!({"code": -32601, "message": "Method not found"});
+        reply(404, &[], &json!({"jsonrpc": "2.0", "id": asked.body["id"], "error": error}).to_string())
+    })
+    .await;
+    let outcome = server.prober().ask(None, &TOOLS).await;
+    assert_eq!((outcome.result, outcome.tools), (Ok(()), Some(Vec::new())));
+}
+
+#[tokio::test]
+async fn no_word_of_the_credential_comes_back() {
+    let server = Server::start(|_| reply(401, &[], r#"{"error": "who is hunter2?"}"#)).await;
+    let outcome = server.prober().ask(Token::new("hunter2").as_ref(), &GLANCE).await;
+    assert_eq!(fault(&outcome), (FaultKind::Unauthorized, "answered 401 Unauthorized: who is ***?"));
+    assert!(!format!("{outcome:?}").contains("hunter2"));
+}
