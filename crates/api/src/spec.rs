@@ -410,6 +410,8 @@ pub enum IncidentType {
     CpuSaturation,
     /// The space that a pod may use runs out.
     DiskFilling,
+    /// An alert that others wrote fires.
+    AlertFiring,
     /// A rule of the policy's own holds.
     Rule,
     /// A person says that something is wrong.
@@ -438,7 +440,8 @@ pub struct Override {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// How long the symptom lasts before it is an incident. Only for types that wait: RolloutStuck,
-    /// ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing.
+    /// ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing,
+    /// AlertFiring.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("for: at most 1h"))]
     pub hold_for: Option<Duration>,

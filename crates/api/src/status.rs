@@ -207,6 +207,8 @@ pub enum Cause {
     TemporaryFiles,
     /// Data on a volume that outlives the pod.
     VolumeData,
+    /// An alert says so, whatever is behind it.
+    Alert,
     /// The policy's own rule says so.
     OwnRule,
     /// A person's word.
@@ -319,12 +321,15 @@ impl Incident {
         self.attempts.iter_mut().find(|attempt| attempt.outcome.is_none())
     }
 
-    /// Whether the server is down or a major part of it is broken, by what was seen of it. A person's word alone
-    /// does not count, nor what is mitigated.
+    /// Whether the server is down or a major part of it is broken, by what was seen of it. A person's word or an alert
+    /// alone does not count, nor what is mitigated.
     pub fn breaks_the_server(&self) -> bool {
-        self.severity <= Severity::SEV2
-            && self.incident_type != IncidentType::Reported
-            && !self.is_mitigated()
+        self.severity <= Severity::SEV2 && !self.is_told() && !self.is_mitigated()
+    }
+
+    /// Whether it is known only by what others say.
+    pub fn is_told(&self) -> bool {
+        matches!(self.incident_type, IncidentType::Reported | IncidentType::AlertFiring)
     }
 
     /// Whether an answer was given: something temporary is in force and all is well, or it is being taken back.

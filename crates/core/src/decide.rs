@@ -267,9 +267,9 @@ impl Situation<'_> {
             return Decision::escalate(reason, message);
         }
         match spent.last() {
-            None if incident.incident_type == IncidentType::Reported => Decision::escalate(
-                "Reported",
-                incident.evidence.first().map_or("somebody reports a fault", String::as_str),
+            None if incident.is_told() => Decision::escalate(
+                if incident.incident_type == IncidentType::Reported { "Reported" } else { "AlertFiring" },
+                incident.evidence.first().map_or("others say that something is wrong", String::as_str),
             ),
             Some(last) if last.outcome == Some(Outcome::Improved) => Decision::escalate(
                 "RunbookExhausted",

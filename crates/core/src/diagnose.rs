@@ -157,7 +157,7 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::VolumeData => 2,
         Cause::ProcessExit => 3,
         Cause::NotReady => 4,
-        Cause::OwnRule | Cause::PersonsReport => 5,
+        Cause::OwnRule | Cause::Alert | Cause::PersonsReport => 5,
     }
 }
 

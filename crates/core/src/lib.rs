@@ -26,7 +26,7 @@ pub mod signals;
 mod time;
 pub mod usage;
 pub mod verify;
-mod words;
+pub mod words;
 
 pub use case::{Case, Fleet, Settings};
 pub use decide::{Decision, decide};

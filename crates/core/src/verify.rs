@@ -391,7 +391,7 @@ fn merge_findings(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
         let reported = finding.incident == IncidentType::Reported;
         // What was seen once was so bad; what a person says is as the person says it now.
         let severity = if reported { finding.severity } else { incident.severity.min(finding.severity) };
-        let said_otherwise = reported && evidence(finding).first() != incident.evidence.first();
+        let said_otherwise = incident.is_told() && evidence(finding).first() != incident.evidence.first();
         // While an attempt is judged, the story stays what it was begun for.
         let cause = if incident.open_attempt().is_some() { incident.cause } else { finding.cause };
         if (severity, cause) != (incident.severity, incident.cause) || said_otherwise {
@@ -473,6 +473,9 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
             let resolution = match (spent, &incident.caused_by) {
                 _ if incident.incident_type == IncidentType::Reported => {
                     "the report was taken back".to_owned()
+                }
+                (None, None) if incident.incident_type == IncidentType::AlertFiring => {
+                    "no alert fires any more".to_owned()
                 }
                 (None, Some(primary)) => format!("over with {primary}, which it followed from"),
                 (Some(attempt), _) if was_for_a_time(case, attempt) => {

@@ -1,6 +1,7 @@
 //! The operator's own configuration: flags, each with an environment variable.
 
 use clap::{Parser, ValueEnum};
+use http::Uri;
 use mcp_health_api::Duration;
 use mcp_health_core::Settings;
 
@@ -72,6 +73,13 @@ pub struct Config {
     /// How often.
     #[arg(long, env = "KUBELET_STATS_PERIOD", default_value = "30s")]
     pub kubelet_stats_period: Duration,
+    /// Alertmanager, as `http://alertmanager.monitoring:9093`: alerts whose labels name a server's namespace and a pod, a
+    /// Service or the Deployment of it become incidents. Without it, nobody is asked.
+    #[arg(long, env = "ALERTMANAGER_URL", value_parser = http_url)]
+    pub alertmanager_url: Option<Uri>,
+    /// How often it is asked.
+    #[arg(long, env = "ALERTMANAGER_PERIOD", default_value = "15s")]
+    pub alertmanager_period: Duration,
     /// Watch ConfigMaps, and bring their content back where a policy allows RollbackConfig.
     #[arg(long = "config-rollback", env = "CONFIG_ROLLBACK", default_value_t = false, action = clap::ArgAction::Set)]
     pub rolls_config_back: bool,
@@ -81,6 +89,18 @@ pub struct Config {
     /// Level of the log: a level, or directives as in `info,kube=debug`.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+/// An address in the cluster that is asked without credentials.
+fn http_url(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|error| format!("{error}"))?;
+    if url.scheme_str() != Some("http") {
+        return Err("begins with http://".to_owned());
+    }
+    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) || url.query().is_some() {
+        return Err("holds no credentials and no query".to_owned());
+    }
+    Ok(url)
 }
 
 /// Form of the log.

@@ -1,6 +1,7 @@
 //! The catalogue: one file an incident type. Each says what is judged, by which numbers, how bad it is, and
 //! what is tried by default. A new type is a file here, a line in [`CATALOGUE`], its name in the API, a test.
 
+mod alert_firing;
 mod cpu_saturation;
 mod crash_loop;
 mod disk_filling;
@@ -38,6 +39,7 @@ pub const CATALOGUE: &[Entry] = &[
     disk_filling::ENTRY,
     memory_leak::ENTRY,
     cpu_saturation::ENTRY,
+    alert_firing::ENTRY,
     reported::ENTRY,
 ];
 

@@ -66,6 +66,7 @@ fn diagnosis(scene: &Scene, found: &[Found]) -> Diagnosis {
         MemoryLeak,
         CpuSaturation,
         DiskFilling,
+        IncidentType::AlertFiring,
         Reported,
     ];
     let clear = types.into_iter().filter(|one| found.iter().all(|(found, ..)| found != one)).collect();
@@ -96,6 +97,7 @@ const KILLED: Found = (IncidentType::OutOfMemory, LimitTooSmall, SEV2);
 const LEAK: Found = (MemoryLeak, Leak, SEV3);
 const BUSY: Found = (CpuSaturation, Saturation, SEV3);
 const FULL: Found = (DiskFilling, TemporaryFiles, SEV2);
+const ALERT: Found = (IncidentType::AlertFiring, Cause::Alert, SEV2);
 const WORD: Found = (Reported, PersonsReport, SEV1);
 
 #[test]
@@ -127,6 +129,8 @@ fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
         ("a person's word comes last, however bad", &[WORD, DOWN], ServiceNotResponding),
         ("even after what is only degraded", &[WORD, BUSY], CpuSaturation),
         ("alone it is the primary", &[WORD], Reported),
+        ("an alert tells less than what is seen", &[ALERT, BUSY], CpuSaturation),
+        ("and more than a person's word", &[WORD, ALERT], IncidentType::AlertFiring),
     ];
     for (what, found, primary) in rows {
         let story = concluded(AllReady, found, |_| {}).story;
@@ -183,6 +187,7 @@ fn what_is_done_is_the_primarys_and_what_any_finding_forbids_is_not() {
             "Escalate NoAutomaticAction",
         ),
         ("a person says so", AllReady, &[WORD], "Escalate Reported"),
+        ("an alert says so", AllReady, &[ALERT], "Escalate AlertFiring"),
         ("a new template needs more memory than it may", BAD_ROLLOUT, &[CRASH, KILLED], "Act Rollback"),
         ("a known template does", NoneReady, &[EXIT, KILLED], "Escalate NoMemoryCap"),
         ("a busy processor", AllReady, &[BUSY], "Act Scale"),

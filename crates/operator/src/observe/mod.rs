@@ -1,6 +1,7 @@
 //! observe: the tables that watches keep up, and the signals of one server read from them. Reading them is
 //! all that a reconcile does to see; and a change wakes only the servers whose verdict it may change.
 
+mod alertmanager;
 mod autoscalers;
 mod budgets;
 mod config_maps;
@@ -37,8 +38,8 @@ use mcp_health_api::{ActionType, McpServerHealth, REPORT_ANNOTATION};
 use mcp_health_core::{
     Settings,
     signals::{
-        Autoscaler, Budget, Config as ConfigSeen, Job, Pod, Quota, Reading, Revision, Service, Signals,
-        Target,
+        Alert, Autoscaler, Budget, Config as ConfigSeen, Job, Pod, Quota, Reading, Revision, Service,
+        Signals, Target,
     },
 };
 
@@ -80,6 +81,8 @@ pub struct Stores {
     namespaces: Table<switches::SwitchRow>,
     switch: Option<(Key, Table<switches::SwitchRow>)>,
     usage: usage::Measured,
+    /// Only where there is an Alertmanager.
+    alerts: Option<alertmanager::Alerts>,
     /// Only where kubelets are asked.
     volumes: Option<volumes::Spaces>,
     /// What was asked for beside the tables.
@@ -120,6 +123,10 @@ impl Stores {
             namespaces: Table::new(&all),
             switch,
             usage: usage::Measured::new(&scopes),
+            alerts: config
+                .alertmanager_url
+                .clone()
+                .map(|url| alertmanager::Alerts::new(url, config.alertmanager_period.span().unsigned_abs())),
             volumes: config.kubelet_stats.then(volumes::Spaces::default),
             hearing: last_words::Hearing::default(),
             settings: config.settings(),
@@ -236,6 +243,7 @@ impl Stores {
             self.autoscalers.of_group(&key).into_iter().map(|(_, row)| row.autoscaler.clone()).collect();
         let budgets = labels.map(|labels| self.budgets_of(namespace, labels)).unwrap_or_default();
         let (vertical_autoscalers, quotas) = self.limits_of(object, &key, now);
+        let alerts = self.alerts_of(object, &key, (&pods, &services), now);
         let slices = self.slices.reading(namespace, now, ());
         let services = slices.then(services, |services| self.services.reading(namespace, now, services));
         let usage = self.usage.reading(namespace, &pods, now);
@@ -260,7 +268,7 @@ impl Stores {
             probes: Reading::Off,
             circuits: Reading::Off,
             dependencies: Reading::Off,
-            alerts: Reading::Off,
+            alerts,
             report: object.meta().annotations.as_ref().and_then(|all| all.get(REPORT_ANNOTATION)).cloned(),
             namespace_suspended: {
                 let row = self.namespaces.get(&Key::new("", namespace));
@@ -320,6 +328,22 @@ impl Stores {
     fn is_of_a_target(&self, pod: &Key) -> bool {
         let set = self.pods.get(pod).and_then(|row| self.replica_sets.get(&row.owner));
         set.is_some_and(|set| !self.targets.of(&set.deployment).is_empty())
+    }
+
+    /// The alerts about a server, unless its policy does not want to hear of any.
+    fn alerts_of(
+        &self,
+        object: &McpServerHealth,
+        target: &Key,
+        (pods, services): (&[Pod], &[Service]),
+        now: Timestamp,
+    ) -> Reading<Vec<Alert>> {
+        let wanted = object.spec.signals.alertmanager.as_ref().is_none_or(|own| own.enabled);
+        let Some(alerts) = self.alerts.as_ref().filter(|_| wanted) else { return Reading::Off };
+        let pods: Vec<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
+        let leading = services.iter().filter(|service| service.selects_pods);
+        let services: Vec<&str> = leading.map(|service| service.name.as_str()).collect();
+        alerts.reading(&target.namespace, &target.name, (&pods, &services), now)
     }
 
     /// The disruption budgets that cover the pods.

@@ -12,8 +12,8 @@ use mcp_health_api::{KIND_JOB, KIND_LABEL};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Stores, autoscalers, budgets, config_maps, deployments, jobs, last_words, pods, quotas, replica_sets,
-    services, switches,
+    Stores, alertmanager, autoscalers, budgets, config_maps, deployments, jobs, last_words, pods, quotas,
+    replica_sets, services, switches,
     table::{Key, Row, Table},
     usage, vertical_autoscalers, volumes,
     watch::{Told, watch},
@@ -61,6 +61,7 @@ impl Stores {
                 config.kubelet_stats_period.span().unsigned_abs().max(std::time::Duration::from_secs(1));
             watches.push(Box::pin(volumes::keep(Arc::clone(self), client.clone(), period)));
         }
+        watches.push(Box::pin(alertmanager::keep(Arc::clone(self))));
         watches.push(Box::pin(last_words::listen(Arc::clone(self), client.clone())));
         watches.push(self.watch_namespaces(client));
         watches.extend(self.watch_switch(client));

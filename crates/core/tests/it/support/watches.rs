@@ -2,8 +2,8 @@
 
 use jiff::SignedDuration;
 use mcp_health_core::signals::{
-    Autoscaler, Config, ConfigUse, Container, ContainerSpec, Exit, Job, LastWords, Pod, Probe, ProbeKind,
-    Reading, RecordedAction, Revision, Role, RuleReading, Service, Signals, Target,
+    Alert, Autoscaler, Config, ConfigUse, Container, ContainerSpec, Exit, Job, LastWords, Pod, Probe,
+    ProbeKind, Reading, RecordedAction, Revision, Role, RuleReading, Service, Signals, Target,
 };
 
 use super::{
@@ -34,12 +34,13 @@ pub enum Source {
     Usage,
     Rules,
     Configs,
+    Alerts,
     NamespaceSwitch,
     ClusterSwitch,
 }
 
 /// All of them.
-pub const SOURCES: [Source; 10] = [
+pub const SOURCES: [Source; 11] = [
     Source::Target,
     Source::Revisions,
     Source::Pods,
@@ -48,6 +49,7 @@ pub const SOURCES: [Source; 10] = [
     Source::Usage,
     Source::Rules,
     Source::Configs,
+    Source::Alerts,
     Source::NamespaceSwitch,
     Source::ClusterSwitch,
 ];
@@ -58,6 +60,8 @@ pub struct Watches {
     sights: [(Sight, i64); SOURCES.len()],
     before: Option<Signals>,
     pub autoscalers: Vec<Autoscaler>,
+    /// Where there is an Alertmanager.
+    pub alerts: Option<Vec<Alert>>,
     pub report: Option<String>,
     pub namespace_suspended: bool,
     pub cluster_suspended: bool,
@@ -88,6 +92,7 @@ impl Watches {
         blur(&mut signals.usage, &before.usage, sight(Source::Usage));
         blur(&mut signals.rules, &before.rules, sight(Source::Rules));
         blur(&mut signals.configs, &before.configs, sight(Source::Configs));
+        blur(&mut signals.alerts, &before.alerts, sight(Source::Alerts));
         blur(&mut signals.namespace_suspended, &before.namespace_suspended, sight(Source::NamespaceSwitch));
         blur(&mut signals.cluster_suspended, &before.cluster_suspended, sight(Source::ClusterSwitch));
         signals
@@ -108,6 +113,7 @@ fn keep_stale(before: Signals, now: Signals) -> Signals {
         usage: newer(before.usage, now.usage),
         rules: newer(before.rules, now.rules),
         configs: newer(before.configs, now.configs),
+        alerts: newer(before.alerts, now.alerts),
         namespace_suspended: newer(before.namespace_suspended, now.namespace_suspended),
         cluster_suspended: newer(before.cluster_suspended, now.cluster_suspended),
         rival: now.rival,
@@ -161,6 +167,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         jobs: Reading::Fresh(world.jobs.iter().map(|(name, made)| job(world, name, *made)).collect()),
         usage: world.usage.clone().map_or(Reading::Off, Reading::Fresh),
         rules: if world.rules.is_empty() { Reading::Off } else { Reading::Fresh(rules(world)) },
+        alerts: watches.alerts.clone().map_or(Reading::Off, Reading::Fresh),
         report: watches.report.clone(),
         namespace_suspended: Reading::Fresh(watches.namespace_suspended),
         cluster_suspended: Reading::Fresh(watches.cluster_suspended),
