@@ -412,6 +412,8 @@ pub enum IncidentType {
     DiskFilling,
     /// An alert that others wrote fires.
     AlertFiring,
+    /// Too many requests fail.
+    HighErrorRate,
     /// A rule of the policy's own holds.
     Rule,
     /// A person says that something is wrong.

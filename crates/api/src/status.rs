@@ -209,6 +209,18 @@ pub enum Cause {
     VolumeData,
     /// An alert says so, whatever is behind it.
     Alert,
+    /// Something that the server depends on does not answer the operator either.
+    DependencyDown,
+    /// A circuit breaker is open though what it guards answers.
+    CircuitOpen,
+    /// One pod fails, and the others do not.
+    OnePod,
+    /// Most of what fails is one tool.
+    OneTool,
+    /// Most of what fails is one endpoint.
+    OneEndpoint,
+    /// Requests fail all over the server, and nothing tells why.
+    ServerErrors,
     /// The policy's own rule says so.
     OwnRule,
     /// A person's word.

@@ -136,7 +136,7 @@ fn distance_from_root(finding: &Finding) -> u8 {
     match finding.cause {
         // What kills the pods in force is why they loop, whatever the rollout has to do with it.
         _ if finding.incident == IncidentType::OutOfMemory && finding.youngest_pod.is_some() => 1,
-        Cause::DatabaseConnection => 0,
+        Cause::DatabaseConnection | Cause::DependencyDown => 0,
         Cause::BadRollout
         | Cause::NeverHealthy
         | Cause::ConfigError
@@ -155,8 +155,8 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::ContainerLogs
         | Cause::TemporaryFiles
         | Cause::VolumeData => 2,
-        Cause::ProcessExit => 3,
-        Cause::NotReady => 4,
+        Cause::ProcessExit | Cause::OnePod => 3,
+        Cause::NotReady | Cause::CircuitOpen | Cause::OneTool | Cause::OneEndpoint | Cause::ServerErrors => 4,
         Cause::OwnRule | Cause::Alert | Cause::PersonsReport => 5,
     }
 }

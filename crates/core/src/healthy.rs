@@ -7,7 +7,8 @@ use mcp_health_api::{ActionType, Answered, HealthyConfig, HealthyRevision, Targe
 
 use crate::{
     Case, Server, digest,
-    signals::{ProbePath, Probed},
+    metrics::reach,
+    signals::{ProbePath, Probed, Reading},
     time::after,
 };
 
@@ -49,7 +50,14 @@ fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Time
     let sound = server.target.desired > 0 && server.is_rolled_out() && pods.iter().all(|pod| pod.ready);
     let (Some(since), true, false) = (server.ready_since(), sound, remembered) else { return (None, None) };
     let replaces = server.last_healthy.is_some_and(|healthy| healthy.template != current.template);
-    let wait = if replaces { case.settings.replaces_healthy_after } else { case.settings.seen_healthy_after };
+    let wait = if replaces {
+        // Metrics look back: for so long they show more of the template before than of this one.
+        let reach =
+            if case.signals.metrics == Reading::Off { SignedDuration::ZERO } else { reach(case.spec) };
+        case.settings.replaces_healthy_after.max(reach)
+    } else {
+        case.settings.seen_healthy_after
+    };
     let restarted = pods
         .iter()
         .flat_map(|pod| &pod.containers)

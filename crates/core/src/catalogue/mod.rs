@@ -2,9 +2,11 @@
 //! what is tried by default. A new type is a file here, a line in [`CATALOGUE`], its name in the API, a test.
 
 mod alert_firing;
+mod by_metrics;
 mod cpu_saturation;
 mod crash_loop;
 mod disk_filling;
+mod high_error_rate;
 mod memory_leak;
 pub(crate) mod out_of_memory;
 pub(crate) mod own_rules;
@@ -39,6 +41,7 @@ pub const CATALOGUE: &[Entry] = &[
     disk_filling::ENTRY,
     memory_leak::ENTRY,
     cpu_saturation::ENTRY,
+    high_error_rate::ENTRY,
     alert_firing::ENTRY,
     reported::ENTRY,
 ];
@@ -55,6 +58,7 @@ pub fn worst_pod<'a>(incident: IncidentType, case: &Case<'a>, server: &Server<'a
         IncidentType::MemoryLeak => memory_leak::worst(case, server),
         IncidentType::CpuSaturation => cpu_saturation::worst(case, server),
         IncidentType::DiskFilling => disk_filling::worst(case, server),
+        IncidentType::HighErrorRate => high_error_rate::worst(case, server),
         _ => {
             let unready = server.current_pods().into_iter().filter(|pod| !pod.ready);
             unready.max_by_key(|pod| (pod.restarts(), std::cmp::Reverse(pod.created)))

@@ -90,7 +90,13 @@ impl<'a> View<'a> {
     /// The series of a measure that may be relied on.
     pub fn series(&self, measure: Measure, span: Span) -> impl Iterator<Item = &'a Series> + use<'a, '_> {
         let is_counted = move |one: &&Series| {
-            let Some(pod) = one.pod.as_deref() else { return matches!(self.whose, Whose::Servers(_)) };
+            let Some(pod) = one.pod.as_deref() else {
+                return match self.whose {
+                    Whose::Servers(_) => true,
+                    Whose::Of(_) => false,
+                    Whose::Without { .. } => span == Span::Before,
+                };
+            };
             match &self.whose {
                 Whose::Servers(names) => span == Span::Before || names.contains(&pod),
                 Whose::Of(names) => names.contains(&pod),

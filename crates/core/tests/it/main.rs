@@ -13,6 +13,7 @@ mod garbage;
 mod guards;
 mod leak_and_load;
 mod mcp;
+mod metrics_rules;
 mod outcomes;
 mod own_rules;
 mod properties;

@@ -2,6 +2,7 @@
 
 pub mod garbage;
 pub mod history;
+pub mod measured;
 pub mod operator;
 pub mod policy;
 pub mod scene;
