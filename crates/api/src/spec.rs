@@ -414,6 +414,18 @@ pub enum IncidentType {
     AlertFiring,
     /// Too many requests fail.
     HighErrorRate,
+    /// Nobody asks it for anything any more.
+    TrafficLost,
+    /// The heartbeat of a pod is silent.
+    HeartbeatFailing,
+    /// Sessions are left open, and nobody ends them.
+    SessionLeak,
+    /// The connections of clients break off.
+    ConnectionDrops,
+    /// More messages than before are no valid MCP.
+    InvalidMessages,
+    /// More requests than before are turned away because their clients send too many.
+    RateLimited,
     /// A rule of the policy's own holds.
     Rule,
     /// A person says that something is wrong.
@@ -434,6 +446,7 @@ impl fmt::Display for IncidentType {
 #[x_kube(validation = Rule::new("!has(self.thresholds) || !has(self.thresholds.percent) || self.incident in ['HighErrorRate', 'ToolFailing']").message("thresholds.percent: only HighErrorRate and ToolFailing are judged by a share"))]
 #[x_kube(validation = Rule::new("!has(self.thresholds) || !has(self.thresholds.minRequests) || self.incident in ['HighErrorRate', 'HighLatency', 'ToolFailing']").message("thresholds.minRequests: only HighErrorRate, HighLatency and ToolFailing want to see requests"))]
 #[x_kube(validation = Rule::new("!has(self.thresholds) || !has(self.thresholds.p99) || self.incident == 'HighLatency'").message("thresholds.p99: only HighLatency is judged by a duration"))]
+#[x_kube(validation = Rule::new("!has(self.thresholds) || !has(self.thresholds.count) || self.incident in ['SessionLeak', 'ConnectionDrops']").message("thresholds.count: only SessionLeak and ConnectionDrops are judged by a number"))]
 #[serde(rename_all = "camelCase")]
 pub struct Override {
     /// The entry to change.
@@ -443,7 +456,7 @@ pub struct Override {
     pub severity: Option<Severity>,
     /// How long the symptom lasts before it is an incident. Only for types that wait: RolloutStuck,
     /// ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing,
-    /// AlertFiring.
+    /// AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("for: at most 1h"))]
     pub hold_for: Option<Duration>,
@@ -474,6 +487,11 @@ pub struct Thresholds {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s') && duration(self) <= duration('10m')").message("p99: at most 10m"))]
     pub p99: Option<Duration>,
+    /// SessionLeak: more idle sessions than that on the server; default 100. ConnectionDrops: more than that an hour;
+    /// default 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000), extend("format" = "int32"))]
+    pub count: Option<u32>,
 }
 
 /// One step of a runbook: exactly one of its fields is set.

@@ -221,6 +221,16 @@ pub enum Cause {
     OneEndpoint,
     /// Requests fail all over the server, and nothing tells why.
     ServerErrors,
+    /// What lies between the clients and the server: a proxy, a gateway, a network.
+    Upstream,
+    /// What clients send, or how much of it.
+    Clients,
+    /// Sessions that nobody uses any more are not ended.
+    IdleSessions,
+    /// A pod has more sessions than it should hold.
+    TooManySessions,
+    /// A pod's heartbeat is not sent any more.
+    HeartbeatSilent,
     /// The policy's own rule says so.
     OwnRule,
     /// A person's word.

@@ -154,15 +154,23 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::Saturation
         | Cause::ContainerLogs
         | Cause::TemporaryFiles
-        | Cause::VolumeData => 2,
-        Cause::ProcessExit | Cause::OnePod => 3,
-        Cause::NotReady | Cause::CircuitOpen | Cause::OneTool | Cause::OneEndpoint | Cause::ServerErrors => 4,
+        | Cause::VolumeData
+        | Cause::TooManySessions => 2,
+        Cause::ProcessExit | Cause::OnePod | Cause::HeartbeatSilent => 3,
+        Cause::NotReady
+        | Cause::CircuitOpen
+        | Cause::OneTool
+        | Cause::OneEndpoint
+        | Cause::ServerErrors
+        | Cause::Upstream
+        | Cause::IdleSessions
+        | Cause::Clients => 4,
         Cause::OwnRule | Cause::Alert | Cause::PersonsReport => 5,
     }
 }
 
-/// Asks every rule of the catalogue, and every one of the policy's own. Without fresh evidence of the target, its revisions and its pods, nothing is concluded;
-/// nor by an object that is not in charge of its target.
+/// Asks every rule of the catalogue, and every one of the policy's own. Without fresh evidence of the target, its
+/// revisions and its pods, nothing is concluded; nor by an object that is not in charge of its target.
 pub fn diagnose(case: &Case) -> Diagnosis {
     let mut diagnosis = Diagnosis::default();
     let Some(server) = Server::of(case).filter(|_| case.signals.rival.is_none()) else {

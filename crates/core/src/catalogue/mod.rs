@@ -3,21 +3,35 @@
 
 mod alert_firing;
 mod by_metrics;
+mod connection_drops;
 mod cpu_saturation;
 mod crash_loop;
 mod disk_filling;
+mod heartbeat_failing;
 mod high_error_rate;
+mod invalid_messages;
 mod memory_leak;
 pub(crate) mod out_of_memory;
 pub(crate) mod own_rules;
+mod rate_limited;
 mod reported;
+mod rise;
 mod rollout_stuck;
 mod service_not_responding;
+mod session_leak;
+mod traffic_lost;
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Cause, Incident, IncidentType, McpServerHealthSpec};
+use mcp_health_api::{ActionType, Cause, Incident, IncidentType, McpServerHealthSpec, Measure};
 
-use crate::{Case, Server, diagnose::Judgement, signals::Pod, time::after, usage};
+use crate::{
+    Case, Server,
+    diagnose::Judgement,
+    metrics::View,
+    signals::{Pod, Span},
+    time::after,
+    usage,
+};
 
 /// One incident type.
 pub struct Entry {
@@ -31,7 +45,8 @@ pub struct Entry {
     pub runbook: fn(Cause, &Server) -> &'static [ActionType],
 }
 
-/// All incident types but [`IncidentType::Rule`], which is the policy's own. Of findings that are equally near to the root, the first here is the primary.
+/// All incident types but [`IncidentType::Rule`], which is the policy's own. Of findings that are equally near to the
+/// root, the first here is the primary.
 /// A kill at the memory limit comes before the loop that it makes.
 pub const CATALOGUE: &[Entry] = &[
     out_of_memory::ENTRY,
@@ -43,6 +58,12 @@ pub const CATALOGUE: &[Entry] = &[
     cpu_saturation::ENTRY,
     high_error_rate::ENTRY,
     alert_firing::ENTRY,
+    traffic_lost::ENTRY,
+    heartbeat_failing::ENTRY,
+    session_leak::ENTRY,
+    connection_drops::ENTRY,
+    invalid_messages::ENTRY,
+    rate_limited::ENTRY,
     reported::ENTRY,
 ];
 
@@ -59,6 +80,9 @@ pub fn worst_pod<'a>(incident: IncidentType, case: &Case<'a>, server: &Server<'a
         IncidentType::CpuSaturation => cpu_saturation::worst(case, server),
         IncidentType::DiskFilling => disk_filling::worst(case, server),
         IncidentType::HighErrorRate => high_error_rate::worst(case, server),
+        IncidentType::HeartbeatFailing => heartbeat_failing::worst(case, server),
+        IncidentType::SessionLeak => session_leak::worst(case, server),
+        IncidentType::ConnectionDrops => connection_drops::worst(case, server),
         _ => {
             let unready = server.current_pods().into_iter().filter(|pod| !pod.ready);
             unready.max_by_key(|pod| (pod.restarts(), std::cmp::Reverse(pod.created)))
@@ -84,6 +108,30 @@ pub(crate) fn lasting_for(
 /// Whether an incident is judged by what happened over a window.
 pub(crate) fn looks_back(incident: &Incident) -> bool {
     incident.rule.is_some() || entry(incident.incident_type).is_some_and(|entry| entry.looks_back)
+}
+
+/// The pod that shows it most makes room for another. Where it is the only one, its successor comes up first.
+fn replace_one(_: Cause, server: &Server) -> &'static [ActionType] {
+    use ActionType::{RecyclePod, Rollback, RolloutRestart};
+    let surges = server.target.surge > 0;
+    match (server.rollout_is_to_blame(), server.target.desired > 1) {
+        (true, true) => &[Rollback, RecyclePod],
+        (true, false) if surges => &[Rollback, RolloutRestart],
+        (true, false) => &[Rollback],
+        (false, true) => &[RecyclePod],
+        (false, false) if surges => &[RolloutRestart],
+        (false, false) => &[],
+    }
+}
+
+/// The ready pods of which a measure tells nothing: where it tells of the others only, all is not known to be well.
+fn silent_about<'a>(view: &View, server: &Server<'a>, measure: Measure) -> Vec<&'a str> {
+    let series = || view.series(measure, Span::Window);
+    if series().any(|one| one.pod.is_none()) {
+        return Vec::new();
+    }
+    let ready = server.pods.iter().filter(|pod| pod.ready).map(|pod| pod.name.as_str());
+    ready.filter(|name| !series().any(|one| one.pod.as_deref() == Some(*name))).collect()
 }
 
 /// When the first of these samples of usage is too old to tell of now.

@@ -21,4 +21,5 @@ mod recycle_pod;
 mod resources;
 mod story;
 mod support;
+mod traffic_and_sessions;
 mod usage;

@@ -482,7 +482,11 @@ fn the_object_names_other_thresholds() {
     ready_for(&mut scene, 20);
     assert_eq!(words(&scene, HighErrorRate), "Clear");
     let percent = Some(Decimal("2.5".to_owned()));
-    with_thresholds(&mut scene, HighErrorRate, Thresholds { percent, min_requests: Some(30), p99: None });
+    with_thresholds(
+        &mut scene,
+        HighErrorRate,
+        Thresholds { percent, min_requests: Some(30), ..Thresholds::default() },
+    );
     assert_eq!(words(&scene, HighErrorRate), "SEV2 ServerErrors");
     scene.spec.overrides[0].severity = Some(Severity::SEV4);
     scene.spec.overrides[0].hold_for = Some(mcp_health_api::Duration::from_secs(0));
