@@ -69,10 +69,15 @@ impl<'a> Killer<'a> {
 
     /// Kills every process of a container, without a word of warning.
     pub async fn kill(&self, container: &str) {
+        self.signal(container, "KILL").await;
+    }
+
+    /// Sends every process of a container a signal.
+    pub async fn signal(&self, container: &str, signal: &str) {
         let script = "n=0; for p in /proc/[0-9]*; do \
-             if grep -q \"$1\" $p/cgroup 2>/dev/null; then kill -9 ${p#/proc/} && n=$((n+1)); fi; done; echo $n";
-        let words = ["exec", "killer", "--", "/usr/bin/sh", "-c", script, "sh", container];
-        let killed = self.story.kubectl(&words).await;
-        assert_ne!(killed.trim(), "0", "no process of container {container} is there");
+             if grep -q \"$1\" $p/cgroup 2>/dev/null; then kill -s $2 ${p#/proc/} && n=$((n+1)); fi; done; echo $n";
+        let words = ["exec", "killer", "--", "/usr/bin/sh", "-c", script, "sh", container, signal];
+        let reached = self.story.kubectl(&words).await;
+        assert_ne!(reached.trim(), "0", "no process of container {container} is there");
     }
 }

@@ -6,6 +6,8 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a harness fails a test by panicking")]
 
+pub mod addon;
+pub mod alertmanager;
 pub mod command;
 pub mod environment;
 pub mod fault;
@@ -16,6 +18,7 @@ pub mod manifest;
 pub mod mcp;
 pub mod operator;
 pub mod policy;
+pub mod prometheus;
 pub mod proxy;
 pub mod python;
 pub mod report;

@@ -3,6 +3,7 @@
 //! Run them by `cargo xtask test`, which builds the images and sets the environment. `MCP_HEALTH_KEEP=1` leaves
 //! everything in place for a person to look at.
 
+mod alert_firing;
 mod bad_days;
 mod bad_input;
 mod bad_rollout;
