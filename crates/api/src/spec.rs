@@ -354,6 +354,8 @@ pub enum ActionType {
     CallHook,
     /// Runs a Job from a template that the user wrote.
     RunJob,
+    /// Closes circuit breakers that stay open though what they guard answers (guide 004, External Service Failures).
+    ResetCircuit,
 }
 
 impl fmt::Display for ActionType {
@@ -426,6 +428,12 @@ pub enum IncidentType {
     InvalidMessages,
     /// More requests than before are turned away because their clients send too many.
     RateLimited,
+    /// The server does not speak MCP as it should, though its pods run.
+    McpProtocolFailing,
+    /// A tool that it should offer is gone, or is not what it was.
+    ToolsMissing,
+    /// A circuit breaker stays open though what it guards answers.
+    CircuitStuckOpen,
     /// A rule of the policy's own holds.
     Rule,
     /// A person says that something is wrong.
@@ -455,8 +463,8 @@ pub struct Override {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// How long the symptom lasts before it is an incident. Only for types that wait: RolloutStuck,
-    /// ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing,
-    /// AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited.
+    /// ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing, ToolsMissing,
+    /// CircuitStuckOpen, AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("for: at most 1h"))]
     pub hold_for: Option<Duration>,
@@ -496,7 +504,7 @@ pub struct Thresholds {
 
 /// One step of a runbook: exactly one of its fields is set.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("[has(self.rollback), has(self.rolloutRestart), has(self.recyclePod), has(self.rollbackConfig), has(self.scale), has(self.raiseResources), has(self.relaxStartupProbe), has(self.setEnv), has(self.drainAndRestart), has(self.callHook), has(self.runJob), has(self.escalate)].exists_one(x, x)").message("a runbook step names exactly one action, as rollback: {} or escalate: {}"))]
+#[x_kube(validation = Rule::new("[has(self.rollback), has(self.rolloutRestart), has(self.recyclePod), has(self.rollbackConfig), has(self.scale), has(self.raiseResources), has(self.relaxStartupProbe), has(self.setEnv), has(self.drainAndRestart), has(self.callHook), has(self.runJob), has(self.resetCircuit), has(self.escalate)].exists_one(x, x)").message("a runbook step names exactly one action, as rollback: {} or escalate: {}"))]
 #[serde(rename_all = "camelCase")]
 pub struct RunbookStep {
     /// Bring the template back that was last seen healthy.
@@ -532,6 +540,9 @@ pub struct RunbookStep {
     /// Run a Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_job: Option<RunJobParameters>,
+    /// Close the circuit breakers that stay open though what they guard answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_circuit: Option<NoParameters>,
     /// Hand over to a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalate: Option<NoParameters>,
@@ -552,6 +563,7 @@ impl RunbookStep {
             (self.drain_and_restart.is_some(), ActionType::DrainAndRestart),
             (self.call_hook.is_some(), ActionType::CallHook),
             (self.run_job.is_some(), ActionType::RunJob),
+            (self.reset_circuit.is_some(), ActionType::ResetCircuit),
         ]
         .into_iter()
         .find_map(|(named, action)| named.then_some(action))

@@ -231,6 +231,44 @@ pub enum Cause {
     TooManySessions,
     /// A pod's heartbeat is not sent any more.
     HeartbeatSilent,
+    /// Nothing listens on the server's port, or only on 127.0.0.1.
+    Refused,
+    /// Connections are not answered at all: dropped on their way, or the machine is stuck.
+    Dropped,
+    /// Pods are well, and what the Service leads to refuses connections: nobody listens on its `targetPort`.
+    TargetPortMismatch,
+    /// The Service's name does not resolve.
+    NameNotResolved,
+    /// No TLS session comes about.
+    TlsFailing,
+    /// Connections are taken, and nothing is answered in time.
+    TimedOut,
+    /// It answers with errors: 503, or another 5xx.
+    ErrorAnswers,
+    /// MCP hangs, though the pod runs.
+    Wedged,
+    /// The pods answer, and through the Service their answers are kept back, cut off or replaced: a proxy in between.
+    ProxyBuffering,
+    /// 421: the host's name is not on the server's list.
+    HostNotAllowed,
+    /// 401 or 403: it wants a credential that the operator does not have.
+    AuthenticationRequired,
+    /// What answers at the path is no MCP.
+    NotMcp,
+    /// What answers is MCP that contradicts itself.
+    Malformed,
+    /// It speaks no version of MCP that the operator does.
+    VersionMismatch,
+    /// The session that it gave is lost at once: through a Service, because the next request goes to another pod.
+    SessionLost,
+    /// A tool that the policy names, or that the very template offered before, is gone.
+    ToolGone,
+    /// The server offers no tool at all.
+    NoTools,
+    /// A tool takes other arguments than it did on the same template.
+    SchemaDrift,
+    /// A circuit breaker is open, and nothing tells whether what it guards answers.
+    GuardUnknown,
     /// The policy's own rule says so.
     OwnRule,
     /// A person's word.
@@ -487,7 +525,7 @@ pub struct Step {
     /// Before: the digest of the template or of the content, or the number of replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// After: the same; for a restart, the moment that is written; for a hook, its name.
+    /// After: the same; for a restart, the moment that is written; for a hook or a circuit, its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Where the new content comes from: the ReplicaSet, the copy, the `CronJob`.
@@ -556,12 +594,14 @@ pub enum Effect {
     AwaitRollout,
     /// Creates a Job.
     RunJob,
+    /// Has one pod close a circuit breaker.
+    ResetCircuit,
 }
 
 impl Effect {
     /// Whether nothing tells afterwards if it took place: it is recorded by itself, and never repeated.
     pub const fn is_untraceable(self) -> bool {
-        matches!(self, Self::CallHook)
+        matches!(self, Self::CallHook | Self::ResetCircuit)
     }
 }
 

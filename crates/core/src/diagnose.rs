@@ -8,6 +8,7 @@ use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severit
 use crate::{
     Case, Server,
     catalogue::{CATALOGUE, lasting, own_rules},
+    probes,
     signals::Signals,
     time::after,
 };
@@ -72,6 +73,8 @@ pub struct Diagnosis {
     pub pending: Vec<Pending>,
     /// When a rule wants to look again though nothing changes.
     pub look_again: Option<Timestamp>,
+    /// What contradicts itself, and therefore shows nothing, as sentences.
+    pub contradictions: Vec<String>,
 }
 
 impl Diagnosis {
@@ -91,6 +94,11 @@ impl Diagnosis {
             Some(rule) => self.clear_rules.contains(rule),
             None => self.clear.contains(&incident.incident_type),
         }
+    }
+
+    /// Everything that cannot be relied on, as sentences.
+    pub fn problems(&self, signals: &Signals) -> Vec<String> {
+        signals.problems().into_iter().chain(self.contradictions.iter().cloned()).collect()
     }
 
     /// Whether an action is forbidden, by any finding.
@@ -118,7 +126,7 @@ impl Verdict {
             clear: diagnosis.clear.clone(),
             clear_rules: diagnosis.clear_rules.clone(),
             pending: diagnosis.pending.clone(),
-            problems: signals.problems(),
+            problems: diagnosis.problems(signals),
         }
     }
 }
@@ -156,9 +164,28 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::TemporaryFiles
         | Cause::VolumeData
         | Cause::TooManySessions => 2,
-        Cause::ProcessExit | Cause::OnePod | Cause::HeartbeatSilent => 3,
+        Cause::ProcessExit | Cause::OnePod | Cause::HeartbeatSilent | Cause::Wedged => 3,
+        // What probes find from outside causes nothing else that is found, and must not keep that from being mended.
         Cause::NotReady
+        | Cause::NameNotResolved
+        | Cause::TargetPortMismatch
+        | Cause::TlsFailing
+        | Cause::ProxyBuffering
+        | Cause::HostNotAllowed
+        | Cause::AuthenticationRequired
+        | Cause::NotMcp
+        | Cause::VersionMismatch
+        | Cause::SessionLost
+        | Cause::Refused
+        | Cause::Dropped
+        | Cause::TimedOut
+        | Cause::ErrorAnswers
+        | Cause::Malformed
+        | Cause::ToolGone
+        | Cause::NoTools
+        | Cause::SchemaDrift
         | Cause::CircuitOpen
+        | Cause::GuardUnknown
         | Cause::OneTool
         | Cause::OneEndpoint
         | Cause::ServerErrors
@@ -189,6 +216,7 @@ pub fn diagnose(case: &Case) -> Diagnosis {
     let gone = case.status.incidents.iter().filter(|incident| own_rules::is_gone(case, incident));
     diagnosis.clear_rules.extend(gone.filter_map(|incident| incident.rule.clone()));
     rank(&mut diagnosis.findings);
+    diagnosis.contradictions = probes::contradictions(case, &server);
     diagnosis
 }
 

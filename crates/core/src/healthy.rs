@@ -8,7 +8,7 @@ use mcp_health_api::{ActionType, Answered, HealthyConfig, HealthyRevision, Targe
 use crate::{
     Case, Server, digest,
     metrics::reach,
-    signals::{ProbePath, Probed, Reading},
+    signals::{Pod, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading},
     time::after,
 };
 
@@ -16,6 +16,8 @@ use crate::{
 const CONFIGS: usize = 8;
 /// The most tools that are kept.
 const TOOLS: usize = 64;
+/// When to look again at pods that are ready and have not answered yet.
+const ASKED_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
 /// The target for the status, and when to look again at a template that is not proven yet.
 pub fn target_status(
@@ -69,6 +71,10 @@ fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Time
     if due > case.now {
         return (None, Some(due));
     }
+    if !answers_where_it_did(case, &pods) {
+        // The longer they have not, the later it is looked at again.
+        return (None, Some(after(case.now, case.now.duration_since(due).max(ASKED_AGAIN))));
+    }
     let revision = HealthyRevision {
         template: current.template.clone(),
         replica_set: current.name.clone(),
@@ -79,6 +85,22 @@ fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Time
         tools,
     };
     (Some(revision), None)
+}
+
+/// Whether every pod speaks MCP, where this server did before. A way that is cut tells nothing of the pods.
+fn answers_where_it_did(case: &Case, pods: &[&Pod]) -> bool {
+    let probes = case.signals.probes.fresh().map(Vec::as_slice).unwrap_or_default();
+    let mcp = probes.iter().filter(|one| one.question == ProbeQuestion::Mcp && one.ever_answered);
+    let of_pods = mcp.filter(|one| matches!(one.path, ProbePath::Pod(_)));
+    let last = |pod: &Pod| {
+        let mut of_pod = of_pods.clone().filter(|one| one.path == ProbePath::Pod(pod.name.clone()));
+        of_pod.next().and_then(Probed::last)
+    };
+    let answers = |result: &ProbeResult| match &result.outcome {
+        Ok(()) => true,
+        Err(fault) => fault.kind.is_of_the_way(),
+    };
+    of_pods.clone().next().is_none() || pods.iter().all(|pod| last(pod).is_some_and(answers))
 }
 
 /// What has answered the operator's probes at least once, on this Deployment.

@@ -219,7 +219,7 @@ fn conditions(
     let summary = status.summary.clone().unwrap_or_default();
     let primary = status.incidents.first();
     let stalled = stalled(case, status);
-    let problems = case.signals.problems();
+    let problems = diagnosis.problems(case.signals);
     let open = primary.and_then(|incident| Some((incident, incident.open_attempt()?)));
     let escalated = status.incidents.iter().find_map(|incident| incident.escalation.as_ref());
     let named = |reason: &dyn std::fmt::Display| reason.to_string();

@@ -8,6 +8,7 @@ mod drain_and_restart;
 mod raise_resources;
 mod recycle_pod;
 mod relax_startup_probe;
+mod reset_circuit;
 mod rollback;
 pub(crate) mod rollback_config;
 mod rollout_restart;
@@ -47,6 +48,7 @@ pub const ACTIONS: &[Action] = &[
     raise_resources::ACTION,
     recycle_pod::ACTION,
     relax_startup_probe::ACTION,
+    reset_circuit::ACTION,
     rollback::ACTION,
     rollback_config::ACTION,
     rollout_restart::ACTION,

@@ -3,6 +3,7 @@
 
 mod alert_firing;
 mod by_metrics;
+mod circuit_stuck_open;
 mod connection_drops;
 mod cpu_saturation;
 mod crash_loop;
@@ -10,6 +11,7 @@ mod disk_filling;
 mod heartbeat_failing;
 mod high_error_rate;
 mod invalid_messages;
+mod mcp_protocol_failing;
 mod memory_leak;
 pub(crate) mod out_of_memory;
 pub(crate) mod own_rules;
@@ -19,6 +21,7 @@ mod rise;
 mod rollout_stuck;
 mod service_not_responding;
 mod session_leak;
+mod tools_missing;
 mod traffic_lost;
 
 use jiff::{SignedDuration, Timestamp};
@@ -53,10 +56,13 @@ pub const CATALOGUE: &[Entry] = &[
     crash_loop::ENTRY,
     rollout_stuck::ENTRY,
     service_not_responding::ENTRY,
+    mcp_protocol_failing::ENTRY,
     disk_filling::ENTRY,
     memory_leak::ENTRY,
     cpu_saturation::ENTRY,
     high_error_rate::ENTRY,
+    tools_missing::ENTRY,
+    circuit_stuck_open::ENTRY,
     alert_firing::ENTRY,
     traffic_lost::ENTRY,
     heartbeat_failing::ENTRY,
@@ -83,6 +89,7 @@ pub fn worst_pod<'a>(incident: IncidentType, case: &Case<'a>, server: &Server<'a
         IncidentType::HeartbeatFailing => heartbeat_failing::worst(case, server),
         IncidentType::SessionLeak => session_leak::worst(case, server),
         IncidentType::ConnectionDrops => connection_drops::worst(case, server),
+        IncidentType::McpProtocolFailing => mcp_protocol_failing::worst(case, server),
         _ => {
             let unready = server.current_pods().into_iter().filter(|pod| !pod.ready);
             unready.max_by_key(|pod| (pod.restarts(), std::cmp::Reverse(pod.created)))

@@ -1,7 +1,9 @@
-//! ServiceNotResponding: no pod of the server is ready, or none behind its Service (guide 004, Service Not
-//! Responding; 001, Cannot Connect).
+//! ServiceNotResponding: no pod of the server is ready, or none behind its Service, or none answers (guide 004, Service
+//! Not Responding; 001, Cannot Connect).
 //!
-//! Judged by the pods' readiness and by EndpointSlices.
+//! Judged by the pods' readiness and by EndpointSlices; where those say that all is well, by probes from outside.
+
+mod outside;
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
@@ -9,13 +11,19 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::{Entry, lasting};
 use crate::{
     Case, Server,
+    circuits::dependency_down,
     diagnose::{Finding, Judgement},
     words,
 };
 
+pub(super) use outside::is_silent;
+
 pub const ENTRY: Entry =
     Entry { incident: IncidentType::ServiceNotResponding, judge, looks_back: false, runbook };
 
+/// None of these brings back what the server depends on.
+const BRING_NO_DEPENDENCY_BACK: &[ActionType] =
+    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Rollback];
 /// How long nothing may be ready. A rollout that replaces all pods at once takes a moment.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -24,7 +32,29 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     if target.desired == 0 {
         return Judgement::Clear;
     }
-    if server.ready() > 0 { judge_services(case, server) } else { judge_pods(case, server) }
+    if server.ready() == 0 {
+        return judge_pods(case, server);
+    }
+    match (judge_services(case, server), outside::judge(case, server)) {
+        (Judgement::Clear | Judgement::Unknown, Judgement::Found(finding)) => Judgement::Found(finding),
+        // What was found from outside is over only when it is seen so from outside.
+        (Judgement::Clear, Judgement::Unknown) if was_found_outside(case) => Judgement::Unknown,
+        (inside, _) => inside,
+    }
+}
+
+/// It was found by probes, as far as its cause tells, and those have answered before: they will again.
+fn was_found_outside(case: &Case) -> bool {
+    let answered = case.status.target.as_ref().is_some_and(|target| !target.answered.is_empty());
+    let mut open = case.status.incidents.iter();
+    let open = open.find(|one| one.incident_type == IncidentType::ServiceNotResponding);
+    answered
+        && open.is_some_and(|open| {
+            !matches!(
+                open.cause,
+                Cause::BadRollout | Cause::NeverHealthy | Cause::NotReady | Cause::ServiceMismatch
+            )
+        })
 }
 
 /// No pod is ready: is it long enough?
@@ -47,7 +77,9 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
     if due > case.now {
         return Judgement::Suspected { until: due };
     }
-    let cause = server.cause(Cause::NotReady);
+    // What the server needs is down, by the operator's own look: whatever else, no pod gets ready without it.
+    let down = dependency_down(case);
+    let cause = if down.is_some() { Cause::DependencyDown } else { server.cause(Cause::NotReady) };
     let mut evidence = vec![
         format!(
             "none of {} wanted pods is ready since {} ({})",
@@ -59,12 +91,14 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
             Some(healthy) => {
                 format!("pods of template {}, which was seen healthy, end too", healthy.template)
             }
-            None if cause == Cause::NotReady => {
+            None if server.template_was_healthy() => {
                 format!("{} was seen healthy before", server.current_words())
             }
             None => format!("{} was never seen healthy", server.current_words()),
         },
     ];
+    let forbids = if down.is_some() { BRING_NO_DEPENDENCY_BACK } else { &[] };
+    evidence.extend(down);
     // What the kubelet says of a pod that is not ready: its probe's answer, its volume.
     evidence.extend(pods.iter().find_map(|pod| pod.trouble()));
     Judgement::Found(Finding {
@@ -76,7 +110,7 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
         evidence,
         youngest_pod: pods.iter().map(|pod| pod.created).max(),
         lapses: None,
-        forbids: &[],
+        forbids,
     })
 }
 
@@ -124,10 +158,21 @@ fn judge_services(case: &Case, server: &Server) -> Judgement {
     })
 }
 
-fn runbook(cause: Cause, _: &Server) -> &'static [ActionType] {
+fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
     match cause {
         Cause::BadRollout => &[ActionType::Rollback, ActionType::RolloutRestart],
-        Cause::NotReady => &[ActionType::RolloutRestart],
+        Cause::TimedOut | Cause::ErrorAnswers | Cause::Refused | Cause::Dropped
+            if server.rollout_is_to_blame() =>
+        {
+            &[ActionType::Rollback, ActionType::RolloutRestart]
+        }
+        // Of a dependency that is down, the restart is what waits until it is back.
+        Cause::NotReady
+        | Cause::TimedOut
+        | Cause::ErrorAnswers
+        | Cause::Refused
+        | Cause::Dropped
+        | Cause::DependencyDown => &[ActionType::RolloutRestart],
         _ => &[],
     }
 }

@@ -1,5 +1,5 @@
 //! What any finding on the server forbids is not done, whichever incident asks for it. What is forbidden for the
-//! sake of a database waits until that is back; the rest is not done at all.
+//! sake of a database, or of another dependency, waits until that is back; the rest is not done at all.
 
 use mcp_health_api::{ActionType, Cause};
 
@@ -15,6 +15,10 @@ pub fn check(question: &Question) -> Verdict {
         Some(finding) if finding.cause == Cause::DatabaseConnection => Verdict::hold(
             "DatabaseUnavailable",
             format!("{} ({}): {action} brings no database back", finding.incident, finding.cause),
+        ),
+        Some(finding) if finding.cause == Cause::DependencyDown => Verdict::hold(
+            "DependencyUnavailable",
+            format!("{} ({}): {action} brings no dependency back", finding.incident, finding.cause),
         ),
         Some(finding) => Verdict::refuse(
             "Prohibited",

@@ -35,9 +35,10 @@ type Found = (IncidentType, Cause, Severity);
 fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
     use mcp_health_api::ActionType::{DrainAndRestart, RecyclePod, Rollback, RolloutRestart};
     match cause {
-        DatabaseConnection => &[RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
+        DatabaseConnection | DependencyDown => &[RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
         ServiceMismatch => &[RolloutRestart, Rollback],
         QuotaExceeded | Unschedulable => &[RolloutRestart],
+        AuthenticationRequired => &[RolloutRestart, RecyclePod, DrainAndRestart],
         _ => &[],
     }
 }
@@ -67,6 +68,9 @@ fn diagnosis(scene: &Scene, found: &[Found]) -> Diagnosis {
         CpuSaturation,
         DiskFilling,
         IncidentType::AlertFiring,
+        McpProtocolFailing,
+        ToolsMissing,
+        CircuitStuckOpen,
         Reported,
     ];
     let clear = types.into_iter().filter(|one| found.iter().all(|(found, ..)| found != one)).collect();
@@ -98,6 +102,12 @@ const LEAK: Found = (MemoryLeak, Leak, SEV3);
 const BUSY: Found = (CpuSaturation, Saturation, SEV3);
 const FULL: Found = (DiskFilling, TemporaryFiles, SEV2);
 const ALERT: Found = (IncidentType::AlertFiring, Cause::Alert, SEV2);
+const SILENT: Found = (ServiceNotResponding, TimedOut, SEV1);
+const NEEDS: Found = (ServiceNotResponding, DependencyDown, SEV1);
+const HANGS: Found = (McpProtocolFailing, Wedged, SEV2);
+const GATED: Found = (McpProtocolFailing, AuthenticationRequired, SEV2);
+const GONE: Found = (ToolsMissing, ToolGone, SEV3);
+const OPEN: Found = (CircuitStuckOpen, CircuitOpen, SEV3);
 const WORD: Found = (Reported, PersonsReport, SEV1);
 
 #[test]
@@ -106,6 +116,13 @@ fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
     let rows: &[(&str, &[Found], IncidentType)] = &[
         ("a crash of a new template holds its rollout up", &[CRASH, STUCK], CrashLoop),
         ("and takes the server down", &[CRASH, STUCK, DOWN], CrashLoop),
+        ("what it needs is down, and all follows", &[NEEDS, STUCK, EXIT, HANGS], ServiceNotResponding),
+        ("pods that end say nothing", &[EXIT, SILENT, HANGS], CrashLoop),
+        ("who does not answer does not speak MCP", &[SILENT, GONE, OPEN], ServiceNotResponding),
+        ("a busy processor answers late", &[BUSY, SILENT], CpuSaturation),
+        ("MCP hangs, and tells of no tools", &[HANGS, GONE], McpProtocolFailing),
+        ("a gate is no reason not to mend a leak", &[GATED, LEAK], MemoryLeak),
+        ("a tool is gone behind an open circuit", &[GONE, OPEN], ToolsMissing),
         ("a rollout that hangs takes the server down", &[STUCK, DOWN], RolloutStuck),
         ("the database is nearer than the rollout", &[DATABASE, STUCK], CrashLoop),
         ("and than memory, processor and disk", &[DATABASE, KILLED, LEAK, BUSY, FULL], CrashLoop),
@@ -198,6 +215,13 @@ fn what_is_done_is_the_primarys_and_what_any_finding_forbids_is_not() {
             "Escalate NoAutomaticAction",
         ),
         ("while a leak grows: that first", AllReady, &[BUSY, LEAK], "Act RolloutRestart"),
+        ("no pod answers", AllReady, &[SILENT], "Act RolloutRestart"),
+        ("and what they need is down", AllReady, &[NEEDS], "Hold DependencyUnavailable"),
+        ("MCP hangs, on pods that cannot be told apart", AllReady, &[HANGS], "Act RolloutRestart"),
+        ("a gate: no restart opens it", AllReady, &[GATED], "Escalate NoAutomaticAction"),
+        ("no pod answers, and one asks for a credential", AllReady, &[SILENT, GATED], "Escalate Prohibited"),
+        ("a tool is gone", AllReady, &[GONE], "Escalate NoAutomaticAction"),
+        ("a circuit that nobody lets it reset", AllReady, &[OPEN], "Escalate NoCircuits"),
         ("a leak, and all processes end", NoneReady, &[LEAK, EXIT, DOWN], "Act RolloutRestart"),
     ];
     let scaling = |scene: &mut Scene| {

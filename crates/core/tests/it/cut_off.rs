@@ -9,22 +9,28 @@ use crate::support::{
     world::{Template, World},
 };
 
-use ActionType::{CallHook, DrainAndRestart, Rollback, RunJob, Scale, SetEnv};
+use ActionType::{CallHook, DrainAndRestart, ResetCircuit, Rollback, RunJob, Scale, SetEnv};
 
 /// A server on which one action is tried, and nothing after it.
 fn before(action: ActionType) -> Operator {
     let incident = match action {
         Rollback => IncidentType::CrashLoop,
+        ResetCircuit => IncidentType::CircuitStuckOpen,
         _ => IncidentType::CpuSaturation,
     };
     let spec = policy::with_all_actions(policy::with_cooldown(policy::enforcing(), 0));
     let spec = policy::with_smoke_test(policy::with_runbook(spec, incident, &[Some(action)]));
     let mut world = World::with(Template::Good, 3);
     world.usage = Some(Vec::new());
+    world.probed = action == ResetCircuit;
     let mut operator = Operator::new(world, spec);
     operator.run(120, 3);
     if action == Rollback {
         operator.world.roll_out(Template::CrashesAtOnce);
+    } else if action == ResetCircuit {
+        operator.world.circuits_stick = true;
+        operator.world.circuits_open =
+            operator.world.pods.iter().take(2).map(|pod| (pod.name.clone(), operator.world.now)).collect();
     } else {
         // Pods are ready, and the fault stays whatever is done.
         operator.world.demand = 100_000;
@@ -45,6 +51,7 @@ fn whatever_step_it_is_cut_off_at_an_attempt_comes_to_the_same_end() {
         (Rollback, &[Effect::PatchTemplate, Effect::RunJob]),
         (Scale, &[Effect::SetReplicas]),
         (SetEnv, &[Effect::EditTemplate]),
+        (ResetCircuit, &[Effect::ResetCircuit, Effect::ResetCircuit]),
     ];
     for (action, steps) in expected {
         let begun = before(*action);
@@ -59,7 +66,7 @@ fn whatever_step_it_is_cut_off_at_an_attempt_comes_to_the_same_end() {
                 (cut.crash, cut.spared) = (Some(crash), spared);
                 cut.run(1500, 5);
                 let what = format!("{action} cut off {crash:?} after {spared}");
-                let traceable = |effect| effect != Effect::CallHook;
+                let traceable = |effect: Effect| !effect.is_untraceable();
                 assert_eq!(effects(&cut, traceable), effects(&whole, traceable), "{what}");
                 let (called, all) =
                     (effects(&cut, |one| !traceable(one)), effects(&whole, |one| !traceable(one)));

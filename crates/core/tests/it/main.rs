@@ -5,6 +5,7 @@
 mod alerts;
 mod arbitration;
 mod catalogue;
+mod circuits;
 mod config;
 mod crash_causes;
 mod cut_off;
@@ -16,6 +17,7 @@ mod mcp;
 mod metrics_rules;
 mod outcomes;
 mod own_rules;
+mod probes;
 mod properties;
 mod recycle_pod;
 mod resources;

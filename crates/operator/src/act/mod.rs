@@ -9,6 +9,7 @@ mod evict;
 mod hand_back;
 mod hook;
 mod patch;
+mod reset_circuit;
 mod restore_config;
 mod run_job;
 #[cfg(test)]
@@ -206,6 +207,7 @@ impl Target<'_> {
             Effect::HandBackOwnership => hand_back::carry_out(self, step, seen).await,
             Effect::EvictPod => evict::carry_out(self, step).await,
             Effect::CallHook => Ok(hook::carry_out(self, attempt, step).await),
+            Effect::ResetCircuit => Ok(reset_circuit::carry_out(self, step).await),
             Effect::RunJob => run_job::carry_out(self, attempt, step).await,
             Effect::RestoreConfig => {
                 let prepared = fresh.map(|(prepared, _)| prepared);

@@ -22,6 +22,7 @@ use tower_test::mock;
 
 mod hooks;
 mod jobs;
+mod reset_circuit;
 
 use super::{Prepared, Target};
 use crate::observe::Facts;

@@ -72,6 +72,9 @@ fn cause() -> impl Strategy<Value = Cause> {
         Cause::DatabaseConnection,
         Cause::LimitTooSmall,
         Cause::Leak,
+        Cause::Wedged,
+        Cause::CircuitOpen,
+        Cause::TimedOut,
     ])
 }
 
@@ -94,6 +97,7 @@ fn step(known: &[String]) -> BoxedStrategy<Step> {
         Effect::Wait,
         Effect::AwaitRollout,
         Effect::RunJob,
+        Effect::ResetCircuit,
     ]);
     let state = select(vec![StepState::Recorded, StepState::Started, StepState::Done]);
     let digest = || option::of(template(known.to_vec()));

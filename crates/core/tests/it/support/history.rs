@@ -24,6 +24,9 @@ pub enum Happening {
     DependencyDown(bool),
     ServiceAstray(bool),
     KillAPod,
+    WedgeAPod,
+    OpenACircuit,
+    CircuitsStick(bool),
     Recreate(Template),
     RecreateTheObject,
     Watch(Source, Sight),
@@ -59,6 +62,7 @@ pub struct History {
     /// The ladder of the object's own, where it has one.
     pub runbook: Option<Vec<ActionType>>,
     pub smoke_test: bool,
+    pub probed: bool,
     pub happenings: Vec<(i64, Happening)>,
 }
 
@@ -98,6 +102,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => any::<bool>().prop_map(Happening::DependencyDown),
         2 => seldom().prop_map(Happening::ServiceAstray),
         2 => Just(Happening::KillAPod),
+        2 => Just(Happening::WedgeAPod),
+        3 => Just(Happening::OpenACircuit),
+        1 => seldom().prop_map(Happening::CircuitsStick),
         1 => template().prop_map(Happening::Recreate),
         2 => Just(Happening::RecreateTheObject),
         4 => (source, sight).prop_map(|(source, sight)| Happening::Watch(source, sight)),
@@ -142,6 +149,7 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
         1_u32..6,
         prop::option::weighted(0.7, runbook()),
         prop::bool::weighted(0.3),
+        any::<bool>(),
         happenings,
     )
         .prop_map(
@@ -154,6 +162,7 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
                 max_actions_per_hour,
                 runbook,
                 smoke_test,
+                probed,
                 happenings,
             )| {
                 History {
@@ -165,6 +174,7 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
                     max_actions_per_hour,
                     runbook,
                     smoke_test,
+                    probed,
                     happenings,
                 }
             },
@@ -202,6 +212,7 @@ impl History {
         let mut world = World::with(self.first, self.desired);
         world.answer(RULE, 3.0);
         world.deployment.as_mut().unwrap().recreate = self.recreates;
+        world.probed = self.probed;
         let mut operator = Operator::new(world, self.policy());
         operator.run(100, STEP);
         for (pause, happening) in &self.happenings {
@@ -224,6 +235,9 @@ impl History {
             Happening::DependencyDown(down) => world.dependency_down = down,
             Happening::ServiceAstray(astray) => world.service_astray = astray,
             Happening::KillAPod => world.kill_a_pod(),
+            Happening::WedgeAPod => world.wedge_a_pod(),
+            Happening::OpenACircuit => world.open_a_circuit(),
+            Happening::CircuitsStick(stick) => world.circuits_stick = stick,
             Happening::Recreate(template) => {
                 world.delete();
                 world.create(template, self.desired);
@@ -289,6 +303,7 @@ pub fn make_well(operator: &mut Operator) {
     operator.watches.report = None;
     operator.world.answer(RULE, 3.0);
     let world = &mut operator.world;
+    (world.wedged, world.circuits_open, world.circuits_stick) = (Vec::new(), Vec::new(), false);
     (world.hooks_fail, world.jobs_fail, world.evictions_refused) = (false, false, false);
     (world.quota, world.full, world.dependency_down, world.service_astray) = (false, false, false, false);
     world.change(|one| {

@@ -315,7 +315,7 @@ impl Operator {
         let mut effects = Vec::new();
         let fresh = matches!(decision, Decision::Act(_));
         for step in attempt.steps.iter().filter(|step| step.state != StepState::Done) {
-            let wants_record = step.effect == Effect::CallHook && step.state != StepState::Started;
+            let wants_record = step.effect.is_untraceable() && step.state != StepState::Started;
             if wants_record || matches!(step.effect, Effect::Wait | Effect::AwaitRollout) {
                 break;
             }

@@ -106,6 +106,9 @@ pub fn with_all_actions(mut spec: McpServerHealthSpec) -> McpServerHealthSpec {
         save_hook: Some("save".to_owned()),
         restore_hook: Some("restore".to_owned()),
     });
+    let dependency =
+        serde_json::json!({"name": "external-api", "http": {"url": "http://external-api:8080/health"}});
+    spec.signals.dependencies = vec![serde_json::from_value(dependency).unwrap()];
     spec
 }
 
@@ -124,6 +127,7 @@ fn step(action: Option<ActionType>) -> RunbookStep {
         rollback_config: here(action == Some(ActionType::RollbackConfig)),
         raise_resources: here(action == Some(ActionType::RaiseResources)),
         relax_startup_probe: here(action == Some(ActionType::RelaxStartupProbe)),
+        reset_circuit: here(action == Some(ActionType::ResetCircuit)),
         drain_and_restart: here(action == Some(ActionType::DrainAndRestart)),
         scale: (action == Some(ActionType::Scale)).then_some(ScaleParameters { by: 1 }),
         set_env: (action == Some(ActionType::SetEnv)).then(|| SetEnvParameters {

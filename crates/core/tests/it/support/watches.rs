@@ -2,8 +2,9 @@
 
 use jiff::SignedDuration;
 use mcp_health_core::signals::{
-    Alert, Autoscaler, Config, ConfigUse, Container, ContainerSpec, Exit, Job, LastWords, Pod, Probe,
-    ProbeKind, Reading, RecordedAction, Revision, Role, RuleReading, Service, Signals, Target,
+    Alert, Autoscaler, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec, Dependency, Exit,
+    Fault, FaultKind, Job, LastWords, PROBES_KEPT, Pod, Probe, ProbeKind, ProbePath, ProbeQuestion,
+    ProbeResult, Probed, Reading, RecordedAction, Revision, Role, RuleReading, Service, Signals, Target,
 };
 
 use super::{
@@ -35,12 +36,14 @@ pub enum Source {
     Rules,
     Configs,
     Alerts,
+    Probes,
+    Circuits,
     NamespaceSwitch,
     ClusterSwitch,
 }
 
 /// All of them.
-pub const SOURCES: [Source; 11] = [
+pub const SOURCES: [Source; 13] = [
     Source::Target,
     Source::Revisions,
     Source::Pods,
@@ -50,6 +53,8 @@ pub const SOURCES: [Source; 11] = [
     Source::Rules,
     Source::Configs,
     Source::Alerts,
+    Source::Probes,
+    Source::Circuits,
     Source::NamespaceSwitch,
     Source::ClusterSwitch,
 ];
@@ -93,6 +98,8 @@ impl Watches {
         blur(&mut signals.rules, &before.rules, sight(Source::Rules));
         blur(&mut signals.configs, &before.configs, sight(Source::Configs));
         blur(&mut signals.alerts, &before.alerts, sight(Source::Alerts));
+        blur(&mut signals.probes, &before.probes, sight(Source::Probes));
+        blur(&mut signals.circuits, &before.circuits, sight(Source::Circuits));
         blur(&mut signals.namespace_suspended, &before.namespace_suspended, sight(Source::NamespaceSwitch));
         blur(&mut signals.cluster_suspended, &before.cluster_suspended, sight(Source::ClusterSwitch));
         signals
@@ -114,6 +121,8 @@ fn keep_stale(before: Signals, now: Signals) -> Signals {
         rules: newer(before.rules, now.rules),
         configs: newer(before.configs, now.configs),
         alerts: newer(before.alerts, now.alerts),
+        probes: newer(before.probes, now.probes),
+        circuits: newer(before.circuits, now.circuits),
         namespace_suspended: newer(before.namespace_suspended, now.namespace_suspended),
         cluster_suspended: newer(before.cluster_suspended, now.cluster_suspended),
         rival: now.rival,
@@ -168,6 +177,9 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         usage: world.usage.clone().map_or(Reading::Off, Reading::Fresh),
         rules: if world.rules.is_empty() { Reading::Off } else { Reading::Fresh(rules(world)) },
         alerts: watches.alerts.clone().map_or(Reading::Off, Reading::Fresh),
+        probes: if world.probed { Reading::Fresh(probes(world)) } else { Reading::Off },
+        circuits: if world.probed { Reading::Fresh(circuits(world)) } else { Reading::Off },
+        dependencies: if world.probed { Reading::Fresh(vec![dependency(world)]) } else { Reading::Off },
         report: watches.report.clone(),
         namespace_suspended: Reading::Fresh(watches.namespace_suspended),
         cluster_suspended: Reading::Fresh(watches.cluster_suspended),
@@ -181,6 +193,68 @@ fn rules(world: &World) -> Vec<RuleReading> {
     let at = moment(world.now - world.now % 15);
     let readings = world.rules.iter();
     readings.map(|(name, values)| RuleReading { name: name.clone(), values: values.clone(), at }).collect()
+}
+
+/// Seconds between two questions.
+const INTERVAL: i64 = 15;
+/// The one circuit of every pod, and what it guards.
+pub const CIRCUIT: &str = "external-api";
+
+/// MCP and health are asked of every ready pod, since it is so; health is always well.
+fn probes(world: &World) -> Vec<Probed> {
+    let last = world.now - world.now % INTERVAL;
+    let ready = world.pods.iter().filter(|pod| pod.ready && pod.going.is_none());
+    let asked = ready.flat_map(|pod| [(pod, ProbeQuestion::Mcp), (pod, ProbeQuestion::Health)]);
+    let probed = asked.map(|(pod, question)| {
+        let hangs = world.wedged.iter().find(|(name, _)| *name == pod.name && question == ProbeQuestion::Mcp);
+        let asked = (0..i64::try_from(PROBES_KEPT).unwrap()).rev().map(|back| last - back * INTERVAL);
+        let results = asked.filter(|at| *at >= pod.ready_changed).map(|at| ProbeResult {
+            at: moment(at),
+            millis: 5,
+            outcome: match hangs {
+                Some((_, since)) if at >= *since => {
+                    Err(Fault { kind: FaultKind::TimedOut, said: "no answer within 5s".to_owned() })
+                }
+                _ => Ok(()),
+            },
+        });
+        Probed {
+            path: ProbePath::Pod(pod.name.clone()),
+            question,
+            ever_answered: true,
+            results: results.collect(),
+            tools: None,
+        }
+    });
+    probed.collect()
+}
+
+/// What the ready pods tell of their circuit.
+fn circuits(world: &World) -> Vec<Circuit> {
+    let ready = world.pods.iter().filter(|pod| pod.ready && pod.going.is_none());
+    let circuits = ready.map(|pod| {
+        let open = world.circuits_open.iter().find(|(name, _)| *name == pod.name);
+        Circuit {
+            pod: pod.name.clone(),
+            name: CIRCUIT.to_owned(),
+            state: if open.is_some() { CircuitState::Open } else { CircuitState::Closed },
+            failures: Some(5),
+            threshold: Some(5),
+            last_failure: open.map(|(_, since)| moment(*since)),
+            recovery: Some(SignedDuration::from_secs(20)),
+            at: moment(world.now - world.now % INTERVAL).max(open.map_or(moment(0), |(_, at)| moment(*at))),
+        }
+    });
+    circuits.collect()
+}
+
+/// It always answers.
+fn dependency(world: &World) -> Dependency {
+    Dependency {
+        name: CIRCUIT.to_owned(),
+        words: "GET http://external-api:8080/health".to_owned(),
+        results: vec![(moment(world.now - world.now % INTERVAL), Ok(()))],
+    }
 }
 
 fn config(config: &ConfigMap) -> Config {

@@ -203,6 +203,14 @@ pub struct World {
     pub restored: Vec<(String, String)>,
     /// The hooks answer with an error.
     pub hooks_fail: bool,
+    /// The pods are probed, and tell of their circuits.
+    pub probed: bool,
+    /// Pods on which MCP hangs, and since when.
+    pub wedged: Vec<(String, i64)>,
+    /// Pods whose one circuit is stuck open, and since when.
+    pub circuits_open: Vec<(String, i64)>,
+    /// A reset changes nothing.
+    pub circuits_stick: bool,
     /// The Jobs that the operator made, and when.
     pub jobs: Vec<(String, i64)>,
     /// They fail.
@@ -239,6 +247,10 @@ impl World {
             copies: BTreeMap::new(),
             restored: Vec::new(),
             hooks_fail: false,
+            probed: false,
+            wedged: Vec::new(),
+            circuits_open: Vec::new(),
+            circuits_stick: false,
             jobs: Vec::new(),
             jobs_fail: false,
             rules: BTreeMap::new(),
@@ -360,6 +372,18 @@ impl World {
         }
     }
 
+    /// MCP hangs on one of the pods, from now on.
+    pub fn wedge_a_pod(&mut self) {
+        let pod = self.pods.iter().find(|pod| pod.ready && pod.going.is_none());
+        self.wedged.extend(pod.map(|pod| (pod.name.clone(), self.now)));
+    }
+
+    /// The circuit of one of the pods opens, and stays so.
+    pub fn open_a_circuit(&mut self) {
+        let pod = self.pods.iter().rev().find(|pod| pod.ready && pod.going.is_none());
+        self.circuits_open.extend(pod.map(|pod| (pod.name.clone(), self.now)));
+    }
+
     /// `kubectl delete pod`.
     pub fn kill_a_pod(&mut self) {
         let now = self.now;
@@ -433,7 +457,10 @@ impl World {
             Effect::CallHook if step.state == StepState::Started => {
                 self.note(attempt, step, step.to.clone().unwrap_or_default(), String::new());
             }
-            Effect::CallHook => return Err("a hook is recorded before it is called".to_owned()),
+            Effect::ResetCircuit if step.state == StepState::Started => self.reset_circuit(attempt, step),
+            Effect::CallHook | Effect::ResetCircuit => {
+                return Err("what leaves no trace is recorded before it is done".to_owned());
+            }
             Effect::RunJob => self.run_job(attempt, step),
             _ if !fresh && self.bears_mark(attempt) => {}
             _ => self.patch(attempt, step)?,
@@ -513,6 +540,14 @@ impl World {
     pub fn answers(&self) -> Answers {
         let all = self.pods.iter().filter(|pod| pod.ready && pod.going.is_none()).count();
         Answers { well: if self.hooks_fail { 0 } else { all }, all }
+    }
+
+    fn reset_circuit(&mut self, attempt: &Attempt, step: &Step) {
+        let pod = self.pods.iter().find(|pod| pod.uid() == step.uid).map(|pod| pod.name.clone());
+        if !self.circuits_stick {
+            self.circuits_open.retain(|(name, _)| Some(name) != pod.as_ref());
+        }
+        self.note(attempt, step, pod.unwrap_or_default(), String::new());
     }
 
     /// A Job of that name is made once.

@@ -28,7 +28,7 @@ async fn served(address: &str) -> Option<(SocketAddr, Arc<Mutex<Vec<String>>>)> 
     Some((address, heard))
 }
 
-fn pod(name: &str, address: Option<IpAddr>, ready: bool, created: i64, ready_changed: i64) -> Pod {
+pub fn pod(name: &str, address: Option<IpAddr>, ready: bool, created: i64, ready_changed: i64) -> Pod {
     let at = |seconds| Timestamp::from_second(seconds).unwrap();
     Pod {
         name: name.to_owned(),

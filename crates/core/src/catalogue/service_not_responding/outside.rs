@@ -1,0 +1,189 @@
+//! What probes from outside say of a server whose pods are ready by their own word: none of them answers, or there is no
+//! way through the Service (guides 001, Cannot Connect, and 004, Service Not Responding).
+
+use jiff::Timestamp;
+use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+
+use crate::{
+    Case, Server,
+    catalogue::lapse,
+    circuits::dependency_down,
+    diagnose::{Finding, Judgement},
+    probes::{Failing, Probes, Told, asked, patience},
+    signals::{FaultKind, Pod, ProbeQuestion},
+    words,
+};
+
+const QUESTIONS: [ProbeQuestion; 2] = [ProbeQuestion::Mcp, ProbeQuestion::Health];
+/// Pods that are named in evidence.
+const NAMED: usize = 3;
+
+/// What the probes of one pod come to.
+enum Pods<'a> {
+    /// It answers something.
+    Answers,
+    /// Whatever it is asked, it does not answer.
+    Silent(ProbeQuestion, Failing<'a>),
+    /// Not to be told.
+    Unknown,
+}
+
+/// Judges by probes alone.
+pub fn judge(case: &Case, server: &Server) -> Judgement {
+    let Some(probes) = Probes::of(case, server) else { return Judgement::Unknown };
+    let ready: Vec<&Pod> = server.pods.iter().copied().filter(|pod| pod.ready).collect();
+    let told: Vec<_> = ready.iter().map(|pod| (*pod, of_pod(&probes, pod))).collect();
+    if told.iter().any(|(_, told)| matches!(told, Pods::Answers)) {
+        return judge_way(case, &probes, &ready);
+    }
+    let silent: Vec<(&Pod, ProbeQuestion, Failing)> = told
+        .iter()
+        .filter_map(|(pod, told)| match told {
+            Pods::Silent(question, failing) => Some((*pod, *question, *failing)),
+            _ => None,
+        })
+        .collect();
+    match silent.first() {
+        Some((_, _, first)) if silent.len() == told.len() => {
+            Judgement::Found(nobody_answers(case, &silent, first))
+        }
+        _ => Judgement::Unknown,
+    }
+}
+
+/// Whether every ready pod is silent, whatever it is asked.
+pub fn is_silent(case: &Case, server: &Server) -> bool {
+    matches!(judge(case, server), Judgement::Found(finding) if finding.youngest_pod.is_some())
+}
+
+fn of_pod<'a>(probes: &Probes<'a>, pod: &Pod) -> Pods<'a> {
+    let mut silent = None;
+    let mut in_doubt = false;
+    for question in QUESTIONS {
+        match probes.of_pod(pod, question) {
+            Told::Well => return Pods::Answers,
+            // Whoever turns a question down is there.
+            Told::Failing(failing) if cause(failing.fault.kind).is_none() => return Pods::Answers,
+            Told::Failing(failing) => silent = silent.or(Some((question, failing))),
+            Told::Wavering => in_doubt = true,
+            Told::Nothing => {}
+        }
+    }
+    match silent {
+        Some((question, failing)) if !in_doubt => Pods::Silent(question, failing),
+        _ => Pods::Unknown,
+    }
+}
+
+/// What a fault says of a pod that is silent; `None` where it is not.
+fn cause(kind: FaultKind) -> Option<Cause> {
+    match kind {
+        FaultKind::TimedOut | FaultKind::Buffered | FaultKind::Reset => Some(Cause::TimedOut),
+        FaultKind::Unavailable | FaultKind::ServerError => Some(Cause::ErrorAnswers),
+        other => cause_of_way(other),
+    }
+}
+
+fn cause_of_way(kind: FaultKind) -> Option<Cause> {
+    match kind {
+        FaultKind::Refused => Some(Cause::Refused),
+        FaultKind::ConnectTimeout | FaultKind::Unreachable => Some(Cause::Dropped),
+        FaultKind::Dns => Some(Cause::NameNotResolved),
+        FaultKind::Tls => Some(Cause::TlsFailing),
+        _ => None,
+    }
+}
+
+fn nobody_answers(case: &Case, silent: &[(&Pod, ProbeQuestion, Failing)], first: &Failing) -> Finding {
+    let down = dependency_down(case);
+    let mut evidence = vec![format!(
+        "{} ready by the kubelet, and none of them answers",
+        if silent.len() == 1 { "1 pod is".to_owned() } else { format!("{} pods are", silent.len()) }
+    )];
+    evidence.extend(silent.iter().take(NAMED).map(|(pod, question, failing)| {
+        format!("pod {}: {}: {}", pod.name, asked(*question), failing.words())
+    }));
+    let cause = match &down {
+        Some(_) => Cause::DependencyDown,
+        None => cause(first.fault.kind).unwrap_or(Cause::TimedOut),
+    };
+    evidence.extend(down);
+    finding(
+        case,
+        cause,
+        silent.iter().map(|(_, question, failing)| (*question, failing)),
+        evidence,
+        silent.iter().map(|(pod, ..)| pod.created).max(),
+    )
+}
+
+/// Pods answer: is there a way through the Services?
+fn judge_way(case: &Case, probes: &Probes, ready: &[&Pod]) -> Judgement {
+    let mut in_doubt = false;
+    for (service, question, told) in probes.services() {
+        match told {
+            Told::Failing(failing) => {
+                let Some(cause) = cause_of_way(failing.fault.kind) else { continue };
+                let well = |pod: &&&Pod| probes.of_pod(pod, question) == Told::Well;
+                if ready.iter().filter(well).count() < ready.len() {
+                    in_doubt = true;
+                    continue;
+                }
+                // What a Service refuses leads to a port that nobody listens on.
+                let (cause, advice) = match cause {
+                    Cause::Refused => (Cause::TargetPortMismatch, "look at its ports and targetPort"),
+                    Cause::Dropped => (cause, "look at NetworkPolicies, and at kube-proxy on the nodes"),
+                    Cause::NameNotResolved => (cause, "look at the cluster's DNS"),
+                    _ => (cause, "look at its certificate"),
+                };
+                let evidence = vec![
+                    format!("through Service {service}: {}: {}; {advice}", asked(question), failing.words()),
+                    format!("on their own addresses, {} well", are(ready.len())),
+                ];
+                let finding = finding(case, cause, [(question, &failing)].into_iter(), evidence, None);
+                return Judgement::Found(finding);
+            }
+            Told::Wavering => in_doubt = true,
+            Told::Well | Told::Nothing => {}
+        }
+    }
+    if in_doubt { Judgement::Unknown } else { Judgement::Clear }
+}
+
+fn are(pods: usize) -> String {
+    if pods == 1 { "the one pod is".to_owned() } else { format!("all {pods} pods are") }
+}
+
+fn finding<'a>(
+    case: &Case,
+    cause: Cause,
+    failing: impl Iterator<Item = (ProbeQuestion, &'a Failing<'a>)>,
+    evidence: Vec<String>,
+    youngest_pod: Option<Timestamp>,
+) -> Finding {
+    let failing: Vec<_> = failing.collect();
+    let lapses = failing
+        .iter()
+        .filter_map(|(question, one)| lapse([one.seen].into_iter(), patience(case.spec, *question)));
+    Finding {
+        incident: IncidentType::ServiceNotResponding,
+        rule: None,
+        cause,
+        severity: Severity::SEV1,
+        since: failing.iter().map(|(_, one)| one.since).max().unwrap_or(case.now),
+        evidence: evidence.into_iter().map(|line| words::shorten(&line, 400)).collect(),
+        youngest_pod,
+        lapses: lapses.min(),
+        forbids: match cause {
+            Cause::DependencyDown => super::BRING_NO_DEPENDENCY_BACK,
+            // The pods are well; nothing that is done to them brings a way back.
+            _ if youngest_pod.is_none() => &[
+                ActionType::RolloutRestart,
+                ActionType::RecyclePod,
+                ActionType::DrainAndRestart,
+                ActionType::Rollback,
+            ],
+            _ => &[],
+        },
+    }
+}

@@ -1,0 +1,139 @@
+//! circuits: which circuit breakers are stuck: open for longer than they should by their own words, though what they
+//! guard answers (guides 002, Circuit Breakers, and 004, External Service Failures).
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::McpServerHealthSpec;
+
+use crate::{
+    Case, Server,
+    mask::mask,
+    probes,
+    signals::{Circuit, CircuitState, Dependency, Pod, ProbeQuestion},
+    time::after,
+    words,
+};
+
+/// How long a circuit stays open after its last failure, where it does not say (guide 002, the lenient one).
+pub const RECOVERY: SignedDuration = SignedDuration::from_secs(60);
+/// A circuit that says that it stays open for longer is taken at this.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24);
+
+/// What is known of that which a circuit guards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guarded {
+    /// It answers: how that is known, as a sentence.
+    Answers(String),
+    /// It does not: the circuit does its work.
+    Down,
+    /// Neither is known.
+    Unknown,
+}
+
+/// A circuit that is open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Open<'a> {
+    /// The pod that has it.
+    pub pod: &'a Pod,
+    /// The circuit.
+    pub circuit: &'a Circuit,
+    /// From then on it is open for too long, by the pod's own clock; `None` where it does not tell its last failure, or
+    /// tells one that is yet to come.
+    pub stuck_at: Option<Timestamp>,
+    /// What it guards.
+    pub guarded: Guarded,
+}
+
+impl Open<'_> {
+    /// Whether it is open for too long.
+    pub fn is_stuck(&self, now: Timestamp) -> bool {
+        self.stuck_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// How long a circuit stays open after its last failure.
+pub fn recovery(circuit: &Circuit) -> SignedDuration {
+    let told = circuit.recovery.filter(|recovery| *recovery > SignedDuration::ZERO);
+    told.unwrap_or(RECOVERY).min(LONGEST)
+}
+
+/// The name of a circuit, for people: the pod has chosen it.
+pub fn name_words(name: &str) -> String {
+    words::shorten(&mask(name), 64)
+}
+
+/// How old what a pod tells of its circuits may be.
+pub fn patience(spec: &McpServerHealthSpec) -> SignedDuration {
+    probes::patience(spec, ProbeQuestion::Health)
+}
+
+/// The open circuits of the ready pods, the one open for longest first; `None` where they cannot be seen.
+pub fn open<'a>(case: &Case<'a>, server: &Server<'a>) -> Option<Vec<Open<'a>>> {
+    let circuits = case.signals.circuits.fresh()?;
+    let fresh = |circuit: &&Circuit| case.now.duration_since(circuit.at) <= patience(case.spec);
+    let told: Vec<&Circuit> = circuits.iter().filter(fresh).collect();
+    let ready = |name: &str| server.pods.iter().copied().find(|pod| pod.ready && pod.name == name);
+    let mut open: Vec<Open> = told
+        .iter()
+        .filter(|circuit| circuit.state == CircuitState::Open)
+        .filter_map(|circuit| {
+            let pod = ready(&circuit.pod)?;
+            let closed_elsewhere = || {
+                told.iter().find(|other| {
+                    other.name == circuit.name
+                        && other.pod != circuit.pod
+                        && other.state == CircuitState::Closed
+                        && ready(&other.pod).is_some()
+                })
+            };
+            let guarded = by_dependency(case, &circuit.name).unwrap_or_else(|| {
+                closed_elsewhere().map_or(Guarded::Unknown, |other| {
+                    Guarded::Answers(format!("the same circuit is closed on pod {}", other.pod))
+                })
+            });
+            let last = circuit.last_failure.filter(|last| *last <= circuit.at);
+            let stuck_at = last.map(|last| after(last, recovery(circuit).saturating_mul(2)));
+            Some(Open { pod, circuit, stuck_at, guarded })
+        })
+        .collect();
+    open.sort_by(|a, b| {
+        (a.stuck_at, &a.circuit.name, &a.pod.name).cmp(&(b.stuck_at, &b.circuit.name, &b.pod.name))
+    });
+    Some(open)
+}
+
+/// Whether a pod that told of an open circuit tells nothing any more.
+pub fn is_hidden(case: &Case) -> bool {
+    let circuits = case.signals.circuits.fresh().map(Vec::as_slice).unwrap_or_default();
+    let patience = patience(case.spec);
+    circuits.iter().any(|one| one.state == CircuitState::Open && case.now.duration_since(one.at) > patience)
+}
+
+/// What is known of the dependency of this name, where the policy has one.
+fn by_dependency(case: &Case, name: &str) -> Option<Guarded> {
+    case.spec.signals.dependencies.iter().find(|dependency| dependency.name == name)?;
+    let seen = case.signals.dependencies.fresh().map(Vec::as_slice).unwrap_or_default();
+    let dependency = seen.iter().find(|one| one.name == name && is_fresh(case, one));
+    Some(match dependency {
+        Some(dependency) if dependency.answers() => Guarded::Answers(format!("{} answers", dependency.words)),
+        Some(dependency) if dependency.is_down() => Guarded::Down,
+        _ => Guarded::Unknown,
+    })
+}
+
+/// Whether what is known of a dependency speaks of now.
+fn is_fresh(case: &Case, dependency: &Dependency) -> bool {
+    let patience = patience(case.spec);
+    dependency.results.last().is_some_and(|(at, _)| case.now.duration_since(*at) <= patience)
+}
+
+/// The first of the declared dependencies that is down at this moment, and the step that failed.
+pub fn dependency_down(case: &Case) -> Option<String> {
+    let seen = case.signals.dependencies.fresh()?;
+    let declared =
+        |one: &&Dependency| case.spec.signals.dependencies.iter().any(|known| known.name == one.name);
+    let mut down = seen.iter().filter(declared).filter(|one| one.is_down() && is_fresh(case, one));
+    let first = down.next()?;
+    let why = first.results.last().and_then(|(_, result)| result.as_ref().err());
+    let why = why.map(|why| format!(": {}", words::shorten(why, 160))).unwrap_or_default();
+    Some(format!("dependency {} is down: {} fails{why}", first.name, first.words))
+}

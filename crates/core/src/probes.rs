@@ -1,0 +1,208 @@
+//! probes: what the results of probing come to. A path fails where three of its last five results are faults and the
+//! newest is one; what was never answered, is too old or too little, or contradicts the kubelet, shows nothing.
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{McpServerHealthSpec, McpSignal, Measure};
+
+use crate::{
+    Case, Server,
+    signals::{
+        Fault, FaultKind, PROBES_KEPT, Pod, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Span,
+    },
+    words,
+};
+
+/// So many of the last [`PROBES_KEPT`] results are faults where a path fails; fewer results tell nothing.
+pub const FAILING: usize = 3;
+/// Results count for at least so long.
+const STALE: SignedDuration = SignedDuration::from_mins(2);
+/// Requests fell where what is left of them is less than one in so many.
+const FELL: f64 = 10.0;
+
+/// What a path tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Told<'a> {
+    /// Nothing: never answered, too few results, or too old ones.
+    Nothing,
+    /// Neither: now so, now so.
+    Wavering,
+    /// It is answered as it should be.
+    Well,
+    /// It fails.
+    Failing(Failing<'a>),
+}
+
+/// A path that fails.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Failing<'a> {
+    /// The newest fault.
+    pub fault: &'a Fault,
+    /// So many of the results that count are faults.
+    pub faults: usize,
+    /// So many results count.
+    pub of: usize,
+    /// When the first of the faults was begun.
+    pub since: Timestamp,
+    /// When the newest result was begun.
+    pub seen: Timestamp,
+}
+
+impl Failing<'_> {
+    /// `does not answer in time (4 of the last 5 times)`.
+    pub fn words(&self) -> String {
+        format!("{} ({} of the last {} times)", words::shorten(&self.fault.said, 160), self.faults, self.of)
+    }
+}
+
+/// How old a result may be to count: five pauses between two questions, or two minutes.
+pub fn patience(spec: &McpServerHealthSpec, question: ProbeQuestion) -> SignedDuration {
+    let signals = &spec.signals;
+    let interval = match question {
+        ProbeQuestion::Health => signals.http.as_ref().map(|http| http.interval),
+        ProbeQuestion::Mcp | ProbeQuestion::Canary => signals.mcp.as_ref().map(|mcp| mcp.interval),
+    };
+    let interval = interval.unwrap_or_else(|| McpSignal::default().interval);
+    let five = interval.span().saturating_mul(i32::try_from(PROBES_KEPT).unwrap_or(1));
+    five.max(STALE)
+}
+
+/// What a path tells at this moment.
+pub fn told<'a>(case: &Case, probed: &'a Probed) -> Told<'a> {
+    let patience = patience(case.spec, probed.question);
+    let counts = |result: &&ProbeResult| case.now.duration_since(result.at) <= patience;
+    let results: Vec<&ProbeResult> = probed.results.iter().filter(counts).collect();
+    let kept = &results[results.len().saturating_sub(PROBES_KEPT)..];
+    let Some(last) = kept.last().filter(|_| probed.ever_answered && kept.len() >= FAILING) else {
+        return Told::Nothing;
+    };
+    let mut faulty = kept.iter().filter(|result| is_fault(result));
+    let faults = faulty.clone().count();
+    match &last.outcome {
+        Err(fault) if faults >= FAILING => Told::Failing(Failing {
+            fault,
+            faults,
+            of: kept.len(),
+            since: faulty.next().map_or(last.at, |first| first.at),
+            seen: last.at,
+        }),
+        Ok(()) if faults < FAILING => Told::Well,
+        _ => Told::Wavering,
+    }
+}
+
+/// Being told to ask less often says nothing of how the server is.
+fn is_fault(result: &ProbeResult) -> bool {
+    result.outcome.as_ref().is_err_and(|fault| fault.kind != FaultKind::RateLimited)
+}
+
+/// The probes of a server along its paths.
+#[derive(Clone, Copy, Debug)]
+pub struct Probes<'a> {
+    case: &'a Case<'a>,
+    all: &'a [Probed],
+    /// The container has a probe of its own by which the kubelet finds it ready.
+    kubelet_asks: bool,
+    /// Clients do not get through either.
+    traffic_fell: bool,
+}
+
+impl<'a> Probes<'a> {
+    /// The probes, where they may be relied on.
+    pub fn of(case: &'a Case<'a>, server: &Server) -> Option<Self> {
+        let all = case.signals.probes.fresh()?;
+        let container = server.container();
+        let mut probes = container.into_iter().flat_map(|one| &one.probes);
+        let kubelet_asks = probes.any(|probe| probe.kind == ProbeKind::Readiness);
+        Some(Self { case, all, kubelet_asks, traffic_fell: traffic_fell(case) })
+    }
+
+    /// What a pod tells; where the kubelet finds it ready, and nothing else says that there is no way to it, a fault of
+    /// the way tells nothing.
+    pub fn of_pod(&self, pod: &Pod, question: ProbeQuestion) -> Told<'a> {
+        match self.probed(pod, question).map_or(Told::Nothing, |probed| told(self.case, probed)) {
+            Told::Failing(failing) if self.contradicts(pod, &failing) => Told::Nothing,
+            told => told,
+        }
+    }
+
+    /// A probe that could not connect to a pod that is ready. Where the kubelet asks the container itself, it got
+    /// through; where it does not, only a refusal tells: that came from the pod's own machine.
+    fn contradicts(&self, pod: &Pod, failing: &Failing) -> bool {
+        let kind = failing.fault.kind;
+        let tells = self.traffic_fell && self.services_fail_alike(failing)
+            || !self.kubelet_asks && kind == FaultKind::Refused;
+        pod.ready && kind.is_of_the_way() && !tells
+    }
+
+    fn services_fail_alike(&self, failing: &Failing) -> bool {
+        self.services().any(|(_, _, told)| match told {
+            Told::Failing(service) => {
+                service.fault.kind.is_of_the_way() && failing.fault.kind.is_of_the_way()
+            }
+            _ => false,
+        })
+    }
+
+    /// What was asked of a pod.
+    pub fn probed(&self, pod: &Pod, question: ProbeQuestion) -> Option<&'a Probed> {
+        let of_pod = |probed: &&Probed| matches!(&probed.path, ProbePath::Pod(name) if *name == pod.name);
+        self.all.iter().filter(of_pod).find(|probed| probed.question == question)
+    }
+
+    /// What is told through Services: the Service, the question, and the answer.
+    pub fn services(&self) -> impl Iterator<Item = (&'a str, ProbeQuestion, Told<'a>)> + use<'a> {
+        let (case, all) = (self.case, self.all);
+        all.iter().filter_map(move |probed| match &probed.path {
+            ProbePath::Service(name) => Some((name.as_str(), probed.question, told(case, probed))),
+            ProbePath::Pod(_) => None,
+        })
+    }
+}
+
+/// What is asked, for people.
+pub const fn asked(question: ProbeQuestion) -> &'static str {
+    match question {
+        ProbeQuestion::Mcp => "MCP",
+        ProbeQuestion::Health => "the health path",
+        ProbeQuestion::Canary => "the canary tool",
+    }
+}
+
+/// The server's requests have all but ceased, against the hour before. Without metrics, nobody knows.
+fn traffic_fell(case: &Case) -> bool {
+    let Some(metrics) = case.signals.metrics.fresh() else { return false };
+    let sum = |span| {
+        let values: Vec<f64> =
+            metrics.of(Measure::Requests, span, case.now).map(|series| series.value).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>())
+    };
+    matches!((sum(Span::Before), sum(Span::Window)), (Some(before), Some(now)) if before > 0.0 && now < before / FELL)
+}
+
+/// Pods that are ready and that the operator cannot connect to, as a sentence: what is wrong is on the way, and nothing
+/// that is done to the pods mends it.
+pub fn contradictions(case: &Case, server: &Server) -> Vec<String> {
+    let Some(probes) = Probes::of(case, server) else { return Vec::new() };
+    let mut cut_off: Vec<(&str, &str)> = Vec::new();
+    for pod in server.pods.iter().filter(|pod| pod.ready) {
+        for question in [ProbeQuestion::Mcp, ProbeQuestion::Health] {
+            let told = probes.probed(pod, question).map_or(Told::Nothing, |probed| told(case, probed));
+            if let Told::Failing(failing) = told
+                && probes.contradicts(pod, &failing)
+                && cut_off.iter().all(|(name, _)| *name != pod.name)
+            {
+                cut_off.push((&pod.name, &failing.fault.said));
+            }
+        }
+    }
+    let Some((first, said)) = cut_off.first() else { return Vec::new() };
+    let more = match cut_off.len() - 1 {
+        0 => String::new(),
+        others => format!(" (and {} more)", words::count(others, "pod")),
+    };
+    vec![format!(
+        "its probes: pod {first}{more} is Ready by the kubelet, and the operator cannot connect to it: {}; is there a \
+         NetworkPolicy or a mesh in between?",
+        words::shorten(said, 160)
+    )]
+}

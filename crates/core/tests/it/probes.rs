@@ -1,0 +1,481 @@
+//! What probes come to: when a path fails, what contradicts itself, and what is found, forbidden and done by it.
+
+use mcp_health_api::{ActionType, Answered, Cause, IncidentType, McpSignal, Measure, ToolName};
+use mcp_health_core::{
+    Server, catalogue,
+    diagnose::{Finding, Judgement},
+    probes::{Failing, Told, told},
+    signals::{
+        Dependency, Fault,
+        FaultKind::{self, *},
+        Metrics, Probe, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Series, Span,
+        Tool,
+    },
+};
+
+use crate::support::{
+    moment,
+    operator::Operator,
+    policy,
+    scene::Scene,
+    world::{Template, World},
+};
+
+use IncidentType::{McpProtocolFailing, ServiceNotResponding, ToolsMissing};
+use ProbeQuestion::{Health, Mcp};
+
+const INTERVAL: i64 = 15;
+
+/// Results, the newest last and just now: `.` is well, everything else this fault.
+fn results(now: i64, pattern: &str, kind: FaultKind) -> Vec<ProbeResult> {
+    let count = i64::try_from(pattern.len()).unwrap();
+    let at = |place: usize| now - (count - 1 - i64::try_from(place).unwrap()) * INTERVAL;
+    let outcome = |one: char| {
+        let said = format!("fails by {kind:?}");
+        if one == '.' { Ok(()) } else { Err(Fault { kind, said }) }
+    };
+    let results = pattern.chars().enumerate();
+    results
+        .map(|(place, one)| ProbeResult { at: moment(at(place)), millis: 5, outcome: outcome(one) })
+        .collect()
+}
+
+fn probed(now: i64, path: ProbePath, question: ProbeQuestion, fault: Option<FaultKind>) -> Probed {
+    let (pattern, kind) = fault.map_or((".....", TimedOut), |kind| ("..xxx", kind));
+    let results = results(now, pattern, kind);
+    Probed { path, question, ever_answered: true, results, tools: None }
+}
+
+/// Three ready pods and their Service: what each question comes to, where it is asked.
+fn scene(pods: &[(Option<FaultKind>, Option<FaultKind>)], service: Option<FaultKind>) -> Scene {
+    Scene::healthy().with(|scene| {
+        let names: Vec<String> =
+            scene.signals.pods.fresh().unwrap().iter().map(|pod| pod.name.clone()).collect();
+        let mut all = Vec::new();
+        for (name, (mcp, health)) in names.iter().zip(pods.iter().cycle()) {
+            all.push(probed(scene.now, ProbePath::Pod(name.clone()), Mcp, *mcp));
+            all.push(probed(scene.now, ProbePath::Pod(name.clone()), Health, *health));
+        }
+        all.push(probed(scene.now, ProbePath::Service("mcp-server".to_owned()), Mcp, service));
+        scene.signals.probes = Reading::Fresh(all);
+        scene.status.target.as_mut().unwrap().answered = vec![Answered::McpPod];
+        scene.spec.signals.mcp = Some(McpSignal::default());
+    })
+}
+
+fn probes(scene: &mut Scene) -> &mut Vec<Probed> {
+    match &mut scene.signals.probes {
+        Reading::Fresh(probes) => probes,
+        other => panic!("no probes: {other:?}"),
+    }
+}
+
+/// The kubelet asks the container itself.
+fn with_a_readiness_probe(scene: &mut Scene) {
+    let probe =
+        Probe { kind: ProbeKind::Readiness, port: Some("http".to_owned()), delay: 0, period: 5, failures: 3 };
+    scene.target().containers[0].probes.push(probe);
+}
+
+/// A template is in force that was never seen healthy, and another one was.
+fn on_a_new_template(scene: &mut Scene) {
+    let healthy = scene.status.target.as_mut().unwrap().last_healthy.as_mut().unwrap();
+    "before".clone_into(&mut healthy.template);
+}
+
+fn judged(scene: &Scene, incident: IncidentType) -> Judgement {
+    let case = scene.case();
+    (catalogue::entry(incident).unwrap().judge)(&case, &Server::of(&case).unwrap())
+}
+
+fn found(scene: &Scene, incident: IncidentType) -> Finding {
+    match judged(scene, incident) {
+        Judgement::Found(finding) | Judgement::Symptom { finding, .. } => finding,
+        other => panic!("{incident} is not found: {other:?}"),
+    }
+}
+
+fn word(judgement: &Judgement) -> String {
+    match judgement {
+        Judgement::Found(finding) | Judgement::Symptom { finding, .. } => finding.cause.to_string(),
+        Judgement::Clear => "Clear".to_owned(),
+        Judgement::Unknown => "Unknown".to_owned(),
+        Judgement::Suspected { .. } => "Suspected".to_owned(),
+    }
+}
+
+fn runbook(scene: &Scene, incident: IncidentType) -> &'static [ActionType] {
+    let case = scene.case();
+    let cause = found(scene, incident).cause;
+    (catalogue::entry(incident).unwrap().runbook)(cause, &Server::of(&case).unwrap())
+}
+
+#[test]
+fn a_path_fails_where_three_of_five_results_are_faults_and_the_newest_is_one() {
+    let scene = Scene::healthy();
+    for (pattern, ever, age, expected) in [
+        (".....", true, 0, "Well"),
+        ("...", true, 0, "Well"),
+        ("..", true, 0, "Nothing"),
+        ("xx", true, 0, "Nothing"),
+        ("xxx", true, 0, "Failing"),
+        ("..xxx", true, 0, "Failing"),
+        ("x.x.x", true, 0, "Failing"),
+        (".x.x.", true, 0, "Well"),
+        ("xxxx.", true, 0, "Wavering"),
+        ("...xx", true, 0, "Wavering"),
+        // Of more than five, the newest count.
+        ("xxx.....", true, 0, "Well"),
+        ("xxxxx", false, 0, "Nothing"),
+        (".....", false, 0, "Nothing"),
+        ("xxxxx", true, 119 - 60, "Failing"),
+        ("xxxxx", true, 121, "Nothing"),
+        (".....", true, 121, "Nothing"),
+    ] {
+        let mut probed = probed(0, ProbePath::Pod("a".to_owned()), Mcp, None);
+        (probed.results, probed.ever_answered) = (results(scene.now - age, pattern, TimedOut), ever);
+        let case = scene.case();
+        let told = match told(&case, &probed) {
+            Told::Nothing => "Nothing",
+            Told::Wavering => "Wavering",
+            Told::Well => "Well",
+            Told::Failing(Failing { faults, .. }) => {
+                assert!(faults >= 3);
+                "Failing"
+            }
+        };
+        assert_eq!(told, expected, "{pattern} {age} s ago, ever answered: {ever}");
+    }
+    let mut limited = probed(0, ProbePath::Pod("a".to_owned()), Mcp, None);
+    limited.results = results(scene.now, "xxxxx", RateLimited);
+    assert_eq!(told(&scene.case(), &limited), Told::Wavering, "429 asks for patience");
+}
+
+/// Of pods, MCP and health; of the Service; what ServiceNotResponding and McpProtocolFailing say.
+type Row = (Vec<(Option<FaultKind>, Option<FaultKind>)>, Option<FaultKind>, &'static str, &'static str);
+
+#[test]
+fn what_fails_is_told_by_how_far_a_probe_got_and_where() {
+    let of_all = |mcp, health| vec![(mcp, health)];
+    let of_one = |mcp, health| vec![(mcp, health), (None, None), (None, None)];
+    let rows: Vec<Row> = vec![
+        (of_all(None, None), None, "Clear", "Clear"),
+        (of_all(Some(TimedOut), Some(TimedOut)), Some(TimedOut), "TimedOut", "Unknown"),
+        (of_all(Some(Reset), Some(Reset)), Some(Reset), "TimedOut", "Unknown"),
+        (of_all(Some(Unavailable), Some(Unavailable)), Some(Unavailable), "ErrorAnswers", "Unknown"),
+        (of_all(Some(ServerError), Some(Unavailable)), None, "ErrorAnswers", "Unknown"),
+        // MCP alone.
+        (of_all(Some(TimedOut), None), Some(TimedOut), "Clear", "Wedged"),
+        (of_one(Some(TimedOut), None), None, "Clear", "Wedged"),
+        (of_one(Some(Buffered), None), None, "Clear", "Wedged"),
+        (of_one(Some(TimedOut), Some(TimedOut)), None, "Clear", "Wedged"),
+        (of_one(Some(ServerError), None), None, "Clear", "ErrorAnswers"),
+        // Alive, and gated.
+        (of_all(Some(Unauthorized), None), Some(Unauthorized), "Clear", "AuthenticationRequired"),
+        (of_all(Some(Forbidden), Some(TimedOut)), None, "Clear", "AuthenticationRequired"),
+        (of_all(Some(HostNotAllowed), None), None, "Clear", "HostNotAllowed"),
+        (of_all(Some(VersionMismatch), None), None, "Clear", "VersionMismatch"),
+        (of_all(Some(NotMcp), None), None, "Clear", "NotMcp"),
+        (of_all(Some(NotFound), None), None, "Clear", "NotMcp"),
+        (of_all(Some(Malformed), None), None, "Clear", "Malformed"),
+        (of_all(Some(RateLimited), None), None, "Clear", "Unknown"),
+        // What is unhealthy by its own word answers.
+        (of_all(None, Some(Unhealthy)), None, "Clear", "Clear"),
+        // Through the Service alone.
+        (of_all(None, None), Some(Buffered), "Clear", "ProxyBuffering"),
+        (of_all(None, None), Some(TimedOut), "Clear", "ProxyBuffering"),
+        (of_all(None, None), Some(SessionLost), "Clear", "SessionLost"),
+        (of_all(None, None), Some(HostNotAllowed), "Clear", "HostNotAllowed"),
+        (of_all(None, None), Some(Refused), "TargetPortMismatch", "Unknown"),
+        (of_all(None, None), Some(ConnectTimeout), "Dropped", "Unknown"),
+        (of_all(None, None), Some(Dns), "NameNotResolved", "Unknown"),
+        (of_all(None, None), Some(Tls), "TlsFailing", "Unknown"),
+        // Refused by pods of which nobody else says that they listen.
+        (of_all(Some(Refused), Some(Refused)), Some(Refused), "Refused", "Unknown"),
+        (of_one(Some(Refused), Some(Refused)), None, "Clear", "Refused"),
+        // Dropped: that may be the way.
+        (of_all(Some(ConnectTimeout), Some(ConnectTimeout)), Some(ConnectTimeout), "Clear", "Unknown"),
+    ];
+    for (pods, service, down, protocol) in rows {
+        let scene = scene(&pods, service);
+        let seen = (word(&judged(&scene, ServiceNotResponding)), word(&judged(&scene, McpProtocolFailing)));
+        assert_eq!(seen, (down.to_owned(), protocol.to_owned()), "{pods:?}, through the Service {service:?}");
+    }
+}
+
+#[test]
+fn what_the_kubelet_contradicts_is_no_finding_and_is_told() {
+    let mut scene = scene(&[(Some(Refused), Some(Refused))], Some(Refused));
+    with_a_readiness_probe(&mut scene);
+    assert_eq!(word(&judged(&scene, ServiceNotResponding)), "Clear", "by readiness");
+    assert_eq!(word(&judged(&scene, McpProtocolFailing)), "Unknown");
+    let concluded = scene.concluded();
+    assert_eq!(concluded.diagnosis.findings, []);
+    let [problem] = concluded.diagnosis.contradictions.as_slice() else { panic!("one problem") };
+    assert!(problem.contains("(and 2 pods more)"), "{problem}");
+    assert!(problem.contains("is Ready by the kubelet"), "{problem}");
+    assert!(problem.contains("NetworkPolicy"), "{problem}");
+    let status = mcp_health_core::report::status(
+        &scene.case(),
+        &concluded.diagnosis,
+        &concluded.story,
+        &concluded.decision,
+    );
+    let signals = status.conditions.iter().find(|one| one.type_ == "SignalsAvailable").unwrap();
+    assert_eq!((signals.status.as_str(), &signals.message), ("False", problem));
+    assert_eq!(concluded.words(), "Wait");
+
+    // Traffic ceased as well: clients do not get through either.
+    let series = |span, value, age| Series {
+        measure: Measure::Requests,
+        span,
+        pod: None,
+        labels: Vec::new(),
+        value,
+        at: moment(scene.now - age),
+    };
+    let metrics = |now: f64| Metrics {
+        source: "Prometheus".to_owned(),
+        window: jiff::SignedDuration::from_mins(5),
+        interval: jiff::SignedDuration::from_secs(15),
+        series: vec![series(Span::Before, 20.0, 300), series(Span::Window, now, 10)],
+        missing: Vec::new(),
+        queries: Vec::new(),
+    };
+    let with = |now: f64| scene.clone().with(|scene| scene.signals.metrics = Reading::Fresh(metrics(now)));
+    assert_eq!(word(&judged(&with(15.0), ServiceNotResponding)), "Clear");
+    assert_eq!(word(&judged(&with(0.0), ServiceNotResponding)), "Refused");
+    assert_eq!(with(0.0).concluded().diagnosis.contradictions, [""; 0]);
+    let through_the_service = with(0.0).with(|scene| {
+        probes(scene).retain(|one| matches!(one.path, ProbePath::Pod(_)));
+    });
+    assert_eq!(word(&judged(&through_the_service, ServiceNotResponding)), "Clear");
+}
+
+type Change = fn(&mut Scene);
+
+#[test]
+fn probes_that_cannot_be_relied_on_find_nothing_and_close_nothing() {
+    let down = scene(&[(Some(TimedOut), Some(TimedOut))], Some(TimedOut));
+    let open = down.clone().with(|scene| drop(scene.open_incident().clone()));
+    let rows: &[(&str, Change)] = &[
+        ("never answered", |scene| probes(scene).iter_mut().for_each(|one| one.ever_answered = false)),
+        ("too few", |scene| probes(scene).iter_mut().for_each(|one| drop(one.results.drain(..3)))),
+        ("too old", |scene| scene.now += 121),
+        ("none", |scene| probes(scene).clear()),
+        ("stale", |scene| {
+            let value = probes(scene).clone();
+            scene.signals.probes = Reading::Stale { value, at: moment(scene.now) };
+        }),
+        ("unavailable", |scene| scene.signals.probes = Reading::Unavailable("no answer".to_owned())),
+        ("off", |scene| scene.signals.probes = Reading::Off),
+    ];
+    for (what, change) in rows {
+        let unseen = down.clone().with(change);
+        assert_eq!(unseen.concluded().diagnosis.findings, [], "{what}");
+        let unseen = open.clone().with(change);
+        let diagnosis = unseen.concluded().diagnosis;
+        assert!(!diagnosis.clear.contains(&ServiceNotResponding), "{what}");
+        assert!(!diagnosis.clear.contains(&McpProtocolFailing), "{what}");
+        assert!(!diagnosis.clear.contains(&ToolsMissing), "{what}");
+    }
+    let not_asked = open.with(|scene| scene.spec.signals.mcp.as_mut().unwrap().enabled = false);
+    assert!(not_asked.concluded().diagnosis.clear.contains(&McpProtocolFailing));
+}
+
+#[test]
+fn what_is_done_follows_from_the_cause() {
+    use ActionType::{RecyclePod, Rollback, RolloutRestart};
+    let one = |kind| vec![(Some(kind), None), (None, None), (None, None)];
+    let all = |kind| vec![(Some(kind), Some(kind))];
+    let rows: Vec<(Scene, IncidentType, &[ActionType], &[ActionType])> = vec![
+        (scene(&all(TimedOut), None), ServiceNotResponding, &[RolloutRestart], &[Rollback, RolloutRestart]),
+        (
+            scene(&one(TimedOut), None),
+            McpProtocolFailing,
+            &[RecyclePod, RolloutRestart],
+            &[Rollback, RecyclePod, RolloutRestart],
+        ),
+        (scene(&one(NotMcp), None), McpProtocolFailing, &[], &[Rollback]),
+        (scene(&one(Unauthorized), None), McpProtocolFailing, &[], &[]),
+        (scene(&one(HostNotAllowed), None), McpProtocolFailing, &[], &[]),
+        (scene(&[(None, None)], Some(Buffered)), McpProtocolFailing, &[], &[Rollback]),
+        (scene(&[(None, None)], Some(Refused)), ServiceNotResponding, &[], &[]),
+    ];
+    for (scene, incident, known, new) in rows {
+        assert_eq!(runbook(&scene, incident), known, "{:?}", found(&scene, incident));
+        assert_eq!(runbook(&scene.with(on_a_new_template), incident), new);
+    }
+    for kind in [Unauthorized, Forbidden, HostNotAllowed, VersionMismatch, SessionLost, NotMcp] {
+        let forbids = found(&scene(&one(kind), None), McpProtocolFailing).forbids;
+        assert!(forbids.contains(&RolloutRestart) && forbids.contains(&RecyclePod), "{kind:?}");
+    }
+    for kind in [Refused, Dns, ConnectTimeout] {
+        let forbids = found(&scene(&[(None, None)], Some(kind)), ServiceNotResponding).forbids;
+        assert!(forbids.contains(&RolloutRestart) && forbids.contains(&RecyclePod), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_dependency_that_is_down_holds_every_restart() {
+    let mut scene = scene(&[(Some(Unavailable), Some(Unavailable))], Some(Unavailable));
+    assert_eq!(scene.decision(), "Act RolloutRestart");
+    let spec = serde_json::json!({"name": "queue", "tcp": {"address": "queue:5672"}});
+    scene.spec.signals.dependencies = vec![serde_json::from_value(spec).unwrap()];
+    let failed = |age| (moment(scene.now - age), Err("the connection was refused".to_owned()));
+    let results = vec![failed(30), failed(15), failed(0)];
+    let down =
+        Dependency { name: "queue".to_owned(), words: "a connection to queue:5672".to_owned(), results };
+    scene.signals.dependencies = Reading::Fresh(vec![down]);
+    assert_eq!(scene.decision(), "Hold DependencyUnavailable");
+    let finding = found(&scene, ServiceNotResponding);
+    assert_eq!(finding.cause, Cause::DependencyDown);
+    assert!(finding.evidence.iter().any(|line| line.contains("queue:5672") && line.contains("refused")));
+    // A day later nobody knows.
+    let old = scene.clone().with(|scene| match &mut scene.signals.dependencies {
+        Reading::Fresh(all) => all[0].results.iter_mut().for_each(|(at, _)| *at = moment(scene.now - 121)),
+        _ => unreachable!(),
+    });
+    assert_eq!(old.decision(), "Act RolloutRestart");
+    // Pods that are not ready, for the same reason.
+    let unready = scene.with(|scene| {
+        let since = moment(scene.now - 60);
+        scene.target().ready = 0;
+        let Reading::Fresh(pods) = &mut scene.signals.pods else { unreachable!() };
+        for pod in pods {
+            (pod.ready, pod.ready_changed) = (false, since);
+        }
+    });
+    assert_eq!(found(&unready, ServiceNotResponding).cause, Cause::DependencyDown);
+    assert_eq!(unready.decision(), "Hold DependencyUnavailable");
+}
+
+#[test]
+fn the_pod_on_which_mcp_hangs_is_recycled_and_the_others_serve_on() {
+    let mut world = World::with(Template::Good, 3);
+    world.probed = true;
+    let mut operator = Operator::new(world, policy::enforcing());
+    operator.run(120, 1);
+    assert!(operator.status().target.unwrap().last_healthy.is_some());
+    operator.world.wedge_a_pod();
+    let pod = operator.world.wedged[0].0.clone();
+    operator.run_until("resolved", 900, |status| !status.history.is_empty());
+    let evicted: Vec<_> = operator.world.done.iter().map(|done| done.before.as_str()).collect();
+    assert_eq!(evicted, [&pod]);
+    let past = &operator.status().history[0];
+    assert_eq!((past.incident_type, past.cause), (McpProtocolFailing, Cause::Wedged));
+    assert_eq!(past.resolution, "RecyclePod helped");
+    assert!(
+        past.evidence[0].contains(&pod) && past.evidence[0].contains("3 of the last 5 times"),
+        "{past:#?}"
+    );
+}
+
+#[test]
+fn where_mcp_hangs_on_all_pods_a_restart_of_all_comes_after_the_first() {
+    let mut world = World::with(Template::Good, 2);
+    world.probed = true;
+    let spec = policy::with_cooldown(policy::enforcing(), 0);
+    let mut operator = Operator::new(world, spec);
+    operator.run(120, 1);
+    operator.world.wedged =
+        operator.world.pods.iter().map(|pod| (pod.name.clone(), operator.world.now)).collect();
+    operator.run_until("resolved", 1800, |status| !status.history.is_empty());
+    let past = &operator.status().history[0];
+    assert_eq!(past.actions, ["RecyclePod: NoChange", "RolloutRestart: Improved"]);
+}
+
+#[test]
+fn a_template_that_does_not_answer_where_the_one_before_did_is_not_taken_for_healthy() {
+    let mut world = World::with(Template::Good, 2);
+    world.probed = true;
+    let mut operator = Operator::new(world, policy::observing());
+    operator.run(120, 1);
+    let before = operator.status().target.unwrap().last_healthy.unwrap().template;
+    operator.world.roll_out(Template::Good);
+    for _ in 0..60 {
+        operator.run(5, 5);
+        // Whatever pod is made hangs from its first breath.
+        operator.world.wedged = operator.world.pods.iter().map(|pod| (pod.name.clone(), 0)).collect();
+    }
+    assert_eq!(operator.status().target.unwrap().last_healthy.unwrap().template, before);
+}
+
+fn tool(name: &str, schema: &str) -> Tool {
+    Tool { name: name.to_owned(), schema: schema.to_owned() }
+}
+
+/// What every pod offers; and what the template was seen to.
+fn offering(tools: &[Tool], known: &[&str]) -> Scene {
+    scene(&[(None, None)], None).with(|scene| {
+        for one in probes(scene).iter_mut().filter(|one| one.question == Mcp) {
+            one.tools = Some(tools.to_vec());
+        }
+        let healthy = scene.status.target.as_mut().unwrap().last_healthy.as_mut().unwrap();
+        healthy.tools = known.iter().map(|tool| (*tool).to_owned()).collect();
+    })
+}
+
+fn expecting(names: &'static [&'static str]) -> impl FnOnce(&mut Scene) {
+    move |scene| {
+        let mcp = scene.spec.signals.mcp.as_mut().unwrap();
+        mcp.expect_tools = names.iter().map(|name| ToolName((*name).to_owned())).collect();
+    }
+}
+
+#[test]
+fn a_tool_is_missing_where_the_policy_names_it_or_the_same_template_offered_it() {
+    let both = [tool("a", "1"), tool("b", "1")];
+    let rows: Vec<(&str, Scene, &str)> = vec![
+        ("as before", offering(&both, &["a:1", "b:1"]), "Clear"),
+        ("one more", offering(&both, &["a:1"]), "Clear"),
+        ("one gone", offering(&both[..1], &["a:1", "b:1"]), "ToolGone"),
+        ("none", offering(&[], &["a:1"]), "NoTools"),
+        ("never any", offering(&[], &[]), "Clear"),
+        ("other arguments", offering(&[tool("a", "2")], &["a:1"]), "SchemaDrift"),
+        ("a name with a colon", offering(&[tool("x:a", "1")], &["x:a:1"]), "Clear"),
+        ("pods that differed", offering(&[tool("a", "2")], &["a:1", "a:2"]), "Clear"),
+        ("another template's choice", offering(&both[..1], &["a:1", "b:1"]).with(on_a_new_template), "Clear"),
+        ("another template's schema", offering(&[tool("a", "2")], &["a:1"]).with(on_a_new_template), "Clear"),
+        ("none on another template", offering(&[], &["a:1"]).with(on_a_new_template), "NoTools"),
+        ("named and there", offering(&both, &[]).with(expecting(&["b"])), "Clear"),
+        ("named and gone", offering(&both, &["a:1"]).with(expecting(&["c"])), "ToolGone"),
+        ("only what is named counts", offering(&both[1..], &["a:1", "b:1"]).with(expecting(&["b"])), "Clear"),
+    ];
+    for (what, scene, expected) in rows {
+        assert_eq!(word(&judged(&scene, ToolsMissing)), expected, "{what}");
+    }
+    let gone = offering(&both, &[]).with(expecting(&["c"]));
+    assert_eq!(runbook(&gone, ToolsMissing), []);
+    assert_eq!(runbook(&gone.clone().with(on_a_new_template), ToolsMissing), [ActionType::Rollback]);
+    assert_eq!(gone.concluded().diagnosis.pending.len(), 1, "first it lasts");
+
+    // One pod of three.
+    let disagreeing = offering(&both, &["a:1", "b:1"]).with(|scene| {
+        probes(scene)[2].tools = Some(vec![tool("a", "1")]);
+    });
+    let finding = found(&disagreeing, ToolsMissing);
+    let pod = disagreeing.signals.pods.fresh().unwrap()[1].name.clone();
+    assert!(finding.evidence[0].starts_with(&format!("pod {pod} does not offer b")), "{finding:#?}");
+    assert!(finding.evidence.iter().any(|line| line == "pods disagree: 2 of 3 offer what is expected"));
+
+    // A pod that tells nothing neither opens nor closes.
+    let quiet = offering(&both, &["a:1", "b:1"]).with(|scene| probes(scene)[2].tools = None);
+    assert_eq!(word(&judged(&quiet, ToolsMissing)), "Unknown");
+}
+
+#[test]
+fn a_tool_that_a_new_template_lacks_is_brought_back_with_the_template_before() {
+    let scene = offering(&[tool("a", "1")], &[]).with(expecting(&["a", "b"])).with(on_a_new_template);
+    let lasted = scene.clone().with(|scene| {
+        scene.status.pending = scene.clone().concluded().diagnosis.pending;
+        scene.now += 61;
+        let now = scene.now;
+        for one in probes(scene) {
+            one.results = results(now, ".....", TimedOut);
+        }
+    });
+    let concluded = lasted.concluded();
+    assert_eq!(concluded.diagnosis.findings[0].incident, ToolsMissing);
+    assert_eq!(concluded.words(), "Act Rollback");
+}

@@ -1,0 +1,76 @@
+//! ResetCircuit: `POST` to the reset of one circuit breaker, on the pod that has it, and on nothing else. Nothing tells
+//! afterwards whether it took place, so that it was recorded by itself before, and is never repeated.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::body::Body;
+use http::{Request, StatusCode, header::USER_AGENT};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use mcp_health_api::{MANAGER, Step};
+use mcp_health_core::{attempt::Effected, circuits::name_words};
+
+use super::{Stepped, Target};
+
+/// How long the pod may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Resets the circuit, and says what came of it. No redirect is followed, and what an answer says beside its status is
+/// not read.
+pub async fn carry_out(target: &Target<'_>, step: &Step) -> Stepped {
+    let name = step.object.as_deref().and_then(|object| object.strip_prefix("Pod/")).unwrap_or_default();
+    let named = step.to.as_deref().unwrap_or_default();
+    let circuit = name_words(named);
+    let Some(pod) = target.pods.iter().find(|pod| pod.uid == step.uid && pod.counts()) else {
+        return done(format!("pod {name} is gone, and its circuit with it"));
+    };
+    let http = target.object.spec.signals.http.clone().unwrap_or_default();
+    let Some((address, port)) = pod.address.zip(http.port.or(target.port)) else {
+        return Stepped::superseded(format!("pod {name} has no address, or no port"));
+    };
+    let path = http.circuit_breakers.trim_end_matches('/');
+    let url = format!("http://{}{path}/{}/reset", SocketAddr::new(address, port), encoded(named));
+    let request = Request::post(url).header(USER_AGENT, MANAGER).body(Body::empty());
+    let Ok(request) = request else {
+        let message = format!("circuit {circuit} of pod {name} cannot be named in a path");
+        return Stepped::refused("ResetRefused", message);
+    };
+    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
+    let answer = tokio::time::timeout(PATIENCE.min(target.timeout), client.request(request)).await;
+    match answer {
+        Ok(Ok(answer)) if answer.status().is_success() => {
+            done(format!("pod {name} has reset circuit {circuit}"))
+        }
+        Ok(Ok(answer)) if answer.status() == StatusCode::NOT_FOUND => Stepped::refused(
+            "CircuitUnknown",
+            format!("pod {name} knows no circuit {circuit} to reset: it answered 404 at {path}/…/reset"),
+        ),
+        Ok(Ok(answer)) => Stepped::refused(
+            "ResetRefused",
+            format!("pod {name} did not reset circuit {circuit}: it answered {}", answer.status().as_u16()),
+        ),
+        Ok(Err(error)) if error.is_connect() => Stepped::refused(
+            "CircuitsOnlyOnLocalhost",
+            format!(
+                "pod {name} takes no connection on port {port}: its circuits are to be reached on 127.0.0.1 only, or \
+                 there is a NetworkPolicy in between; reset circuit {circuit} by kubectl exec"
+            ),
+        ),
+        // It was asked, and may have done it.
+        Ok(Err(_)) => done(format!("pod {name} cut the connection: it may have reset circuit {circuit}")),
+        Err(_) => done(format!("pod {name} did not answer in time: it may have reset circuit {circuit}")),
+    }
+}
+
+fn done(note: String) -> Stepped {
+    Stepped::Done(Effected { note: Some(note), ..Effected::default() })
+}
+
+/// A name as one segment of a path.
+fn encoded(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
