@@ -14,7 +14,7 @@ use crate::{
     catalogue::{looks_back, own_rules},
     diagnose::Finding,
     digest, healthy,
-    metrics::reach,
+    metrics::{reach, reach_of_rule},
     report::escalation,
     time::after,
     words,
@@ -294,7 +294,14 @@ impl<'a> Seen<'a> {
 
 /// For how long after an action the past still shows in the rule of an incident.
 pub(crate) fn reach_of(case: &Case, incident: &Incident) -> SignedDuration {
-    if looks_back(incident) { reach(case.spec) } else { SignedDuration::ZERO }
+    match &incident.rule {
+        Some(rule) => {
+            let rule = case.spec.rules.iter().find(|one| &one.name == rule);
+            rule.map_or(SignedDuration::ZERO, reach_of_rule)
+        }
+        None if looks_back(incident) => reach(case.spec),
+        None => SignedDuration::ZERO,
+    }
 }
 
 /// Judges one attempt that was carried out.

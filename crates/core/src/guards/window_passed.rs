@@ -2,7 +2,7 @@
 //! nothing further is done about it.
 
 use super::{Question, Verdict};
-use crate::{catalogue::looks_back, metrics::reach, time::after, words};
+use crate::{catalogue::looks_back, time::after, verify::reach_of, words};
 
 pub fn check(question: &Question) -> Verdict {
     let Some(last) = question.past.last().filter(|_| looks_back(question.incident)) else {
@@ -14,7 +14,7 @@ pub fn check(question: &Question) -> Verdict {
     // Where the action made new pods, the past ends once they are ready.
     let patience = question.server.target.progress_deadline;
     let rolled_out = question.server.ready_since().filter(|at| *at <= after(last.at, patience));
-    let reach = reach(question.case.spec);
+    let reach = reach_of(question.case, question.incident);
     let until = after(rolled_out.map_or(last.at, |at| at.max(last.at)), reach);
     if until <= question.case.now {
         return Verdict::Permit;

@@ -7,7 +7,7 @@ mod quantile;
 mod view;
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{McpServerHealthSpec, Measure};
+use mcp_health_api::{McpServerHealthSpec, Measure, UserRule};
 
 pub use latency::Latency;
 pub use measures::{Definition, Kind, MEASURES, definition, label_names, metric_name};
@@ -54,14 +54,18 @@ pub fn window(spec: &McpServerHealthSpec) -> SignedDuration {
     spec.signals.prometheus.as_ref().map_or(WINDOW, |signal| signal.window.span())
 }
 
-/// How long the past shows in what metrics tell: the longest window in use, and a scrape. Until then after an action,
-/// a rule may still show what was before it.
+/// How long the past shows in what metrics tell the catalogue: the longest window in use, and a scrape. Until then
+/// after an action, a rule may still show what was before it.
 pub fn reach(spec: &McpServerHealthSpec) -> SignedDuration {
     let own =
         spec.signals.prometheus.iter().flat_map(|signal| &signal.queries).map(|own| own.promql.as_str());
-    let rules = spec.rules.iter().map(|rule| rule.promql.as_str());
-    let longest = own.chain(rules).map(longest_range).max().unwrap_or_default();
+    let longest = own.map(longest_range).max().unwrap_or_default();
     longest.max(window(spec)).saturating_add(SCRAPE_INTERVAL.min(window(spec) / 4))
+}
+
+/// How long the past shows in a rule of the policy's own: the longest range of its query, and a scrape.
+pub fn reach_of_rule(rule: &UserRule) -> SignedDuration {
+    longest_range(&rule.promql).saturating_add(SCRAPE_INTERVAL)
 }
 
 /// The longest range of a query: of `rate(x[5m])`, five minutes; of `x[1h:5m]`, an hour.

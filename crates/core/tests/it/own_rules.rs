@@ -193,6 +193,26 @@ fn it_is_an_incident_of_the_rules_name_mended_by_the_rules_runbook() {
 }
 
 #[test]
+fn what_its_query_looks_back_over_is_waited_for_and_no_longer() {
+    for (query, seconds) in [("mcp_sessions", 60), ("rate(mcp_errors_total[2m])", 180)] {
+        let mut operator = watching(0, &[Some(ActionType::RolloutRestart)]);
+        // What another rule looks back over is that rule's.
+        operator.declare(|spec| {
+            *spec = policy::with_rule(spec.clone(), "Daily", "1", 0, &[]);
+            spec.rules[0].promql = query.to_owned();
+            spec.rules[1].promql = "increase(mcp_errors_total[1d])".to_owned();
+        });
+        operator.world.answer("Daily", 0.0);
+        operator.world.answer(RULE, 120.0);
+        operator.run_until("acted", 30, McpServerHealthStatus::is_acting);
+        operator.world.answer(RULE, 3.0);
+        operator.run_until("resolved", 1200, |status| status.incidents.is_empty());
+        let ready = operator.world.pods.iter().map(|pod| pod.ready_changed).max().unwrap();
+        assert_eq!(operator.world.now - ready, seconds, "{query}");
+    }
+}
+
+#[test]
 fn a_step_that_recycles_takes_the_pod_that_the_worst_value_names() {
     let mut operator = watching(0, &[Some(ActionType::RecyclePod)]);
     let pods: Vec<_> = operator.world.pods.iter().map(|pod| pod.name.clone()).collect();

@@ -64,6 +64,16 @@ proptest! {
             for past in closed(look) {
                 prop_assert!(sees_the_server(&look.signals), "{past:#?} was closed by {look:#?}");
                 let target = look.signals.target.fresh().and_then(Option::as_ref).unwrap();
+                let of_metrics = [IncidentType::SessionLeak, IncidentType::TrafficLost];
+                if of_metrics.contains(&past.incident_type) && target.desired > 0 {
+                    prop_assert!(look.signals.metrics.fresh().is_some(), "{past:#?} was closed by {look:#?}");
+                }
+                let removed = past.resolution == "the rule was removed from the policy";
+                if past.rule.is_some() && target.desired > 0 && !removed {
+                    let answers = look.signals.rules.fresh().and_then(|rules| rules.first());
+                    let answered = answers.is_some_and(|one| one.values.as_ref().is_ok_and(|all| !all.is_empty()));
+                    prop_assert!(answered, "{past:#?} was closed by {look:#?}");
+                }
                 if past.incident_type == IncidentType::ServiceNotResponding && target.desired > 0 {
                     prop_assert!(look.signals.services.fresh().is_some(), "{past:#?} was closed by {look:#?}");
                 }

@@ -44,6 +44,8 @@ pub enum Happening {
     EvictionsRefused(bool),
     Report(bool),
     RuleHolds(bool),
+    Silent(bool),
+    Crowded(bool),
     RuleUnanswered,
     RuleRemoved(bool),
     Crash(Crash),
@@ -52,6 +54,7 @@ pub enum Happening {
 
 /// A server, its policy, and what happens, with the seconds before each.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is a choice of its own.
 pub struct History {
     pub first: Template,
     pub desired: i32,
@@ -63,6 +66,8 @@ pub struct History {
     pub runbook: Option<Vec<ActionType>>,
     pub smoke_test: bool,
     pub probed: bool,
+    /// Its metrics are seen.
+    pub measured: bool,
     pub happenings: Vec<(i64, Happening)>,
 }
 
@@ -122,6 +127,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => seldom().prop_map(Happening::EvictionsRefused),
         1 => seldom().prop_map(Happening::Report),
         3 => any::<bool>().prop_map(Happening::RuleHolds),
+        1 => seldom().prop_map(Happening::Silent),
+        2 => any::<bool>().prop_map(Happening::Crowded),
         1 => Just(Happening::RuleUnanswered),
         1 => seldom().prop_map(Happening::RuleRemoved),
         8 => crash.prop_map(Happening::Crash),
@@ -148,7 +155,7 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
         1_u32..4,
         1_u32..6,
         prop::option::weighted(0.7, runbook()),
-        prop::bool::weighted(0.3),
+        (prop::bool::weighted(0.3), prop::bool::weighted(0.4)),
         any::<bool>(),
         happenings,
     )
@@ -161,7 +168,7 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
                 max_attempts,
                 max_actions_per_hour,
                 runbook,
-                smoke_test,
+                (smoke_test, measured),
                 probed,
                 happenings,
             )| {
@@ -175,6 +182,7 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
                     runbook,
                     smoke_test,
                     probed,
+                    measured,
                     happenings,
                 }
             },
@@ -211,6 +219,7 @@ impl History {
     pub fn live(&self) -> Operator {
         let mut world = World::with(self.first, self.desired);
         world.answer(RULE, 3.0);
+        world.measured = self.measured;
         world.deployment.as_mut().unwrap().recreate = self.recreates;
         world.probed = self.probed;
         let mut operator = Operator::new(world, self.policy());
@@ -278,6 +287,11 @@ impl History {
                 operator.watches.report = said.then(|| "SEV2: it hangs".to_owned());
             }
             Happening::RuleHolds(holds) => world.answer(RULE, if holds { 120.0 } else { 3.0 }),
+            Happening::Silent(silent) => world.silent = silent,
+            Happening::Crowded(crowded) => {
+                let pods = world.pods.iter().filter(|_| crowded).map(|pod| pod.name.clone());
+                world.crowded = pods.collect();
+            }
             Happening::RuleUnanswered => {
                 world.rules.insert(RULE.to_owned(), Ok(Vec::new()));
             }
@@ -302,6 +316,7 @@ pub fn make_well(operator: &mut Operator) {
     operator.fleet = Fleet::default();
     operator.watches.report = None;
     operator.world.answer(RULE, 3.0);
+    (operator.world.silent, operator.world.crowded) = (false, Vec::new());
     let world = &mut operator.world;
     (world.wedged, world.circuits_open, world.circuits_stick) = (Vec::new(), Vec::new(), false);
     (world.hooks_fail, world.jobs_fail, world.evictions_refused) = (false, false, false);

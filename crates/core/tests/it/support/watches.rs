@@ -1,13 +1,15 @@
 //! What the operator's watches show of a world: all of it, the past, or nothing.
 
 use jiff::SignedDuration;
+use mcp_health_api::{Label, Measure};
 use mcp_health_core::signals::{
     Alert, Autoscaler, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec, Dependency, Exit,
-    Fault, FaultKind, Job, LastWords, PROBES_KEPT, Pod, Probe, ProbeKind, ProbePath, ProbeQuestion,
+    Fault, FaultKind, Job, LastWords, Metrics, PROBES_KEPT, Pod, Probe, ProbeKind, ProbePath, ProbeQuestion,
     ProbeResult, Probed, Reading, RecordedAction, Revision, Role, RuleReading, Service, Signals, Target,
 };
 
 use super::{
+    measured::Measured,
     moment,
     world::{CONFIG_MAP, CPU_LIMIT, ConfigMap, Deployment, MEMORY_LIMIT, PROGRESS_DEADLINE, Template, World},
 };
@@ -33,6 +35,7 @@ pub enum Source {
     Services,
     Autoscalers,
     Usage,
+    Metrics,
     Rules,
     Configs,
     Alerts,
@@ -43,13 +46,14 @@ pub enum Source {
 }
 
 /// All of them.
-pub const SOURCES: [Source; 13] = [
+pub const SOURCES: [Source; 14] = [
     Source::Target,
     Source::Revisions,
     Source::Pods,
     Source::Services,
     Source::Autoscalers,
     Source::Usage,
+    Source::Metrics,
     Source::Rules,
     Source::Configs,
     Source::Alerts,
@@ -95,6 +99,7 @@ impl Watches {
         blur(&mut signals.services, &before.services, sight(Source::Services));
         blur(&mut signals.autoscalers, &before.autoscalers, sight(Source::Autoscalers));
         blur(&mut signals.usage, &before.usage, sight(Source::Usage));
+        blur(&mut signals.metrics, &before.metrics, sight(Source::Metrics));
         blur(&mut signals.rules, &before.rules, sight(Source::Rules));
         blur(&mut signals.configs, &before.configs, sight(Source::Configs));
         blur(&mut signals.alerts, &before.alerts, sight(Source::Alerts));
@@ -118,6 +123,7 @@ fn keep_stale(before: Signals, now: Signals) -> Signals {
         services: newer(before.services, now.services),
         autoscalers: newer(before.autoscalers, now.autoscalers),
         usage: newer(before.usage, now.usage),
+        metrics: newer(before.metrics, now.metrics),
         rules: newer(before.rules, now.rules),
         configs: newer(before.configs, now.configs),
         alerts: newer(before.alerts, now.alerts),
@@ -175,6 +181,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         },
         jobs: Reading::Fresh(world.jobs.iter().map(|(name, made)| job(world, name, *made)).collect()),
         usage: world.usage.clone().map_or(Reading::Off, Reading::Fresh),
+        metrics: if world.measured { Reading::Fresh(metrics(world)) } else { Reading::Off },
         rules: if world.rules.is_empty() { Reading::Off } else { Reading::Fresh(rules(world)) },
         alerts: watches.alerts.clone().map_or(Reading::Off, Reading::Fresh),
         probes: if world.probed { Reading::Fresh(probes(world)) } else { Reading::Off },
@@ -186,6 +193,19 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         rival: watches.rival.clone(),
         ..Signals::default()
     }
+}
+
+/// Asked four times a minute, as the rules are.
+fn metrics(world: &World) -> Metrics {
+    let mut measured = Measured::at(world.now - world.now % 15);
+    for pod in world.pods.iter().filter(|pod| pod.ready && pod.going.is_none()) {
+        let idle = if world.crowded.contains(&pod.name) { 150.0 } else { 3.0 };
+        measured = measured
+            .answers(&pod.name, if world.silent { 0.0 } else { 300.0 }, 0.0)
+            .before(Measure::Requests, &pod.name, &[(Label::Endpoint, "/mcp")], 1.0)
+            .with(Measure::IdleSessions, &pod.name, &[], idle);
+    }
+    measured.metrics
 }
 
 /// Asked four times a minute.

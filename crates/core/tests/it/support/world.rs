@@ -217,6 +217,12 @@ pub struct World {
     pub jobs_fail: bool,
     /// What the policy's own rules come to, by their names, if anybody asks.
     pub rules: BTreeMap<String, Result<Vec<(String, f64)>, String>>,
+    /// What its pods tell of requests and sessions is measured.
+    pub measured: bool,
+    /// Nobody asks it for anything any more.
+    pub silent: bool,
+    /// Pods with more idle sessions than they should have.
+    pub crowded: Vec<String>,
     /// What the operator did.
     pub done: Vec<Done>,
 }
@@ -254,6 +260,9 @@ impl World {
             jobs: Vec::new(),
             jobs_fail: false,
             rules: BTreeMap::new(),
+            measured: false,
+            silent: false,
+            crowded: Vec::new(),
             done: Vec::new(),
         };
         world.create(template, desired);
