@@ -113,3 +113,11 @@ pub fn metric_name<'a>(definition: &'a Definition, signal: Option<&'a Prometheus
     let mapped = signal.and_then(|one| one.metrics.iter().find(|one| one.measure == definition.measure));
     mapped.map_or(definition.metric, |mapped| mapped.name.as_str())
 }
+
+/// The names that a label may have for a policy: the one that it says, else those by default.
+pub fn label_names_of(label: Label, signal: &PrometheusSignal) -> Vec<&str> {
+    match signal.labels.iter().find(|one| one.label == label) {
+        Some(mapped) => vec![mapped.name.as_str()],
+        None => label_names(label).to_vec(),
+    }
+}

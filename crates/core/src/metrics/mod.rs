@@ -1,18 +1,21 @@
 //! metrics: what the series of a server come to. Rules ask here for totals, shares and quantiles; what is missing,
 //! stale or not a number is told apart from what is well, and absent is not zero.
 
+mod exposition;
 mod latency;
 mod measures;
 mod quantile;
 mod view;
+mod windows;
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{McpServerHealthSpec, Measure, UserRule};
 
 pub use latency::Latency;
-pub use measures::{Definition, Kind, MEASURES, definition, label_names, metric_name};
+pub use measures::{Definition, Kind, MEASURES, definition, label_names, label_names_of, metric_name};
 pub use quantile::{Buckets, Quantile};
 pub use view::{Traffic, View, ratio};
+pub use windows::Windows;
 
 use crate::signals::{Metrics, Series, Span};
 

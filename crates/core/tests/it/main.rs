@@ -21,6 +21,7 @@ mod probes;
 mod properties;
 mod recycle_pod;
 mod resources;
+mod scraped;
 mod story;
 mod support;
 mod traffic_and_sessions;
