@@ -78,8 +78,8 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
             return overdue(case, story, incident)
                 .unwrap_or_else(|| verifying(case, incident, story.look_again));
         }
-        if let Some(waiting) = waiting(attempt) {
-            return waiting;
+        if let Some(waiting) = waiting(case, attempt) {
+            return overdue(case, story, incident).unwrap_or(waiting);
         }
         return match &situation {
             Some(situation) => situation.resume(attempt),
@@ -318,7 +318,7 @@ fn runbook<'a>(case: &Case<'a>, server: &Server, incident: &Incident) -> Vec<Run
 }
 
 /// The next step only lets time pass.
-fn waiting(attempt: &Attempt) -> Option<Decision> {
+fn waiting(case: &Case, attempt: &Attempt) -> Option<Decision> {
     let step = attempt.next_step()?;
     let until = step.until.as_ref().map(|until| until.0);
     let until_words =
@@ -330,7 +330,8 @@ fn waiting(attempt: &Attempt) -> Option<Decision> {
         }
         _ => return None,
     };
-    Some(Decision::Wait { until, next: Some(next) })
+    // Once its time is over, whoever judges it says when to look again.
+    Some(Decision::Wait { until: until.filter(|at| *at > case.now), next: Some(next) })
 }
 
 /// The last attempt came too late: until when to wait. What is seen may still be what was decided on; and what

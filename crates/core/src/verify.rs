@@ -307,7 +307,10 @@ pub(crate) fn reach_of(case: &Case, incident: &Incident) -> SignedDuration {
 /// Judges one attempt that was carried out.
 fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -> Judged {
     let now = case.now;
-    let deadline = attempt.verify_at.as_ref().map_or(now, |at| at.0);
+    // A rollout that what is left of the attempt waits for has a time of its own.
+    let awaited = attempt.next_step().filter(|step| step.effect == Effect::AwaitRollout);
+    let rollout = awaited.and_then(|step| step.until.as_ref()).filter(|_| !attempt.extended);
+    let deadline = attempt.verify_at.iter().chain(rollout).map(|at| at.0).min().unwrap_or(now);
     let without_evidence = || {
         if now < deadline {
             Judged::Pending(deadline)
@@ -343,7 +346,9 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
     if let Some(evidence) = shown_by_new_pods {
         return failed(evidence.clone());
     }
-    match standing::job(case, attempt) {
+    // Its Job comes after the rollout.
+    let proof = if awaited.is_some() { standing::Proof::None } else { standing::job(case, attempt) };
+    match proof {
         standing::Proof::None | standing::Proof::Good => {}
         standing::Proof::Awaited if now < deadline => return Judged::Pending(deadline),
         standing::Proof::Awaited => return without_evidence(),

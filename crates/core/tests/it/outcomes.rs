@@ -76,6 +76,28 @@ fn without_evidence_it_waits_once_longer_and_then_a_person_judges() {
 }
 
 #[test]
+fn a_rollback_that_does_not_come_through_has_failed_though_a_smoke_test_was_to_follow() {
+    let mut operator =
+        Operator::new(World::with(Template::Good, 1), policy::with_smoke_test(policy::enforcing()));
+    operator.world.deployment.as_mut().unwrap().recreate = true;
+    operator.run(120, 1);
+    operator.world.roll_out(Template::CrashesAtOnce);
+    operator.run_until("an action", 120, |status| status.last_action.is_some());
+    // Nothing of it can start.
+    operator.world.quota = true;
+    operator.world.kill_a_pod();
+    operator.run(60, 1);
+    assert_eq!(outcome(&operator), None);
+    // The rollout's own time counts, not that of the Job after it; and nobody looks without end.
+    operator.run(120, 1);
+    assert!(
+        matches!(outcome(&operator), Some(Outcome::NoChange | Outcome::Worse)),
+        "{:#?}",
+        operator.status()
+    );
+}
+
+#[test]
 fn a_service_that_cannot_be_seen_does_not_make_a_success() {
     let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
     operator.run(120, 1);
