@@ -7,7 +7,7 @@ use mcp_health_api::{Cause, Effect, HealthyConfig, HealthyRevision, Incident};
 use crate::{
     Case,
     mask::mask,
-    signals::{Config, ContainerSpec, Pod, ProbeKind, Revision, Role, Target},
+    signals::{Config, ContainerSpec, Pod, ProbeKind, Revision, Target},
     words,
 };
 
@@ -166,17 +166,12 @@ impl<'a> Server<'a> {
     /// The container that is the server itself: the one that the object names; else the first with a port; else
     /// the first.
     pub fn container(&self) -> Option<&'a ContainerSpec> {
-        let mut main = self.target.containers.iter().filter(|one| one.role == Role::Main);
-        match self.container {
-            Some(name) => main.find(|one| one.name == name),
-            None => main.clone().find(|one| !one.ports.is_empty()).or_else(|| main.next()),
-        }
+        self.target.container(self.container)
     }
 
     /// The port that the server declares first.
     pub fn port(&self) -> Option<u16> {
-        let (_, number) = self.container()?.ports.first()?;
-        u16::try_from(*number).ok()
+        self.container()?.port()
     }
 
     /// The time within which the server's readinessProbe sees that something it asks for is gone.

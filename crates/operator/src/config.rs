@@ -73,6 +73,9 @@ pub struct Config {
     /// How often.
     #[arg(long, env = "KUBELET_STATS_PERIOD", default_value = "30s")]
     pub kubelet_stats_period: Duration,
+    /// How often the pods of servers are asked for their metrics, where no Prometheus tells them; 0s: never.
+    #[arg(long, env = "SCRAPE_PERIOD", default_value = "15s")]
+    pub scrape_period: Duration,
     /// Alertmanager, as `http://alertmanager.monitoring:9093`: alerts whose labels name a server's namespace and a pod, a
     /// Service or the Deployment of it become incidents. Without it, nobody is asked.
     #[arg(long, env = "ALERTMANAGER_URL", value_parser = http_url)]

@@ -38,6 +38,8 @@ pub struct Windows {
     mapping: Mapping,
     /// When the first pod answered.
     since: Option<Timestamp>,
+    /// When a pod answered last.
+    last: Option<Timestamp>,
     pods: BTreeMap<String, PodWindow>,
     past: Past,
 }
@@ -134,6 +136,7 @@ impl Windows {
             return true;
         }
         self.since.get_or_insert(at);
+        self.last = Some(at);
         self.past.begin(at, self.mapping.window);
         let is_restarted = restarts != seen.restarts && !std::mem::take(&mut seen.fell);
         let mut fell = false;
@@ -193,6 +196,11 @@ impl Windows {
     /// When a pod answered last.
     pub fn answered(&self, pod: &str) -> Option<Timestamp> {
         self.pods.get(pod).map(|seen| seen.answered)
+    }
+
+    /// When any of them did, those that are gone included.
+    pub fn last(&self) -> Option<Timestamp> {
+        self.last
     }
 
     /// Nothing was ever told.

@@ -228,6 +228,17 @@ pub struct Target {
     pub gitops: Option<String>,
 }
 
+impl Target {
+    /// The server's own container: the one that the policy names; else the first with a port.
+    pub fn container(&self, named: Option<&str>) -> Option<&ContainerSpec> {
+        let mut main = self.containers.iter().filter(|one| one.role == Role::Main);
+        match named {
+            Some(name) => main.find(|one| one.name == name),
+            None => main.clone().find(|one| !one.ports.is_empty()).or_else(|| main.next()),
+        }
+    }
+}
+
 /// One action, as it is kept in an annotation of the target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedAction {
@@ -265,6 +276,13 @@ pub struct ContainerSpec {
     pub probes: Vec<Probe>,
     /// Its environment: names, and values where they are given in the clear. Never shown.
     pub env: Vec<(String, Option<String>)>,
+}
+
+impl ContainerSpec {
+    /// The port that it declares first.
+    pub fn port(&self) -> Option<u16> {
+        u16::try_from(self.ports.first()?.1).ok()
+    }
 }
 
 /// When a container of a pod runs.

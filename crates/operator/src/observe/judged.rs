@@ -30,6 +30,12 @@ impl Judged {
         self.by_object.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
+    /// All objects that were looked at.
+    pub fn objects(&self) -> Vec<(Key, Arc<McpServerHealth>)> {
+        let all = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|(key, (object, _))| (key.clone(), Arc::clone(object))).collect()
+    }
+
     fn of(&self, key: &Key) -> Option<(Arc<McpServerHealth>, Verdict)> {
         self.by_object.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }

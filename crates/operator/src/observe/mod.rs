@@ -13,6 +13,7 @@ mod pod_spec;
 mod pods;
 mod quotas;
 mod replica_sets;
+mod scrape;
 mod services;
 mod switches;
 pub mod table;
@@ -81,6 +82,8 @@ pub struct Stores {
     namespaces: Table<switches::SwitchRow>,
     switch: Option<(Key, Table<switches::SwitchRow>)>,
     usage: usage::Measured,
+    /// Only where pods are asked for their metrics.
+    scraped: Option<scrape::Scraped>,
     /// Only where there is an Alertmanager.
     alerts: Option<alertmanager::Alerts>,
     /// Only where kubelets are asked.
@@ -123,6 +126,8 @@ impl Stores {
             namespaces: Table::new(&all),
             switch,
             usage: usage::Measured::new(&scopes),
+            scraped: (!config.scrape_period.span().is_zero())
+                .then(|| scrape::Scraped::new(config.scrape_period.span().unsigned_abs())),
             alerts: config
                 .alertmanager_url
                 .clone()
@@ -249,6 +254,9 @@ impl Stores {
         let usage = self.usage.reading(namespace, &pods, now);
         let rows = || self.pods_of(namespace, target.as_ref().map_or("", |target| &target.uid));
         let volumes = self.volumes.as_ref().map_or(Reading::Off, |spaces| spaces.reading(&rows(), now));
+        let scraped = self.scraped.as_ref().filter(|_| self.is_scraped(object));
+        let own = Key::new(namespace, name);
+        let metrics = scraped.map_or(Reading::Off, |scraped| scraped.reading(&own, object, &pods, now));
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
         Signals {
             target: self.deployments.reading(namespace, now, target),
@@ -263,7 +271,7 @@ impl Stores {
             configs: self.configs_of(object, &key, row.as_ref().map(|row| &row.target), now),
             usage,
             volumes,
-            metrics: Reading::Off,
+            metrics,
             rules: Reading::Off,
             probes: Reading::Off,
             circuits: Reading::Off,

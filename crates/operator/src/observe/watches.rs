@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Stores, alertmanager, autoscalers, budgets, config_maps, deployments, jobs, last_words, pods, quotas,
-    replica_sets, services, switches,
+    replica_sets, scrape, services, switches,
     table::{Key, Row, Table},
     usage, vertical_autoscalers, volumes,
     watch::{Told, watch},
@@ -62,6 +62,7 @@ impl Stores {
             watches.push(Box::pin(volumes::keep(Arc::clone(self), client.clone(), period)));
         }
         watches.push(Box::pin(alertmanager::keep(Arc::clone(self))));
+        watches.push(Box::pin(scrape::keep(Arc::clone(self))));
         watches.push(Box::pin(last_words::listen(Arc::clone(self), client.clone())));
         watches.push(self.watch_namespaces(client));
         watches.extend(self.watch_switch(client));

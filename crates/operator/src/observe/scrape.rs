@@ -1,0 +1,284 @@
+//! What the pods of targets tell of themselves at their metrics path, where no Prometheus tells it: one GET a pod and
+//! period, spread over the period, and of each server bounded windows in memory. Only pods of targets are asked, at
+//! their own address. Values wake nobody; a reconcile is woken where the rules judge otherwise.
+//!
+//! A server that was not seen to have metrics is not asked as often, and is no fault unless its policy wants them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::body::{Body, to_bytes};
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use http::{
+    Request, StatusCode,
+    header::{ACCEPT, USER_AGENT},
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{MANAGER, McpServerHealth};
+use mcp_health_core::{
+    metrics::Windows,
+    signals::{Metrics, Pod, Reading},
+};
+use tokio::{
+    sync::Semaphore,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{Stores, table::Key};
+
+/// Pods that are asked at the same time.
+const AT_ONCE: usize = 64;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest answer that is read, in bytes.
+const LONGEST: usize = 4 << 20;
+/// Servers have their turn within the period, this far apart.
+const TURN: Duration = Duration::from_secs(1);
+/// A server that tells no metrics, and need not, is asked again after so many periods.
+const REST: u32 = 20;
+/// Pods that should answer and have not for this many periods, and this long, tell nothing of now.
+const MISSES: i32 = 3;
+const SILENT: SignedDuration = SignedDuration::from_mins(1);
+
+type Asking = Client<HttpConnector, Body>;
+
+/// See the module.
+pub struct Scraped {
+    period: Duration,
+    servers: Mutex<HashMap<Key, Server>>,
+}
+
+/// What is known of an object's server.
+#[derive(Default)]
+struct Server {
+    windows: Windows,
+    /// Why no pod has ever answered: the first reason stands.
+    failing: Option<String>,
+    /// Periods until it is asked again.
+    rests: u32,
+}
+
+/// One look at a server.
+struct Look {
+    key: Key,
+    object: Arc<McpServerHealth>,
+    pods: Vec<Asked>,
+    port: u16,
+}
+
+/// A pod, and what of it matters here.
+struct Asked {
+    name: String,
+    address: SocketAddr,
+    ready: bool,
+    restarts: i32,
+}
+
+impl Scraped {
+    /// Nothing was asked yet.
+    pub fn new(period: Duration) -> Self {
+        Self { period: period.max(TURN), servers: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Server>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the pods of an object's server tell.
+    pub fn reading(
+        &self,
+        key: &Key,
+        object: &McpServerHealth,
+        pods: &[Pod],
+        now: Timestamp,
+    ) -> Reading<Metrics> {
+        let servers = self.lock();
+        let Some(server) = servers.get(key) else { return Reading::Off };
+        if server.windows.is_empty() {
+            let is_wanted = object.spec.signals.scrape.is_some();
+            let why = server.failing.as_ref().filter(|_| is_wanted);
+            return why.map_or(Reading::Off, |why| Reading::Unavailable(why.clone()));
+        }
+        let period = SignedDuration::try_from(self.period).unwrap_or_default();
+        let silent = period.saturating_mul(MISSES).max(SILENT);
+        let value = server.windows.metrics(&object.spec, period, now);
+        // Where no pod is ready for so long, none has to answer: that is told by others.
+        let mut due = pods.iter().filter(|pod| pod.counts() && pod.is_ready_for(silent, now)).peekable();
+        let last = server.windows.last().unwrap_or(now);
+        let is_silent =
+            |pod: &Pod| server.windows.answered(&pod.name).is_none_or(|at| now.duration_since(at) > silent);
+        if due.peek().is_some() && due.all(is_silent) {
+            return Reading::Stale { value, at: last };
+        }
+        Reading::Fresh(value)
+    }
+
+    /// Whether a server's turn is now, and it does not rest.
+    fn takes_part(&self, key: &Key) -> bool {
+        let mut servers = self.lock();
+        let server = servers.entry(key.clone()).or_default();
+        if server.rests > 0 {
+            server.rests -= 1;
+            return false;
+        }
+        true
+    }
+
+    fn note(&self, look: &Look, pod: &Asked, answer: Result<String, String>, at: Timestamp) {
+        let mut servers = self.lock();
+        let server = servers.entry(look.key.clone()).or_default();
+        let noted = answer.and_then(|text| {
+            let is_metrics = server.windows.note(&look.object.spec, &pod.name, pod.restarts, &text, at);
+            if is_metrics { Ok(()) } else { Err("it answers no metrics".to_owned()) }
+        });
+        match noted {
+            Ok(()) => server.failing = None,
+            // What is not ready may be about to start.
+            Err(why) if pod.ready => {
+                let path = path_of(&look.object);
+                server.failing.get_or_insert_with(|| format!("GET :{}{path}: {why}", look.port));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// All pods of a server were asked; `is_there` tells those that still are.
+    fn end(&self, look: &Look, is_there: impl Fn(&str) -> bool) {
+        let mut servers = self.lock();
+        let Some(server) = servers.get_mut(&look.key) else { return };
+        server.windows.retain(is_there);
+        let need_not = look.object.spec.signals.scrape.is_none();
+        if need_not && server.windows.is_empty() && server.failing.is_some() {
+            server.rests = REST;
+        }
+    }
+}
+
+/// Asks each server once a period, until the operator ends.
+pub async fn keep(stores: Arc<Stores>) {
+    let Some(scraped) = &stores.scraped else { return };
+    let client: Asking = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+    let places = Semaphore::new(AT_ONCE);
+    let turns = scraped.period.as_secs().max(1);
+    let mut clock = interval(TURN);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut turn, mut busy, mut under_way) = (0, HashSet::new(), FuturesUnordered::new());
+    loop {
+        tokio::select! {
+            _ = clock.tick() => {
+                turn = (turn + 1) % turns;
+                let objects = stores.judged.objects();
+                if turn == 0 {
+                    scraped.lock().retain(|key, _| objects.iter().any(|(one, _)| one == key));
+                }
+                for (key, object) in objects.into_iter().filter(|(key, _)| place(key) % turns == turn) {
+                    if !busy.contains(&key) && let Some(look) = stores.look_of(scraped, key, object) {
+                        busy.insert(look.key.clone());
+                        under_way.push(ask(&stores, scraped, &client, &places, look));
+                    }
+                }
+            }
+            Some(key) = under_way.next(), if !under_way.is_empty() => {
+                busy.remove(&key);
+                stores.judge_again([key], Timestamp::now());
+            }
+        }
+    }
+}
+
+/// A server's place in the period.
+fn place(key: &Key) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Asks all pods of a server, and notes each answer as it comes.
+async fn ask(stores: &Stores, scraped: &Scraped, client: &Asking, places: &Semaphore, look: Look) -> Key {
+    join_all(look.pods.iter().map(async |pod| {
+        // It is never closed.
+        let _place = places.acquire().await;
+        let late = || format!("no answer within {} s", PATIENCE.as_secs());
+        let answer = timeout(PATIENCE, get(client, pod.address, path_of(&look.object))).await;
+        scraped.note(&look, pod, answer.unwrap_or_else(|_| Err(late())), Timestamp::now());
+    }))
+    .await;
+    scraped.end(&look, |pod| stores.pods.get(&Key::new(&look.key.namespace, pod)).is_some());
+    look.key
+}
+
+/// No redirect is followed.
+async fn get(client: &Asking, address: SocketAddr, path: &str) -> Result<String, String> {
+    let request = Request::get(format!("http://{address}{path}"))
+        .header(USER_AGENT, MANAGER)
+        .header(ACCEPT, "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
+        .body(Body::empty())
+        .map_err(|error| format!("its path is none: {error}"))?;
+    let broken = "the connection broke off";
+    let answer = client.request(request).await;
+    let answer =
+        answer.map_err(|error| if error.is_connect() { "no connection" } else { broken }.to_owned())?;
+    if answer.status() != StatusCode::OK {
+        return Err(format!("it answers {}", answer.status().as_u16()));
+    }
+    let body = to_bytes(Body::new(answer.into_body()), LONGEST).await;
+    let body = body.map_err(|_| format!("{broken}, or told more than {} MiB", LONGEST >> 20))?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+fn path_of(object: &McpServerHealth) -> &str {
+    object.spec.signals.scrape.as_ref().map_or("/metrics", |signal| signal.path.as_str())
+}
+
+impl Stores {
+    /// Whether an object's metrics are asked of its pods: its policy lets them be, and no Prometheus tells them.
+    pub(super) fn is_scraped(&self, object: &McpServerHealth) -> bool {
+        let signals = &object.spec.signals;
+        let is_off = signals.scrape.as_ref().is_some_and(|signal| !signal.enabled);
+        let prometheus = signals.prometheus.as_ref().filter(|signal| signal.enabled);
+        self.scraped.is_some() && !is_off && prometheus.is_none_or(|signal| signal.url.is_none())
+    }
+
+    /// Whom to ask for an object's metrics, where its turn has come.
+    fn look_of(&self, scraped: &Scraped, key: Key, object: Arc<McpServerHealth>) -> Option<Look> {
+        let target = Key::new(&key.namespace, &object.spec.target_ref.name);
+        if !self.is_scraped(&object) || self.targets.older_than(&target, &key).is_some() {
+            scraped.lock().remove(&key);
+            return None;
+        }
+        if !scraped.takes_part(&key) {
+            return None;
+        }
+        let row = self.deployments.get(&target)?;
+        let container = row.target.container(object.spec.container.as_deref());
+        let own = object.spec.signals.scrape.as_ref().and_then(|signal| signal.port);
+        let port = own.or_else(|| container?.port())?;
+        let restarts = |pod: &Pod| {
+            let mut all = pod.containers.iter();
+            container.and_then(|own| all.find(|one| one.name == own.name)).map_or(0, |one| one.restarts)
+        };
+        let rows = self.pods_of(&key.namespace, &row.target.uid);
+        let pods = rows.iter().filter(|(_, row)| row.pod.counts()).filter_map(|(_, row)| {
+            Some(Asked {
+                name: row.pod.name.clone(),
+                address: SocketAddr::new(row.pod.address?, port),
+                ready: row.pod.ready,
+                restarts: restarts(&row.pod),
+            })
+        });
+        let pods = pods.collect();
+        Some(Look { key, object, pods, port })
+    }
+}
+
+#[cfg(test)]
+mod tests;
