@@ -63,3 +63,6 @@ impl Stores {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -281,4 +281,13 @@ impl Stores {
 }
 
 #[cfg(test)]
+impl Scraped {
+    /// What a pod of an object's server has told.
+    pub fn take(&self, key: &Key, object: &McpServerHealth, pod: &str, text: &str, at: Timestamp) {
+        let mut servers = self.lock();
+        assert!(servers.entry(key.clone()).or_default().windows.note(&object.spec, pod, 0, text, at));
+    }
+}
+
+#[cfg(test)]
 mod tests;
