@@ -86,6 +86,26 @@ pub struct Config {
     /// Watch ConfigMaps, and bring their content back where a policy allows RollbackConfig.
     #[arg(long = "config-rollback", env = "CONFIG_ROLLBACK", default_value_t = false, action = clap::ArgAction::Set)]
     pub rolls_config_back: bool,
+    /// The Prometheus that knows the servers' metrics, as `http://prometheus.monitoring:9090`. Empty: none, but what
+    /// objects name.
+    #[arg(long, env = "PROMETHEUS_URL", default_value = "", hide_env_values = true)]
+    pub prometheus_url: String,
+    /// How often it is asked.
+    #[arg(long, env = "PROMETHEUS_PERIOD", default_value = "15s")]
+    pub prometheus_period: Duration,
+    /// How long an answer may take.
+    #[arg(long, env = "PROMETHEUS_TIMEOUT", default_value = "10s")]
+    pub prometheus_timeout: Duration,
+    /// File with a bearer token for it, read at every tick. Only the operator's own Prometheus gets to see it.
+    #[arg(long, env = "PROMETHEUS_TOKEN_FILE", default_value = "")]
+    pub prometheus_token_file: String,
+    /// File with the certificates to trust over https, instead of the system's.
+    #[arg(long, env = "PROMETHEUS_CA_FILE", default_value = "")]
+    pub prometheus_ca_file: String,
+    /// What objects may name for the operator to contact, separated by commas: `host`, `host:port`, `*.suffix`, or the
+    /// beginning of a URL.
+    #[arg(long, env = "ALLOWED_ENDPOINTS", value_delimiter = ',', default_value = "")]
+    pub allowed_endpoints: Vec<String>,
     /// Form of the log.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Plain)]
     pub log_format: LogFormat,

@@ -6,6 +6,7 @@
 mod act;
 mod config;
 mod controller;
+mod endpoints;
 mod error;
 mod events;
 mod evidence;
@@ -32,7 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     config::Config,
     lease::Lease,
-    observe::{Stores, table::Key},
+    observe::{Poller, Stores, table::Key},
     reconcile::Context,
     telemetry::Metrics,
 };
@@ -69,7 +70,8 @@ async fn run(config: Config) -> Result<(), String> {
     }
 
     let (wake, woken) = unbounded();
-    let stores = Arc::new(Stores::new(&config, wake));
+    let stores = Arc::new(Stores::new(&config, wake)?);
+    let poller = Poller::new(&config, Arc::clone(&metrics))?;
     let context = Arc::new(Context {
         client: client.clone(),
         stores: Arc::clone(&stores),
@@ -84,7 +86,9 @@ async fn run(config: Config) -> Result<(), String> {
     });
 
     // Whoever waits for the lease is warm already: the tables are kept up from the start.
-    let watches = tokio::spawn(join_all(stores.watches(&client, &config)));
+    let mut watches = stores.watches(&client, &config);
+    watches.push(Box::pin(poller.keep(Arc::clone(&stores))));
+    let watches = tokio::spawn(join_all(watches));
     let leases = lease::api(&client, &config);
     let work = async {
         first_lists(&stores).await;

@@ -45,6 +45,11 @@ struct ActionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueryLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HoldLabels {
     reason: String,
 }
@@ -60,6 +65,8 @@ pub struct Metrics {
     servers: Gauge,
     unhealthy: Gauge,
     held: Family<HoldLabels, Gauge>,
+    queries: Family<QueryLabels, Counter>,
+    polls: Histogram,
     ready: AtomicBool,
 }
 
@@ -94,8 +101,28 @@ impl Default for Metrics {
             "Servers whose action a guard holds, by reason",
             Family::clone(&held),
         );
-        let ready = AtomicBool::new(false);
-        Self { registry, reconciles, incidents, actions, holds, duration, servers, unhealthy, held, ready }
+        let (queries, polls) =
+            (Family::default(), Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0]));
+        registry.register("prometheus_queries", "Queries of Prometheus, by outcome", Family::clone(&queries));
+        registry.register(
+            "prometheus_poll_duration_seconds",
+            "Duration of all queries that one Prometheus is asked at a tick",
+            polls.clone(),
+        );
+        Self {
+            registry,
+            reconciles,
+            incidents,
+            actions,
+            holds,
+            duration,
+            servers,
+            unhealthy,
+            held,
+            queries,
+            polls,
+            ready: AtomicBool::new(false),
+        }
     }
 }
 
@@ -104,6 +131,16 @@ impl Metrics {
     pub fn reconciled(&self, result: &'static str, seconds: f64) {
         self.reconciles.get_or_create(&ReconcileLabels { result }).inc();
         self.duration.observe(seconds);
+    }
+
+    /// A query of Prometheus came to this.
+    pub fn queried(&self, outcome: &'static str) {
+        self.queries.get_or_create(&QueryLabels { outcome }).inc();
+    }
+
+    /// All queries of a tick took so long.
+    pub fn polled(&self, seconds: f64) {
+        self.polls.observe(seconds);
     }
 
     /// Counts what changed from one status to the next.

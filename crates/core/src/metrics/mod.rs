@@ -4,6 +4,7 @@
 mod exposition;
 mod latency;
 mod measures;
+pub mod promql;
 mod quantile;
 mod view;
 mod windows;

@@ -1,8 +1,13 @@
 //! What metrics tell of one server, wherever they come from: the same series from Prometheus and from the pods
 //! themselves, so that the same rules judge both.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Label, Measure};
+
+/// More of a kind are not named in a sentence.
+const NAMED: usize = 3;
 
 /// What metrics tell of one server.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +24,25 @@ pub struct Metrics {
     pub missing: Vec<(Measure, Span, String)>,
     /// The queries that were asked, where it was Prometheus: evidence shows them.
     pub queries: Vec<(Measure, Span, String)>,
+}
+
+impl Metrics {
+    /// What could not be measured, as a sentence.
+    pub(super) fn gaps(&self) -> Option<String> {
+        let mut by_reason: BTreeMap<&str, BTreeSet<Measure>> = BTreeMap::new();
+        for (measure, _, why) in &self.missing {
+            by_reason.entry(why).or_default().insert(*measure);
+        }
+        let named = by_reason.iter().take(NAMED).map(|(why, measures)| {
+            let names: Vec<String> = measures.iter().take(NAMED).map(ToString::to_string).collect();
+            match measures.len().saturating_sub(NAMED) {
+                0 => format!("{}: {why}", names.join(", ")),
+                more => format!("{} and {more} more: {why}", names.join(", ")),
+            }
+        });
+        let named: Vec<String> = named.collect();
+        (!named.is_empty()).then(|| format!("its metrics: {}", named.join("; ")))
+    }
 }
 
 /// One value.

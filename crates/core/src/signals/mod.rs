@@ -164,6 +164,7 @@ impl Signals {
             self.usage.problem("its usage"),
             self.volumes.problem("its volumes"),
             self.metrics.problem("its metrics"),
+            self.metrics.fresh().and_then(Metrics::gaps),
             self.rules.problem("its own rules"),
             self.probes.problem("its probes"),
             self.circuits.problem("its circuit breakers"),

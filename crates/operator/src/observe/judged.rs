@@ -30,7 +30,7 @@ impl Judged {
         self.by_object.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// All objects that were looked at.
+    /// The objects that were looked at, as they were written last.
     pub fn objects(&self) -> Vec<(Key, Arc<McpServerHealth>)> {
         let all = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().map(|(key, (object, _))| (key.clone(), Arc::clone(object))).collect()

@@ -11,6 +11,7 @@ mod judged;
 mod last_words;
 mod pod_spec;
 mod pods;
+mod prometheus;
 mod quotas;
 mod replica_sets;
 mod scrape;
@@ -47,6 +48,7 @@ use mcp_health_core::{
 pub use config_maps::ConfigMapWire;
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
 pub use pod_spec::config_maps as config_maps_of;
+pub use prometheus::Poller;
 pub use replica_sets::ReplicaSetWire;
 use services::namespace_group;
 use table::{Key, Table};
@@ -86,6 +88,7 @@ pub struct Stores {
     scraped: Option<scrape::Scraped>,
     /// Only where there is an Alertmanager.
     alerts: Option<alertmanager::Alerts>,
+    prometheus: prometheus::Sight,
     /// Only where kubelets are asked.
     volumes: Option<volumes::Spaces>,
     /// What was asked for beside the tables.
@@ -100,14 +103,14 @@ pub struct Stores {
 
 impl Stores {
     /// Empty tables; `wake` hears the keys of the objects that are to be looked at.
-    pub fn new(config: &Config, wake: UnboundedSender<Key>) -> Self {
+    pub fn new(config: &Config, wake: UnboundedSender<Key>) -> Result<Self, String> {
         let scopes = config.scopes();
         let all = [None];
         let switch = (!config.switch_configmap.is_empty()).then(|| {
             let key = Key::new(&config.lease_namespace, &config.switch_configmap);
             (key, Table::new(&[Some(config.lease_namespace.clone())]))
         });
-        Self {
+        Ok(Self {
             deployments: Table::new(&scopes),
             replica_sets: Table::new(&scopes),
             pods: Table::new(&scopes),
@@ -132,13 +135,14 @@ impl Stores {
                 .alertmanager_url
                 .clone()
                 .map(|url| alertmanager::Alerts::new(url, config.alertmanager_period.span().unsigned_abs())),
+            prometheus: prometheus::Sight::new(config)?,
             volumes: config.kubelet_stats.then(volumes::Spaces::default),
             hearing: last_words::Hearing::default(),
             settings: config.settings(),
             judged: judged::Judged::default(),
             targets: Targets::default(),
             wake,
-        }
+        })
     }
 
     /// Whether every table was listed once, or is refused.
@@ -251,12 +255,16 @@ impl Stores {
         let alerts = self.alerts_of(object, &key, (&pods, &services), now);
         let slices = self.slices.reading(namespace, now, ());
         let services = slices.then(services, |services| self.services.reading(namespace, now, services));
-        let usage = self.usage.reading(namespace, &pods, now);
+        let own = Key::new(namespace, name);
+        let (told, rules) = self.prometheus.readings(object, now);
+        let scraped = self.scraped.as_ref().filter(|_| self.is_scraped(object));
+        let metrics = scraped.map_or(told, |scraped| scraped.reading(&own, object, &pods, now));
+        let usage = match self.prometheus.usage(&own, &pods, now) {
+            Some(usage) => Reading::Fresh(usage),
+            None => self.usage.reading(namespace, &pods, now),
+        };
         let rows = || self.pods_of(namespace, target.as_ref().map_or("", |target| &target.uid));
         let volumes = self.volumes.as_ref().map_or(Reading::Off, |spaces| spaces.reading(&rows(), now));
-        let scraped = self.scraped.as_ref().filter(|_| self.is_scraped(object));
-        let own = Key::new(namespace, name);
-        let metrics = scraped.map_or(Reading::Off, |scraped| scraped.reading(&own, object, &pods, now));
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
         Signals {
             target: self.deployments.reading(namespace, now, target),
@@ -272,7 +280,7 @@ impl Stores {
             usage,
             volumes,
             metrics,
-            rules: Reading::Off,
+            rules,
             probes: Reading::Off,
             circuits: Reading::Off,
             dependencies: Reading::Off,
@@ -285,7 +293,7 @@ impl Stores {
             cluster_suspended: self.switch.as_ref().map_or(Reading::Fresh(false), |(key, table)| {
                 table.reading(&key.namespace, now, suspended(table.get(key)))
             }),
-            rival: self.targets.older_than(&key, &Key::new(namespace, name)),
+            rival: self.targets.older_than(&key, &own),
         }
     }
 
@@ -330,6 +338,17 @@ impl Stores {
             Some((target, pods))
         };
         targets.filter_map(pods).collect()
+    }
+
+    /// Whether Prometheus tells what the pods of all targets in a scope use: nobody else is asked then.
+    fn prometheus_tells_usage(&self, scope: &str, now: Timestamp) -> bool {
+        let all = self.pods_of_targets();
+        let mut in_scope = all.iter().filter(|(target, _)| scope.is_empty() || &*target.namespace == scope);
+        in_scope.all(|(target, pods)| {
+            let mut objects = self.targets.of(target).into_iter();
+            objects
+                .all(|object| self.prometheus.tells_usage(&object, pods.iter().map(|(_, row)| &row.pod), now))
+        })
     }
 
     /// Whether a pod belongs to a target of any object.

@@ -242,10 +242,8 @@ fn path_of(object: &McpServerHealth) -> &str {
 impl Stores {
     /// Whether an object's metrics are asked of its pods: its policy lets them be, and no Prometheus tells them.
     pub(super) fn is_scraped(&self, object: &McpServerHealth) -> bool {
-        let signals = &object.spec.signals;
-        let is_off = signals.scrape.as_ref().is_some_and(|signal| !signal.enabled);
-        let prometheus = signals.prometheus.as_ref().filter(|signal| signal.enabled);
-        self.scraped.is_some() && !is_off && prometheus.is_none_or(|signal| signal.url.is_none())
+        let is_off = object.spec.signals.scrape.as_ref().is_some_and(|signal| !signal.enabled);
+        self.scraped.is_some() && !is_off && !self.prometheus.is_asked_by(object)
     }
 
     /// Whom to ask for an object's metrics, where its turn has come.

@@ -1,5 +1,6 @@
 //! What the pods of targets use, by metrics-server: one LIST a scope whenever the clock ticks, and of each container a
-//! bounded series. Values wake nobody; a reconcile is woken where the rules would judge a series otherwise.
+//! bounded series. Where Prometheus tells it, metrics-server is not asked. Values wake nobody; a reconcile is woken where
+//! the rules would judge a series otherwise.
 
 use std::{
     sync::{
@@ -92,7 +93,7 @@ pub async fn keep(stores: Arc<Stores>, client: Client, scope: Option<String>, pe
     let (mut absent_for, mut failing) = (None, false);
     loop {
         clock.tick().await;
-        if stores.targets.is_empty_in(&scope) {
+        if stores.targets.is_empty_in(&scope) || stores.prometheus_tells_usage(&scope, Timestamp::now()) {
             continue;
         }
         if let Some(ticks) = absent_for.as_mut().filter(|ticks| **ticks < LOOK_AGAIN) {
