@@ -1,11 +1,12 @@
 //! `cargo xtask test`: everything that there is to check, cheap failures first, the same here as in CI.
 //!
 //! ```text
-//! formatting ──► lints ──► tests ──► chart ──► licences ──► the cluster's own test ──► end-to-end
+//! formatting ──► lints ──► tests ──► foreign servers ──► chart ──► licences ──► the cluster's own test ──► end-to-end
 //!   └─ beside them, where it is the first time: the parts of the cluster are built
 //! ```
 
 mod cluster;
+mod foreign;
 mod needs;
 mod report;
 mod stage;
@@ -73,7 +74,7 @@ fn kind(options: &Options) -> Result<Option<Kind>> {
     if options.fast || options.context.is_some() {
         return Ok(None);
     }
-    let ci = std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false");
+    let ci = in_ci();
     let there = Cluster::kind(&options.name)?;
     let wanted = if ci { Wanted::Real } else { options.plan.node };
     let refused = |error: Error| Error::other(format!("CI is set, which requires a real node: {error}"));
@@ -82,6 +83,11 @@ fn kind(options: &Options) -> Result<Option<Kind>> {
     }
     let chosen = preflight::choose(wanted, there, options.plan.install);
     (if ci { chosen.map_err(refused) } else { chosen }).map(Some)
+}
+
+/// Whether what cannot be tested here would be missed by nobody.
+fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false")
 }
 
 fn stages(options: &Options, kind: Option<Kind>, report: &mut Report, parts: cluster::Parts) -> Result<()> {
@@ -103,6 +109,7 @@ fn stages(options: &Options, kind: Option<Kind>, report: &mut Report, parts: clu
         return Ok(());
     }
 
+    foreign::run(options, report)?;
     parts.wait()?;
     if options.only.is_none() {
         report.run("chart", chart)?;

@@ -16,6 +16,7 @@ pub struct Report {
     rows: Vec<Row>,
     left_out: Vec<(&'static str, &'static str)>,
     not_asked: BTreeSet<String>,
+    lacking: Vec<(&'static str, &'static str)>,
 }
 
 #[derive(Debug)]
@@ -58,6 +59,11 @@ impl Report {
         self.not_asked = tests;
     }
 
+    /// Notes the languages whose servers could not be asked, each with what is missing here.
+    pub fn lacking(&mut self, languages: Vec<(&'static str, &'static str)>) {
+        self.lacking = languages;
+    }
+
     /// Whether every stage passed.
     pub fn passes(&self) -> bool {
         self.rows.iter().all(|row| row.passed)
@@ -89,6 +95,9 @@ impl Report {
                 println!("  {name}: {why}");
             }
         }
+        for (language, wants) in &self.lacking {
+            println!("\nNOT RUN, for want of {wants}: the probe's tests with servers in {language}");
+        }
         println!("{}", self.result(took));
     }
 
@@ -112,12 +121,17 @@ impl Report {
 impl Report {
     /// How many tests could not run, where there are such.
     fn shortfall(&self) -> String {
-        match (self.left_out.len(), self.not_asked.len()) {
+        let tests = match (self.left_out.len(), self.not_asked.len()) {
             (0, 0) => String::new(),
             (left_out, not_asked) => format!(
                 "; {left_out} tests need a real node and did not run, {not_asked} ran without asking an MCP client"
             ),
+        };
+        let languages: Vec<&str> = self.lacking.iter().map(|(language, _)| *language).collect();
+        if languages.is_empty() {
+            return tests;
         }
+        format!("{tests}; servers in {} were not asked", languages.join(" and "))
     }
 }
 
@@ -142,6 +156,9 @@ mod tests {
         assert!(
             line.ends_with("; 2 tests need a real node and did not run, 1 ran without asking an MCP client")
         );
+        report.lacking(vec![("Node", "node and npm")]);
+        let line = report.result(Duration::from_secs(12));
+        assert!(line.ends_with(" without asking an MCP client; servers in Node were not asked"), "{line}");
     }
 
     #[test]
