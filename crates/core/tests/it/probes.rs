@@ -179,6 +179,7 @@ fn what_fails_is_told_by_how_far_a_probe_got_and_where() {
         (of_all(Some(NotFound), None), None, "Clear", "NotMcp"),
         (of_all(Some(Malformed), None), None, "Clear", "Malformed"),
         (of_all(Some(RateLimited), None), None, "Clear", "Unknown"),
+        (of_all(Some(TimedOut), Some(Unhealthy)), None, "TimedOut", "Unknown"),
         // What is unhealthy by its own word answers.
         (of_all(None, Some(Unhealthy)), None, "Clear", "Clear"),
         // Through the Service alone.

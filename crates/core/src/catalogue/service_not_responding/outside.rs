@@ -62,6 +62,8 @@ fn of_pod<'a>(probes: &Probes<'a>, pod: &Pod) -> Pods<'a> {
     for question in QUESTIONS {
         match probes.of_pod(pod, question) {
             Told::Well => return Pods::Answers,
+            // What a server that is there says of itself: by itself, that is no silence.
+            Told::Failing(failing) if failing.fault.kind == FaultKind::Unhealthy => {}
             // Whoever turns a question down is there.
             Told::Failing(failing) if cause(failing.fault.kind).is_none() => return Pods::Answers,
             Told::Failing(failing) => silent = silent.or(Some((question, failing))),
