@@ -388,18 +388,34 @@ fn where_mcp_hangs_on_all_pods_a_restart_of_all_comes_after_the_first() {
 
 #[test]
 fn a_template_that_does_not_answer_where_the_one_before_did_is_not_taken_for_healthy() {
-    let mut world = World::with(Template::Good, 2);
-    world.probed = true;
-    let mut operator = Operator::new(world, policy::observing());
-    operator.run(120, 1);
-    let before = operator.status().target.unwrap().last_healthy.unwrap().template;
-    operator.world.roll_out(Template::Good);
-    for _ in 0..60 {
-        operator.run(5, 5);
-        // Whatever pod is made hangs from its first breath.
-        operator.world.wedged = operator.world.pods.iter().map(|pod| (pod.name.clone(), 0)).collect();
+    let rows: &[(&str, bool, Change)] = &[
+        ("all answer", true, |_| {}),
+        ("nobody asks", true, |scene| scene.signals.probes = Reading::Off),
+        ("never answered", true, |scene| {
+            for one in probes(scene) {
+                (one.ever_answered, one.results) = (false, Vec::new());
+            }
+        }),
+        ("the way to a pod is cut", true, |scene| {
+            let now = scene.now;
+            probes(scene)[2].results = results(now, "....x", ConnectTimeout);
+        }),
+        ("one does not answer", false, |scene| {
+            let now = scene.now;
+            probes(scene)[2].results = results(now, "....x", TimedOut);
+        }),
+        ("one was not asked yet", false, |scene| probes(scene)[2].results.clear()),
+        ("one is not known", false, |scene| drop(probes(scene).remove(2))),
+    ];
+    for (what, proven, change) in rows {
+        let scene = scene(&[(None, None)], None).with(on_a_new_template).with(change);
+        let concluded = scene.concluded();
+        assert_eq!(concluded.diagnosis.findings, [], "{what}");
+        let target = concluded.story.target.unwrap();
+        let healthy = target.last_healthy.unwrap().template;
+        assert_eq!(healthy == target.template, *proven, "{what}: {healthy}");
+        assert_eq!(concluded.story.look_again.is_some(), !proven, "{what}: it is looked at again");
     }
-    assert_eq!(operator.status().target.unwrap().last_healthy.unwrap().template, before);
 }
 
 fn tool(name: &str, schema: &str) -> Tool {
