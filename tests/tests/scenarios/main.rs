@@ -15,6 +15,7 @@ mod guards;
 mod hooks;
 mod kill_at_every_write;
 mod owner_after_us;
+mod prometheus;
 mod python_server;
 mod reported;
 mod resources;

@@ -24,7 +24,7 @@ fn table<V: Row>(table: &Table<V>, row: Option<(Key, V)>) {
 /// A Deployment with one ready pod, and an object that has the default policy.
 fn healthy_server() -> (Stores, UnboundedReceiver<Key>, Arc<McpServerHealth>) {
     let (wake, woken) = unbounded();
-    let stores = Stores::new(&Config::parse_from(["mcp-health-operator"]), wake);
+    let stores = Stores::new(&Config::parse_from(["mcp-health-operator"]), wake).unwrap();
     let created = "2026-01-01T00:00:00Z";
     let owned = |kind: &str, name: &str, uid: &str| {
         json!({
