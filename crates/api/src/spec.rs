@@ -434,6 +434,10 @@ pub enum IncidentType {
     ToolsMissing,
     /// A circuit breaker stays open though what it guards answers.
     CircuitStuckOpen,
+    /// Answers take too long.
+    HighLatency,
+    /// A tool fails while others are well.
+    ToolFailing,
     /// A rule of the policy's own holds.
     Rule,
     /// A person says that something is wrong.

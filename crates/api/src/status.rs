@@ -269,6 +269,24 @@ pub enum Cause {
     SchemaDrift,
     /// A circuit breaker is open, and nothing tells whether what it guards answers.
     GuardUnknown,
+    /// Answers are slow all over the server, and nothing tells why.
+    SlowAnswers,
+    /// All connections to the database are in use, or waited for.
+    DatabasePool,
+    /// The cache finds much less than before.
+    CacheMisses,
+    /// The CPU limit stops the containers again and again.
+    CpuThrottled,
+    /// A tool that is called is not there.
+    ToolNotFound,
+    /// A tool is called with arguments that it does not take.
+    ToolArguments,
+    /// A tool does not finish in time.
+    ToolTimeout,
+    /// A tool does not reach what it needs.
+    ToolDependency,
+    /// A tool fails by itself.
+    ToolErrors,
     /// The policy's own rule says so.
     OwnRule,
     /// A person's word.

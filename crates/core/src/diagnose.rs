@@ -144,6 +144,8 @@ fn distance_from_root(finding: &Finding) -> u8 {
     match finding.cause {
         // What kills the pods in force is why they loop, whatever the rollout has to do with it.
         _ if finding.incident == IncidentType::OutOfMemory && finding.youngest_pod.is_some() => 1,
+        // Of these, metrics show the trace in the server; what they forbid binds all the same.
+        Cause::DatabaseConnection | Cause::DependencyDown if is_told_by_metrics(finding.incident) => 2,
         Cause::DatabaseConnection | Cause::DependencyDown => 0,
         Cause::BadRollout
         | Cause::NeverHealthy
@@ -163,7 +165,10 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::ContainerLogs
         | Cause::TemporaryFiles
         | Cause::VolumeData
-        | Cause::TooManySessions => 2,
+        | Cause::TooManySessions
+        | Cause::DatabasePool
+        | Cause::CacheMisses
+        | Cause::CpuThrottled => 2,
         Cause::ProcessExit | Cause::OnePod | Cause::HeartbeatSilent | Cause::Wedged => 3,
         // What probes find from outside causes nothing else that is found, and must not keep that from being mended.
         Cause::NotReady
@@ -191,9 +196,19 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::ServerErrors
         | Cause::Upstream
         | Cause::IdleSessions
-        | Cause::Clients => 4,
+        | Cause::Clients
+        | Cause::SlowAnswers
+        | Cause::ToolNotFound
+        | Cause::ToolArguments
+        | Cause::ToolTimeout
+        | Cause::ToolDependency
+        | Cause::ToolErrors => 4,
         Cause::OwnRule | Cause::Alert | Cause::PersonsReport => 5,
     }
+}
+
+fn is_told_by_metrics(incident: IncidentType) -> bool {
+    matches!(incident, IncidentType::HighErrorRate | IncidentType::HighLatency)
 }
 
 /// Asks every rule of the catalogue, and every one of the policy's own. Without fresh evidence of the target, its

@@ -180,3 +180,23 @@ pub fn number(value: f64) -> String {
 pub fn lapse(view: &View, measure: Measure) -> Option<jiff::Timestamp> {
     super::lapse(view.sampled(measure).into_iter(), STALE)
 }
+
+/// Above this share of periods in which it was throttled, in percent, a server has less CPU than it needs.
+pub const THROTTLED_PERCENT: f64 = 25.0;
+
+/// In how many percent of the periods in which its containers could run they were throttled.
+pub fn throttled(view: &View) -> Option<f64> {
+    let total = |measure| view.total(measure, Span::Window);
+    let periods = total(Measure::CpuPeriods).filter(|periods| *periods > 0.0)?;
+    Some(share(total(Measure::CpuThrottledPeriods)?, periods))
+}
+
+/// The same as a sentence, where it is too much.
+pub fn throttled_words(view: &View) -> Option<String> {
+    let percent = throttled(view).filter(|percent| is_above(*percent, THROTTLED_PERCENT))?;
+    Some(format!(
+        "CPU: throttled in {} % of the periods of the last {} (threshold {THROTTLED_PERCENT} %)",
+        number(percent),
+        words::span(view.metrics().window)
+    ))
+}

@@ -1,31 +1,35 @@
 //! CpuSaturation: the containers use more than 80 % of the CPU that they may, for five minutes (guide 003,
 //! Application Monitoring; 004, Scaling).
 //!
-//! Judged by what metrics-server tells, averaged over the server's containers. Without a CPU limit there is nothing
-//! to compare with.
+//! Judged by what metrics-server or Prometheus tells, averaged over the server's containers; or by how often their limit
+//! stops them, which short peaks show and means do not. Without a CPU limit there is nothing to compare with.
 
-use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+use jiff::SignedDuration;
+use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 
-use super::Entry;
+use super::{Entry, by_metrics as by};
 use crate::{
     Case, Server,
     diagnose::{Finding, Judgement},
-    signals::Pod,
+    metrics::View,
+    signals::{Pod, Reading},
     usage::{self, Load, Windows},
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::CpuSaturation, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry { incident: IncidentType::CpuSaturation, judge, looks_back: true, runbook };
+
+/// How long containers are throttled; the window smooths already.
+const LASTING: SignedDuration = SignedDuration::from_mins(1);
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     if server.target.desired == 0 {
         return Judgement::Clear;
     }
-    match load(case, server) {
-        Load::Unknown => Judgement::Unknown,
-        Load::Below => Judgement::Clear,
-        Load::Rising { until } => Judgement::Suspected { until },
-        Load::Saturated(load) => {
+    let view = View::of(case, server);
+    let throttled = view.as_ref().and_then(by::throttled_words);
+    match (load(case, server), throttled) {
+        (Load::Saturated(load), throttled) => {
             let mut evidence = vec![format!(
                 "CPU: {} m of {} m used for {} ({} %), averaged over {}",
                 load.used,
@@ -37,19 +41,50 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             if load.containers > 1 {
                 evidence.push(format!("the busiest pod is {}: {} %", load.busiest.0, load.busiest.1));
             }
+            evidence.extend(throttled);
+            let lapses = super::once_stale([load.seen].into_iter());
             Judgement::Found(Finding {
-                incident: IncidentType::CpuSaturation,
-                rule: None,
-                cause: Cause::Saturation,
-                severity: Severity::SEV3,
+                lapses,
                 since: load.since,
-                evidence,
-                youngest_pod: None,
-                lapses: super::once_stale([load.seen].into_iter()),
-                forbids: &[],
+                ..finding(Cause::Saturation, evidence, case)
             })
         }
+        (_, Some(throttled)) => {
+            let view = view.as_ref();
+            let source = view.map(|view| by::source(view, Measure::CpuThrottledPeriods));
+            let evidence = [throttled].into_iter().chain(source).collect();
+            let lapses = view.and_then(|view| by::lapse(view, Measure::CpuPeriods));
+            let finding = Finding { lapses, ..finding(Cause::CpuThrottled, evidence, case) };
+            Judgement::Symptom { finding, lasting: LASTING }
+        }
+        (Load::Rising { until }, None) => Judgement::Suspected { until },
+        (load, None) => match (load, view.as_ref().and_then(by::throttled)) {
+            (Load::Below, None) if was_throttled(case) => Judgement::Unknown,
+            (Load::Below, _) => Judgement::Clear,
+            (_, Some(_)) if case.signals.usage == Reading::Off => Judgement::Clear,
+            _ => Judgement::Unknown,
+        },
     }
+}
+
+fn finding(cause: Cause, evidence: Vec<String>, case: &Case) -> Finding {
+    Finding {
+        incident: IncidentType::CpuSaturation,
+        rule: None,
+        cause,
+        severity: Severity::SEV3,
+        since: case.now,
+        evidence,
+        youngest_pod: None,
+        lapses: None,
+        forbids: &[],
+    }
+}
+
+/// What is open was found by what cannot be seen now.
+fn was_throttled(case: &Case) -> bool {
+    let mut open = case.status.incidents.iter();
+    open.any(|one| one.incident_type == IncidentType::CpuSaturation && one.cause == Cause::CpuThrottled)
 }
 
 fn load(case: &Case, server: &Server) -> Load {

@@ -224,13 +224,13 @@ fn cause(
     failures: Failures,
     threshold: f64,
 ) -> (Cause, Option<String>) {
-    if let Some(words) = by::dependency_down(case) {
-        return (Cause::DependencyDown, Some(words));
-    }
     if by::rollout_is_to_blame(case, IncidentType::HighErrorRate, server, view, |view, span| {
         fails(view, span, threshold)
     }) {
         return (Cause::BadRollout, Some(by::blame_words(server)));
+    }
+    if let Some(words) = by::dependency_down(case) {
+        return (Cause::DependencyDown, Some(words));
     }
     if let Some(words) = database(case, view) {
         return (Cause::DatabaseConnection, Some(words));
@@ -304,6 +304,8 @@ pub(super) fn worst<'a>(case: &Case<'a>, server: &Server<'a>) -> Option<&'a Pod>
 fn runbook(cause: Cause, _: &Server) -> &'static [ActionType] {
     match cause {
         Cause::BadRollout => &[ActionType::Rollback],
+        // Only where what it guards is known to answer: the action itself sees to it.
+        Cause::CircuitOpen => &[ActionType::ResetCircuit],
         Cause::OnePod => &[ActionType::RecyclePod],
         _ => &[],
     }

@@ -1,6 +1,7 @@
 //! MemoryLeak: memory grows steadily, and reaches the limit within an hour (guide 004, Memory Leak).
 //!
-//! Judged by the working set that metrics-server tells, over ten minutes; a pod is recycled before it is killed.
+//! Judged by the working set that metrics-server or Prometheus tells, over ten minutes; a pod is recycled before it
+//! is killed.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};

@@ -10,6 +10,7 @@ mod crash_loop;
 mod disk_filling;
 mod heartbeat_failing;
 mod high_error_rate;
+mod high_latency;
 mod invalid_messages;
 mod mcp_protocol_failing;
 mod memory_leak;
@@ -21,6 +22,7 @@ mod rise;
 mod rollout_stuck;
 mod service_not_responding;
 mod session_leak;
+mod tool_failing;
 mod tools_missing;
 mod traffic_lost;
 
@@ -60,9 +62,11 @@ pub const CATALOGUE: &[Entry] = &[
     disk_filling::ENTRY,
     memory_leak::ENTRY,
     cpu_saturation::ENTRY,
-    high_error_rate::ENTRY,
     tools_missing::ENTRY,
     circuit_stuck_open::ENTRY,
+    tool_failing::ENTRY,
+    high_error_rate::ENTRY,
+    high_latency::ENTRY,
     alert_firing::ENTRY,
     traffic_lost::ENTRY,
     heartbeat_failing::ENTRY,
@@ -90,6 +94,7 @@ pub fn worst_pod<'a>(incident: IncidentType, case: &Case<'a>, server: &Server<'a
         IncidentType::SessionLeak => session_leak::worst(case, server),
         IncidentType::ConnectionDrops => connection_drops::worst(case, server),
         IncidentType::McpProtocolFailing => mcp_protocol_failing::worst(case, server),
+        IncidentType::HighLatency => high_latency::worst(case, server),
         _ => {
             let unready = server.current_pods().into_iter().filter(|pod| !pod.ready);
             unready.max_by_key(|pod| (pod.restarts(), std::cmp::Reverse(pod.created)))

@@ -8,6 +8,8 @@ use crate::signals::{Series, Span};
 
 /// The share of requests that are at most so slow (guide 004, High Latency).
 const P99: f64 = 0.99;
+/// Fewer slow ones are chance: three tell something, as far as rates count them.
+pub const FEWEST_SLOW: f64 = 2.5;
 
 /// How long requests take.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,13 +34,6 @@ impl View<'_> {
         self.of_histogram(Measure::DurationBucket, 1.0, threshold)
             .or_else(|| self.of_histogram(Measure::UnitlessDurationBucket, scale, threshold))
             .or_else(|| self.of_summaries(threshold))
-    }
-
-    /// Where durations are measured at all.
-    pub fn measures_latency(&self) -> bool {
-        [Measure::DurationBucket, Measure::UnitlessDurationBucket, Measure::DurationQuantile]
-            .into_iter()
-            .any(|measure| self.series(measure, Span::Window).next().is_some())
     }
 
     fn of_histogram(&self, measure: Measure, scale: f64, threshold: f64) -> Option<Latency> {
@@ -75,10 +70,11 @@ impl View<'_> {
                 measure: Measure::DurationQuantile,
             })
         });
-        summaries.max_by(|a, b| {
-            let key = |one: &Latency| (one.p99.value > threshold, one.slow, one.p99.value);
-            let (a, b) = (key(a), key(b));
-            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.total_cmp(&b.2))
+        // The worst is the one with most slow requests; where none has enough of them, the one that tells most.
+        let weight = |one: &Latency| (if one.slow >= FEWEST_SLOW { one.slow } else { 0.0 }, one.requests);
+        summaries.filter(|one| one.requests > 0.0).max_by(|a, b| {
+            let (a, b) = (weight(a), weight(b));
+            a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
         })
     }
 

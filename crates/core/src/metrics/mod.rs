@@ -12,7 +12,7 @@ mod windows;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{McpServerHealthSpec, Measure, UserRule};
 
-pub use latency::Latency;
+pub use latency::{FEWEST_SLOW, Latency};
 pub use measures::{Definition, Kind, MEASURES, definition, label_names, label_names_of, metric_name};
 pub use quantile::{Buckets, Quantile};
 pub use view::{Traffic, View, ratio};

@@ -33,9 +33,10 @@ type Found = (IncidentType, Cause, Severity);
 
 /// What a finding of this cause forbids, as the rules say it.
 fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
-    use mcp_health_api::ActionType::{DrainAndRestart, RecyclePod, Rollback, RolloutRestart};
+    use mcp_health_api::ActionType::{DrainAndRestart, RecyclePod, Rollback, RolloutRestart, Scale};
     match cause {
         DatabaseConnection | DependencyDown => &[RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
+        DatabasePool => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale],
         ServiceMismatch => &[RolloutRestart, Rollback],
         QuotaExceeded | Unschedulable => &[RolloutRestart],
         AuthenticationRequired => &[RolloutRestart, RecyclePod, DrainAndRestart],
@@ -71,6 +72,9 @@ fn diagnosis(scene: &Scene, found: &[Found]) -> Diagnosis {
         McpProtocolFailing,
         ToolsMissing,
         CircuitStuckOpen,
+        ToolFailing,
+        HighErrorRate,
+        HighLatency,
         Reported,
     ];
     let clear = types.into_iter().filter(|one| found.iter().all(|(found, ..)| found != one)).collect();
@@ -108,6 +112,13 @@ const HANGS: Found = (McpProtocolFailing, Wedged, SEV2);
 const GATED: Found = (McpProtocolFailing, AuthenticationRequired, SEV2);
 const GONE: Found = (ToolsMissing, ToolGone, SEV3);
 const OPEN: Found = (CircuitStuckOpen, CircuitOpen, SEV3);
+const ERRORS: Found = (HighErrorRate, ServerErrors, SEV2);
+const NEW_ERRORS: Found = (HighErrorRate, Cause::BadRollout, SEV2);
+const DATABASE_ERRORS: Found = (HighErrorRate, DatabaseConnection, SEV2);
+const SLOW: Found = (HighLatency, SlowAnswers, SEV3);
+const SLOW_POOL: Found = (HighLatency, DatabasePool, SEV3);
+const THROTTLED: Found = (HighLatency, CpuThrottled, SEV3);
+const TOOL: Found = (ToolFailing, ToolErrors, SEV3);
 const WORD: Found = (Reported, PersonsReport, SEV1);
 
 #[test]
@@ -143,6 +154,25 @@ fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
         ("processes that end are nearer than a server that is down", &[EXIT, DOWN], CrashLoop),
         ("a Service that leads nowhere is a wrong setting", &[ASTRAY, EXIT, BUSY], ServiceNotResponding),
         ("which a new template may come with", &[ASTRAY, CRASH], CrashLoop),
+        ("errors follow from the crash that they come with", &[ERRORS, EXIT], CrashLoop),
+        (
+            "also those of the database, from a new template that crashes",
+            &[DATABASE_ERRORS, CRASH],
+            CrashLoop,
+        ),
+        ("but not from processes that end without a word", &[DATABASE_ERRORS, EXIT], HighErrorRate),
+        ("errors of a new template are nearer than a leak", &[NEW_ERRORS, LEAK], HighErrorRate),
+        ("a busy processor is nearer than slow answers", &[BUSY, SLOW], CpuSaturation),
+        ("and than the errors of time-outs", &[BUSY, ERRORS], CpuSaturation),
+        ("one tool shows more of the fault than all errors", &[ERRORS, TOOL], ToolFailing),
+        (
+            "a circuit that is stuck shows more of the fault than the errors that it makes",
+            &[(HighErrorRate, CircuitOpen, SEV2), (CircuitStuckOpen, CircuitOpen, SEV3)],
+            CircuitStuckOpen,
+        ),
+        ("errors are nearer than slow answers", &[SLOW, ERRORS], HighErrorRate),
+        ("a pool that is used up is nearer than errors", &[SLOW_POOL, ERRORS], HighLatency),
+        ("a server that is down is nearer than its errors", &[ERRORS, DOWN], ServiceNotResponding),
         ("a person's word comes last, however bad", &[WORD, DOWN], ServiceNotResponding),
         ("even after what is only degraded", &[WORD, BUSY], CpuSaturation),
         ("alone it is the primary", &[WORD], Reported),
@@ -222,6 +252,20 @@ fn what_is_done_is_the_primarys_and_what_any_finding_forbids_is_not() {
         ("no pod answers, and one asks for a credential", AllReady, &[SILENT, GATED], "Escalate Prohibited"),
         ("a tool is gone", AllReady, &[GONE], "Escalate NoAutomaticAction"),
         ("a circuit that nobody lets it reset", AllReady, &[OPEN], "Escalate NoCircuits"),
+        ("errors of a new template", BAD_ROLLOUT, &[NEW_ERRORS], "Act Rollback"),
+        ("errors during a crash loop follow it", NoneReady, &[ERRORS, EXIT], "Act RolloutRestart"),
+        ("errors that nothing explains", AllReady, &[ERRORS], "Escalate NoAutomaticAction"),
+        (
+            "errors of the database while a new template crashes: that forbids it",
+            BAD_ROLLOUT,
+            &[CRASH, DATABASE_ERRORS],
+            "Hold DatabaseUnavailable",
+        ),
+        ("slow answers of a throttled server", AllReady, &[THROTTLED], "Act Scale"),
+        ("slow answers of the database's pool", AllReady, &[SLOW_POOL], "Escalate NoAutomaticAction"),
+        ("which more pods would only wait for, too", AllReady, &[BUSY, SLOW_POOL], "Escalate Prohibited"),
+        ("and which no restart mends", NoneReady, &[EXIT, SLOW_POOL], "Escalate NoAutomaticAction"),
+        ("one tool fails", AllReady, &[TOOL, ERRORS], "Escalate NoAutomaticAction"),
         ("a leak, and all processes end", NoneReady, &[LEAK, EXIT, DOWN], "Act RolloutRestart"),
     ];
     let scaling = |scene: &mut Scene| {

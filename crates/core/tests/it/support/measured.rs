@@ -1,10 +1,23 @@
 //! Metrics by hand: what is counted in a window of five minutes, as the source hands it to the rules.
 
 use jiff::SignedDuration;
-use mcp_health_api::{Label, Measure};
-use mcp_health_core::signals::{Metrics, Reading, Series, Span};
+use mcp_health_api::{IncidentType, Label, Measure, Override, Thresholds};
+use mcp_health_core::{
+    Server, catalogue,
+    diagnose::{Finding, Judgement},
+    signals::{
+        Fault, FaultKind, Metrics as Seen, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Series,
+        Span,
+    },
+};
 
-use super::{moment, scene::Scene};
+use super::{
+    moment,
+    operator::Operator,
+    policy,
+    scene::Scene,
+    world::{Template, World},
+};
 
 /// The window's seconds.
 pub const WINDOW: i64 = 300;
@@ -12,13 +25,13 @@ pub const WINDOW: i64 = 300;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    pub metrics: Metrics,
+    pub metrics: Seen,
     pub now: i64,
 }
 
 impl Measured {
     pub fn at(now: i64) -> Self {
-        let metrics = Metrics {
+        let metrics = Seen {
             source: "Prometheus http://prometheus:9090".to_owned(),
             window: SignedDuration::from_secs(WINDOW),
             interval: SignedDuration::from_secs(15),
@@ -90,5 +103,94 @@ impl Measured {
     /// Put into a scene.
     pub fn into_scene(self, scene: &mut Scene) {
         scene.signals.metrics = Reading::Fresh(self.metrics);
+    }
+}
+
+pub type Metrics = fn(Measured, &[String]) -> Measured;
+
+/// Three pods of a template that was seen healthy.
+pub fn healthy() -> Scene {
+    Scene::healthy()
+}
+
+/// Three pods of a template that was never seen healthy, half a minute after its rollout.
+pub fn rolled_out() -> Scene {
+    let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
+    operator.run(120, 1);
+    operator.world.roll_out(Template::Good);
+    operator.run(30, 1);
+    let scene = Scene::of(&operator);
+    assert!(Server::of(&scene.case()).unwrap().rollout_is_to_blame());
+    scene
+}
+
+pub fn pods(scene: &Scene) -> Vec<String> {
+    let case = scene.case();
+    let server = Server::of(&case).unwrap();
+    server.current_pods().iter().map(|pod| pod.name.clone()).collect()
+}
+
+pub fn measured(mut scene: Scene, metrics: Metrics) -> Scene {
+    let pods = pods(&scene);
+    metrics(Measured::at(scene.now), &pods).into_scene(&mut scene);
+    scene
+}
+
+pub fn judged(scene: &Scene, incident: IncidentType) -> Judgement {
+    let case = scene.case();
+    (catalogue::entry(incident).unwrap().judge)(&case, &Server::of(&case).unwrap())
+}
+
+pub fn found(scene: &Scene, incident: IncidentType) -> Finding {
+    match judged(scene, incident) {
+        Judgement::Symptom { finding, .. } | Judgement::Found(finding) => finding,
+        other => panic!("{incident} is not found: {other:?}"),
+    }
+}
+
+/// `Clear`, `Unknown`, or the cause and the severity.
+pub fn words(scene: &Scene, incident: IncidentType) -> String {
+    match judged(scene, incident) {
+        Judgement::Clear => "Clear".to_owned(),
+        Judgement::Unknown => "Unknown".to_owned(),
+        Judgement::Suspected { .. } => "Suspected".to_owned(),
+        Judgement::Symptom { finding, .. } | Judgement::Found(finding) => {
+            format!("{} {}", finding.severity, finding.cause)
+        }
+    }
+}
+
+pub fn with_thresholds(scene: &mut Scene, incident: IncidentType, thresholds: Thresholds) {
+    scene.spec.overrides.push(Override {
+        incident,
+        severity: None,
+        hold_for: None,
+        thresholds: Some(thresholds),
+        runbook: None,
+    });
+}
+
+/// Every pod answers its probes, or none does.
+pub fn probed(scene: &mut Scene, well: bool) {
+    let fault = || Fault { kind: FaultKind::TimedOut, said: "did not answer within 5s".to_owned() };
+    let probes = pods(scene).into_iter().map(|pod| Probed {
+        path: ProbePath::Pod(pod),
+        question: ProbeQuestion::Mcp,
+        ever_answered: true,
+        results: vec![ProbeResult {
+            at: moment(scene.now),
+            millis: 3,
+            outcome: if well { Ok(()) } else { Err(fault()) },
+        }],
+        tools: None,
+    });
+    scene.signals.probes = Reading::Fresh(probes.collect());
+}
+
+/// All pods have been ready for so many seconds.
+pub fn ready_for(scene: &mut Scene, seconds: i64) {
+    let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods") };
+    for pod in pods {
+        pod.ready_changed = moment(scene.now - seconds);
     }
 }

@@ -1,17 +1,16 @@
-//! The rules on metrics, by tables: what is found, why, how bad it is, and what is not concluded of what is not seen.
+//! HighErrorRate, by tables: what is found, why, how bad it is, and what is not concluded of what is not seen.
 
-use mcp_health_api::{Cause, Decimal, IncidentType, Label, Measure, Override, Severity, Thresholds};
+use mcp_health_api::{Cause, Decimal, IncidentType, Label, Measure, Severity, Thresholds};
 use mcp_health_core::{
-    Server, catalogue,
-    diagnose::{Finding, Judgement},
-    signals::{
-        Circuit, CircuitState, Dependency, Fault, FaultKind, ProbePath, ProbeQuestion, ProbeResult, Probed,
-        Reading,
-    },
+    Server,
+    signals::{Circuit, CircuitState, Dependency, Fault, FaultKind, ProbeQuestion, Probed, Reading},
 };
 
 use crate::support::{
-    measured::Measured,
+    measured::{
+        Measured, Metrics, found, healthy, measured, pods, probed, ready_for, rolled_out, with_thresholds,
+        words,
+    },
     moment,
     operator::Operator,
     policy,
@@ -20,95 +19,6 @@ use crate::support::{
 };
 
 use IncidentType::HighErrorRate;
-
-type Metrics = fn(Measured, &[String]) -> Measured;
-
-/// Three pods of a template that was seen healthy.
-fn healthy() -> Scene {
-    Scene::healthy()
-}
-
-/// Three pods of a template that was never seen healthy, half a minute after its rollout.
-fn rolled_out() -> Scene {
-    let mut operator = Operator::new(World::with(Template::Good, 3), policy::enforcing());
-    operator.run(120, 1);
-    operator.world.roll_out(Template::Good);
-    operator.run(30, 1);
-    let scene = Scene::of(&operator);
-    assert!(Server::of(&scene.case()).unwrap().rollout_is_to_blame());
-    scene
-}
-
-fn pods(scene: &Scene) -> Vec<String> {
-    let case = scene.case();
-    let server = Server::of(&case).unwrap();
-    server.current_pods().iter().map(|pod| pod.name.clone()).collect()
-}
-
-fn measured(mut scene: Scene, metrics: Metrics) -> Scene {
-    let pods = pods(&scene);
-    metrics(Measured::at(scene.now), &pods).into_scene(&mut scene);
-    scene
-}
-
-fn judged(scene: &Scene, incident: IncidentType) -> Judgement {
-    let case = scene.case();
-    (catalogue::entry(incident).unwrap().judge)(&case, &Server::of(&case).unwrap())
-}
-
-fn found(scene: &Scene, incident: IncidentType) -> Finding {
-    match judged(scene, incident) {
-        Judgement::Symptom { finding, .. } | Judgement::Found(finding) => finding,
-        other => panic!("{incident} is not found: {other:?}"),
-    }
-}
-
-/// `Clear`, `Unknown`, or the cause and the severity.
-fn words(scene: &Scene, incident: IncidentType) -> String {
-    match judged(scene, incident) {
-        Judgement::Clear => "Clear".to_owned(),
-        Judgement::Unknown => "Unknown".to_owned(),
-        Judgement::Suspected { .. } => "Suspected".to_owned(),
-        Judgement::Symptom { finding, .. } | Judgement::Found(finding) => {
-            format!("{} {}", finding.severity, finding.cause)
-        }
-    }
-}
-
-fn with_thresholds(scene: &mut Scene, incident: IncidentType, thresholds: Thresholds) {
-    scene.spec.overrides.push(Override {
-        incident,
-        severity: None,
-        hold_for: None,
-        thresholds: Some(thresholds),
-        runbook: None,
-    });
-}
-
-/// Every pod answers its probes, or none does.
-fn probed(scene: &mut Scene, well: bool) {
-    let fault = || Fault { kind: FaultKind::TimedOut, said: "did not answer within 5s".to_owned() };
-    let probes = pods(scene).into_iter().map(|pod| Probed {
-        path: ProbePath::Pod(pod),
-        question: ProbeQuestion::Mcp,
-        ever_answered: true,
-        results: vec![ProbeResult {
-            at: moment(scene.now),
-            millis: 3,
-            outcome: if well { Ok(()) } else { Err(fault()) },
-        }],
-        tools: None,
-    });
-    scene.signals.probes = Reading::Fresh(probes.collect());
-}
-
-/// All pods have been ready for so many seconds.
-fn ready_for(scene: &mut Scene, seconds: i64) {
-    let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods") };
-    for pod in pods {
-        pod.ready_changed = moment(scene.now - seconds);
-    }
-}
 
 const FAILS: [(Label, &str); 2] = [(Label::Type, "tool_error"), (Label::Tool, "search")];
 
@@ -339,7 +249,7 @@ fn why_requests_fail_is_told_apart() {
         ),
         (
             "a dependency that is down for the operator too",
-            rolled_out,
+            healthy,
             ALL_BAD,
             |scene| {
                 let failed = (moment(scene.now), Err("connection refused".to_owned()));
