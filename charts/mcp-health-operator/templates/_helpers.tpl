@@ -139,6 +139,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
+{{- if .Values.signals.secrets }}
+# The Secrets that policies name: tokens for MCP.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+{{- end }}
 {{- if .Values.evidence.keep }}
 # Evidence: the namespace's Events, and the ConfigMaps that it is kept in; the oldest of those are deleted.
 - apiGroups: [events.k8s.io]

@@ -205,7 +205,8 @@ fn stalled(case: &Case, status: &McpServerHealthStatus) -> Option<(Reason, Strin
     if let Some(refused) = refused.next() {
         return Some((Reason::Forbidden, refused.message.clone()));
     }
-    let forbidden = case.signals.problems().into_iter().find(|problem| problem.contains("forbidden"))?;
+    // In the API server's words: what a server answers is no word on the operator's rights.
+    let forbidden = case.signals.problems().into_iter().find(|problem| problem.contains("forbidden: "))?;
     Some((Reason::Forbidden, forbidden))
 }
 

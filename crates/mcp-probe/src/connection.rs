@@ -62,7 +62,8 @@ impl Connection {
     }
 }
 
-async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Fault> {
+/// The TCP connection.
+pub async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Fault> {
     let by = deadline.min(Instant::now() + CONNECT);
     let addresses: Vec<SocketAddr> = match &endpoint.address {
         Address::Socket(address) => vec![*address],

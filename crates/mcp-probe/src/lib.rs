@@ -3,13 +3,14 @@
 //!
 //! [`Prober::ask`] → a [channel](channel) of one transport, open for this one probe → questions and answers over it
 //! → [`Outcome`]. Between two probes there is no open socket, only the era, the transport, and the id of a legacy
-//! session: never more than one.
+//! session: never more than one. [`get`] asks over the same way what servers tell beside MCP.
 
 mod channel;
 mod connection;
 mod endpoint;
 mod event_stream;
 mod frames;
+mod get;
 mod prober;
 mod request;
 mod streamable;
@@ -17,6 +18,7 @@ mod token;
 mod websocket;
 
 pub use endpoint::{Address, Endpoint, InvalidEndpoint, Transport};
+pub use get::{Got, get, reach};
 pub use mcp_health_core::mcp::Era;
 pub use prober::{Canaried, Canary, Look, Outcome, Prober};
 pub use token::Token;

@@ -67,6 +67,15 @@ pub struct Config {
     /// How often CPU and memory are read from metrics-server, where there is one; 0s: never.
     #[arg(long, env = "USAGE_PERIOD", default_value = "15s")]
     pub usage_period: Duration,
+    /// Ask servers for MCP, their health, their circuit breakers, and what they depend on.
+    #[arg(long, env = "PROBES", default_value_t = true, action = clap::ArgAction::Set)]
+    pub probes: bool,
+    /// How many questions are asked at the same time.
+    #[arg(long, env = "PROBE_CONCURRENCY", default_value_t = 64)]
+    pub probe_concurrency: usize,
+    /// Read the Secrets that policies name (needs the right to get secrets).
+    #[arg(long, env = "READ_SECRETS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub read_secrets: bool,
     /// Read how full volumes are from the kubelets of nodes that run targets' pods (needs the right to get nodes/proxy).
     #[arg(long, env = "KUBELET_STATS", default_value_t = false, action = clap::ArgAction::Set)]
     pub kubelet_stats: bool,

@@ -4,6 +4,7 @@
 //! `act/` → `status` and `events` (report). `reconcile.rs` reads as that flow; begin there.
 
 mod act;
+mod allowed;
 mod config;
 mod controller;
 mod endpoints;
@@ -32,8 +33,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::Config,
+    endpoints::AllowList,
     lease::Lease,
-    observe::{Poller, Stores, table::Key},
+    observe::{Asking, Poller, Stores, table::Key},
     reconcile::Context,
     telemetry::Metrics,
 };
@@ -56,6 +58,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<(), String> {
+    let allowed =
+        AllowList::parse(&config.allowed_endpoints).map_err(|why| format!("--allowed-endpoints: {why}"))?;
     let client = Client::try_default().await.map_err(|error| {
         format!("no way to the API server: {error}; is this a pod, or is KUBECONFIG set?")
     })?;
@@ -89,6 +93,9 @@ async fn run(config: Config) -> Result<(), String> {
     let mut watches = stores.watches(&client, &config);
     watches.push(Box::pin(poller.keep(Arc::clone(&stores))));
     let watches = tokio::spawn(join_all(watches));
+    let asking = Asking::new(Arc::clone(&stores), &client, &config, allowed, Arc::clone(&metrics));
+    // A task of its own: what it waits for wakes none of the watches.
+    let asking = tokio::spawn(asking.keep());
     let leases = lease::api(&client, &config);
     let work = async {
         first_lists(&stores).await;
@@ -123,6 +130,10 @@ async fn run(config: Config) -> Result<(), String> {
             Ok(())
         }
     };
+    if let Some(probes) = &stores.probes {
+        probes.end().await;
+    }
+    asking.abort();
     watches.abort();
     ended
 }

@@ -54,6 +54,17 @@ struct HoldLabels {
     reason: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProbeLabels {
+    question: &'static str,
+    outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuestionLabels {
+    question: &'static str,
+}
+
 /// The operator's metrics. Names and units by Prometheus custom.
 pub struct Metrics {
     registry: Registry,
@@ -67,6 +78,8 @@ pub struct Metrics {
     held: Family<HoldLabels, Gauge>,
     queries: Family<QueryLabels, Counter>,
     polls: Histogram,
+    probes: Family<ProbeLabels, Counter>,
+    probe_duration: Family<QuestionLabels, Histogram, fn() -> Histogram>,
     ready: AtomicBool,
 }
 
@@ -109,6 +122,15 @@ impl Default for Metrics {
             "Duration of all queries that one Prometheus is asked at a tick",
             polls.clone(),
         );
+        let probe_times: fn() -> Histogram =
+            || Histogram::new([0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]);
+        let (probes, probe_duration) = (Family::default(), Family::new_with_constructor(probe_times));
+        registry.register("probes", "Questions to servers, by question and outcome", Family::clone(&probes));
+        registry.register(
+            "probe_duration_seconds",
+            "Duration of a question to a server",
+            Family::clone(&probe_duration),
+        );
         Self {
             registry,
             reconciles,
@@ -121,6 +143,8 @@ impl Default for Metrics {
             held,
             queries,
             polls,
+            probes,
+            probe_duration,
             ready: AtomicBool::new(false),
         }
     }
@@ -166,6 +190,12 @@ impl Metrics {
             let labels = ActionLabels { action: action.to_string(), outcome: outcome.to_string() };
             self.actions.get_or_create(&labels).inc();
         }
+    }
+
+    /// A server was asked.
+    pub fn probed(&self, question: &'static str, outcome: String, took: std::time::Duration) {
+        self.probes.get_or_create(&ProbeLabels { question, outcome }).inc();
+        self.probe_duration.get_or_create(&QuestionLabels { question }).observe(took.as_secs_f64());
     }
 
     /// What happens on all servers now.

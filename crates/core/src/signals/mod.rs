@@ -156,6 +156,13 @@ impl Signals {
         })
     }
 
+    /// What was declared to be asked and never answered.
+    fn never_answered(&self) -> Option<String> {
+        let pods = self.pods.fresh().map(Vec::as_slice).unwrap_or_default();
+        let problem = probes::never_answered(self.probes.fresh()?, pods)?;
+        Some(format!("its probes: {problem}"))
+    }
+
     /// Everything that cannot be relied on, as sentences.
     pub fn problems(&self) -> Vec<String> {
         let others = [
@@ -167,6 +174,7 @@ impl Signals {
             self.metrics.fresh().and_then(Metrics::gaps),
             self.rules.problem("its own rules"),
             self.probes.problem("its probes"),
+            self.never_answered(),
             self.circuits.problem("its circuit breakers"),
             self.dependencies.problem("its dependencies"),
             self.alerts.problem("its alerts"),

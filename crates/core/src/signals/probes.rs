@@ -1,11 +1,18 @@
 //! What probes of a server's own pods and Services came to. A probe says how far it got: what fails before the first
 //! byte of an answer speaks of the way as much as of the server.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use mcp_health_api::Answered;
 
+use super::Pod;
+use crate::words;
+
 /// How many results of a path are kept.
 pub const KEPT: usize = 5;
+/// What was tried so often without an answer is said to be never answered.
+const TRIES: usize = 3;
 
 /// The last results of asking one thing along one path.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,5 +178,47 @@ impl Probed {
     /// The newest fault, unless a good answer came after it.
     pub fn fault(&self) -> Option<&Fault> {
         self.last()?.outcome.as_ref().err()
+    }
+}
+
+/// Which paths were declared and never answered, though the server's pods are ready: there is no way, or no such server
+/// at its end. `None` while too little was tried.
+pub fn never_answered(probes: &[Probed], pods: &[Pod]) -> Option<String> {
+    let is_ready = |probed: &&Probed| {
+        pods.iter().filter(|pod| pod.ready && pod.counts()).any(|pod| match &probed.path {
+            ProbePath::Pod(name) => pod.name == *name,
+            ProbePath::Service(_) => true,
+        })
+    };
+    let silent = probes.iter().filter(|probed| !probed.ever_answered && probed.results.len() >= TRIES);
+    let mut silent = silent.filter(is_ready).filter_map(|probed| Some((probed, probed.fault()?)));
+    let (first, fault) = silent.next()?;
+    let others = match silent.count() {
+        0 => String::new(),
+        count => format!(", like {}", words::count(count, "other path")),
+    };
+    Some(format!(
+        "NeverAnswered: {} by {} was never answered{others} ({}): a NetworkPolicy or mTLS may be in between, or the \
+         path or port is another; it is no evidence until it was",
+        first.question, first.path, fault.said
+    ))
+}
+
+impl fmt::Display for ProbePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(name) => write!(f, "pod {name}"),
+            Self::Service(name) => write!(f, "Service {name}"),
+        }
+    }
+}
+
+impl fmt::Display for ProbeQuestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mcp => "MCP",
+            Self::Health => "the health path",
+            Self::Canary => "the canary tool",
+        })
     }
 }

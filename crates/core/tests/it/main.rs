@@ -4,6 +4,7 @@
 
 mod alerts;
 mod arbitration;
+mod bodies;
 mod catalogue;
 mod circuits;
 mod config;
@@ -16,6 +17,8 @@ mod guards;
 mod latency_rules;
 mod leak_and_load;
 mod mcp;
+mod metrics_rules;
+mod never_answered;
 mod outcomes;
 mod own_rules;
 mod probes;

@@ -36,6 +36,12 @@ impl Judged {
         all.iter().map(|(key, (object, _))| (key.clone(), Arc::clone(object))).collect()
     }
 
+    /// The object as a reconcile wrote it last.
+    pub fn object(&self, key: &Key) -> Option<Arc<McpServerHealth>> {
+        let all = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(key).map(|(object, _)| Arc::clone(object))
+    }
+
     fn of(&self, key: &Key) -> Option<(Arc<McpServerHealth>, Verdict)> {
         self.by_object.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }

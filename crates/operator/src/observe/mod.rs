@@ -11,6 +11,7 @@ mod judged;
 mod last_words;
 mod pod_spec;
 mod pods;
+mod probes;
 mod prometheus;
 mod quotas;
 mod replica_sets;
@@ -48,6 +49,7 @@ use mcp_health_core::{
 pub use config_maps::ConfigMapWire;
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
 pub use pod_spec::config_maps as config_maps_of;
+pub use probes::Asking;
 pub use prometheus::Poller;
 pub use replica_sets::ReplicaSetWire;
 use services::namespace_group;
@@ -91,6 +93,8 @@ pub struct Stores {
     prometheus: prometheus::Sight,
     /// Only where kubelets are asked.
     volumes: Option<volumes::Spaces>,
+    /// Only where servers are asked.
+    pub probes: Option<probes::Probes>,
     /// What was asked for beside the tables.
     hearing: last_words::Hearing,
     settings: Settings,
@@ -137,6 +141,7 @@ impl Stores {
                 .map(|url| alertmanager::Alerts::new(url, config.alertmanager_period.span().unsigned_abs())),
             prometheus: prometheus::Sight::new(config)?,
             volumes: config.kubelet_stats.then(volumes::Spaces::default),
+            probes: config.probes.then(probes::Probes::default),
             hearing: last_words::Hearing::default(),
             settings: config.settings(),
             judged: judged::Judged::default(),
@@ -265,6 +270,7 @@ impl Stores {
         };
         let rows = || self.pods_of(namespace, target.as_ref().map_or("", |target| &target.uid));
         let volumes = self.volumes.as_ref().map_or(Reading::Off, |spaces| spaces.reading(&rows(), now));
+        let (probes, circuits, dependencies) = self.probed(object, row.as_deref(), now);
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
         Signals {
             target: self.deployments.reading(namespace, now, target),
@@ -281,9 +287,9 @@ impl Stores {
             volumes,
             metrics,
             rules,
-            probes: Reading::Off,
-            circuits: Reading::Off,
-            dependencies: Reading::Off,
+            probes,
+            circuits,
+            dependencies,
             alerts,
             report: object.meta().annotations.as_ref().and_then(|all| all.get(REPORT_ANNOTATION)).cloned(),
             namespace_suspended: {
@@ -418,7 +424,7 @@ impl Stores {
                     selects_pods: row.selects(labels),
                     selector: selector.collect::<Vec<_>>().join(","),
                     sticky: row.sticky,
-                    target_ports: row.target_ports.clone(),
+                    target_ports: row.ports.iter().map(|port| port.target.clone()).collect(),
                     ready_endpoints: slices.iter().map(|(_, slice)| slice.ready).sum(),
                     since: slices.iter().map(|(_, slice)| slice.since).max().unwrap_or(row.created),
                 }

@@ -102,6 +102,8 @@ pub struct PodRow {
     pub pod: Pod,
     /// The ReplicaSet that it belongs to, by uid.
     pub owner: Key,
+    /// At least one of its containers runs, or is being started anew.
+    pub running: bool,
     /// The node that runs it.
     pub node: Option<Arc<str>>,
     /// Its `emptyDir` volumes that have a size limit, and that limit in bytes.
@@ -193,6 +195,7 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
     let row = PodRow {
         pod,
         owner: Key::new(namespace, &owner.uid),
+        running: status.phase == "Running",
         node: wire.spec.node_name.as_deref().map(Arc::from),
         size_limits: size_limits.collect(),
         disk_limit: limits

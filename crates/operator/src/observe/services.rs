@@ -1,6 +1,6 @@
 //! Services and their EndpointSlices: whether what people call leads to pods that answer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -36,6 +36,8 @@ pub struct ServiceWire {
 pub struct ServiceSpec {
     selector: BTreeMap<String, String>,
     session_affinity: Option<String>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
     ports: Vec<ServicePort>,
 }
 
@@ -49,8 +51,19 @@ pub struct ServiceRow {
     pub selector: BTreeMap<String, String>,
     /// It keeps a client on its pod.
     pub sticky: bool,
-    /// Its target ports, as they are written.
-    pub target_ports: Vec<String>,
+    /// Its own address; a headless one has none.
+    pub address: Option<IpAddr>,
+    /// Its ports.
+    pub ports: Vec<Port>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// Its number.
+    pub number: u16,
+    /// Where it leads, as it is written: a number, or the name of a container's port.
+    pub target: String,
 }
 
 impl ServiceRow {
@@ -91,8 +104,12 @@ pub fn view_service(wire: &ServiceWire) -> Option<(Key, ServiceRow)> {
         created,
         selector,
         sticky: wire.spec.session_affinity.as_deref() == Some("ClientIP"),
-        target_ports: ports
-            .map(|port| port.target_port.as_ref().map_or_else(|| port.port.to_string(), port_words))
+        address: wire.spec.cluster_ip.as_deref().and_then(|address| address.parse().ok()),
+        ports: ports
+            .map(|port| Port {
+                number: u16::try_from(port.port).unwrap_or_default(),
+                target: port.target_port.as_ref().map_or_else(|| port.port.to_string(), port_words),
+            })
             .collect(),
     };
     (!row.selector.is_empty()).then(|| (Key::of(wire), row))

@@ -1,0 +1,50 @@
+//! What was declared to be asked and never answered is a problem with a name; it is no evidence.
+
+use mcp_health_core::signals::{Fault, FaultKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading};
+
+use crate::support::{moment, scene::Scene};
+
+/// A path that came to these results.
+fn path(path: ProbePath, ever_answered: bool, results: usize) -> Probed {
+    let fault = Fault::new(FaultKind::Refused, "10.0.0.1:8000 refuses the connection");
+    let result = ProbeResult { at: moment(0), millis: 1, outcome: Err(fault) };
+    let results = vec![result; results];
+    Probed { path, question: ProbeQuestion::Mcp, ever_answered, results, tools: None }
+}
+
+fn problems(change: impl FnOnce(&mut Scene) -> Vec<Probed>) -> Vec<String> {
+    let mut scene = Scene::healthy();
+    let probes = change(&mut scene);
+    scene.signals.probes = Reading::Fresh(probes);
+    scene.signals.problems()
+}
+
+fn pod(scene: &Scene) -> ProbePath {
+    ProbePath::Pod(scene.signals.pods.fresh().unwrap()[0].name.clone())
+}
+
+#[test]
+fn what_was_never_answered_by_a_ready_pod_is_named_once_it_was_tried_three_times() {
+    let told = problems(|scene| {
+        vec![path(pod(scene), false, 3), path(ProbePath::Service("a".to_owned()), false, 4)]
+    });
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("its probes: NeverAnswered: MCP by pod "), "{told:?}");
+    assert!(told[0].contains("like 1 other path (10.0.0.1:8000 refuses the connection)"), "{told:?}");
+}
+
+#[test]
+fn what_was_answered_once_was_tried_too_little_or_is_not_ready_is_not_named() {
+    assert_eq!(problems(|scene| vec![path(pod(scene), true, 5)]), Vec::<String>::new());
+    assert_eq!(problems(|scene| vec![path(pod(scene), false, 2)]), Vec::<String>::new());
+    assert_eq!(problems(|_| vec![path(ProbePath::Pod("gone".to_owned()), false, 5)]), Vec::<String>::new());
+    let unready = problems(|scene| {
+        let probes = vec![path(pod(scene), false, 5), path(ProbePath::Service("a".to_owned()), false, 5)];
+        let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods are seen") };
+        for pod in pods {
+            pod.ready = false;
+        }
+        probes
+    });
+    assert_eq!(unready, Vec::<String>::new());
+}

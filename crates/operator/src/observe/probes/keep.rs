@@ -1,0 +1,375 @@
+//! The asking itself: one task for all servers. What is due is asked, a bounded number at a time; what it came to goes
+//! into the store; and after it the rules are asked again.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use jiff::Timestamp;
+use kube::Client;
+use mcp_health_api::{Duration as ApiDuration, HttpSignal, McpServerHealth, McpSignal};
+use mcp_health_core::signals::{Fault, FaultKind, ProbePath, ProbeQuestion, ProbeResult};
+use mcp_probe::{Address, Endpoint};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    super::{DeploymentRow, Stores, table::Key},
+    Probes, circuits, dependencies, health, mcp,
+    mcp::{Probers, Question},
+    schedule::{Schedule, Topic},
+    seen::{Came, Server},
+    tokens::Tokens,
+    ways::{Way, ways},
+};
+use crate::{config::Config, endpoints::AllowList, telemetry::Metrics};
+
+/// How often the clock ticks.
+const TICK: Duration = Duration::from_millis(250);
+/// How often it is looked which objects there are, in ticks.
+const OBJECTS_EACH: u32 = 4;
+/// An object that was not looked at yet is tried again so soon.
+const SOON: Duration = Duration::from_secs(1);
+/// A longer interval is looked at so often: it may have become shorter.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How long what is under way at the end may take.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// What is needed to ask.
+pub struct Asking {
+    stores: Arc<Stores>,
+    at_once: Semaphore,
+    probers: Probers,
+    tokens: Tokens,
+    allowed: AllowList,
+    metrics: Arc<Metrics>,
+}
+
+/// What a round came to.
+struct Round {
+    what: (Key, Topic, u64),
+    begun: Instant,
+    pause: Duration,
+    /// The rules may make something else of it.
+    is_news: bool,
+}
+
+impl Asking {
+    /// By the operator's configuration.
+    pub fn new(
+        stores: Arc<Stores>,
+        client: &Client,
+        config: &Config,
+        allowed: AllowList,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            stores,
+            at_once: Semaphore::new(config.probe_concurrency.max(1)),
+            probers: Probers::default(),
+            tokens: Tokens::new(config.read_secrets.then(|| client.clone())),
+            allowed,
+            metrics,
+        }
+    }
+
+    /// Asks until the operator ends; then ends the sessions that servers keep for it.
+    pub async fn keep(self) {
+        let Some(probes) = &self.stores.probes else { return };
+        let mut schedule = Schedule::default();
+        let (mut rounds, mut goodbyes) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let mut news = BTreeSet::new();
+        let mut clock = interval(TICK);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = 0_u32;
+        loop {
+            tokio::select! {
+                () = probes.ending.notified() => break,
+                Some(round) = rounds.next() => {
+                    let Round { what, begun, pause, is_news } = round;
+                    if is_news {
+                        news.insert(what.0.clone());
+                    }
+                    schedule.again(what, begun, pause);
+                }
+                Some(()) = goodbyes.next() => {}
+                _ = clock.tick() => {
+                    if ticks.is_multiple_of(OBJECTS_EACH) {
+                        let gone = schedule.keep_to(self.stores.targets.all(), Instant::now());
+                        probes.forget(&gone);
+                        goodbyes.extend(gone.into_iter().map(|key| self.probers.forget(key)));
+                    }
+                    ticks = ticks.wrapping_add(1);
+                    for what in schedule.take_due(Instant::now()) {
+                        rounds.push(self.round(probes, what));
+                    }
+                    self.tell(probes, std::mem::take(&mut news));
+                }
+            }
+        }
+        // What is cut off in the middle may leave a session behind.
+        let _ = timeout(LAST_ANSWERS, rounds.collect::<Vec<_>>()).await;
+        self.probers.end().await;
+        probes.ended.notify_one();
+    }
+
+    /// Has the rules asked again.
+    fn tell(&self, probes: &Probes, news: BTreeSet<Key>) {
+        if news.is_empty() {
+            return;
+        }
+        let stores = &self.stores;
+        if probes.look_at_own_way() {
+            // What one server showed is nothing of its own any more; or is again.
+            return stores.judge_again(stores.targets.all(), Timestamp::now());
+        }
+        // What the status keeps of probes is written, whatever the rules say.
+        let (written, others): (Vec<_>, Vec<_>) = news
+            .into_iter()
+            .partition(|key| stores.judged.object(key).is_some_and(|one| probes.is_to_be_kept(key, &one)));
+        stores.wake(written);
+        stores.judge_again(others, Timestamp::now());
+    }
+
+    async fn round(&self, probes: &Probes, what: (Key, Topic, u64)) -> Round {
+        let begun = Instant::now();
+        let (key, topic, _) = &what;
+        let done = async {
+            let object = self.stores.judged.object(key)?;
+            let target = Key::new(&key.namespace, &object.spec.target_ref.name);
+            let row = self.stores.deployments.get(&target)?;
+            probes.of(key, &row.target.uid, &object, |server| {
+                server.ask(&mcp_of(&object), &http_of(&object));
+            });
+            Some(match topic {
+                Topic::Mcp => self.mcp(probes, key, &object, &row).await,
+                Topic::Http => self.http(probes, key, &object, &row).await,
+                Topic::Dependencies => self.dependencies(probes, key, &object, &row).await,
+            })
+        };
+        let (is_news, pause) = done.await.unwrap_or((false, SOON));
+        Round { what, begun, pause: pause.min(LONGEST), is_news }
+    }
+
+    /// MCP, by all ways. Whether that is news, and the pause until the next time.
+    async fn mcp(
+        &self,
+        probes: &Probes,
+        key: &Key,
+        object: &McpServerHealth,
+        row: &DeploymentRow,
+    ) -> (bool, Duration) {
+        const QUESTIONS: [ProbeQuestion; 2] = [ProbeQuestion::Mcp, ProbeQuestion::Canary];
+        let (mcp, declared) = (mcp_of(object), object.spec.signals.mcp.is_some());
+        let pause = pause(mcp.interval);
+        let ways = if mcp.enabled { ways(&self.stores, object, row, mcp.port) } else { Vec::new() };
+        let uid = &row.target.uid;
+        if probes.of(key, uid, object, |server| server.is_early(Topic::Mcp, mcp.interval.span())) {
+            return (false, pause);
+        }
+        self.probers.keep_to(key, &ways).await;
+        let due = probes.of(key, uid, object, |server| {
+            server.see(ProbeQuestion::Mcp, &ways);
+            server.keep_to(&QUESTIONS, &ways);
+            server.due(ProbeQuestion::Mcp, &ways, declared)
+        });
+        if due.is_empty() {
+            return (false, pause);
+        }
+        let question = Question::new(&mcp, &key.namespace, &self.tokens).await;
+        let question = match question {
+            Ok(question) => question,
+            Err(why) => {
+                let is_news = probes
+                    .of(key, uid, object, |server| server.mcp_trouble.replace(why.clone()) != Some(why));
+                return (is_news, pause);
+            }
+        };
+        let asked = due.iter().map(|way| async {
+            let _turn = self.at_once.acquire().await;
+            let at = Timestamp::now();
+            let began = Instant::now();
+            let address = way_to(way, mcp.timeout).await;
+            let outcome = match address {
+                Ok(address) => {
+                    let endpoint = mcp::endpoint(address, &way.host, &mcp);
+                    self.probers.ask(key, way, endpoint, &question, &self.tokens).await
+                }
+                Err(fault) => {
+                    return vec![self.came(ProbeQuestion::Mcp, at, began.elapsed(), Err(fault), None)];
+                }
+            };
+            match outcome {
+                Ok(outcome) => {
+                    let canary = outcome
+                        .canary
+                        .map(|canary| self.came(ProbeQuestion::Canary, at, canary.took, canary.result, None));
+                    let mcp = self.came(ProbeQuestion::Mcp, at, outcome.took, outcome.result, outcome.tools);
+                    std::iter::once(mcp).chain(canary).collect()
+                }
+                Err(why) => {
+                    let fault = Fault { kind: FaultKind::Unreachable, said: why };
+                    vec![self.came(ProbeQuestion::Mcp, at, began.elapsed(), Err(fault), None)]
+                }
+            }
+        });
+        let came = join_all(asked).await;
+        let is_news = probes.of(key, uid, object, |server| {
+            let had_trouble = server.mcp_trouble.take().is_some();
+            note_all(server, &due, came) || had_trouble
+        });
+        (is_news, pause)
+    }
+
+    /// Health by all ways, and circuit breakers by its pods.
+    async fn http(
+        &self,
+        probes: &Probes,
+        key: &Key,
+        object: &McpServerHealth,
+        row: &DeploymentRow,
+    ) -> (bool, Duration) {
+        let (http, declared) = (http_of(object), object.spec.signals.http.is_some());
+        let pause = pause(http.interval);
+        let ways = if http.enabled { ways(&self.stores, object, row, http.port) } else { Vec::new() };
+        let uid = &row.target.uid;
+        if probes.of(key, uid, object, |server| server.is_early(Topic::Http, http.interval.span())) {
+            return (false, pause);
+        }
+        let (due, tellers) = probes.of(key, uid, object, |server| {
+            server.see(ProbeQuestion::Health, &ways);
+            server.keep_to(&[ProbeQuestion::Health], &ways);
+            let due = server.due(ProbeQuestion::Health, &ways, declared);
+            (due, server.circuits_due(&ways, declared))
+        });
+        let endpoint = |address, way: &Way, path: &str| Endpoint {
+            host: way.host.clone(),
+            timeout: http.timeout.span().unsigned_abs(),
+            ..Endpoint::new(Address::Socket(address), path)
+        };
+        let asked = due.iter().map(|way| async {
+            let _turn = self.at_once.acquire().await;
+            let (at, began) = (Timestamp::now(), Instant::now());
+            let result = match way_to(way, http.timeout).await {
+                Ok(address) => health::ask(&endpoint(address, way, &http.health)).await,
+                Err(fault) => Err(fault),
+            };
+            vec![self.came(ProbeQuestion::Health, at, began.elapsed(), result, None)]
+        });
+        let told = tellers.iter().filter_map(|way| match &way.path {
+            ProbePath::Pod(pod) => Some(async {
+                let _turn = self.at_once.acquire().await;
+                let (at, began) = (Timestamp::now(), Instant::now());
+                let result = match way_to(way, http.timeout).await {
+                    Ok(address) => {
+                        circuits::ask(&endpoint(address, way, &http.circuit_breakers), pod, at).await
+                    }
+                    Err(fault) => Err(fault),
+                };
+                self.metrics.probed("Circuits", outcome(result.as_ref().err()), began.elapsed());
+                (pod.clone(), result)
+            }),
+            ProbePath::Service(_) => None,
+        });
+        let (came, told) = tokio::join!(join_all(asked), join_all(told));
+        let is_news = probes.of(key, uid, object, |server| {
+            let mut is_news = note_all(server, &due, came);
+            for (pod, result) in told {
+                is_news |= server.note_circuits(&pod, result);
+            }
+            is_news
+        });
+        (is_news, pause)
+    }
+
+    /// What the server depends on.
+    async fn dependencies(
+        &self,
+        probes: &Probes,
+        key: &Key,
+        object: &McpServerHealth,
+        row: &DeploymentRow,
+    ) -> (bool, Duration) {
+        let declared = &object.spec.signals.dependencies;
+        let asked = declared.iter().map(|one| async {
+            let _turn = self.at_once.acquire().await;
+            let (at, began) = (Timestamp::now(), Instant::now());
+            let came = dependencies::ask(one, &self.allowed).await;
+            if let Ok(result) = &came {
+                let outcome = if result.is_ok() { "Ok" } else { "Failed" };
+                self.metrics.probed("Dependency", outcome.to_owned(), began.elapsed());
+            }
+            (at, came)
+        });
+        let came = join_all(asked).await;
+        let is_news = probes.of(key, &row.target.uid, object, |server| {
+            server.keep_to_dependencies(declared);
+            let mut is_news = false;
+            for (one, (at, came)) in declared.iter().zip(came) {
+                is_news |= server.note_dependency(&one.name, at, came);
+            }
+            is_news
+        });
+        (is_news, dependencies::INTERVAL)
+    }
+
+    fn came(
+        &self,
+        question: ProbeQuestion,
+        at: Timestamp,
+        took: Duration,
+        result: Result<(), Fault>,
+        tools: Option<Vec<mcp_health_core::signals::Tool>>,
+    ) -> Came {
+        self.metrics.probed(name(question), outcome(result.as_ref().err()), took);
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Came { question, result: ProbeResult { at, millis, outcome: result }, tools }
+    }
+}
+
+const fn name(question: ProbeQuestion) -> &'static str {
+    match question {
+        ProbeQuestion::Mcp => "Mcp",
+        ProbeQuestion::Health => "Health",
+        ProbeQuestion::Canary => "Canary",
+    }
+}
+
+/// `Ok`, or the name of the fault.
+fn outcome(fault: Option<&Fault>) -> String {
+    fault.map_or_else(|| "Ok".to_owned(), |fault| format!("{:?}", fault.kind))
+}
+
+fn note_all(server: &mut Server, ways: &[Way], came: Vec<Vec<Came>>) -> bool {
+    let mut is_news = false;
+    for (way, all) in ways.iter().zip(came) {
+        for one in all {
+            is_news |= server.note(way, one);
+        }
+    }
+    is_news
+}
+
+/// The address of a way, within the time that a probe may take.
+async fn way_to(way: &Way, patience: ApiDuration) -> Result<std::net::SocketAddr, Fault> {
+    let none = |said: String| Fault { kind: FaultKind::Dns, said };
+    match timeout(patience.span().unsigned_abs(), way.address()).await {
+        Ok(address) => address.map_err(none),
+        Err(_) => Err(none(format!("{} does not resolve within {patience}", way.host))),
+    }
+}
+
+fn pause(interval: ApiDuration) -> Duration {
+    interval.span().unsigned_abs()
+}
+
+/// What is asked about MCP, declared or not.
+pub fn mcp_of(object: &McpServerHealth) -> McpSignal {
+    object.spec.signals.mcp.clone().unwrap_or_default()
+}
+
+/// What is asked over HTTP, declared or not.
+pub fn http_of(object: &McpServerHealth) -> HttpSignal {
+    object.spec.signals.http.clone().unwrap_or_default()
+}

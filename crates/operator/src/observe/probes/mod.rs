@@ -1,0 +1,175 @@
+//! What servers answer when they are asked: MCP, their health, their circuit breakers; and what they depend on. One task
+//! ([`keep`]) asks; what came of it is in memory, and each look at a server reads it here.
+//!
+//! Who was never answered may have a wall in between, and whoever finds that all doors are shut has lost its own key:
+//! neither is evidence against a server (DESIGN §10).
+
+mod circuits;
+mod dependencies;
+mod health;
+mod keep;
+mod mcp;
+mod schedule;
+mod seen;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod ways;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use mcp_health_api::McpServerHealth;
+use mcp_health_core::signals::{Circuit, Dependency, ProbeQuestion, Probed, Reading};
+use tokio::{sync::Notify, time::timeout};
+
+use self::seen::{Server, unless_late};
+use super::{DeploymentRow, Stores, table::Key};
+
+pub use keep::Asking;
+
+/// What is said while the operator's own way is at fault.
+const NO_WAY: &str = "no server at all can be reached: the operator's own network";
+/// Of at least so many servers, on so many paths, none must be reachable.
+const ALL: (usize, usize) = (2, 3);
+/// How long the end of sessions may take when the operator ends.
+const GOODBYE: Duration = Duration::from_secs(4);
+
+/// What probes came to, by object.
+#[derive(Default)]
+pub struct Probes {
+    servers: Mutex<HashMap<Key, Server>>,
+    /// No server can be reached: that is the operator's own way.
+    no_way: AtomicBool,
+    ending: Notify,
+    ended: Notify,
+}
+
+/// What is read of them: probes, circuit breakers, dependencies.
+pub type Readings = (Reading<Vec<Probed>>, Reading<Vec<Circuit>>, Reading<Vec<Dependency>>);
+
+impl Probes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Server>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of an object's server, of the Deployment with this uid.
+    fn of<T>(
+        &self,
+        key: &Key,
+        uid: &str,
+        object: &McpServerHealth,
+        with: impl FnOnce(&mut Server) -> T,
+    ) -> T {
+        let mut servers = self.lock();
+        let server = servers.entry(key.clone()).or_insert_with(|| Server::new(uid, object));
+        if server.uid != uid {
+            *server = Server::new(uid, object);
+        }
+        with(server)
+    }
+
+    /// Forgets objects that are gone.
+    fn forget(&self, objects: &[Key]) {
+        let mut servers = self.lock();
+        for key in objects {
+            servers.remove(key);
+        }
+    }
+
+    /// Looks whether the operator's own way is at fault. True where that is news.
+    fn look_at_own_way(&self) -> bool {
+        let servers = self.lock();
+        let paths = servers.values().map(Server::unreachable).filter(|(_, all)| *all > 0);
+        let (mut reached, mut of_servers, mut of_paths) = (false, 0, 0);
+        for (unreachable, all) in paths {
+            reached |= unreachable < all;
+            of_servers += 1;
+            of_paths += all;
+        }
+        let no_way = !reached && of_servers >= ALL.0 && of_paths >= ALL.1;
+        let is_news = self.no_way.swap(no_way, Relaxed) != no_way;
+        if is_news && no_way {
+            tracing::warn!(
+                servers = of_servers,
+                paths = of_paths,
+                "{NO_WAY}; probes are no evidence until then"
+            );
+        }
+        is_news
+    }
+
+    /// Whether the status of an object has yet to be told what probes came to.
+    fn is_to_be_kept(&self, key: &Key, object: &McpServerHealth) -> bool {
+        let servers = self.lock();
+        let Some(server) = servers.get(key) else { return false };
+        let target = object.status.as_ref().and_then(|status| status.target.as_ref());
+        let Some(target) = target.filter(|target| target.uid == server.uid) else { return false };
+        let tools = || target.last_healthy.as_ref().is_some_and(|last| last.tools.is_empty());
+        server.answered().iter().any(|one| !target.answered.contains(one)) || (server.has_tools() && tools())
+    }
+
+    /// The operator ends: no more is asked, and servers are told that their sessions are over.
+    pub async fn end(&self) {
+        self.ending.notify_one();
+        if timeout(GOODBYE, self.ended.notified()).await.is_err() {
+            tracing::warn!("not all MCP servers could be told in time that their sessions are over");
+        }
+    }
+}
+
+impl Stores {
+    /// What probes tell of an object's server.
+    pub(super) fn probed(
+        &self,
+        object: &McpServerHealth,
+        row: Option<&DeploymentRow>,
+        now: Timestamp,
+    ) -> Readings {
+        let none = (Reading::Off, Reading::Off, Reading::Off);
+        let Some((probes, row)) = self.probes.as_ref().zip(row) else { return none };
+        let (signals, key) = (&object.spec.signals, Key::of(object));
+        let (mcp, http) = (keep::mcp_of(object), keep::http_of(object));
+        let ways = |enabled, port| {
+            if enabled { ways::ways(self, object, row, port) } else { Vec::new() }
+        };
+        let (mcp_ways, http_ways) = (ways(mcp.enabled, mcp.port), ways(http.enabled, http.port));
+        let (probed, circuits, dependencies) = probes.of(&key, &row.target.uid, object, |server| {
+            server.see(ProbeQuestion::Mcp, &mcp_ways);
+            server.see(ProbeQuestion::Health, &http_ways);
+            let trouble = server.mcp_trouble.as_ref().filter(|_| mcp.enabled).cloned();
+            let mut probed = server.probed(ProbeQuestion::Mcp, &mcp_ways, signals.mcp.is_some());
+            probed.extend(server.probed(ProbeQuestion::Health, &http_ways, signals.http.is_some()));
+            if mcp.canary_tool.is_some() {
+                probed.extend(server.probed(ProbeQuestion::Canary, &mcp_ways, false));
+            }
+            let interval = mcp.interval.span().max(http.interval.span());
+            let probed = match trouble {
+                Some(why) => Reading::Unavailable(why),
+                None if probed.is_empty() => Reading::Off,
+                None => unless_late(probed, interval, now),
+            };
+            let circuits = server.circuits(&http_ways, &http, signals.http.is_some());
+            (probed, circuits, server.dependencies(&signals.dependencies))
+        });
+        if probes.no_way.load(Relaxed) {
+            return (lost(probed), lost(circuits), lost(dependencies));
+        }
+        (probed, circuits, dependencies)
+    }
+}
+
+/// What a reading is worth while no server can be reached.
+fn lost<T>(reading: Reading<T>) -> Reading<T> {
+    match reading {
+        Reading::Fresh(_) | Reading::Stale { .. } => Reading::Unavailable(NO_WAY.to_owned()),
+        other => other,
+    }
+}

@@ -1,0 +1,384 @@
+//! What probes of one server came to, as far as it is remembered: in memory only, and bounded.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{Answered, DependencySpec, HttpSignal, McpServerHealth, McpSignal};
+use mcp_health_core::signals::{
+    Circuit, Dependency, Fault, FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed,
+    Reading, Tool,
+};
+
+use super::{schedule::Topic, ways::Way};
+use tokio::time::Instant;
+
+/// Where nothing was declared and nothing was ever answered, it is asked again so long after.
+const SELDOM: Duration = Duration::from_mins(5);
+/// The share of an interval after which it may be over: pauses vary.
+const EARLIEST: f64 = 0.85;
+/// Answers that are missing for so many intervals, and this time, are no evidence any more.
+const LATE: (i32, SignedDuration) = (3, SignedDuration::from_secs(30));
+
+/// What one path of one question came to.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// Oldest first.
+    results: Vec<ProbeResult>,
+    /// Shared by pods that offer the same.
+    tools: Option<Arc<[Tool]>>,
+    /// How often it was not answered while its pod was ready.
+    misses: usize,
+    asked: Option<Instant>,
+}
+
+/// What the circuit breakers of one pod came to.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    asked: Option<Instant>,
+    /// What it told last.
+    circuits: Option<Vec<Circuit>>,
+    /// Why it did not tell, the last time.
+    fault: Option<Fault>,
+    misses: usize,
+}
+
+/// What a dependency came to.
+#[derive(Clone, Debug, Default)]
+struct Checked {
+    results: Vec<(Timestamp, Result<(), String>)>,
+    /// Why it is not asked.
+    barred: Option<String>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Server {
+    /// The Deployment: another uid is another server.
+    pub uid: String,
+    /// What was asked, as far as another answer to it would be another server's.
+    asked: (Option<String>, Option<String>),
+    /// What was answered at least once: by a pod, whichever; through a Service, which.
+    answered: HashSet<(ProbeQuestion, Option<String>)>,
+    /// By earlier operators, as the status has it.
+    remembered: Vec<Answered>,
+    /// The questions for which there is one Service.
+    of_one_service: HashSet<ProbeQuestion>,
+    /// When what was asked last.
+    begun: HashMap<Topic, Instant>,
+    paths: BTreeMap<(ProbeQuestion, ProbePath), Seen>,
+    circuits: BTreeMap<String, Told>,
+    dependencies: BTreeMap<String, Checked>,
+    /// Why MCP cannot be asked at all.
+    pub mcp_trouble: Option<String>,
+}
+
+/// What a probe came to.
+#[derive(Clone, Debug)]
+pub struct Came {
+    /// What was asked.
+    pub question: ProbeQuestion,
+    /// What it came to.
+    pub result: ProbeResult,
+    /// The tools, where they were told.
+    pub tools: Option<Vec<Tool>>,
+}
+
+impl Server {
+    /// Nothing was asked yet by this operator.
+    pub fn new(uid: &str, object: &McpServerHealth) -> Self {
+        let target = object.status.as_ref().and_then(|status| status.target.as_ref());
+        let remembered = target.filter(|target| target.uid == uid).map(|target| target.answered.clone());
+        Self { uid: uid.to_owned(), remembered: remembered.unwrap_or_default(), ..Self::default() }
+    }
+
+    /// What it is asked from now on. Where that is something else than before, what was answered until then says
+    /// nothing about it.
+    pub fn ask(&mut self, mcp: &McpSignal, http: &HttpSignal) {
+        let asked = (
+            format!("{} {:?} {:?}", mcp.path, mcp.port, mcp.transport),
+            format!("{} {} {:?}", http.health, http.circuit_breakers, http.port),
+        );
+        if self.asked.0.replace(asked.0.clone()).is_some_and(|before| before != asked.0) {
+            self.forget(&[ProbeQuestion::Mcp, ProbeQuestion::Canary]);
+            self.remembered.retain(|one| !matches!(one, Answered::McpPod | Answered::McpService));
+        }
+        if self.asked.1.replace(asked.1.clone()).is_some_and(|before| before != asked.1) {
+            self.forget(&[ProbeQuestion::Health]);
+            self.remembered.retain(|one| !matches!(one, Answered::HealthPod | Answered::HealthService));
+            self.circuits.clear();
+        }
+    }
+
+    fn forget(&mut self, questions: &[ProbeQuestion]) {
+        self.paths.retain(|(question, _), _| !questions.contains(question));
+        self.answered.retain(|(question, _)| !questions.contains(question));
+    }
+
+    /// Notes which ways there are.
+    pub fn see(&mut self, question: ProbeQuestion, ways: &[Way]) {
+        let services = ways.iter().filter(|way| matches!(way.path, ProbePath::Service(_)));
+        if services.count() == 1 {
+            self.of_one_service.insert(question);
+        } else {
+            self.of_one_service.remove(&question);
+        }
+    }
+
+    /// Whether it is too early to ask; it is asked now otherwise.
+    pub fn is_early(&mut self, topic: Topic, interval: SignedDuration) -> bool {
+        let (now, pause) = (Instant::now(), interval.unsigned_abs().mul_f64(EARLIEST));
+        let is_early = self.begun.get(&topic).is_some_and(|begun| now.duration_since(*begun) < pause);
+        if !is_early {
+            self.begun.insert(topic, now);
+        }
+        is_early
+    }
+
+    /// Forgets the ways that are no more.
+    pub fn keep_to(&mut self, questions: &[ProbeQuestion], ways: &[Way]) {
+        let is_left = |path: &ProbePath| ways.iter().any(|way| way.path == *path);
+        self.paths.retain(|(question, path), _| !questions.contains(question) || is_left(path));
+        if questions.contains(&ProbeQuestion::Health) {
+            self.circuits.retain(|pod, _| is_left(&ProbePath::Pod(pod.clone())));
+        }
+    }
+
+    /// Whether a path was answered once. What an earlier operator was answered through a Service is known of this one
+    /// only where there is no other.
+    fn was_answered(&self, question: ProbeQuestion, path: &ProbePath) -> bool {
+        let (service, remembered) = match (question, path) {
+            (ProbeQuestion::Mcp, ProbePath::Pod(_)) => (None, Some(Answered::McpPod)),
+            (ProbeQuestion::Health, ProbePath::Pod(_)) => (None, Some(Answered::HealthPod)),
+            (ProbeQuestion::Canary, _) => (None, None),
+            (ProbeQuestion::Mcp, ProbePath::Service(name)) => {
+                (Some(name.clone()), Some(Answered::McpService))
+            }
+            (ProbeQuestion::Health, ProbePath::Service(name)) => {
+                (Some(name.clone()), Some(Answered::HealthService))
+            }
+        };
+        let certain = service.is_none() || self.of_one_service.contains(&question);
+        self.answered.contains(&(question, service))
+            || (certain && remembered.is_some_and(|one| self.remembered.contains(&one)))
+    }
+
+    /// The ways by which a question is asked now: what was never answered, and is nobody's word, is asked seldom.
+    pub fn due(&self, question: ProbeQuestion, ways: &[Way], declared: bool) -> Vec<Way> {
+        let is_due = |way: &&Way| {
+            let Some(seen) = self.paths.get(&(question, way.path.clone())) else { return true };
+            let recently = seen.asked.is_some_and(|at| at.elapsed() < SELDOM);
+            let hopeless = seen.misses >= PROBES_KEPT && !self.was_answered(question, &way.path);
+            declared || !hopeless || !recently
+        };
+        ways.iter().filter(is_due).cloned().collect()
+    }
+
+    /// The ways to the pods that are asked for their circuit breakers now.
+    pub fn circuits_due(&self, ways: &[Way], declared: bool) -> Vec<Way> {
+        let is_due = |way: &&Way| {
+            let ProbePath::Pod(pod) = &way.path else { return false };
+            let Some(told) = self.circuits.get(pod) else { return true };
+            let recently = told.asked.is_some_and(|at| at.elapsed() < SELDOM);
+            let has_none = told.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::NotFound);
+            let hopeless = told.circuits.is_none() && told.misses >= PROBES_KEPT;
+            !recently || !hopeless || (declared && !has_none)
+        };
+        ways.iter().filter(is_due).cloned().collect()
+    }
+
+    /// Notes what a probe came to. True where the rules may make something else of it.
+    pub fn note(&mut self, way: &Way, came: Came) -> bool {
+        let Came { question, result, tools } = came;
+        let tools = tools.map(|tools| self.shared(question, tools));
+        let seen = self.paths.entry((question, way.path.clone())).or_default();
+        let is_well = result.outcome.is_ok();
+        let is_news = seen.results.is_empty()
+            || tools.as_ref().is_some_and(|tools| seen.tools.as_ref() != Some(tools))
+            || !is_well
+            || seen.results.iter().any(|before| before.outcome.is_err());
+        if !is_well && way.ready {
+            seen.misses += 1;
+        } else if is_well {
+            seen.misses = 0;
+        }
+        let surplus = (seen.results.len() + 1).saturating_sub(PROBES_KEPT);
+        seen.results.drain(..surplus);
+        seen.asked = Some(Instant::now());
+        seen.results.push(result);
+        if tools.is_some() {
+            seen.tools = tools;
+        }
+        let service = match &way.path {
+            ProbePath::Service(name) => Some(name.clone()),
+            ProbePath::Pod(_) => None,
+        };
+        (is_well && self.answered.insert((question, service))) || is_news
+    }
+
+    /// A list of tools, shared with a path that has the same.
+    fn shared(&self, question: ProbeQuestion, tools: Vec<Tool>) -> Arc<[Tool]> {
+        let of_question = self.paths.iter().filter(|((asked, _), _)| *asked == question);
+        let mut known = of_question.filter_map(|(_, seen)| seen.tools.as_ref());
+        known.find(|known| ***known == *tools).map_or_else(|| tools.into(), Arc::clone)
+    }
+
+    /// Notes what a pod said of its circuit breakers. True where the rules may make something else of it.
+    pub fn note_circuits(&mut self, pod: &str, came: Result<Vec<Circuit>, Fault>) -> bool {
+        use mcp_health_core::signals::CircuitState::Closed;
+        let told = self.circuits.entry(pod.to_owned()).or_default();
+        told.asked = Some(Instant::now());
+        match came {
+            Ok(circuits) => {
+                let before = told.circuits.replace(circuits);
+                let all = before.iter().flatten().chain(told.circuits.iter().flatten());
+                told.misses = 0;
+                told.fault.take().is_some() || before.is_none() || all.clone().any(|one| one.state != Closed)
+            }
+            Err(fault) => {
+                told.misses += 1;
+                let is_news = told.circuits.is_some() || told.fault.as_ref() != Some(&fault);
+                told.fault = Some(fault);
+                is_news
+            }
+        }
+    }
+
+    /// Notes what a dependency came to; `Err` where it may not be asked. True where the rules may make something else
+    /// of it.
+    pub fn note_dependency(
+        &mut self,
+        name: &str,
+        at: Timestamp,
+        came: Result<Result<(), String>, String>,
+    ) -> bool {
+        let checked = self.dependencies.entry(name.to_owned()).or_default();
+        match came {
+            Ok(result) => {
+                let is_news = checked.barred.take().is_some()
+                    || checked.results.is_empty()
+                    || result.is_err()
+                    || checked.results.iter().any(|(_, before)| before.is_err());
+                let surplus = (checked.results.len() + 1).saturating_sub(PROBES_KEPT);
+                checked.results.drain(..surplus);
+                checked.results.push((at, result));
+                is_news
+            }
+            Err(why) => {
+                checked.results.clear();
+                checked.barred.replace(why.clone()) != Some(why)
+            }
+        }
+    }
+
+    /// Forgets the dependencies that are not declared any more.
+    pub fn keep_to_dependencies(&mut self, declared: &[DependencySpec]) {
+        self.dependencies.retain(|name, _| declared.iter().any(|one| one.name == *name));
+    }
+
+    /// What was answered by now, as the status has it.
+    pub fn answered(&self) -> BTreeSet<Answered> {
+        let own = self.answered.iter().filter_map(|(question, service)| match (question, service) {
+            (ProbeQuestion::Mcp, None) => Some(Answered::McpPod),
+            (ProbeQuestion::Mcp, Some(_)) => Some(Answered::McpService),
+            (ProbeQuestion::Health, None) => Some(Answered::HealthPod),
+            (ProbeQuestion::Health, Some(_)) => Some(Answered::HealthService),
+            (ProbeQuestion::Canary, _) => None,
+        });
+        own.collect()
+    }
+
+    /// Whether some pod offers tools.
+    pub fn has_tools(&self) -> bool {
+        self.paths.values().filter_map(|seen| seen.tools.as_ref()).any(|tools| !tools.is_empty())
+    }
+
+    /// How many of the paths that were answered once could not be reached the last time, and how many there are.
+    pub fn unreachable(&self) -> (usize, usize) {
+        let answered = self.paths.iter().filter(|((question, path), _)| self.was_answered(*question, path));
+        let last = answered.filter_map(|(_, seen)| seen.results.last());
+        last.fold((0, 0), |(unreachable, all), result| {
+            let of_the_way = result.outcome.as_ref().is_err_and(|fault| fault.kind.is_of_the_way());
+            (unreachable + usize::from(of_the_way), all + 1)
+        })
+    }
+
+    /// What the paths of a question came to. Left out: what was never answered and was not declared.
+    pub fn probed(&self, question: ProbeQuestion, ways: &[Way], declared: bool) -> Vec<Probed> {
+        let to_pods = |way: &&Way| question != ProbeQuestion::Canary || matches!(way.path, ProbePath::Pod(_));
+        let view = |way: &Way| {
+            let seen = self.paths.get(&(question, way.path.clone()));
+            let ever_answered = self.was_answered(question, &way.path);
+            (ever_answered || declared).then(|| Probed {
+                path: way.path.clone(),
+                question,
+                ever_answered,
+                results: seen.map(|seen| seen.results.clone()).unwrap_or_default(),
+                tools: seen.and_then(|seen| seen.tools.as_ref()).map(|tools| tools.to_vec()),
+            })
+        };
+        ways.iter().filter(to_pods).filter_map(view).collect()
+    }
+
+    /// What the circuit breakers came to.
+    pub fn circuits(&self, ways: &[Way], http: &HttpSignal, declared: bool) -> Reading<Vec<Circuit>> {
+        let of_pods = ways.iter().filter_map(|way| match &way.path {
+            ProbePath::Pod(pod) => Some((way, self.circuits.get(pod)?)),
+            ProbePath::Service(_) => None,
+        });
+        let told: Vec<_> = of_pods.collect();
+        let known = || told.iter().filter_map(|(_, told)| told.circuits.as_ref());
+        if known().next().is_none() {
+            let silent = told.iter().filter(|(way, _)| way.ready).find_map(|(way, told)| {
+                let fault = told.fault.as_ref().filter(|fault| fault.kind.is_of_the_way())?;
+                Some(format!(
+                    "GET {} of {}: {}; it may listen on 127.0.0.1 only",
+                    http.circuit_breakers, way.host, fault.said
+                ))
+            });
+            return silent.filter(|_| declared).map_or(Reading::Off, Reading::Unavailable);
+        }
+        let all: Vec<Circuit> = known().flatten().cloned().collect();
+        // What a pod without traffic says no more is no loss.
+        let silent =
+            told.iter().filter(|(way, told)| way.ready && told.circuits.is_some() && told.fault.is_some());
+        let since = silent.filter_map(|(_, told)| told.circuits.as_ref()?.first().map(|one| one.at)).min();
+        match since {
+            Some(at) => Reading::Stale { value: all, at },
+            None => Reading::Fresh(all),
+        }
+    }
+
+    /// What the dependencies came to.
+    pub fn dependencies(&self, declared: &[DependencySpec]) -> Reading<Vec<Dependency>> {
+        if declared.is_empty() {
+            return Reading::Off;
+        }
+        let barred = declared.iter().find_map(|one| {
+            let why = self.dependencies.get(&one.name)?.barred.as_ref()?;
+            Some(format!("{}: {why}", one.name))
+        });
+        if let Some(barred) = barred {
+            return Reading::Unavailable(barred);
+        }
+        let view = |one: &DependencySpec| Dependency {
+            name: one.name.clone(),
+            words: super::dependencies::words(one),
+            results: self.dependencies.get(&one.name).map(|one| one.results.clone()).unwrap_or_default(),
+        };
+        Reading::Fresh(declared.iter().map(view).collect())
+    }
+}
+
+/// What probes tell, unless the last answers are too old.
+pub fn unless_late(probed: Vec<Probed>, interval: SignedDuration, now: Timestamp) -> Reading<Vec<Probed>> {
+    let late = interval.saturating_mul(LATE.0).saturating_add(LATE.1);
+    let oldest = probed.iter().filter_map(|one| Some(one.last()?.at)).min();
+    match oldest {
+        Some(at) if now.duration_since(at) > late => Reading::Stale { value: probed, at },
+        _ => Reading::Fresh(probed),
+    }
+}

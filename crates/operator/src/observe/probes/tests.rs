@@ -1,0 +1,581 @@
+//! Asking servers on the loopback, by a clock that the tests turn.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Bytes, extract::State, response::IntoResponse};
+use clap::Parser;
+use futures::channel::mpsc::{UnboundedReceiver, unbounded};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use jiff::{SignedDuration, Timestamp};
+use kube::{client::Body, runtime::watcher::Event};
+use mcp_health_api::McpServerHealth;
+use mcp_health_core::{
+    diagnose::Verdict,
+    signals::{FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion, Probed, Reading, Signals},
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+
+use super::{super::*, *};
+use crate::{endpoints::AllowList, telemetry::Metrics};
+
+/// What a test's server answers, and what it was asked.
+#[derive(Default)]
+struct Script {
+    /// By path; what is not here is 404.
+    answers: Mutex<BTreeMap<String, (u16, String)>>,
+    /// Method and path, and of MCP its method.
+    asked: Mutex<Vec<String>>,
+    /// The token that it wants to see.
+    token: Mutex<Option<String>>,
+    under_way: AtomicUsize,
+    most: AtomicUsize,
+    slow: Mutex<Duration>,
+}
+
+impl Script {
+    fn set(&self, path: &str, status: u16, body: &str) {
+        self.answers.lock().unwrap().insert(path.to_owned(), (status, body.to_owned()));
+    }
+
+    fn asked(&self, what: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|one| *one == what).count()
+    }
+
+    fn forget(&self) {
+        self.asked.lock().unwrap().clear();
+    }
+}
+
+async fn answer(
+    State(script): State<Arc<Script>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> impl IntoResponse {
+    let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let what = message["method"].as_str().unwrap_or(uri.path());
+    script.asked.lock().unwrap().push(format!("{method} {what}"));
+    script.most.fetch_max(script.under_way.fetch_add(1, Relaxed) + 1, Relaxed);
+    let slow = *script.slow.lock().unwrap();
+    if !slow.is_zero() {
+        sleep(slow).await;
+    }
+    script.under_way.fetch_sub(1, Relaxed);
+    let json = [("content-type", "application/json")];
+    let token = script.token.lock().unwrap().clone().map(|token| format!("Bearer {token}"));
+    let shown = headers.get("authorization").and_then(|value| value.to_str().ok());
+    if uri.path() == "/mcp" && token.is_some() && shown != token.as_deref() {
+        return (StatusCode::UNAUTHORIZED, json, String::new()).into_response();
+    }
+    let known = script.answers.lock().unwrap().get(uri.path()).cloned();
+    let Some((status, text)) = known else { return StatusCode::NOT_FOUND.into_response() };
+    let status = StatusCode::from_u16(status).unwrap();
+    if uri.path() != "/mcp" || !status.is_success() || method != Method::POST {
+        return (status, json, text).into_response();
+    }
+    let result = match what {
+        "initialize" => json!({
+            "protocolVersion": message["params"]["protocolVersion"],
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "test", "version": "1"},
+        }),
+        "ping" => json!({}),
+        "tools/list" => json!({"tools": [{"name": "search", "inputSchema": {"type": "object"}}]}),
+        "notifications/initialized" => return StatusCode::ACCEPTED.into_response(),
+        _ => return (StatusCode::BAD_REQUEST, json, "no session".to_owned()).into_response(),
+    };
+    let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string();
+    ([("content-type", "application/json"), ("mcp-session-id", "s")], answer).into_response()
+}
+
+/// A server that listens on the loopback, as all its pods and as its Service.
+struct Listening {
+    script: Arc<Script>,
+    port: u16,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    /// It speaks MCP, is healthy, and has no circuits.
+    async fn new() -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::default())
+    }
+
+    fn on(listener: TcpListener, script: Arc<Script>) -> Self {
+        let port = listener.local_addr().unwrap().port();
+        script.set("/health", 200, r#"{"status":"healthy"}"#);
+        script.set("/mcp", 200, "");
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&script));
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { script, port, task }
+    }
+
+    /// Nobody listens any more.
+    async fn stop(&self) {
+        self.task.abort();
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// It listens again.
+    async fn again(&self) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
+        Self::on(listener, Arc::clone(&self.script))
+    }
+}
+
+/// An operator's stores, and what asks for them.
+struct World {
+    stores: Arc<Stores>,
+    woken: UnboundedReceiver<Key>,
+    asking: JoinHandle<()>,
+}
+
+impl World {
+    fn new(flags: &[&str]) -> Self {
+        let (service, _) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        Self::with(flags, &kube::Client::new(service, "mcp"))
+    }
+
+    fn with(flags: &[&str], client: &kube::Client) -> Self {
+        let config = Config::parse_from([&["operator"], flags].concat());
+        let (wake, woken) = unbounded();
+        let stores = Arc::new(Stores::new(&config, wake).unwrap());
+        stores.pods.begin_list("");
+        stores.pods.end_list("");
+        let allowed = AllowList::parse(&config.allowed_endpoints).unwrap();
+        let asking = Asking::new(Arc::clone(&stores), client, &config, allowed, Arc::new(Metrics::default()));
+        let asking = tokio::spawn(asking.keep());
+        Self { stores, woken, asking }
+    }
+
+    /// A server of this name, with one ready pod and a Service, that listens there; and its object.
+    fn server(&self, name: &str, port: u16, signals: &Value, answered: &[&str]) -> Server {
+        let uid = format!("uid-{name}");
+        let labels = json!({"app": name});
+        apply(
+            &self.stores.deployments,
+            deployments::view,
+            &json!({
+                "metadata": {"name": name, "namespace": "mcp", "uid": uid, "resourceVersion": "1"},
+                "spec": {"template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [{"name": "server", "ports": [{"name": "http", "containerPort": port}]}]},
+                }},
+            }),
+        );
+        let owner = |kind: &str, name: &str, uid: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true}]);
+        let set = format!("set-{name}");
+        apply(
+            &self.stores.replica_sets,
+            replica_sets::view,
+            &json!({
+                "metadata": {
+                    "name": set, "namespace": "mcp", "uid": set, "ownerReferences": owner("Deployment", name, &uid),
+                },
+                "spec": {"replicas": 1, "template": {}},
+            }),
+        );
+        apply(
+            &self.stores.services,
+            services::view_service,
+            &json!({
+                "metadata": {"name": name, "namespace": "mcp"},
+                "spec": {
+                    "clusterIP": "127.0.0.1", "selector": labels,
+                    "ports": [{"port": 1, "targetPort": 1}, {"port": port, "targetPort": "http"}],
+                },
+            }),
+        );
+        let server = Server { stores: Arc::clone(&self.stores), name: name.to_owned() };
+        server.pod("a", &json!({"phase": "Running"}), &json!({}));
+        server.declare(signals, answered);
+        server
+    }
+
+    /// The objects that were woken since the last time.
+    fn woken(&mut self) -> Vec<String> {
+        let mut all = Vec::new();
+        while let Ok(key) = self.woken.try_recv() {
+            all.push(key.name.to_string());
+        }
+        all
+    }
+}
+
+fn apply<W, V: table::Row>(table: &table::Table<V>, view: fn(&W) -> Option<(Key, V)>, wire: &Value)
+where
+    W: serde::de::DeserializeOwned,
+{
+    let (key, row) = view(&serde_json::from_value(wire.clone()).unwrap()).unwrap();
+    table.apply("", key, row);
+}
+
+struct Server {
+    stores: Arc<Stores>,
+    name: String,
+}
+
+impl Server {
+    fn pod(&self, name: &str, status: &Value, metadata: &Value) {
+        let ready =
+            json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let set = format!("set-{}", self.name);
+        let mut wire = json!({
+            "metadata": {
+                "name": format!("{}-{name}", self.name), "namespace": "mcp", "uid": name,
+                "ownerReferences":
+                    [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": set, "controller": true}],
+            },
+            "status": {"podIP": "127.0.0.1", "conditions": ready},
+        });
+        for (part, more) in [("status", status), ("metadata", metadata)] {
+            for (key, value) in more.as_object().unwrap() {
+                wire[part][key] = value.clone();
+            }
+        }
+        apply(&self.stores.pods, pods::view, &wire);
+    }
+
+    fn key(&self) -> Key {
+        Key::new("mcp", &self.name)
+    }
+
+    /// The object says this of signals; its status, that this was answered before.
+    fn declare(&self, signals: &Value, answered: &[&str]) {
+        let object: McpServerHealth = serde_json::from_value(json!({
+            "apiVersion": "mcphealth.dev/v1alpha1",
+            "kind": "McpServerHealth",
+            "metadata": {"name": self.name, "namespace": "mcp", "uid": "object"},
+            "spec": {
+                "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": self.name},
+                "signals": signals,
+            },
+            "status": {"target": {
+                "uid": format!("uid-{}", self.name), "readyReplicas": 1, "desiredReplicas": 1, "template": "t",
+                "answered": answered,
+            }},
+        }))
+        .unwrap();
+        let guarded = serde_json::from_value(serde_json::to_value(&object).unwrap()).unwrap();
+        note_targets(&self.stores.targets, "", &Event::Apply(guarded));
+        self.stores.judged.note(&self.key(), Arc::new(object), Verdict::default());
+    }
+
+    fn signals(&self) -> Signals {
+        let object = self.stores.judged.object(&self.key()).unwrap();
+        self.stores.signals(&object, Timestamp::now())
+    }
+
+    /// Its paths: question, way, answered once, and what came of the last.
+    fn paths(&self) -> Vec<(ProbeQuestion, ProbePath, bool, Option<FaultKind>)> {
+        let Reading::Fresh(probed) = self.signals().probes else { return Vec::new() };
+        let view = |one: Probed| {
+            let fault = one.fault().map(|fault| fault.kind);
+            (one.question, one.path, one.ever_answered, fault)
+        };
+        probed.into_iter().map(view).collect()
+    }
+}
+
+const ALL: &[&str] = &["McpPod", "McpService", "HealthPod", "HealthService"];
+
+fn way(question: ProbeQuestion, service: bool) -> (ProbeQuestion, ProbePath) {
+    let path =
+        if service { ProbePath::Service("one".to_owned()) } else { ProbePath::Pod("one-a".to_owned()) };
+    (question, path)
+}
+
+/// All four paths, with the same end.
+fn all(answered: bool, fault: Option<FaultKind>) -> Vec<(ProbeQuestion, ProbePath, bool, Option<FaultKind>)> {
+    let questions = [ProbeQuestion::Mcp, ProbeQuestion::Health].into_iter();
+    let ways = questions.flat_map(|question| [way(question, false), way(question, true)]);
+    ways.map(|(question, path)| (question, path, answered, fault)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_asked_by_its_pod_and_its_service_at_its_interval_and_what_it_answered_first_is_told() {
+    let listening = Listening::new().await;
+    let mut world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({}), &[]);
+    assert_eq!(server.signals().probes, Reading::Off);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.paths(), all(true, None));
+    assert!(world.woken().contains(&"one".to_owned()), "the status is to be told");
+    server.declare(&json!({}), ALL);
+    sleep(Duration::from_secs(75)).await;
+    assert_eq!(world.woken(), Vec::<String>::new(), "a healthy server costs no look");
+    let script = &listening.script;
+    let health = script.asked("GET /health");
+    assert!((10..=14).contains(&health), "two ways, and five or six times: {health}");
+    // The session is begun once a way, and kept; the tools are asked for the first time and the fourth after.
+    assert_eq!((script.asked("POST initialize"), script.asked("POST tools/list")), (2, 4));
+    let pings = script.asked("POST ping");
+    assert!((8..=12).contains(&pings), "{pings}");
+    let Reading::Fresh(probed) = server.signals().probes else { panic!("probes are fresh") };
+    assert!(probed.iter().all(|one| one.results.len() <= PROBES_KEPT));
+    assert_eq!(probed[0].tools.as_ref().map(Vec::len), Some(1));
+    let later = Timestamp::now() + SignedDuration::from_mins(5);
+    let object = world.stores.judged.object(&server.key()).unwrap();
+    assert!(matches!(world.stores.signals(&object, later).probes, Reading::Stale { .. }));
+
+    world.stores.probes.as_ref().unwrap().end().await;
+    assert_eq!(script.asked("DELETE /mcp"), 2, "sessions are ended");
+    assert!(world.asking.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_answered_is_asked_seldom_and_is_nothing_unless_it_was_declared() {
+    let listening = Listening::new().await;
+    listening.stop().await;
+    let world = World::new(&[]);
+    let undeclared = world.server("one", listening.port, &json!({}), &[]);
+    let declared = world.server("two", listening.port, &json!({"mcp": {}, "http": {}}), &[]);
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(undeclared.signals().probes, Reading::Off);
+    assert_eq!(undeclared.signals().problems().iter().filter(|one| one.contains("robes")).count(), 0);
+    let problems = declared.signals().problems();
+    assert!(problems.iter().any(|one| one.contains("NeverAnswered: MCP by pod two-a")), "{problems:?}");
+    assert!(problems.iter().any(|one| one.contains("127.0.0.1 only")), "{problems:?}");
+    let paths = declared.paths();
+    assert_eq!(paths.len(), 4);
+    assert!(paths.iter().all(|one| !one.2 && one.3 == Some(FaultKind::Refused)), "{paths:?}");
+
+    // It comes up at last.
+    let listening = listening.again().await;
+    undeclared.declare(&json!({}), &[]);
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(declared.paths().iter().filter(|one| one.2 && one.3.is_none()).count(), 4);
+    assert_eq!(undeclared.signals().probes, Reading::Off, "it is asked every five minutes");
+    sleep(Duration::from_mins(5)).await;
+    assert_eq!(undeclared.paths(), all(true, None));
+    listening.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_answered_an_earlier_operator_is_evidence_from_the_first_refusal_on() {
+    let listening = Listening::new().await;
+    listening.stop().await;
+    let mut world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({}), ALL);
+    let Reading::Fresh(probed) = server.signals().probes else { panic!("paths are known") };
+    assert!(probed.iter().all(|one| one.ever_answered && one.results.is_empty()), "{probed:?}");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.paths(), all(true, Some(FaultKind::Refused)));
+    world.woken();
+    // Another path is another question.
+    server.declare(&json!({"mcp": {"path": "/other"}, "http": {"health": "/other"}}), ALL);
+    sleep(Duration::from_secs(20)).await;
+    assert!(server.paths().iter().all(|one| !one.2), "{:?}", server.paths());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_is_not_there_is_no_health_path_until_it_was() {
+    let listening = Listening::new().await;
+    listening.script.answers.lock().unwrap().remove("/health");
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({"mcp": {"enabled": false}}), &[]);
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(server.signals().probes, Reading::Off);
+    assert_eq!(listening.script.asked("POST initialize"), 0, "it is not to be asked");
+    listening.script.set("/health", 200, "");
+    sleep(Duration::from_secs(20)).await;
+    listening.script.answers.lock().unwrap().remove("/health");
+    sleep(Duration::from_secs(20)).await;
+    let lost = |service| {
+        let (question, path) = way(ProbeQuestion::Health, service);
+        (question, path, true, Some(FaultKind::NotFound))
+    };
+    assert_eq!(server.paths(), [lost(false), lost(true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn circuits_are_off_where_there_are_none_and_stale_where_they_are_not_told_any_more() {
+    let listening = Listening::new().await;
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({}), &[]);
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(server.signals().circuits, Reading::Off);
+    listening.script.set("/circuit-breakers", 200, r#"[{"name":"api","state":"open"}]"#);
+    sleep(Duration::from_secs(20)).await;
+    let Reading::Fresh(circuits) = server.signals().circuits else { panic!("circuits are told") };
+    assert_eq!((circuits.len(), circuits[0].pod.as_str()), (1, "one-a"));
+    listening.script.set("/circuit-breakers", 500, "");
+    sleep(Duration::from_secs(20)).await;
+    assert!(matches!(server.signals().circuits, Reading::Stale { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_server_at_all_can_be_reached_nothing_is_evidence() {
+    let (one, two) = (Listening::new().await, Listening::new().await);
+    let world = World::new(&[]);
+    let first = world.server("one", one.port, &json!({}), &[]);
+    let second = world.server("two", two.port, &json!({}), &[]);
+    sleep(Duration::from_secs(2)).await;
+    one.stop().await;
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(first.paths(), all(true, Some(FaultKind::Refused)), "the other one answers");
+    two.stop().await;
+    sleep(Duration::from_secs(20)).await;
+    for server in [&first, &second] {
+        assert_eq!(server.signals().probes, Reading::Unavailable(NO_WAY.to_owned()));
+    }
+    let two = two.again().await;
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(first.paths(), all(true, Some(FaultKind::Refused)));
+    two.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_pods_that_run_and_stay_are_asked_and_no_more_at_once_than_allowed() {
+    let listening = Listening::new().await;
+    *listening.script.slow.lock().unwrap() = Duration::from_millis(100);
+    let world = World::new(&["--probe-concurrency=3"]);
+    let server = world.server("one", listening.port, &json!({"mcp": {"enabled": false}}), &[]);
+    for name in ["b", "c", "d", "e", "f", "g"] {
+        server.pod(name, &json!({"phase": "Running", "conditions": []}), &json!({}));
+    }
+    server.pod("pending", &json!({"phase": "Pending"}), &json!({}));
+    server.pod("going", &json!({"phase": "Running"}), &json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}));
+    server.pod("over", &json!({"phase": "Failed"}), &json!({}));
+    sleep(Duration::from_secs(2)).await;
+    let pods = server.paths().into_iter().filter(|one| matches!(one.1, ProbePath::Pod(_)));
+    let names: Vec<_> = pods.map(|one| one.1.to_string()).collect();
+    assert_eq!(names.join(" ").replace("pod one-", ""), "a b c d e f g");
+    assert_eq!(listening.script.asked("GET /health"), 8, "seven pods and a Service");
+    assert_eq!(listening.script.most.load(Relaxed), 3);
+    // One is gone, and is not asked any more.
+    world.stores.pods.delete(&Key::new("mcp", "one-a"));
+    assert_eq!(server.paths().len(), 7);
+    sleep(Duration::from_secs(20)).await;
+    listening.script.forget();
+    sleep(Duration::from_secs(15)).await;
+    assert!(listening.script.asked("GET /health") <= 14);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_wants_a_token_is_shown_the_one_of_the_secret_and_a_new_one_once_it_is_refused() {
+    let listening = Listening::new().await;
+    *listening.script.token.lock().unwrap() = Some("planted-one".to_owned());
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    let (secret, read) = (Arc::new(Mutex::new("cGxhbnRlZC1vbmUK")), Arc::new(AtomicUsize::new(0)));
+    let (content, count) = (Arc::clone(&secret), Arc::clone(&read));
+    tokio::spawn(async move {
+        while let Some((request, send)) = handle.next_request().await {
+            assert_eq!(request.uri().path(), "/api/v1/namespaces/mcp/secrets/auth");
+            count.fetch_add(1, Relaxed);
+            let secret = json!({"metadata": {"name": "auth"}, "data": {"token": *content.lock().unwrap()}});
+            send.send_response(Response::new(Body::from(secret.to_string().into_bytes())));
+        }
+    });
+    let client = kube::Client::new(service, "mcp");
+    let signals = json!({
+        "mcp": {"auth": {"tokenSecretRef": {"name": "auth", "key": "token"}}}, "http": {"enabled": false},
+    });
+    let world = World::with(&["--read-secrets=true"], &client);
+    let server = world.server("one", listening.port, &signals, &[]);
+    sleep(Duration::from_secs(2)).await;
+    let told = |answered, fault| {
+        [false, true].map(|service| {
+            let (question, path) = way(ProbeQuestion::Mcp, service);
+            (question, path, answered, fault)
+        })
+    };
+    assert_eq!((server.paths(), read.load(Relaxed)), (told(true, None).to_vec(), 1));
+    // The token is changed: in the server first.
+    *listening.script.token.lock().unwrap() = Some("planted-two".to_owned());
+    sleep(Duration::from_secs(16)).await;
+    assert_eq!(server.paths(), told(true, Some(FaultKind::Unauthorized)));
+    *secret.lock().unwrap() = "cGxhbnRlZC10d28=";
+    sleep(Duration::from_secs(16)).await;
+    assert_eq!(server.paths(), told(true, None));
+    assert!(read.load(Relaxed) <= 4, "{read:?}");
+    assert!(!format!("{:?}", server.signals()).contains("planted"));
+    world.stores.probes.as_ref().unwrap().end().await;
+    assert_eq!(listening.script.asked("DELETE /mcp"), 2);
+
+    // Without the right, nobody is asked, and it is said why.
+    let world = World::with(&[], &client);
+    let server = world.server("one", listening.port, &signals, &[]);
+    let before = read.load(Relaxed);
+    sleep(Duration::from_secs(2)).await;
+    let problems = server.signals().problems();
+    assert!(
+        problems.iter().any(|one| one.contains("may not read Secrets (signals.secrets)")),
+        "{problems:?}"
+    );
+    assert_eq!(read.load(Relaxed), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dependencies_are_asked_where_the_list_permits_and_the_step_that_failed_is_told() {
+    let listening = Listening::new().await;
+    listening.script.set("/redirect", 302, "");
+    listening.script.set("/down", 503, "");
+    let (port, closed) = (listening.port, Listening::new().await);
+    closed.stop().await;
+    let allowed =
+        format!("--allowed-endpoints=127.0.0.1:{port},127.0.0.1:{},localhost,*.invalid", closed.port);
+    let world = World::new(&[&allowed]);
+    let http = |name: &str, url: String| json!({"name": name, "http": {"url": url}});
+    let signals = json!({"dependencies": [
+        http("well", format!("http://127.0.0.1:{port}/redirect?q=1")),
+        http("down", format!("http://127.0.0.1:{port}/down")),
+        {"name": "port", "tcp": {"address": format!("127.0.0.1:{port}")}},
+        {"name": "closed", "tcp": {"address": format!("127.0.0.1:{}", closed.port)}},
+        http("nobody", "http://nobody.invalid/health".to_owned()),
+    ]});
+    let server = world.server("one", port, &signals, &[]);
+    sleep(Duration::from_secs(50)).await;
+    let Reading::Fresh(all) = server.signals().dependencies else { panic!("{:?}", server.signals()) };
+    let told: Vec<_> = all.iter().map(|one| one.results.last().unwrap().1.clone().err()).collect();
+    let told: Vec<_> = told.iter().map(|one| one.as_deref().unwrap_or_default()).collect();
+    assert_eq!((told[0], told[1], told[2]), ("", "answered 503", ""));
+    assert!(told[3].ends_with("refuses the connection"), "{told:?}");
+    assert_eq!(told[4], "its name nobody.invalid does not resolve");
+    assert_eq!(
+        all.iter().map(|one| (one.answers(), one.is_down())).collect::<Vec<_>>(),
+        [(true, false), (false, true), (true, false), (false, true), (false, true),]
+    );
+    assert_eq!(all[0].words, format!("GET http://127.0.0.1:{port}/redirect?q=1"));
+    assert_eq!(listening.script.asked("GET /redirect"), listening.script.asked("GET /down"), "not followed");
+
+    for (url, says) in [
+        ("http://elsewhere.example/", "http://elsewhere.example:80 is not on the operator's allow-list"),
+        ("http://localhost:1/", "localhost leads to "),
+    ] {
+        server.declare(&json!({"dependencies": [http("other", url.to_owned())]}), ALL);
+        listening.script.forget();
+        sleep(Duration::from_secs(20)).await;
+        let Reading::Unavailable(why) = server.signals().dependencies else { panic!("{url}") };
+        assert!(why.starts_with(&format!("other: {says}")), "{why}");
+        assert_eq!(listening.script.asked("GET /"), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_gone_is_forgotten_and_its_sessions_are_ended() {
+    let listening = Listening::new().await;
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({}), &[]);
+    sleep(Duration::from_secs(2)).await;
+    let object = world.stores.judged.object(&server.key()).unwrap();
+    let guarded = serde_json::from_value(serde_json::to_value(&*object).unwrap()).unwrap();
+    note_targets(&world.stores.targets, "", &Event::Delete(guarded));
+    listening.script.forget();
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(*listening.script.asked.lock().unwrap(), ["DELETE /mcp", "DELETE /mcp"]);
+    assert!(world.stores.probes.as_ref().unwrap().lock().is_empty());
+}

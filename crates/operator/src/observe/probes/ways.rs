@@ -1,0 +1,109 @@
+//! The ways to a server: to its pods, and through the Services that select them, at the port that leads to it.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use mcp_health_api::McpServerHealth;
+use mcp_health_core::signals::ProbePath;
+
+use super::super::{
+    DeploymentRow, KeyedPod, Stores,
+    services::{ServiceRow, namespace_group},
+    table::Key,
+};
+
+/// A way to a server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Way {
+    /// Which.
+    pub path: ProbePath,
+    /// What it leads to.
+    pub to: To,
+    /// What the `Host` header says: what clients that go this way would say.
+    pub host: String,
+    /// The pod is ready; of a Service, some pod is.
+    pub ready: bool,
+}
+
+/// What a way leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum To {
+    /// An address: a pod's, or a Service's own. That needs no name to be resolved, hundreds of times a minute.
+    Address(SocketAddr),
+    /// Whatever the name of a headless Service resolves to, as far as it is one of the server's pods.
+    Pods {
+        /// The name.
+        name: String,
+        /// The port of the pods.
+        port: u16,
+        /// The addresses of the pods.
+        addresses: BTreeSet<IpAddr>,
+    },
+}
+
+/// The most ways to the pods of a server that are gone: in a fleet of hundreds of pods, the rest tells no more.
+const MOST: usize = 64;
+
+/// The ways to a server; none where it has no port, or no pod that runs.
+pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port: Option<u16>) -> Vec<Way> {
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    let Some(container) = row.target.container(object.spec.container.as_deref()) else { return Vec::new() };
+    let Some(port) = port.or_else(|| container.port()) else { return Vec::new() };
+    let mut pods = stores.pods_of(namespace, &row.target.uid);
+    pods.retain(|(_, row)| row.running && row.pod.counts() && row.pod.address.is_some());
+    pods.sort_by(|one, other| one.0.cmp(&other.0));
+    pods.truncate(MOST);
+    let named =
+        |name: &str| container.ports.iter().any(|(own, number)| own == name && *number == i64::from(port));
+    let leads = |target: &str| target.parse() == Ok(port) || named(target);
+    let to_pod = |(key, row): &KeyedPod| {
+        let address = SocketAddr::new(row.pod.address?, port);
+        Some(Way {
+            path: ProbePath::Pod(key.name.to_string()),
+            to: To::Address(address),
+            host: address.to_string(),
+            ready: row.pod.ready,
+        })
+    };
+    let services = stores.services.of_group(&namespace_group(namespace)).into_iter();
+    let through = |(key, service): (Key, Arc<ServiceRow>)| {
+        let number = service.ports.iter().find(|one| leads(&one.target))?.number;
+        let name = format!("{}.{namespace}.svc", key.name);
+        let to = match service.address {
+            Some(address) => To::Address(SocketAddr::new(address, number)),
+            None => To::Pods {
+                name: name.clone(),
+                port,
+                addresses: pods.iter().filter_map(|(_, row)| row.pod.address).collect(),
+            },
+        };
+        Some(Way {
+            path: ProbePath::Service(key.name.to_string()),
+            to,
+            host: if number == 80 { name } else { format!("{name}:{number}") },
+            ready: pods.iter().any(|(_, row)| row.pod.ready),
+        })
+    };
+    // While no pod runs, a Service leads nowhere, and everybody knows why.
+    let services = services.filter(|(_, service)| !pods.is_empty() && service.selects(&row.pod_labels));
+    pods.iter().filter_map(to_pod).chain(services.filter_map(through)).collect()
+}
+
+impl Way {
+    /// The address to connect to; why there is none.
+    pub async fn address(&self) -> Result<SocketAddr, String> {
+        match &self.to {
+            To::Address(address) => Ok(*address),
+            To::Pods { name, port, addresses } => {
+                let resolved = tokio::net::lookup_host((name.as_str(), *port)).await;
+                let resolved = resolved.map_err(|_| format!("{name} does not resolve"))?;
+                let of_pods = resolved.filter(|address| addresses.contains(&address.ip()));
+                // The same one each time: a session stays with its pod.
+                of_pods.min().ok_or_else(|| format!("{name} resolves to none of its pods"))
+            }
+        }
+    }
+}
