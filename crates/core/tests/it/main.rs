@@ -17,7 +17,6 @@ mod guards;
 mod latency_rules;
 mod leak_and_load;
 mod mcp;
-mod metrics_rules;
 mod never_answered;
 mod outcomes;
 mod own_rules;
