@@ -1,5 +1,7 @@
 //! Tools are listed to the last page, and called only where one is named.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use mcp_health_core::signals::FaultKind;
 use mcp_probe::{Canary, Look, Token};
 use serde_json::{Map, json};
@@ -75,14 +77,29 @@ async fn a_tool_whose_answer_is_cut_off_is_not_called_again() {
 }
 
 #[tokio::test]
-async fn what_else_is_asked_is_asked_again_where_the_server_closes_between_two_requests() {
-    let server = Server::start(|asked| match (asked.modern(), asked.what()) {
-        (Reply::Text(text), "server/discover") => Reply::TextAndCut(text),
-        (reply, _) => reply,
+async fn what_else_is_asked_is_asked_once_more_where_the_server_closed_in_between() {
+    let closed = AtomicBool::new(false);
+    let server = Server::start(move |asked| match asked.what() {
+        "tools/list" if !closed.swap(true, Ordering::SeqCst) => Reply::TextAndCut(String::new()),
+        _ => asked.modern(),
+    })
+    .await;
+    assert_eq!(server.prober().ask(None, &TOOLS).await.result, Ok(()));
+    assert_eq!(server.asked(), ["server/discover", "tools/list", "tools/list"]);
+}
+
+#[tokio::test]
+async fn more_tools_than_are_kept_are_not_known_to_be_all() {
+    let server = Server::start(|asked| match asked.what() {
+        "tools/list" => {
+            let tools: Vec<_> = (0..5000).map(|number| json!({"name": format!("tool-{number}")})).collect();
+            asked.result(&json!({"tools": tools}))
+        }
+        _ => asked.modern(),
     })
     .await;
     let outcome = server.prober().ask(None, &TOOLS).await;
-    assert_eq!(outcome.result, Ok(()));
+    assert_eq!((outcome.result, outcome.tools), (Ok(()), None));
 }
 
 #[tokio::test]
