@@ -14,21 +14,50 @@ pub struct Act {
     pub scene: &'static str,
     /// What happens then.
     pub mishap: &'static str,
-    /// What a person does, as words for kubectl; nothing where the server breaks by itself.
-    pub change: &'static [&'static [&'static str]],
+    /// What is done to it; nothing where the server breaks by itself.
+    pub change: &'static [Change],
     /// How it is to end.
     pub ending: Ending,
     /// Why a simulated node cannot show it; none where it can.
     pub needs_a_node: Option<&'static str>,
 }
 
-impl Act {
-    /// What the person types.
-    pub fn commands(&self) -> Vec<String> {
+/// Something that is done to a server.
+pub enum Change {
+    /// A person types this for kubectl.
+    Kubectl(&'static [&'static str]),
+    /// A fault is switched on in one of its pods.
+    Fault {
+        /// What the pod is sent.
+        fault: &'static str,
+        /// What is wrong with the pod from then on.
+        means: &'static str,
+    },
+    /// An MCP client of that pod asks, and fails.
+    Fails,
+}
+
+impl Change {
+    /// What is typed for it.
+    fn command(&self) -> String {
         let quoted =
             |word: &&str| if word.contains([' ', '{']) { format!("'{word}'") } else { (*word).to_owned() };
-        let line = |words: &&[&str]| words.iter().map(quoted).collect::<Vec<_>>().join(" ");
-        self.change.iter().map(|words| format!("$ kubectl {}", line(words))).collect()
+        match self {
+            Self::Kubectl(words) => {
+                format!("$ kubectl {}", words.iter().map(quoted).collect::<Vec<_>>().join(" "))
+            }
+            Self::Fault { fault, .. } => {
+                format!("$ curl -X POST http://POD:8000/admin/faults --json '{fault}'")
+            }
+            Self::Fails => "An MCP client of that pod fails.".to_owned(),
+        }
+    }
+}
+
+impl Act {
+    /// What is typed.
+    pub fn commands(&self) -> Vec<String> {
+        self.change.iter().map(Change::command).collect()
     }
 }
 
@@ -40,7 +69,14 @@ pub const ACTS: &[Act] = &[
         manifest: include_str!("acts/bad_rollout.yaml"),
         scene: "An MCP server runs, three pods, and the operator looks after it.",
         mishap: "Somebody rolls out a change, and forgets half of it:",
-        change: &[&["set", "env", "deployment/mcp-server", "-n", "mcp", "MCP_REQUIRE=DATABASE_URL"]],
+        change: &[Change::Kubectl(&[
+            "set",
+            "env",
+            "deployment/mcp-server",
+            "-n",
+            "mcp",
+            "MCP_REQUIRE=DATABASE_URL",
+        ])],
         ending: Ending::Resolved,
         needs_a_node: None,
     },
@@ -61,7 +97,7 @@ pub const ACTS: &[Act] = &[
         scene: "A third server runs, two pods that read a ConfigMap.",
         mishap: "Somebody edits the ConfigMap, and restarts the server to have it read:",
         change: &[
-            &[
+            Change::Kubectl(&[
                 "patch",
                 "configmap",
                 "mcp-config",
@@ -70,11 +106,27 @@ pub const ACTS: &[Act] = &[
                 "--type=merge",
                 "-p",
                 "{\"data\":{\"config.yaml\":\"MCP_WORKERS: many\"}}",
-            ],
-            &["rollout", "restart", "deployment/mcp-config", "-n", "mcp"],
+            ]),
+            Change::Kubectl(&["rollout", "restart", "deployment/mcp-config", "-n", "mcp"]),
         ],
         ending: Ending::Mitigated,
         needs_a_node: Some("a simulated node reads no ConfigMap"),
+    },
+    Act {
+        name: "wedged",
+        server: "mcp-wedged",
+        manifest: include_str!("acts/wedged.yaml"),
+        scene: "A fourth server runs, two pods. The operator asks each of them over MCP, every second.",
+        mishap: "One pod stops to answer at /mcp. Its /health says 200, so that Kubernetes finds it ready:",
+        change: &[
+            Change::Fault {
+                fault: r#"{"fault":"wedge-mcp"}"#,
+                means: "takes requests at /mcp, and does not answer",
+            },
+            Change::Fails,
+        ],
+        ending: Ending::Resolved,
+        needs_a_node: Some("nothing in a simulated pod speaks MCP"),
     },
 ];
 

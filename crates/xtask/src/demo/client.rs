@@ -18,6 +18,8 @@ use crate::interrupt;
 
 /// How long the server has to answer one client.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long a client waits that is expected to wait in vain.
+const IMPATIENT: Duration = Duration::from_secs(2);
 /// How often, and for how long, a client tries again: a Service takes a moment to know its new pods.
 const TRIES: Duration = Duration::from_secs(20);
 
@@ -26,7 +28,8 @@ pub fn ask(cluster: &Cluster, server: &str) -> Result<String> {
     let deadline = Instant::now() + TRIES;
     loop {
         interrupt::check()?;
-        let answer = Forward::to(cluster, server).and_then(|forward| ask_at(&forward.url));
+        let forward = Forward::to(cluster, &format!("service/{server}"), ":http");
+        let answer = forward.and_then(|forward| ask_at(&forward, LIMIT));
         match answer {
             Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(200)),
             answer => return answer,
@@ -34,15 +37,45 @@ pub fn ask(cluster: &Cluster, server: &str) -> Result<String> {
     }
 }
 
-fn ask_at(url: &str) -> Result<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+/// Has an MCP client of one pod fail: an error where it is served.
+pub fn fail(cluster: &Cluster, pod: &str) -> Result<()> {
+    let forward = Forward::to(cluster, &format!("pod/{pod}"), ":8000")?;
+    match ask_at(&forward, IMPATIENT) {
+        Ok(served) => {
+            Err(Error::other(format!("the fault does not show: an MCP client of pod {pod} {served}")))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+/// Switches a fault on in a pod.
+pub fn switch_on(cluster: &Cluster, pod: &str, fault: &str) -> Result<()> {
+    let forward = Forward::to(cluster, &format!("pod/{pod}"), ":8000")?;
+    runtime()?.block_on(async {
+        let request = http()?.post(format!("{}/admin/faults", forward.url));
+        let request = request.header("content-type", "application/json").body(fault.to_owned());
+        let answer = request.send().await.and_then(reqwest::Response::error_for_status);
+        let refused = |error| Error::other(format!("pod {pod} does not take the fault {fault}: {error}"));
+        answer.map(drop).map_err(refused)
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::other(format!("cannot start an MCP client: {error}")))?;
+        .map_err(|error| Error::other(format!("cannot start an MCP client: {error}")))
+}
+
+/// The way to this machine's own ports never leads through a proxy.
+fn http() -> Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().build().map_err(|error| failed(&error))
+}
+
+fn ask_at(forward: &Forward, limit: Duration) -> Result<String> {
     let conversation = async {
-        // The way to this machine's own ports never leads through a proxy.
-        let http = reqwest::Client::builder().no_proxy().build().map_err(|error| failed(&error))?;
-        let config = StreamableHttpClientTransportConfig::with_uri(url);
+        let http = http()?;
+        let config = StreamableHttpClientTransportConfig::with_uri(format!("{}/mcp", forward.url));
         let transport = StreamableHttpClientTransport::with_client(http, config);
         let lifecycle = ClientLifecycleMode::Auto {
             preferred_versions: vec![ProtocolVersion::V_2026_07_28],
@@ -53,21 +86,23 @@ fn ask_at(url: &str) -> Result<String> {
             .await
             .map_err(|error| failed(&error))?;
         let tools = client.list_all_tools().await.map_err(|error| failed(&error))?;
-        let title = "look at the operator";
-        let arguments = json!({"title": title}).as_object().cloned().unwrap_or_default();
-        let request = CallToolRequestParams::new("create_assignment").with_arguments(arguments);
+        let (name, arguments) = ("create_assignment", json!({"title": "look at the operator"}));
+        let arguments = arguments.as_object().cloned().unwrap_or_default();
+        let request = CallToolRequestParams::new(name).with_arguments(arguments);
         let result = client.call_tool(request).await.map_err(|error| failed(&error))?;
         if result.is_error == Some(true) {
-            return Err(Error::other("the MCP server answers, and its tool create_assignment fails"));
+            let said = result.content.iter().filter_map(|one| Some(one.as_text()?.text.as_str()));
+            let said = said.collect::<Vec<_>>().join(" ");
+            return Err(Error::other(format!("the MCP server answers, and its tool {name} fails: {said}")));
         }
         let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_ref()).collect();
         let _ = client.cancel().await;
-        Ok(format!("lists {} tools ({}), and create_assignment works", tools.len(), names.join(", ")))
+        Ok(format!("lists {} tools ({}), and {name} works", tools.len(), names.join(", ")))
     };
-    runtime.block_on(async {
-        tokio::time::timeout(LIMIT, conversation)
+    runtime()?.block_on(async {
+        tokio::time::timeout(limit, conversation)
             .await
-            .unwrap_or_else(|_| Err(failed(&format!("no answer within {} s", LIMIT.as_secs()))))
+            .unwrap_or_else(|_| Err(failed(&format!("no answer within {} s", limit.as_secs()))))
     })
 }
 
@@ -75,7 +110,7 @@ fn failed(error: &dyn std::fmt::Display) -> Error {
     Error::other(format!("the MCP server does not serve its client: {error}"))
 }
 
-/// A port of this machine that leads to the Service, until it is dropped.
+/// A port of this machine that leads to a Service or a pod, until it is dropped.
 struct Forward {
     child: Child,
     url: String,
@@ -84,10 +119,10 @@ struct Forward {
 }
 
 impl Forward {
-    fn to(cluster: &Cluster, server: &str) -> Result<Self> {
+    fn to(cluster: &Cluster, target: &str, port: &str) -> Result<Self> {
         let mut kubectl = cluster.kubectl();
         kubectl.args(["port-forward", "--namespace", NAMESPACE, "--address=127.0.0.1"]);
-        kubectl.args([&format!("service/{server}"), ":http"]);
+        kubectl.args([target, port]);
         kubectl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = kubectl.spawn().map_err(|source| spawn_error(&kubectl, source))?;
         let mut line = String::new();
@@ -98,10 +133,10 @@ impl Forward {
         }
         // "Forwarding from 127.0.0.1:40123 -> 8000"
         let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split_whitespace().next());
-        let url = format!("http://127.0.0.1:{}/mcp", port.unwrap_or_default());
+        let url = format!("http://127.0.0.1:{}", port.unwrap_or_default());
         let forward = Self { child, url, _output: output };
         if port.is_none() {
-            return Err(failed(&"kubectl port-forward reaches no pod of the Service"));
+            return Err(failed(&format!("kubectl port-forward does not reach {target}")));
         }
         Ok(forward)
     }

@@ -25,7 +25,7 @@ use crate::install::{build_images, helm_install};
 use crate::interrupt;
 use crate::local_operator::LocalOperator;
 use crate::progress::{Step as Progress, say, seconds};
-use acts::{ACTS, Act};
+use acts::{ACTS, Act, Change};
 use screen::{Screen, heading};
 use timeline::{Step, Timeline};
 use watch::{Seen, Watches};
@@ -230,10 +230,18 @@ fn incident(cluster: &Cluster, act: &Act, watches: &Watches, timeline: &mut Time
     let screen = Screen::start();
     timeline.begin();
     let mut started = Instant::now();
-    for words in act.change {
-        cluster.kubectl_run(words.iter().copied())?;
-    }
     let mut times: Vec<(Step, Duration)> = Vec::new();
+    // One pod is the one that breaks, whatever becomes of it meanwhile.
+    let pod = first_pod(cluster, act)?;
+    for change in act.change {
+        if let Some(text) = make(cluster, change, &pod)? {
+            for line in timeline.fault(text) {
+                let after = started.elapsed();
+                times.push((line.step, after));
+                screen.line(after, &line);
+            }
+        }
+    }
     while !timeline.is_over(act.ending) {
         let elapsed = started.elapsed();
         screen.note(elapsed, timeline.next().unwrap_or("watching"));
@@ -262,6 +270,27 @@ fn incident(cluster: &Cluster, act: &Act, watches: &Watches, timeline: &mut Time
     Ok(sentence(&times))
 }
 
+/// Makes a change; gives what is wrong from then on, where no object of the cluster will tell it.
+fn make(cluster: &Cluster, change: &Change, pod: &str) -> Result<Option<String>> {
+    interrupt::check()?;
+    match change {
+        Change::Kubectl(words) => cluster.kubectl_run(words.iter().copied()).map(|_| None),
+        Change::Fault { fault, means } => {
+            client::switch_on(cluster, pod, fault)?;
+            Ok(Some(format!("pod {pod} {means}")))
+        }
+        Change::Fails => client::fail(cluster, pod).map(|()| None),
+    }
+}
+
+/// The first of the server's pods, by name.
+fn first_pod(cluster: &Cluster, act: &Act) -> Result<String> {
+    let selector = format!("--selector=app={}", act.server);
+    let names =
+        ["get", "pods", "--namespace", NAMESPACE, &selector, "--output=jsonpath={.items[0].metadata.name}"];
+    cluster.kubectl_run(names)
+}
+
 /// How long what took.
 fn sentence(times: &[(Step, Duration)]) -> String {
     let time = |step: Step| times.iter().find(|(one, _)| *one == step).map(|(_, at)| *at);
@@ -269,9 +298,7 @@ fn sentence(times: &[(Step, Duration)]) -> String {
         time(from).zip(time(to)).map(|(from, to)| format!("{:.1} s", to.saturating_sub(from).as_secs_f64()))
     };
     let mut parts = vec!["Healed, and nobody was called".to_owned()];
-    parts.extend(
-        span(Step::Fault, Step::Acted).map(|span| format!("{span} from the first crash to the repair")),
-    );
+    parts.extend(span(Step::Fault, Step::Acted).map(|span| format!("{span} from the fault to the repair")));
     parts.extend(span(Step::Down, Step::Up).map(|span| format!("down for {span}")));
     parts.join("; ") + "."
 }

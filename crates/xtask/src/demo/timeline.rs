@@ -96,8 +96,12 @@ pub struct Timeline {
     begun: bool,
     told: BTreeSet<Step>,
     incident: Option<String>,
-    /// What the attempt sets out to do to the Deployment, as words for when it is done.
+    /// What the attempt sets out to do, as words for when it is done.
     done: Option<String>,
+    /// The Deployment is only marked by it: what it changes is elsewhere.
+    elsewhere: bool,
+    /// The pod that it takes away, until that is on its way out.
+    to_go: Option<String>,
     next: Option<String>,
 }
 
@@ -133,7 +137,14 @@ impl Timeline {
             Ending::Resolved => Step::Resolved,
             Ending::Mitigated => Step::Mitigated,
         };
-        self.has(Step::Escalated) || (self.has(last) && self.has(Step::Up))
+        self.has(Step::Escalated) || (self.has(last) && self.ready.0 == self.ready.1)
+    }
+
+    /// Takes in that a fault was switched on, which no object tells.
+    pub fn fault(&mut self, text: String) -> Vec<Line> {
+        let mut lines = Vec::new();
+        self.tell(&mut lines, Step::Fault, text);
+        lines
     }
 
     /// Takes an object in, and gives the steps that it tells.
@@ -174,10 +185,10 @@ impl Timeline {
         let ours = |attempt: &str| {
             self.incident.as_ref().is_some_and(|incident| attempt.starts_with(incident.as_str()))
         };
-        if attempt.is_some_and(ours) {
+        if attempt.is_some_and(ours) && !self.elsewhere {
             self.acted(lines);
         }
-        if ready == wanted && self.has(Step::Acted) {
+        if ready == wanted && self.has(Step::Acted) && self.to_go.is_none() {
             self.tell(lines, Step::Up, "all pods are ready again");
         }
     }
@@ -193,6 +204,9 @@ impl Timeline {
             return;
         }
         if pod.pointer("/metadata/deletionTimestamp").is_some() {
+            if self.to_go.as_ref() == Some(&name) {
+                self.to_go = None;
+            }
             return;
         }
         let ends_now = pod.pointer(&format!("{status}/state/terminated")).is_some();
@@ -272,9 +286,16 @@ impl Timeline {
     fn attempt(&mut self, attempt: &Attempt, lines: &mut Vec<Line>) {
         let (change, done) = words(attempt);
         self.done = Some(done).filter(|done| !done.is_empty());
+        let is_elsewhere = |effect: Effect| matches!(effect, Effect::EvictPod | Effect::ResetCircuit);
+        self.elsewhere = attempt.steps.iter().any(|step| is_elsewhere(step.effect));
+        if !self.has(Step::Recorded) {
+            let evicted = attempt.steps.iter().find(|step| step.effect == Effect::EvictPod);
+            self.to_go = evicted.and_then(pod_of).map(str::to_owned);
+        }
         let text = format!("{}{change}; written to .status before anything is touched", attempt.action);
         self.tell(lines, Step::Recorded, text);
-        if attempt.steps.iter().any(|step| step.state == StepState::Done) {
+        let counts = |effect: Effect| !self.elsewhere || is_elsewhere(effect);
+        if attempt.steps.iter().any(|step| step.state == StepState::Done && counts(step.effect)) {
             self.acted(lines);
         }
         // What was overtaken touched nothing, and is decided anew.
@@ -304,10 +325,25 @@ fn words(attempt: &Attempt) -> (String, String) {
         let edits = edits.collect::<Vec<_>>().join(", ");
         return (format!(", {edits}"), format!("the Deployment is changed: {edits}"));
     }
+    if let Some(pod) = changes(Effect::EvictPod).and_then(pod_of) {
+        return (format!(", pod {pod}"), format!("pod {pod} is evicted: another takes its place"));
+    }
+    if let Some(step) = changes(Effect::ResetCircuit) {
+        let (circuit, pod) = (step.to.as_deref().unwrap_or_default(), pod_of(step).unwrap_or_default());
+        return (
+            format!(", circuit {circuit} on pod {pod}"),
+            format!("pod {pod} was told to close its circuit {circuit}"),
+        );
+    }
     let change = attempt.steps.iter().find_map(|step| step.from.as_ref().zip(step.to.as_ref()));
     change.map_or_else(Default::default, |(from, to)| {
         (format!(", template {from} to {to}"), format!("the Deployment has template {to} again"))
     })
+}
+
+/// The pod that a step is about.
+fn pod_of(step: &mcp_health_api::Step) -> Option<&str> {
+    step.object.as_deref()?.strip_prefix("Pod/")
 }
 
 /// A line of a log, not longer than a person wants to read here.
@@ -397,6 +433,39 @@ mod tests {
         ];
         assert_eq!(told, expected);
         assert!(timeline.is_over(Ending::Resolved));
+    }
+
+    #[test]
+    fn an_evicted_pod_is_told_once_it_goes_and_all_are_up_once_another_is_there() {
+        let mut timeline = Timeline::default();
+        steps(&mut timeline, &[deployment(1, 3, None)]);
+        timeline.begin();
+        let named: Vec<_> =
+            timeline.fault("pod a hangs".to_owned()).into_iter().map(|line| line.step.name()).collect();
+        assert_eq!(named, ["fault"]);
+        let at = "2026-01-01T00:00:00Z";
+        let step = |effect: &str, state: &str| json!({"effect": effect, "object": "Pod/a", "uid": "u", "state": state});
+        let recycles = |marked: &str, evicted: &str| {
+            health(&json!({"incidents": [{
+                "id": "wedged-1", "type": "CrashLoop", "cause": "ProcessExit", "severity": "SEV2",
+                "state": "Mitigating", "since": at, "openedAt": at, "respondBy": at, "evidence": ["pod a hangs"],
+                "attempts": [{
+                    "id": "wedged-1-1", "action": "RecyclePod", "why": "why", "recordedAt": at, "readyBefore": 3,
+                    "steps": [step("MarkTarget", marked), step("EvictPod", evicted)],
+                }],
+            }]}))
+        };
+        let gone = json!({"metadata": {"name": "a", "deletionTimestamp": at}});
+        let told = |timeline: &mut Timeline, seen: Seen| steps(timeline, &[seen]);
+        assert_eq!(told(&mut timeline, recycles("Recorded", "Recorded")), ["detected", "cause", "recorded"]);
+        assert!(told(&mut timeline, deployment(1, 3, Some("wedged-1-1"))).is_empty(), "it is marked only");
+        assert!(told(&mut timeline, recycles("Done", "Recorded")).is_empty());
+        assert_eq!(told(&mut timeline, recycles("Done", "Done")), ["acted"]);
+        assert!(told(&mut timeline, deployment(1, 3, Some("wedged-1-1"))).is_empty(), "it is not gone yet");
+        assert!(told(&mut timeline, Seen::Pod(gone)).is_empty());
+        assert!(told(&mut timeline, deployment(1, 2, Some("wedged-1-1"))).is_empty());
+        assert!(!timeline.is_over(Ending::Resolved));
+        assert_eq!(told(&mut timeline, deployment(1, 3, Some("wedged-1-1"))), ["up"]);
     }
 
     #[test]
