@@ -213,6 +213,19 @@ fn what_its_query_looks_back_over_is_waited_for_and_no_longer() {
 }
 
 #[test]
+fn the_next_step_waits_for_what_the_rules_own_query_looks_back_over() {
+    let steps = [Some(ActionType::RolloutRestart), Some(ActionType::RolloutRestart)];
+    let mut operator = watching(0, &steps);
+    operator.declare(|spec| spec.limits.cooldown = mcp_health_api::Duration::from_secs(0));
+    operator.world.answer(RULE, 120.0);
+    operator.run_until("acted", 30, McpServerHealthStatus::is_acting);
+    let first = operator.world.now;
+    // Its deadline: the rollout's two minutes, a quarter of a minute to settle, and a scrape.
+    operator.run_until("again", 600, |status| incident(status).is_some_and(|one| one.attempts.len() == 2));
+    assert_eq!(operator.world.now - first, 120 + 15 + 60);
+}
+
+#[test]
 fn a_step_that_recycles_takes_the_pod_that_the_worst_value_names() {
     let mut operator = watching(0, &[Some(ActionType::RecyclePod)]);
     let pods: Vec<_> = operator.world.pods.iter().map(|pod| pod.name.clone()).collect();
@@ -313,6 +326,7 @@ fn what_a_removed_rule_did_for_a_time_is_still_taken_back() {
     operator.declare(|spec| spec.rules.clear());
     operator.run_until("taken back", 4 * 3600, |status| status.incidents.is_empty());
     assert_ne!(template(&operator), edited);
+    assert_eq!(operator.status().history[0].actions, ["SetEnv: Improved", "SetEnv: Improved"]);
 }
 
 #[test]
