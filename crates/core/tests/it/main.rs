@@ -12,6 +12,7 @@ mod crash_causes;
 mod cut_off;
 mod durations;
 mod error_rules;
+mod failing_server;
 mod garbage;
 mod guards;
 mod latency_rules;

@@ -200,8 +200,15 @@ fn metrics(world: &World) -> Metrics {
     let mut measured = Measured::at(world.now - world.now % 15);
     for pod in world.pods.iter().filter(|pod| pod.ready && pod.going.is_none()) {
         let idle = if world.crowded.contains(&pod.name) { 150.0 } else { 3.0 };
+        let percent = match world.behaviour(&pod.template) {
+            Template::Fails(percent) => f64::from(percent),
+            _ if world.failing.contains(&pod.name) => 50.0,
+            _ => 0.0,
+        };
+        let requests = if world.silent { 0.0 } else { 300.0 };
+        let failed = requests * percent / 100.0;
         measured = measured
-            .answers(&pod.name, if world.silent { 0.0 } else { 300.0 }, 0.0)
+            .answers(&pod.name, requests - failed, failed)
             .before(Measure::Requests, &pod.name, &[(Label::Endpoint, "/mcp")], 1.0)
             .with(Measure::IdleSessions, &pod.name, &[], idle);
     }

@@ -20,6 +20,8 @@ pub enum Template {
     Good,
     /// Ready after so many seconds.
     ReadyAfter(i64),
+    /// Ready as a good one, and fails so many percent of its requests.
+    Fails(u8),
     /// Runs, and never gets ready.
     NeverReady,
     /// Ends a second after its start.
@@ -221,6 +223,8 @@ pub struct World {
     pub measured: bool,
     /// Nobody asks it for anything any more.
     pub silent: bool,
+    /// Pods half of whose requests fail, whatever their template.
+    pub failing: Vec<String>,
     /// Pods with more idle sessions than they should have.
     pub crowded: Vec<String>,
     /// What the operator did.
@@ -262,6 +266,7 @@ impl World {
             rules: BTreeMap::new(),
             measured: false,
             silent: false,
+            failing: Vec::new(),
             crowded: Vec::new(),
             done: Vec::new(),
         };
@@ -811,7 +816,10 @@ impl Pod {
             Template::NeedsMemory { needs, limit, after } if needs > limit => (2, after),
             Template::NeedsTime { needs, threshold } if needs > threshold => (i64::MAX, threshold),
             Template::NeedsTime { needs, .. } => (needs, i64::MAX),
-            Template::Good | Template::NeedsMemory { .. } | Template::NeedsVariable { .. } => (2, i64::MAX),
+            Template::Good
+            | Template::Fails(_)
+            | Template::NeedsMemory { .. }
+            | Template::NeedsVariable { .. } => (2, i64::MAX),
         };
         let up = now - started;
         if up >= ends_after {
