@@ -2,8 +2,9 @@
 
 use clap::{Parser, ValueEnum};
 use http::Uri;
-use mcp_health_api::Duration;
-use mcp_health_core::Settings;
+use mcp_health_api::{Duration, LabelName, MetricName};
+use mcp_health_core::{Settings, metrics::Naming};
+use serde::de::{DeserializeOwned, IntoDeserializer, value::Error as ValueError};
 
 /// Heals MCP servers on Kubernetes by the health policies that their teams declare.
 #[derive(Parser, Clone, Debug)]
@@ -111,6 +112,13 @@ pub struct Config {
     /// File with the certificates to trust over https, instead of the system's.
     #[arg(long, env = "PROMETHEUS_CA_FILE", default_value = "")]
     pub prometheus_ca_file: String,
+    /// What metrics are called in this cluster where an object does not say, as `Requests=http_requests_total`, separated
+    /// by commas.
+    #[arg(long, env = "METRIC_NAMES", value_delimiter = ',', value_parser = metric_name)]
+    pub metric_names: Vec<MetricName>,
+    /// What labels are called, as `Pod=kubernetes_pod_name`, separated by commas.
+    #[arg(long, env = "METRIC_LABELS", value_delimiter = ',', value_parser = label_name)]
+    pub metric_labels: Vec<LabelName>,
     /// What objects may name for the operator to contact, separated by commas: `host`, `host:port`, `*.suffix`, or the
     /// beginning of a URL.
     #[arg(long, env = "ALLOWED_ENDPOINTS", value_delimiter = ',', default_value = "")]
@@ -135,6 +143,31 @@ fn http_url(text: &str) -> Result<Uri, String> {
     Ok(url)
 }
 
+/// `Requests=http_requests_total`.
+fn metric_name(text: &str) -> Result<MetricName, String> {
+    let (measure, name) = named(text, "Requests=http_requests_total")?;
+    Ok(MetricName { measure, name })
+}
+
+/// `Pod=kubernetes_pod_name`.
+fn label_name(text: &str) -> Result<LabelName, String> {
+    let (label, name) = named(text, "Pod=kubernetes_pod_name")?;
+    Ok(LabelName { label, name })
+}
+
+fn named<T: DeserializeOwned>(text: &str, example: &str) -> Result<(T, String), String> {
+    let (what, name) = text.trim().split_once('=').ok_or_else(|| format!("write it as {example}"))?;
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == ':')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
+    };
+    if !is_name(name) {
+        return Err(format!("{name:?} is no name in Prometheus"));
+    }
+    let what = T::deserialize(what.into_deserializer()).map_err(|error: ValueError| error.to_string())?;
+    Ok((what, name.to_owned()))
+}
+
 /// Form of the log.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -154,6 +187,11 @@ impl Config {
         } else {
             named.into_iter().map(|name| Some(name.to_owned())).collect()
         }
+    }
+
+    /// How metrics and labels are called where an object does not say.
+    pub fn naming(&self) -> Naming {
+        Naming { metrics: self.metric_names.clone(), labels: self.metric_labels.clone() }
     }
 
     /// What of it the pure core is given.

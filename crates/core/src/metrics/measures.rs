@@ -1,7 +1,7 @@
 //! What can be measured: under which name, of which kind, by which labels. The names of the guides are used as they
 //! are (`SEED_FACTS` §1); for what no guide names, ours follow Prometheus' customs. Policies map both.
 
-use mcp_health_api::{Label, Measure, PrometheusSignal};
+use mcp_health_api::{Label, LabelName, Measure, MetricName, PrometheusSignal};
 
 use crate::signals::Span;
 
@@ -32,6 +32,8 @@ pub struct Definition {
 
 const NOW: &[Span] = &[Span::Window];
 const NOW_AND_BEFORE: &[Span] = &[Span::Window, Span::Before];
+const NOW_AND_RECENT: &[Span] = &[Span::Window, Span::Recent];
+const ALL: &[Span] = &[Span::Window, Span::Recent, Span::Before];
 
 const fn counter(
     measure: Measure,
@@ -48,10 +50,10 @@ const fn gauge(measure: Measure, metric: &'static str, labels: &'static [Label])
 
 /// All of them.
 pub const MEASURES: &[Definition] = &[
-    counter(Measure::Requests, "mcp_requests_total", &[Label::Endpoint, Label::Status], NOW_AND_BEFORE),
-    counter(Measure::Errors, "mcp_errors_total", &[Label::Type, Label::Tool], NOW_AND_BEFORE),
-    counter(Measure::DurationBucket, "mcp_request_duration_seconds_bucket", &[Label::Bound], NOW),
-    counter(Measure::UnitlessDurationBucket, "mcp_request_duration_bucket", &[Label::Bound], NOW),
+    counter(Measure::Requests, "mcp_requests_total", &[Label::Endpoint, Label::Status], ALL),
+    counter(Measure::Errors, "mcp_errors_total", &[Label::Type, Label::Tool], ALL),
+    counter(Measure::DurationBucket, "mcp_request_duration_seconds_bucket", &[Label::Bound], NOW_AND_RECENT),
+    counter(Measure::UnitlessDurationBucket, "mcp_request_duration_bucket", &[Label::Bound], NOW_AND_RECENT),
     gauge(Measure::DurationQuantile, "mcp_request_duration_seconds", &[Label::Endpoint, Label::Quantile]),
     counter(Measure::DurationSum, "mcp_request_duration_seconds_sum", &[Label::Endpoint], NOW),
     counter(Measure::DurationCount, "mcp_request_duration_seconds_count", &[Label::Endpoint], NOW),
@@ -103,6 +105,30 @@ pub fn label_names(label: Label) -> &'static [&'static str] {
     }
 }
 
+/// How metrics and labels are called where a policy does not say: the operator's own setting, for all servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// Of metrics.
+    pub metrics: Vec<MetricName>,
+    /// Of labels.
+    pub labels: Vec<LabelName>,
+}
+
+impl Naming {
+    /// What a policy says, and below it what this says.
+    pub fn below(&self, signal: Option<&PrometheusSignal>) -> PrometheusSignal {
+        let mut signal = signal.cloned().unwrap_or_default();
+        let metrics =
+            self.metrics.iter().filter(|one| !signal.metrics.iter().any(|own| own.measure == one.measure));
+        let metrics: Vec<_> = metrics.cloned().collect();
+        signal.metrics.extend(metrics);
+        let labels = self.labels.iter().filter(|one| !signal.labels.iter().any(|own| own.label == one.label));
+        let labels: Vec<_> = labels.cloned().collect();
+        signal.labels.extend(labels);
+        signal
+    }
+}
+
 /// The definition of a measure. Every measure of the API has one: a test sees to it.
 pub fn definition(measure: Measure) -> Option<&'static Definition> {
     MEASURES.iter().find(|definition| definition.measure == measure)
@@ -119,5 +145,32 @@ pub fn label_names_of(label: Label, signal: &PrometheusSignal) -> Vec<&str> {
     match signal.labels.iter().find(|one| one.label == label) {
         Some(mapped) => vec![mapped.name.as_str()],
         None => label_names(label).to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policys_own_names_come_before_the_operators() {
+        let metric = |measure, name: &str| MetricName { measure, name: name.to_owned() };
+        let naming = Naming {
+            metrics: vec![metric(Measure::Requests, "everywhere"), metric(Measure::Errors, "errors")],
+            labels: vec![LabelName { label: Label::Pod, name: "pod_name".to_owned() }],
+        };
+        let own = PrometheusSignal {
+            metrics: vec![metric(Measure::Requests, "here")],
+            ..PrometheusSignal::default()
+        };
+        let name = |measure, signal: &PrometheusSignal| {
+            definition(measure).map(|one| metric_name(one, Some(signal)).to_owned())
+        };
+        let both = naming.below(Some(&own));
+        assert_eq!(name(Measure::Requests, &both).as_deref(), Some("here"));
+        assert_eq!(name(Measure::Errors, &both).as_deref(), Some("errors"));
+        assert_eq!(name(Measure::Sessions, &both).as_deref(), Some("mcp_sessions"));
+        assert_eq!(label_names_of(Label::Pod, &both), ["pod_name"]);
+        assert_eq!(naming.below(None).metrics, naming.metrics);
     }
 }

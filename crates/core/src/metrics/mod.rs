@@ -13,7 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{McpServerHealthSpec, Measure, UserRule};
 
 pub use latency::{FEWEST_SLOW, Latency};
-pub use measures::{Definition, Kind, MEASURES, definition, label_names, label_names_of, metric_name};
+pub use measures::{
+    Definition, Kind, MEASURES, Naming, definition, label_names, label_names_of, metric_name,
+};
 pub use quantile::{Buckets, Quantile};
 pub use view::{Traffic, View, ratio};
 pub use windows::Windows;
@@ -56,6 +58,15 @@ impl Metrics {
 /// How far back rates look for a server.
 pub fn window(spec: &McpServerHealthSpec) -> SignedDuration {
     spec.signals.prometheus.as_ref().map_or(WINDOW, |signal| signal.window.span())
+}
+
+/// How far back a rate of this span looks, of that window.
+pub fn reach_of(span: Span, window: SignedDuration) -> SignedDuration {
+    match span {
+        Span::Window => window,
+        Span::Recent => window / 3,
+        Span::Before => SignedDuration::from_hours(1),
+    }
 }
 
 /// How long the past shows in what metrics tell the catalogue: the longest window in use, and a scrape. Until then

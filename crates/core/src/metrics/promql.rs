@@ -1,15 +1,19 @@
 //! The queries that ask Prometheus for what is measured. Servers with the same mapping share their text, so that one
 //! query tells of all of them; each has a companion that tells when what it answers was sampled.
 
+use jiff::SignedDuration;
 use mcp_health_api::{Label, Measure, PrometheusSignal};
 
-use super::measures::{Definition, Kind, MEASURES, label_names_of, metric_name};
+use super::{
+    measures::{Definition, Kind, MEASURES, label_names_of, metric_name},
+    reach_of,
+};
 use crate::signals::Span;
 
 /// More namespaces are not named in a query.
 const NAMED_NAMESPACES: usize = 50;
 /// A CPU's rate looks no further back: its peaks count. Scrapes that come every minute still make a rate.
-const CPU_WINDOW: i64 = 120;
+const CPU_WINDOW: SignedDuration = SignedDuration::from_secs(120);
 /// The hour of a baseline, in seconds.
 const HOUR: i64 = 3600;
 /// What tells the scrapes of one address apart, where several jobs make them.
@@ -102,8 +106,8 @@ fn built_in(definition: &Definition, span: Span, signal: &PrometheusSignal, name
         who.iter().copied().chain(own).collect::<Vec<_>>().join(", ")
     };
     let window = match definition.measure {
-        Measure::CpuSeconds => signal.window.span().as_secs().min(CPU_WINDOW),
-        _ => signal.window.span().as_secs(),
+        Measure::CpuSeconds => signal.window.span().min(CPU_WINDOW),
+        _ => signal.window.span(),
     };
     let fold = fold(definition);
     let by = match fold {
@@ -117,16 +121,16 @@ fn built_in(definition: &Definition, span: Span, signal: &PrometheusSignal, name
         ),
         // A series that is gone while its server goes on, as a restart makes it, still counts in the window: so that
         // it does not ask for a sample of that very series.
-        (Kind::Counter, Span::Window) => (
-            format!("{by} by ({}) (rate({selector}[{window}s]))", both()),
+        (Kind::Counter, Span::Window | Span::Recent) => (
+            format!("{by} by ({}) (rate({selector}[{}s]))", both(), reach_of(span, window).as_secs()),
             Seen::By(format!("max by ({}) (timestamp({selector}))", who.join(", "))),
         ),
         (Kind::Counter, Span::Before) => (
-            format!("{by} by ({}) (rate({selector}[{HOUR}s] offset {window}s))", both()),
+            format!("{by} by ({}) (rate({selector}[{HOUR}s] offset {}s))", both(), window.as_secs()),
             Seen::Since(format!(
                 "max by ({}) (timestamp({selector} offset {}s))",
                 who.join(", "),
-                window + HOUR
+                window.as_secs() + HOUR
             )),
         ),
     };

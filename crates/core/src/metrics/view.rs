@@ -42,7 +42,7 @@ pub enum Traffic {
     Some {
         /// Requests a second.
         per_second: f64,
-        /// Requests in the window.
+        /// Requests in the window, or whatever time it is that was asked for.
         in_window: f64,
     },
 }
@@ -149,7 +149,8 @@ impl<'a> View<'a> {
         let is_seen = self.series(Measure::Requests, span).next().is_some();
         match sum(self.requests(span)) {
             Some(per_second) if per_second > 0.0 => {
-                Traffic::Some { per_second, in_window: self.in_window(per_second) }
+                let reach = super::reach_of(span, self.metrics.window);
+                Traffic::Some { per_second, in_window: per_second * reach.as_secs_f64() }
             }
             _ if is_seen => Traffic::None,
             _ => Traffic::Unknown,

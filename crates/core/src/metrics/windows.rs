@@ -11,12 +11,12 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Label, LabelName, McpServerHealthSpec, Measure, MetricName};
+use mcp_health_api::{Label, LabelName, Measure, MetricName, PrometheusSignal};
 
 use super::{
     STALE, exposition,
-    measures::{Definition, Kind, MEASURES, label_names_of, metric_name},
-    window,
+    measures::{Definition, Kind, MEASURES, definition, label_names_of, metric_name},
+    reach_of,
 };
 use crate::{
     signals::{Metrics, Series, Span},
@@ -53,9 +53,9 @@ struct Mapping {
 }
 
 impl Mapping {
-    fn of(spec: &McpServerHealthSpec) -> Self {
-        let signal = spec.signals.prometheus.clone().unwrap_or_default();
-        Self { metrics: signal.metrics, labels: signal.labels, window: window(spec) }
+    fn of(signal: &PrometheusSignal) -> Self {
+        let signal = signal.clone();
+        Self { metrics: signal.metrics, labels: signal.labels, window: signal.window.span() }
     }
 }
 
@@ -111,19 +111,18 @@ impl Windows {
     /// Notes what a pod told; `restarts` are those of its server's container. False where that is no metrics at all.
     pub fn note(
         &mut self,
-        spec: &McpServerHealthSpec,
+        signal: &PrometheusSignal,
         pod: &str,
         restarts: i32,
         text: &str,
         at: Timestamp,
     ) -> bool {
-        let mapping = Mapping::of(spec);
+        let mapping = Mapping::of(signal);
         if mapping != self.mapping {
             *self = Self { mapping, ..Self::default() };
         }
-        let signal = spec.signals.prometheus.clone().unwrap_or_default();
         let wanted: Vec<(&str, &Definition)> =
-            MEASURES.iter().map(|one| (metric_name(one, Some(&signal)), one)).collect();
+            MEASURES.iter().map(|one| (metric_name(one, Some(signal)), one)).collect();
         let any = std::cell::Cell::new(false);
         let is_wanted = |name: &str| !any.get() || wanted.iter().any(|(one, _)| *one == name);
         let mut samples = exposition::samples(text, is_wanted).inspect(|_| any.set(true)).peekable();
@@ -147,7 +146,7 @@ impl Windows {
             }
             for (_, definition) in wanted.iter().filter(|(name, _)| *name == sample.name) {
                 let label = |label: &Label| {
-                    let names = label_names_of(*label, &signal);
+                    let names = label_names_of(*label, signal);
                     let mut found = names.iter().filter_map(|name| {
                         let (_, value) = sample.labels.iter().find(|(one, _)| one == name)?;
                         Some((*label, words::shorten(value, LABEL)))
@@ -210,8 +209,8 @@ impl Windows {
 
     /// What it comes to. Rates are over what was seen of the window, and over half of it at least: a pod that was seen
     /// for a moment does not weigh more than it may. Until the server was seen for half a window, there are none.
-    pub fn metrics(&self, spec: &McpServerHealthSpec, interval: SignedDuration, now: Timestamp) -> Metrics {
-        let window = window(spec);
+    pub fn metrics(&self, signal: &PrometheusSignal, interval: SignedDuration, now: Timestamp) -> Metrics {
+        let window = signal.window.span();
         let mut metrics = Metrics {
             source: "GET /metrics of its pods".to_owned(),
             window,
@@ -220,37 +219,44 @@ impl Windows {
             missing: Vec::new(),
             queries: Vec::new(),
         };
-        let Some(since) = self.since.filter(|_| Mapping::of(spec) == self.mapping) else { return metrics };
+        let Some(since) = self.since.filter(|_| Mapping::of(signal) == self.mapping) else { return metrics };
         let watched = now.duration_since(since);
         let too_short = |wanted| format!("watched for {} of {}", words::span(watched), words::span(wanted));
         let half = window / 2;
         let mut lacking: BTreeMap<(Measure, Span), String> = BTreeMap::new();
         for (pod, seen) in &self.pods {
-            let (shares, covered) = seen.shares(now, window);
             for measure in &seen.cut {
                 lacking.insert((*measure, Span::Window), cut_words());
             }
-            for ((measure, labels), slot) in &seen.slots {
-                let value = match &slot.content {
-                    Content::Gauge(value) => *value,
-                    Content::Counter(_) if watched < half => {
-                        lacking.entry((*measure, Span::Window)).or_insert_with(|| too_short(window));
+            for span in [Span::Window, Span::Recent] {
+                let reach = reach_of(span, window);
+                let (shares, covered) = seen.shares(now, reach);
+                for ((measure, labels), slot) in &seen.slots {
+                    if !definition(*measure).is_some_and(|one| one.spans.contains(&span)) {
                         continue;
                     }
-                    Content::Counter(_) if covered <= 0.0 => continue,
-                    Content::Counter(parts) => {
-                        let grown = parts.iter().zip(&shares).map(|(grown, share)| f64::from(*grown) * share);
-                        grown.sum::<f64>() / covered.max(half.as_secs_f64())
-                    }
-                };
-                metrics.series.push(Series {
-                    measure: *measure,
-                    span: Span::Window,
-                    pod: Some(pod.clone()),
-                    labels: labels.clone(),
-                    value,
-                    at: slot.at,
-                });
+                    let value = match &slot.content {
+                        Content::Gauge(value) => *value,
+                        Content::Counter(_) if watched < half => {
+                            lacking.entry((*measure, span)).or_insert_with(|| too_short(window));
+                            continue;
+                        }
+                        Content::Counter(_) if covered <= 0.0 => continue,
+                        Content::Counter(parts) => {
+                            let grown =
+                                parts.iter().zip(&shares).map(|(grown, share)| f64::from(*grown) * share);
+                            grown.sum::<f64>() / covered.max(reach.as_secs_f64() / 2.0)
+                        }
+                    };
+                    metrics.series.push(Series {
+                        measure: *measure,
+                        span,
+                        pod: Some(pod.clone()),
+                        labels: labels.clone(),
+                        value,
+                        at: slot.at,
+                    });
+                }
             }
         }
         let minutes = self.past.hour(now, window);

@@ -67,6 +67,8 @@ pub struct Series {
 pub enum Span {
     /// The window that ends now; of a gauge, now.
     Window,
+    /// The last third of that window: what the window shows and this does not is over.
+    Recent,
     /// The hour before that window: the baseline. It is there only where the server was seen at that hour's beginning.
     Before,
 }

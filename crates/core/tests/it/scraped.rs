@@ -1,7 +1,7 @@
 //! What the pods themselves tell at their metrics path, and what windows in memory make of it.
 
 use jiff::SignedDuration;
-use mcp_health_api::{Label, McpServerHealthSpec, Measure};
+use mcp_health_api::{Label, McpServerHealthSpec, Measure, PrometheusSignal};
 use mcp_health_core::{
     metrics::Windows,
     signals::{Metrics, Span},
@@ -11,6 +11,10 @@ use proptest::prelude::*;
 use crate::support::{moment, policy};
 
 const PERIOD: i64 = 15;
+
+fn signal(spec: &McpServerHealthSpec) -> PrometheusSignal {
+    spec.signals.prometheus.clone().unwrap_or_default()
+}
 
 /// A server whose pods are asked every 15 seconds.
 struct Scraped {
@@ -29,13 +33,16 @@ impl Scraped {
         for _ in 0..times {
             self.now += PERIOD;
             for (pod, restarts, text) in tell(self.now) {
-                assert!(self.windows.note(&self.spec, pod, restarts, &text, moment(self.now)), "{text}");
+                assert!(
+                    self.windows.note(&signal(&self.spec), pod, restarts, &text, moment(self.now)),
+                    "{text}"
+                );
             }
         }
     }
 
     fn metrics(&self) -> Metrics {
-        self.windows.metrics(&self.spec, SignedDuration::from_secs(PERIOD), moment(self.now))
+        self.windows.metrics(&signal(&self.spec), SignedDuration::from_secs(PERIOD), moment(self.now))
     }
 
     fn sum(&self, measure: Measure, span: Span) -> Option<f64> {
@@ -173,7 +180,8 @@ fn metrics_and_labels_are_found_by_the_names_that_the_policy_gives_them() {
     // Under another mapping all begins anew.
     let mut other = server.spec.clone();
     other.signals.prometheus = None;
-    let metrics = server.windows.metrics(&other, SignedDuration::from_secs(PERIOD), moment(server.now));
+    let metrics =
+        server.windows.metrics(&signal(&other), SignedDuration::from_secs(PERIOD), moment(server.now));
     assert_eq!(metrics.series, []);
 }
 
@@ -197,7 +205,7 @@ fn a_pod_that_tells_too_much_is_not_judged_by_a_part_of_it() {
 fn what_is_no_metrics_is_not_noted() {
     let mut windows = Windows::default();
     for text in ["", "<html><body class=\"x\">404</body></html>", "# EOF\n", "{\"status\": \"healthy\"}"] {
-        assert!(!windows.note(&policy::observing(), "a", 0, text, moment(0)), "{text}");
+        assert!(!windows.note(&signal(&policy::observing()), "a", 0, text, moment(0)), "{text}");
     }
     assert!(windows.is_empty());
 }
@@ -219,8 +227,8 @@ proptest! {
             now += pause;
             let lines: Vec<_> = samples.iter().map(|(name, value)| format!("{name} {value}")).collect();
             let text = lines.join("\n");
-            windows.note(&spec, &pod, restarts, &text, moment(now));
-            for series in windows.metrics(&spec, SignedDuration::from_secs(15), moment(now + 3)).series {
+            windows.note(&signal(&spec), &pod, restarts, &text, moment(now));
+            for series in windows.metrics(&signal(&spec), SignedDuration::from_secs(15), moment(now + 3)).series {
                 prop_assert!(series.value.is_finite(), "{series:?}");
                 if series.measure != Measure::Sessions {
                     prop_assert!(series.value >= 0.0, "{series:?}");

@@ -134,7 +134,7 @@ impl Stores {
             switch,
             usage: usage::Measured::new(&scopes),
             scraped: (!config.scrape_period.span().is_zero())
-                .then(|| scrape::Scraped::new(config.scrape_period.span().unsigned_abs())),
+                .then(|| scrape::Scraped::new(config.scrape_period.span().unsigned_abs(), config.naming())),
             alerts: config
                 .alertmanager_url
                 .clone()

@@ -23,9 +23,9 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{MANAGER, McpServerHealth};
+use mcp_health_api::{MANAGER, McpServerHealth, PrometheusSignal};
 use mcp_health_core::{
-    metrics::Windows,
+    metrics::{Naming, Windows},
     signals::{Metrics, Pod, Reading},
 };
 use tokio::{
@@ -54,6 +54,7 @@ type Asking = Client<HttpConnector, Body>;
 /// See the module.
 pub struct Scraped {
     period: Duration,
+    naming: Naming,
     servers: Mutex<HashMap<Key, Server>>,
 }
 
@@ -85,8 +86,12 @@ struct Asked {
 
 impl Scraped {
     /// Nothing was asked yet.
-    pub fn new(period: Duration) -> Self {
-        Self { period: period.max(TURN), servers: Mutex::default() }
+    pub fn new(period: Duration, naming: Naming) -> Self {
+        Self { period: period.max(TURN), naming, servers: Mutex::default() }
+    }
+
+    fn signal_of(&self, object: &McpServerHealth) -> PrometheusSignal {
+        self.naming.below(object.spec.signals.prometheus.as_ref())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Server>> {
@@ -110,7 +115,7 @@ impl Scraped {
         }
         let period = SignedDuration::try_from(self.period).unwrap_or_default();
         let silent = period.saturating_mul(MISSES).max(SILENT);
-        let value = server.windows.metrics(&object.spec, period, now);
+        let value = server.windows.metrics(&self.signal_of(object), period, now);
         // Where no pod is ready for so long, none has to answer: that is told by others.
         let mut due = pods.iter().filter(|pod| pod.counts() && pod.is_ready_for(silent, now)).peekable();
         let last = server.windows.last().unwrap_or(now);
@@ -137,7 +142,8 @@ impl Scraped {
         let mut servers = self.lock();
         let server = servers.entry(look.key.clone()).or_default();
         let noted = answer.and_then(|text| {
-            let is_metrics = server.windows.note(&look.object.spec, &pod.name, pod.restarts, &text, at);
+            let is_metrics =
+                server.windows.note(&self.signal_of(&look.object), &pod.name, pod.restarts, &text, at);
             if is_metrics { Ok(()) } else { Err("it answers no metrics".to_owned()) }
         });
         match noted {
@@ -283,7 +289,13 @@ impl Scraped {
     /// What a pod of an object's server has told.
     pub fn take(&self, key: &Key, object: &McpServerHealth, pod: &str, text: &str, at: Timestamp) {
         let mut servers = self.lock();
-        assert!(servers.entry(key.clone()).or_default().windows.note(&object.spec, pod, 0, text, at));
+        assert!(servers.entry(key.clone()).or_default().windows.note(
+            &self.signal_of(object),
+            pod,
+            0,
+            text,
+            at
+        ));
     }
 }
 

@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use mcp_health_api::{McpServerHealth, Measure, PrometheusSignal, UserRule};
 use mcp_health_core::{
-    metrics,
+    metrics::{self, Naming},
     signals::{Metrics, Pod, Reading, RuleReading, Span, Usage},
 };
 
@@ -39,6 +39,7 @@ pub struct Sight {
     own: Option<Endpoint>,
     allowed: AllowList,
     interval: SignedDuration,
+    naming: Naming,
     known: Mutex<HashMap<Key, Known>>,
 }
 
@@ -78,6 +79,7 @@ impl Sight {
             allowed: AllowList::parse(&config.allowed_endpoints)
                 .map_err(|why| format!("--allowed-endpoints: {why}"))?,
             interval: config.prometheus_period.span(),
+            naming: config.naming(),
             known: Mutex::default(),
         })
     }

@@ -7,7 +7,10 @@ use std::{
 
 use mcp_health_api::{McpServerHealth, Measure, PrometheusSignal};
 use mcp_health_core::{
-    metrics::promql::{Fold, Seen, queries, seen_of_own},
+    metrics::{
+        Naming,
+        promql::{Fold, Seen, queries, seen_of_own},
+    },
     signals::Span,
 };
 
@@ -80,15 +83,15 @@ pub enum Use {
 }
 
 /// What the objects ask, by Prometheus: of each, where, its key, that of its target, and what it says.
-pub fn plan(askers: Vec<(Endpoint, Key, Key, Arc<McpServerHealth>)>) -> Vec<Poll> {
+pub fn plan(askers: Vec<(Endpoint, Key, Key, Arc<McpServerHealth>)>, naming: &Naming) -> Vec<Poll> {
     let mut by_endpoint: BTreeMap<Endpoint, Vec<_>> = BTreeMap::new();
     for (endpoint, object, target, spec) in askers {
         by_endpoint.entry(endpoint).or_default().push((object, target, spec));
     }
-    by_endpoint.into_iter().map(|(endpoint, askers)| poll(endpoint, askers)).collect()
+    by_endpoint.into_iter().map(|(endpoint, askers)| poll(endpoint, askers, naming)).collect()
 }
 
-fn poll(endpoint: Endpoint, all: Vec<(Key, Key, Arc<McpServerHealth>)>) -> Poll {
+fn poll(endpoint: Endpoint, all: Vec<(Key, Key, Arc<McpServerHealth>)>, naming: &Naming) -> Poll {
     let namespaces: HashSet<Arc<str>> = all.iter().map(|(_, target, _)| target.namespace.clone()).collect();
     let mut namespaces: Vec<&str> = namespaces.iter().map(|one| &**one).collect();
     namespaces.sort_unstable();
@@ -98,10 +101,9 @@ fn poll(endpoint: Endpoint, all: Vec<(Key, Key, Arc<McpServerHealth>)>) -> Poll 
     for (object, target, spec) in all {
         let said = spec.spec.signals.prometheus.as_ref();
         let key = said.map(mapping_key).unwrap_or_default();
-        let mapping = *mappings.entry(key).or_insert_with(|| {
-            let signal = said.cloned().unwrap_or_default();
-            poll.add_mapping(signal, &namespaces, &mut texts)
-        });
+        let mapping = *mappings
+            .entry(key)
+            .or_insert_with(|| poll.add_mapping(naming.below(said), &namespaces, &mut texts));
         let asker = poll.askers.len();
         for (number, rule) in spec.spec.rules.iter().enumerate() {
             let question = poll.question(&rule.promql, seen_of_own(&rule.promql), &mut texts);

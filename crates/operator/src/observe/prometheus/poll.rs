@@ -196,7 +196,7 @@ impl Stores {
         });
         let askers: Vec<_> = askers.collect();
         self.prometheus.retain(&askers.iter().map(|(_, object, ..)| object.clone()).collect());
-        plan(askers)
+        plan(askers, &self.prometheus.naming)
     }
 
     /// What is known of all targets.

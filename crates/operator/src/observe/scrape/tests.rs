@@ -58,7 +58,7 @@ impl Server {
             pods: vec![asked("a"), asked("b")],
             port: 8000,
         };
-        Self { scraped: Scraped::new(Duration::from_secs(15)), look }
+        Self { scraped: Scraped::new(Duration::from_secs(15), Naming::default()), look }
     }
 
     /// Both pods answer this; then the look is over.
