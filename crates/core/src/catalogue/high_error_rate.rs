@@ -129,6 +129,9 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let is_high = by::is_above(failures.percent(), threshold);
     let spike = spike(&view, failures.requests);
     if in_window >= fewest && (is_high || spike.is_some()) {
+        if is_over(&view, threshold) {
+            return Judgement::Unknown;
+        }
         let finding = find(case, server, &view, failures, threshold, spike.filter(|_| !is_high));
         return Judgement::Symptom { finding, lasting: LASTING };
     }
@@ -137,6 +140,17 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     }
     // So few that at the threshold none might fail tell nothing by themselves.
     if in_window >= fewest || in_window * threshold >= 100.0 { Judgement::Clear } else { by::by_probes(case) }
+}
+
+/// What the window shows is over: of its last third, no more fails than may, or nobody asks. It is no reason to do
+/// anything, and no proof yet that all is well.
+fn is_over(view: &View, threshold: f64) -> bool {
+    match view.traffic_of(Span::Recent) {
+        Traffic::Unknown => false,
+        Traffic::None => true,
+        Traffic::Some { .. } => Failures::of(view, Span::Recent)
+            .is_some_and(|recent| !recent.is_partial && !by::is_above(recent.percent(), threshold)),
+    }
 }
 
 /// The type of error that keeps coming, and how often a minute.

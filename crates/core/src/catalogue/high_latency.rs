@@ -63,6 +63,10 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     };
     let speed = speed(&latency, threshold);
     if speed == Some(Speed::Slow) && latency.requests >= fewest {
+        // What was slow, and is not any more, is no reason to do anything, and no proof yet that all is well.
+        if view.is_fast_again(latency.measure, threshold) {
+            return Judgement::Unknown;
+        }
         let finding = find(case, server, &view, &latency, threshold);
         return Judgement::Symptom { finding, lasting: LASTING };
     }

@@ -29,19 +29,36 @@ pub struct Latency {
 impl View<'_> {
     /// How long requests take, by the best that there is; `None` where nothing tells.
     pub fn latency(&self, threshold: f64) -> Option<Latency> {
-        let unit = self.spec.signals.prometheus.as_ref().map(|signal| signal.duration_unit);
-        let scale = if unit == Some(DurationUnit::Milliseconds) { 1000.0 } else { 1.0 };
-        self.of_histogram(Measure::DurationBucket, 1.0, threshold)
-            .or_else(|| self.of_histogram(Measure::UnitlessDurationBucket, scale, threshold))
+        self.of_histogram(Measure::DurationBucket, threshold)
+            .or_else(|| self.of_histogram(Measure::UnitlessDurationBucket, threshold))
             .or_else(|| self.of_summaries(threshold))
     }
 
-    fn of_histogram(&self, measure: Measure, scale: f64, threshold: f64) -> Option<Latency> {
-        let bounds = self.series(measure, Span::Window).map(|one| {
+    /// In the last third of the window, requests were answered in time, or there were none. False where that is not
+    /// told: a summary has no such times.
+    pub fn is_fast_again(&self, measure: Measure, threshold: f64) -> bool {
+        if self.series(measure, Span::Recent).next().is_none() {
+            return false;
+        }
+        let p99 = self.buckets(measure, Span::Recent).and_then(|buckets| buckets.quantile(P99));
+        p99.is_none_or(|p99| p99.value <= threshold && !p99.or_longer)
+    }
+
+    /// The histogram of a measure, in seconds.
+    fn buckets(&self, measure: Measure, span: Span) -> Option<Buckets> {
+        let unit = self.spec.signals.prometheus.as_ref().map(|signal| signal.duration_unit);
+        let scale = match (measure, unit) {
+            (Measure::UnitlessDurationBucket, Some(DurationUnit::Milliseconds)) => 1000.0,
+            _ => 1.0,
+        };
+        Buckets::of(self.series(measure, span).map(|one| {
             let bound = one.label(Label::Bound).and_then(bound);
             (bound.map_or(f64::NAN, |bound| bound / scale), one.value.max(0.0))
-        });
-        let buckets = Buckets::of(bounds)?;
+        }))
+    }
+
+    fn of_histogram(&self, measure: Measure, threshold: f64) -> Option<Latency> {
+        let buckets = self.buckets(measure, Span::Window)?;
         let p99 = buckets.quantile(P99)?;
         Some(Latency {
             p99,

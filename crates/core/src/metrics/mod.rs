@@ -60,12 +60,11 @@ pub fn window(spec: &McpServerHealthSpec) -> SignedDuration {
     spec.signals.prometheus.as_ref().map_or(WINDOW, |signal| signal.window.span())
 }
 
-/// How far back a rate of this span looks, of that window.
+/// The time that what a span tells is counted over: of the hour before, as much as of the window.
 pub fn reach_of(span: Span, window: SignedDuration) -> SignedDuration {
     match span {
-        Span::Window => window,
+        Span::Window | Span::Before => window,
         Span::Recent => window / 3,
-        Span::Before => SignedDuration::from_hours(1),
     }
 }
 

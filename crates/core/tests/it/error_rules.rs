@@ -106,6 +106,26 @@ fn too_many_requests_that_fail_are_found_and_what_cannot_be_seen_is_not_conclude
 }
 
 #[test]
+fn what_failed_in_the_window_and_does_not_any_more_is_acted_on_by_nobody_and_closes_nothing() {
+    let status = |status| [(Label::Endpoint, "/mcp"), (Label::Status, status)];
+    let rows: &[(&str, f64, f64, &str)] = &[
+        ("it still fails", 0.7, 0.3, "SEV2 ServerErrors"),
+        ("it fails less, and still too much", 0.93, 0.07, "SEV2 ServerErrors"),
+        ("it is over", 1.0, 0.0, "Unknown"),
+        ("nobody asks any more", 0.0, 0.0, "Unknown"),
+    ];
+    for (what, well, failed, wanted) in rows {
+        let mut scene = healthy();
+        let pod = pods(&scene)[0].clone();
+        let one = Measured::at(scene.now).answers(&pod, 80.0, 20.0);
+        let one = one.recent(Measure::Requests, &pod, &status("200"), *well);
+        one.recent(Measure::Requests, &pod, &status("500"), *failed).into_scene(&mut scene);
+        ready_for(&mut scene, 20);
+        assert_eq!(words(&scene, HighErrorRate), *wanted, "{what}");
+    }
+}
+
+#[test]
 fn without_requests_an_incident_is_over_only_if_probes_are_answered() {
     let rows: &[(&str, Metrics, &str, &str)] = &[
         ("none", |one, pods| one.answers(&pods[0], 0.0, 0.0), "Clear", "Unknown"),

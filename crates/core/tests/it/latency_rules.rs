@@ -40,6 +40,26 @@ fn p99(seconds: u32) -> Thresholds {
 }
 
 #[test]
+fn what_was_slow_in_the_window_and_is_not_any_more_is_acted_on_by_nobody_and_closes_nothing() {
+    let rows: &[(&str, [f64; 2], &str)] = &[
+        ("still slow", [0.5, 1.0], "SEV2 SlowAnswers"),
+        ("fast again", [1.0, 1.0], "Unknown"),
+        ("nobody asks any more", [0.0, 0.0], "Unknown"),
+    ];
+    for (what, [below, all], wanted) in rows {
+        let mut scene = healthy();
+        let pod = pods(&scene)[0].clone();
+        let mut one = seconds(Measured::at(scene.now), &pod, [200.0, 0.0, 100.0, 0.0]);
+        for (bound, rate) in [("1.0", *below), ("2.5", *all), ("+Inf", *all)] {
+            one = one.recent(Measure::DurationBucket, &pod, &[(Label::Bound, bound)], rate);
+        }
+        one.into_scene(&mut scene);
+        ready_for(&mut scene, 20);
+        assert_eq!(words(&scene, HighLatency), *wanted, "{what}");
+    }
+}
+
+#[test]
 fn slow_answers_are_found_by_histograms_and_by_summaries() {
     let rows: &[(&str, Metrics, &str)] = &[
         ("all fast", |one, pods| seconds(one, &pods[0], [300.0, 0.0, 0.0, 0.0]), "Clear"),

@@ -56,6 +56,11 @@ impl Measured {
         self.series(measure, Span::Before, pod, labels, value)
     }
 
+    /// So many a second in the last third of the window.
+    pub fn recent(self, measure: Measure, pod: &str, labels: &[(Label, &str)], value: f64) -> Self {
+        self.series(measure, Span::Recent, pod, labels, value)
+    }
+
     fn series(
         mut self,
         measure: Measure,
