@@ -8,6 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Answered, DependencySpec, HttpSignal, McpServerHealth, McpSignal};
+use mcp_health_core::probes::FAILING;
 use mcp_health_core::signals::{
     Circuit, Dependency, Fault, FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed,
     Reading, Tool,
@@ -196,7 +197,8 @@ impl Server {
         let tools = tools.map(|tools| self.shared(question, tools));
         let seen = self.paths.entry((question, way.path.clone())).or_default();
         let is_well = result.outcome.is_ok();
-        let is_news = seen.results.is_empty()
+        // Fewer answers tell nothing: that they become enough is news, though each is good.
+        let is_news = seen.results.len() < FAILING
             || tools.as_ref().is_some_and(|tools| seen.tools.as_ref() != Some(tools))
             || !is_well
             || seen.results.iter().any(|before| before.outcome.is_err());
