@@ -280,7 +280,7 @@ impl Situation<'_> {
                 format!("{} did not help: {}", last.action, last.message.as_deref().unwrap_or("no change")),
             ),
             None if incident.rule.is_some() => Decision::escalate(
-                "NoRunbook",
+                "NoAutomaticAction",
                 format!("rule {} names no action: see the evidence", incident.name()),
             ),
             None => Decision::escalate(

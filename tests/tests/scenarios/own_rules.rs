@@ -57,7 +57,7 @@ async fn a_rule_that_is_removed_takes_its_incident_with_it() {
     let _prometheus = Prometheus::start(&story, Labels::Monitor).await;
     let rule = json!({"name": "Up", "promql": "min by (namespace, pod) (up)", "above": "0"});
     let server = story.server().policy(json!({"rules": [rule]})).applied().await;
-    let incident = server.policy.escalated("NoRunbook").await;
+    let incident = server.policy.escalated("NoAutomaticAction").await;
     assert_eq!(incident.rule.as_deref(), Some("Up"));
     server.policy.change(&json!({"rules": null})).await;
     let past = server.policy.resolved(&incident).await;
