@@ -8,7 +8,7 @@ use std::time::Instant;
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, MatchedPath, Path, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -26,6 +26,8 @@ use crate::faults::Fault;
 use crate::health::{self, Health};
 use crate::{hooks, mcp, metrics, tools};
 
+/// Who asks how the server is, and is no client of it.
+const PROBER: &str = "mcp-health-operator";
 const REQUEST_ID: &str = "x-request-id";
 const BODY_LIMIT: usize = 4 << 20;
 /// Who asks, where a client says so; else its address tells.
@@ -94,7 +96,8 @@ async fn every_request(mut request: Request, next: Next) -> Response {
 }
 
 /// Faults, metrics and a log line for what clients ask. Health checks and scrapes do not come by here:
-/// counted as traffic, they would hide that nobody else is asking.
+/// counted as traffic, they would hide that nobody else is asking. The operator's own questions over MCP do, for the
+/// faults' sake, and are not counted.
 async fn traffic(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let is_mcp = request.uri().path().starts_with("/mcp");
@@ -103,6 +106,7 @@ async fn traffic(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     } else {
         request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned()
     };
+    let is_probe = request.headers().get(USER_AGENT).is_some_and(|agent| agent == PROBER);
     let request_id = request_id(request.headers()).to_owned();
     let started = Instant::now();
     let mut under_way = UnderWay { app: &app, is_answered: false };
@@ -153,7 +157,7 @@ async fn traffic(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     }
     let status = response.status().as_u16();
     let reached_a_tool = is_call && !refused && (status < 400 || !is_mcp);
-    if !reached_a_tool {
+    if !reached_a_tool && !is_probe {
         let took = started.elapsed();
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         app.metrics.request(&endpoint, status, took);

@@ -16,6 +16,7 @@ mod hooks;
 mod kill_at_every_write;
 mod own_rules;
 mod owner_after_us;
+mod probes;
 mod prometheus;
 mod python_server;
 mod reported;
