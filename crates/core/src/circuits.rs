@@ -25,7 +25,9 @@ pub enum Guarded {
     Answers(String),
     /// It does not: the circuit does its work.
     Down,
-    /// Neither is known.
+    /// It was not asked often enough yet, or answers now and then.
+    Undecided,
+    /// Nothing tells.
     Unknown,
 }
 
@@ -44,9 +46,9 @@ pub struct Open<'a> {
 }
 
 impl Open<'_> {
-    /// Whether it is open for too long.
+    /// Whether it is open for too long. While what it guards may be about to answer, it is not.
     pub fn is_stuck(&self, now: Timestamp) -> bool {
-        self.stuck_at.is_some_and(|at| at <= now)
+        self.guarded != Guarded::Undecided && self.stuck_at.is_some_and(|at| at <= now)
     }
 }
 
@@ -111,12 +113,12 @@ pub fn is_hidden(case: &Case) -> bool {
 /// What is known of the dependency of this name, where the policy has one.
 fn by_dependency(case: &Case, name: &str) -> Option<Guarded> {
     case.spec.signals.dependencies.iter().find(|dependency| dependency.name == name)?;
-    let seen = case.signals.dependencies.fresh().map(Vec::as_slice).unwrap_or_default();
+    let Some(seen) = case.signals.dependencies.fresh() else { return Some(Guarded::Unknown) };
     let dependency = seen.iter().find(|one| one.name == name && is_fresh(case, one));
     Some(match dependency {
         Some(dependency) if dependency.answers() => Guarded::Answers(format!("{} answers", dependency.words)),
         Some(dependency) if dependency.is_down() => Guarded::Down,
-        _ => Guarded::Unknown,
+        _ => Guarded::Undecided,
     })
 }
 

@@ -59,7 +59,9 @@ fn plan(asked: &Asked) -> Planned {
         },
         why: match &first.guarded {
             Guarded::Answers(how) => format!("{} ({}): {how}", incident.incident_type, incident.cause),
-            Guarded::Down | Guarded::Unknown => format!("{} ({})", incident.incident_type, incident.cause),
+            Guarded::Down | Guarded::Undecided | Guarded::Unknown => {
+                format!("{} ({})", incident.incident_type, incident.cause)
+            }
         },
         steps: [mark_target(server.target)].into_iter().chain(steps).collect(),
         undoes: None,

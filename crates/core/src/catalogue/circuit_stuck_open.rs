@@ -33,7 +33,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let open: Vec<Open> = open.into_iter().filter(|one| one.guarded != Guarded::Down).collect();
     let (stuck, other): (Vec<&Open>, Vec<&Open>) = open.iter().partition(|one| one.is_stuck(case.now));
     if stuck.is_empty() {
-        return match other.iter().filter_map(|one| one.stuck_at).min() {
+        let due = other.iter().filter_map(|one| one.stuck_at).filter(|at| *at > case.now);
+        return match due.min() {
             Some(until) => Judgement::Suspected { until },
             None if !other.is_empty() || circuits::is_hidden(case) => Judgement::Unknown,
             None => Judgement::Clear,
@@ -71,7 +72,7 @@ fn describe(case: &Case, one: &Open) -> String {
     });
     let answers = match &one.guarded {
         Guarded::Answers(how) => format!("; {}", words::shorten(how, 160)),
-        Guarded::Down | Guarded::Unknown => String::new(),
+        Guarded::Down | Guarded::Undecided | Guarded::Unknown => String::new(),
     };
     format!(
         "pod {}: circuit {} is open{since}, and should be so for {}{answers}",

@@ -103,15 +103,15 @@ fn a_circuit_is_stuck_where_it_is_open_for_too_long_and_what_it_guards_answers()
         ("what it guards answers", scene([STUCK; 3]).with(guarding(&[false, true, true])), "CircuitOpen"),
         ("what it guards is down", scene([STUCK; 3]).with(guarding(&[false; 3])), "Clear"),
         ("down, whatever another pod says", scene([STUCK, WELL, WELL]).with(guarding(&[false; 3])), "Clear"),
-        ("now so, now so", scene([STUCK; 3]).with(guarding(&[true, false])), "GuardUnknown"),
-        ("not asked yet", scene([STUCK, WELL, WELL]).with(guarding(&[])), "GuardUnknown"),
+        ("now so, now so", scene([STUCK; 3]).with(guarding(&[true, false])), "Unknown"),
+        ("not asked yet", scene([STUCK, WELL, WELL]).with(guarding(&[])), "Unknown"),
         (
             "asked long ago",
             scene([STUCK; 3]).with(guarding(&[true; 3])).with(|scene| {
                 let Reading::Fresh(all) = &mut scene.signals.dependencies else { unreachable!() };
                 all[0].results.iter_mut().for_each(|(at, _)| *at = moment(scene.now - 121));
             }),
-            "GuardUnknown",
+            "Unknown",
         ),
         (
             "it does not say how long",

@@ -16,6 +16,8 @@ pub struct Act {
     pub mishap: &'static str,
     /// What is done to it; nothing where the server breaks by itself.
     pub change: &'static [Change],
+    /// The tool that MCP clients call.
+    pub tool: Tool,
     /// How it is to end.
     pub ending: Ending,
     /// Why a simulated node cannot show it; none where it can.
@@ -33,13 +35,32 @@ pub enum Change {
         /// What is wrong with the pod from then on.
         means: &'static str,
     },
-    /// An MCP client of that pod asks, and fails.
-    Fails,
+    /// MCP clients call the tool so often, and fail.
+    Calls(u32),
+}
+
+/// A tool of the demo server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    /// Writes to the server's own store.
+    CreateAssignment,
+    /// Asks what the server depends on, where it depends on something.
+    Search,
+}
+
+impl Tool {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CreateAssignment => "create_assignment",
+            Self::Search => "search",
+        }
+    }
 }
 
 impl Change {
     /// What is typed for it.
-    fn command(&self) -> String {
+    fn command(&self, tool: Tool) -> String {
         let quoted =
             |word: &&str| if word.contains([' ', '{']) { format!("'{word}'") } else { (*word).to_owned() };
         match self {
@@ -49,7 +70,10 @@ impl Change {
             Self::Fault { fault, .. } => {
                 format!("$ curl -X POST http://POD:8000/admin/faults --json '{fault}'")
             }
-            Self::Fails => "An MCP client of that pod fails.".to_owned(),
+            Self::Calls(1) => format!("An MCP client of that pod calls {}, and fails.", tool.name()),
+            Self::Calls(times) => {
+                format!("{times} MCP clients of that pod call {}, and fail.", tool.name())
+            }
         }
     }
 }
@@ -57,7 +81,7 @@ impl Change {
 impl Act {
     /// What is typed.
     pub fn commands(&self) -> Vec<String> {
-        self.change.iter().map(Change::command).collect()
+        self.change.iter().map(|change| change.command(self.tool)).collect()
     }
 }
 
@@ -77,6 +101,7 @@ pub const ACTS: &[Act] = &[
             "mcp",
             "MCP_REQUIRE=DATABASE_URL",
         ])],
+        tool: Tool::CreateAssignment,
         ending: Ending::Resolved,
         needs_a_node: None,
     },
@@ -87,6 +112,7 @@ pub const ACTS: &[Act] = &[
         scene: "Another server runs, two pods with a memory limit of 48Mi. Its policy allows up to 128Mi.",
         mishap: "Half a minute after its start it needs more than that:",
         change: &[],
+        tool: Tool::CreateAssignment,
         ending: Ending::Mitigated,
         needs_a_node: None,
     },
@@ -109,6 +135,7 @@ pub const ACTS: &[Act] = &[
             ]),
             Change::Kubectl(&["rollout", "restart", "deployment/mcp-config", "-n", "mcp"]),
         ],
+        tool: Tool::CreateAssignment,
         ending: Ending::Mitigated,
         needs_a_node: Some("a simulated node reads no ConfigMap"),
     },
@@ -123,10 +150,30 @@ pub const ACTS: &[Act] = &[
                 fault: r#"{"fault":"wedge-mcp"}"#,
                 means: "takes requests at /mcp, and does not answer",
             },
-            Change::Fails,
+            Change::Calls(1),
         ],
+        tool: Tool::CreateAssignment,
         ending: Ending::Resolved,
         needs_a_node: Some("nothing in a simulated pod speaks MCP"),
+    },
+    Act {
+        name: "circuit",
+        server: "mcp-circuit",
+        manifest: include_str!("acts/circuit.yaml"),
+        scene: "A fifth server runs, whose tool search asks another one, mcp-upstream, through a circuit breaker.",
+        mishap: "mcp-upstream is away for a moment. The circuit opens, as it should, and then never closes again:",
+        change: &[
+            Change::Kubectl(&["scale", "deployment/mcp-upstream", "-n", "mcp", "--replicas=0"]),
+            Change::Fault {
+                fault: r#"{"fault":"stuck-circuit"}"#,
+                means: "keeps its circuit open, whatever answers behind it",
+            },
+            Change::Calls(3),
+            Change::Kubectl(&["scale", "deployment/mcp-upstream", "-n", "mcp", "--replicas=1"]),
+        ],
+        tool: Tool::Search,
+        ending: Ending::Resolved,
+        needs_a_node: Some("nothing in a simulated pod has a circuit breaker"),
     },
 ];
 

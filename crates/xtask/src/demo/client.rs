@@ -11,6 +11,7 @@ use rmcp::{ClientLifecycleMode, ClientServiceExt};
 use serde_json::json;
 
 use super::NAMESPACE;
+use super::acts::Tool;
 use crate::Cluster;
 use crate::command::spawn_error;
 use crate::error::{Error, Result};
@@ -24,12 +25,12 @@ const IMPATIENT: Duration = Duration::from_secs(2);
 const TRIES: Duration = Duration::from_secs(20);
 
 /// Asks a server through its Service, as an MCP client would: lists the tools and calls one. The answer is a sentence.
-pub fn ask(cluster: &Cluster, server: &str) -> Result<String> {
+pub fn ask(cluster: &Cluster, server: &str, tool: Tool) -> Result<String> {
     let deadline = Instant::now() + TRIES;
     loop {
         interrupt::check()?;
         let forward = Forward::to(cluster, &format!("service/{server}"), ":http");
-        let answer = forward.and_then(|forward| ask_at(&forward, LIMIT));
+        let answer = forward.and_then(|forward| ask_at(&forward, tool, LIMIT));
         match answer {
             Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(200)),
             answer => return answer,
@@ -37,15 +38,18 @@ pub fn ask(cluster: &Cluster, server: &str) -> Result<String> {
     }
 }
 
-/// Has an MCP client of one pod fail: an error where it is served.
-pub fn fail(cluster: &Cluster, pod: &str) -> Result<()> {
+/// Has MCP clients of one pod fail so often: an error where one is served.
+pub fn fail(cluster: &Cluster, pod: &str, tool: Tool, times: u32) -> Result<()> {
     let forward = Forward::to(cluster, &format!("pod/{pod}"), ":8000")?;
-    match ask_at(&forward, IMPATIENT) {
-        Ok(served) => {
-            Err(Error::other(format!("the fault does not show: an MCP client of pod {pod} {served}")))
+    for _ in 0..times {
+        interrupt::check()?;
+        if let Ok(served) = ask_at(&forward, tool, IMPATIENT) {
+            return Err(Error::other(format!(
+                "the fault does not show: an MCP client of pod {pod} {served}"
+            )));
         }
-        Err(_) => Ok(()),
     }
+    Ok(())
 }
 
 /// Switches a fault on in a pod.
@@ -72,7 +76,7 @@ fn http() -> Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().build().map_err(|error| failed(&error))
 }
 
-fn ask_at(forward: &Forward, limit: Duration) -> Result<String> {
+fn ask_at(forward: &Forward, tool: Tool, limit: Duration) -> Result<String> {
     let conversation = async {
         let http = http()?;
         let config = StreamableHttpClientTransportConfig::with_uri(format!("{}/mcp", forward.url));
@@ -86,7 +90,10 @@ fn ask_at(forward: &Forward, limit: Duration) -> Result<String> {
             .await
             .map_err(|error| failed(&error))?;
         let tools = client.list_all_tools().await.map_err(|error| failed(&error))?;
-        let (name, arguments) = ("create_assignment", json!({"title": "look at the operator"}));
+        let (name, arguments) = match tool {
+            Tool::CreateAssignment => (tool.name(), json!({"title": "look at the operator"})),
+            Tool::Search => (tool.name(), json!({"query": "log"})),
+        };
         let arguments = arguments.as_object().cloned().unwrap_or_default();
         let request = CallToolRequestParams::new(name).with_arguments(arguments);
         let result = client.call_tool(request).await.map_err(|error| failed(&error))?;

@@ -129,7 +129,12 @@ fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[&Act], options: &Options)
 
     let step = Progress::start(format!("installing the operator with Helm into {OPERATOR_NAMESPACE}"));
     let watched = format!("{{{NAMESPACE}}}");
-    let mut values = vec![("watchNamespaces", watched.as_str()), ("actions.rollbackConfig", "true")];
+    let dependencies = format!("{{*.{NAMESPACE}}}");
+    let mut values = vec![
+        ("watchNamespaces", watched.as_str()),
+        ("actions.rollbackConfig", "true"),
+        ("signals.allowedEndpoints", dependencies.as_str()),
+    ];
     if cluster.is_simulated() {
         values.push(("replicaCount", "0"));
     }
@@ -200,7 +205,7 @@ fn served(cluster: &Cluster, act: &Act) -> Result<String> {
     if cluster.is_simulated() {
         return Ok("No MCP client was asked: nothing runs in simulated pods.".to_owned());
     }
-    Ok(format!("An MCP client {}.", client::ask(cluster, act.server)?))
+    Ok(format!("An MCP client {}.", client::ask(cluster, act.server, act.tool)?))
 }
 
 /// Waits until the operator calls the server healthy and knows the template to go back to.
@@ -234,7 +239,7 @@ fn incident(cluster: &Cluster, act: &Act, watches: &Watches, timeline: &mut Time
     // One pod is the one that breaks, whatever becomes of it meanwhile.
     let pod = first_pod(cluster, act)?;
     for change in act.change {
-        if let Some(text) = make(cluster, change, &pod)? {
+        if let Some(text) = make(cluster, act, change, &pod)? {
             for line in timeline.fault(text) {
                 let after = started.elapsed();
                 times.push((line.step, after));
@@ -271,7 +276,7 @@ fn incident(cluster: &Cluster, act: &Act, watches: &Watches, timeline: &mut Time
 }
 
 /// Makes a change; gives what is wrong from then on, where no object of the cluster will tell it.
-fn make(cluster: &Cluster, change: &Change, pod: &str) -> Result<Option<String>> {
+fn make(cluster: &Cluster, act: &Act, change: &Change, pod: &str) -> Result<Option<String>> {
     interrupt::check()?;
     match change {
         Change::Kubectl(words) => cluster.kubectl_run(words.iter().copied()).map(|_| None),
@@ -279,7 +284,7 @@ fn make(cluster: &Cluster, change: &Change, pod: &str) -> Result<Option<String>>
             client::switch_on(cluster, pod, fault)?;
             Ok(Some(format!("pod {pod} {means}")))
         }
-        Change::Fails => client::fail(cluster, pod).map(|()| None),
+        Change::Calls(times) => client::fail(cluster, pod, act.tool, *times).map(|()| None),
     }
 }
 
