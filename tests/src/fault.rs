@@ -11,6 +11,8 @@ pub enum Fault {
     CrashesAfter(&'static str),
     /// It starts and its `/health` never answers 200.
     NeverReady,
+    /// It is ready, and every call of this tool fails.
+    FailsTool(&'static str),
     /// Its image does not exist.
     MissingImage,
     /// It asks for a node with a label that no node has.
@@ -41,6 +43,7 @@ impl Fault {
                 set("FAULT_CRASH_AFTER", time);
             }
             Self::NeverReady => set("FAULT_NEVER_READY", "true"),
+            Self::FailsTool(tool) => set("FAULT_FAIL_TOOL", tool),
             // A setting that changes nothing that is tested here, and the template.
             Self::None(text) => set("MCP_DRAIN", text),
             Self::MissingImage => pod["containers"][0]["image"] = json!(MISSING_IMAGE),

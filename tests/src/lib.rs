@@ -13,6 +13,7 @@ pub mod environment;
 pub mod fault;
 pub mod forward;
 pub mod host;
+pub mod load;
 pub mod local_operator;
 pub mod manifest;
 pub mod mcp;

@@ -10,6 +10,7 @@ mod bad_rollout;
 mod config_rollback;
 mod crash_causes;
 mod crash_loop;
+mod errors;
 mod fleet;
 mod guards;
 mod hooks;

@@ -134,9 +134,8 @@ pub fn dependency_down(case: &Case) -> Option<String> {
 /// `search (120), fetch (31), list (2)`: the largest, as numbers in the window.
 pub fn top(view: &View, groups: &[(&str, f64)]) -> Option<String> {
     let known = groups.iter().filter(|(_, value)| *value > 0.0).take(3);
-    let words: Vec<String> = known
-        .map(|(name, value)| format!("{} ({})", foreign(name), number(view.in_window(*value))))
-        .collect();
+    let words: Vec<String> =
+        known.map(|(name, value)| format!("{} ({})", foreign(name), count(view.in_window(*value)))).collect();
     (!words.is_empty()).then(|| words.join(", "))
 }
 
@@ -149,7 +148,7 @@ pub fn foreign(word: &str) -> String {
 pub fn source(view: &View, measure: Measure) -> String {
     let source = &view.metrics().source;
     match view.metrics().query(measure, Span::Window) {
-        Some(query) => format!("by {source}: {}", words::shorten(query, 240)),
+        Some(query) => format!("by {source}: {}", words::shorten(query, 320)),
         None => format!("by {source}"),
     }
 }
@@ -174,6 +173,11 @@ pub fn number(value: f64) -> String {
         rounded(2)
     };
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// How many in the window, as rates tell: whole ones.
+pub fn count(value: f64) -> String {
+    if value > 0.0 && value < 0.5 { "less than 1".to_owned() } else { format!("{value:.0}") }
 }
 
 /// When what was found is too old to tell of now.

@@ -62,7 +62,8 @@ impl Failures {
     /// `None` where there are no requests, or nothing counts their failures.
     fn of(view: &View, span: Span) -> Option<Self> {
         let Traffic::Some { per_second: requests, .. } = view.traffic_of(span) else { return None };
-        let by_status: f64 = Counter::Status.series(view, span).map(|one| one.value.max(0.0)).sum();
+        // A sum of none would be -0.
+        let by_status = Counter::Status.series(view, span).fold(0.0, |sum, one| sum + one.value.max(0.0));
         let by_errors = view.failures(Measure::Errors, span, |one| !is_the_clients(one));
         let is_partial = by_errors.is_none();
         let by_errors = by_errors.unwrap_or_default();
@@ -183,8 +184,9 @@ fn find(
         None => format!(
             "{} % of requests fail: {} of {} in the last {window} (threshold {} %)",
             by::number(failures.percent()),
-            by::number(view.in_window(failures.failed)),
-            by::number(view.in_window(failures.requests)),
+            // Two counters, and not of one moment.
+            by::count(view.in_window(failures.failed.min(failures.requests))),
+            by::count(view.in_window(failures.requests)),
             by::number(threshold),
         ),
     }];

@@ -91,8 +91,8 @@ fn find(case: &Case, server: &Server, view: &View, latency: &Latency, threshold:
         if latency.p99.or_longer { "over " } else { "" },
         seconds(latency.p99.value),
         seconds(threshold),
-        by::number(latency.slow),
-        by::number(latency.requests),
+        by::count(latency.slow),
+        by::count(latency.requests),
         match &latency.of {
             Some((pod, Some(endpoint))) => format!(" of pod {pod} at {}", by::foreign(endpoint)),
             Some((pod, None)) => format!(" of pod {pod}"),

@@ -98,8 +98,8 @@ fn find(case: &Case, server: &Server, view: &View, failing: &[Tool], threshold: 
             "tool {}: {} % of its calls fail: {} of {} in the last {window} (threshold {} %)",
             by::foreign(tool.name),
             by::number(tool.percent()),
-            by::number(tool.failed),
-            by::number(tool.calls),
+            by::count(tool.failed.min(tool.calls)),
+            by::count(tool.calls),
             by::number(threshold),
         )
     };

@@ -422,3 +422,32 @@ fn the_object_names_other_thresholds() {
     scene.spec.overrides[0].hold_for = Some(mcp_health_api::Duration::from_secs(0));
     assert_eq!(scene.concluded().diagnosis.finding(HighErrorRate).unwrap().severity, Severity::SEV4);
 }
+
+#[test]
+fn what_people_read_says_how_much_where_and_since_when_it_is_otherwise() {
+    let metrics: Metrics = |one, pods| {
+        let one = one.answers(&pods[0], 250.0, 0.0).answers(&pods[1], 250.0, 50.0);
+        one.before(Measure::Requests, "gone", &[(Label::Status, "200")], 2.0)
+    };
+    let mut scene = measured(healthy(), metrics);
+    ready_for(&mut scene, 20);
+    let (failing, evidence) = (pods(&scene)[1].clone(), found(&scene, HighErrorRate).evidence);
+    assert_eq!(
+        evidence,
+        [
+            "9.1 % of requests fail: 50 of 550 in the last 5m (threshold 5 %)".to_owned(),
+            format!("most by status: 500 (50); by endpoint: /mcp (50); by pod: {failing} (50)"),
+            format!("only pod {failing} fails: the others are well"),
+            "in the hour before, 0 % failed".to_owned(),
+            "by Prometheus http://prometheus:9090".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn more_errors_than_requests_are_all_of_them() {
+    let metrics: Metrics =
+        |one, pods| one.answers(&pods[0], 60.0, 0.0).with(Measure::Errors, &pods[0], &FAILS, 60.4);
+    let evidence = found(&measured(healthy(), metrics), HighErrorRate).evidence;
+    assert_eq!(evidence[0], "100 % of requests fail: 60 of 60 in the last 5m (threshold 5 %)");
+}
