@@ -23,7 +23,9 @@ pub const ENTRY: Entry =
 
 /// None of these brings back what the server depends on.
 const BRING_NO_DEPENDENCY_BACK: &[ActionType] =
-    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Rollback];
+    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart];
+/// A pod whose container ended within this time does not just wait for something.
+const ENDED: SignedDuration = SignedDuration::from_mins(10);
 /// How long nothing may be ready. A rollout that replaces all pods at once takes a moment.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -77,9 +79,12 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
     if due > case.now {
         return Judgement::Suspected { until: due };
     }
-    // What the server needs is down, by the operator's own look: whatever else, no pod gets ready without it.
-    let down = dependency_down(case);
-    let cause = if down.is_some() { Cause::DependencyDown } else { server.cause(Cause::NotReady) };
+    let own = server.cause(Cause::NotReady);
+    // Pods that run, of a template that was well, and what they need is down by the operator's own look. Pods that end,
+    // and those of a new template, have another fault than that.
+    let ends = pods.iter().any(|pod| pod.ended_within(ENDED, case.now));
+    let down = dependency_down(case).filter(|_| own == Cause::NotReady && !ends);
+    let cause = if down.is_some() { Cause::DependencyDown } else { own };
     let mut evidence = vec![
         format!(
             "none of {} wanted pods is ready since {} ({})",

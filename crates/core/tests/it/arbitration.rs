@@ -35,11 +35,11 @@ type Found = (IncidentType, Cause, Severity);
 fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
     use mcp_health_api::ActionType::{DrainAndRestart, RecyclePod, Rollback, RolloutRestart, Scale};
     match cause {
-        DatabaseConnection | DependencyDown => &[RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
+        DatabaseConnection => &[RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
         DatabasePool => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale],
         ServiceMismatch => &[RolloutRestart, Rollback],
         QuotaExceeded | Unschedulable => &[RolloutRestart],
-        AuthenticationRequired => &[RolloutRestart, RecyclePod, DrainAndRestart],
+        DependencyDown | AuthenticationRequired => &[RolloutRestart, RecyclePod, DrainAndRestart],
         _ => &[],
     }
 }

@@ -6,7 +6,7 @@ use mcp_health_core::{
     diagnose::{Finding, Judgement},
     probes::{Failing, Told, told},
     signals::{
-        Dependency, Fault,
+        Dependency, Exit, Fault,
         FaultKind::{self, *},
         Metrics, Probe, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Series, Span,
         Tool,
@@ -339,6 +339,7 @@ fn a_dependency_that_is_down_holds_every_restart() {
     });
     assert_eq!(old.decision(), "Act RolloutRestart");
     // Pods that are not ready, for the same reason.
+    let silent = scene.clone();
     let unready = scene.with(|scene| {
         let since = moment(scene.now - 60);
         scene.target().ready = 0;
@@ -349,6 +350,22 @@ fn a_dependency_that_is_down_holds_every_restart() {
     });
     assert_eq!(found(&unready, ServiceNotResponding).cause, Cause::DependencyDown);
     assert_eq!(unready.decision(), "Hold DependencyUnavailable");
+    // Pods that end by themselves, and a new template, have a fault of their own.
+    let ending = unready.clone().with(|scene| {
+        let at = moment(scene.now - 70);
+        let Reading::Fresh(pods) = &mut scene.signals.pods else { unreachable!() };
+        let container = &mut pods[0].containers[0];
+        container.restarts = 1;
+        let (code, reason) = (1, "Error".to_owned());
+        container.last_exit = Some(Exit { code, reason, at, started: None, message: None });
+    });
+    assert_eq!(found(&ending, ServiceNotResponding).cause, Cause::NotReady);
+    let new = unready.with(on_a_new_template);
+    assert_eq!(found(&new, ServiceNotResponding).cause, Cause::BadRollout);
+    assert_eq!(new.decision(), "Act Rollback");
+    let silent = silent.with(on_a_new_template);
+    assert_eq!(found(&silent, ServiceNotResponding).cause, Cause::ErrorAnswers);
+    assert_eq!(silent.decision(), "Act Rollback");
 }
 
 #[test]

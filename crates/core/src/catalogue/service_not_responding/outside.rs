@@ -45,7 +45,7 @@ pub fn judge(case: &Case, server: &Server) -> Judgement {
         .collect();
     match silent.first() {
         Some((_, _, first)) if silent.len() == told.len() => {
-            Judgement::Found(nobody_answers(case, &silent, first))
+            Judgement::Found(nobody_answers(case, server, &silent, first))
         }
         _ => Judgement::Unknown,
     }
@@ -96,8 +96,14 @@ fn cause_of_way(kind: FaultKind) -> Option<Cause> {
     }
 }
 
-fn nobody_answers(case: &Case, silent: &[(&Pod, ProbeQuestion, Failing)], first: &Failing) -> Finding {
-    let down = dependency_down(case);
+fn nobody_answers(
+    case: &Case,
+    server: &Server,
+    silent: &[(&Pod, ProbeQuestion, Failing)],
+    first: &Failing,
+) -> Finding {
+    // A new template that nobody hears has a fault of its own, whatever else is down.
+    let down = dependency_down(case).filter(|_| !server.rollout_is_to_blame());
     let mut evidence = vec![format!(
         "{} ready by the kubelet, and none of them answers",
         if silent.len() == 1 { "1 pod is".to_owned() } else { format!("{} pods are", silent.len()) }
