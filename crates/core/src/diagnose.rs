@@ -111,20 +111,20 @@ impl Diagnosis {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     found: Vec<(IncidentType, Option<String>, Cause, Severity)>,
-    clear: Vec<IncidentType>,
-    clear_rules: Vec<String>,
+    /// Open incidents whose rule says that all is well. Of what is not open, that is nobody's news.
+    clear: Vec<String>,
     pending: Vec<Pending>,
     problems: Vec<String>,
 }
 
 impl Verdict {
-    /// The verdict of a look.
-    pub fn of(diagnosis: &Diagnosis, signals: &Signals) -> Self {
+    /// The verdict of a look at a server of which these incidents are open.
+    pub fn of(diagnosis: &Diagnosis, signals: &Signals, open: &[Incident]) -> Self {
         let found = diagnosis.findings.iter();
+        let clear = open.iter().filter(|incident| diagnosis.is_clear(incident));
         Self {
             found: found.map(|one| (one.incident, one.rule.clone(), one.cause, one.severity)).collect(),
-            clear: diagnosis.clear.clone(),
-            clear_rules: diagnosis.clear_rules.clone(),
+            clear: clear.map(|incident| incident.id.clone()).collect(),
             pending: diagnosis.pending.clone(),
             problems: diagnosis.problems(signals),
         }

@@ -76,7 +76,9 @@ pub async fn reconcile(
 
     let status = report::status(&case, &diagnosis, &story, &decision);
     let object = report(&context, &key, object, &before, status).await?;
-    context.stores.judged.note(&key, object, Verdict::of(&diagnosis, &signals));
+    let open = object.status.as_ref().map(|status| status.incidents.as_slice()).unwrap_or_default();
+    let verdict = Verdict::of(&diagnosis, &signals, open);
+    context.stores.judged.note(&key, object, verdict);
     context.metrics.reconciled("ok", started.elapsed().as_secs_f64());
     Ok(look_again(report::next_look(&story, &decision)))
 }

@@ -1,6 +1,6 @@
 //! What the pods of one server told lately, kept in bounded memory where no Prometheus does: of each pod what counters
 //! grew by in the window, of the server what they grew by in the hour before. Rates come out as PromQL's do, resets
-//! accounted for; where not enough was seen, it says so instead.
+//! accounted for; where not enough was seen, there are none, as with a Prometheus that knows the server since then only.
 //!
 //! A counter that shows up at a pod which told before has grown from zero: it was not there. One that was there before
 //! the first look has not grown yet, as far as anybody knows.
@@ -220,15 +220,13 @@ impl Windows {
             queries: Vec::new(),
         };
         let Some(since) = self.since.filter(|_| Mapping::of(signal) == self.mapping) else { return metrics };
-        let watched = now.duration_since(since);
-        let too_short = |wanted| format!("watched for {} of {}", words::span(watched), words::span(wanted));
-        let half = window / 2;
+        let is_young = now.duration_since(since) < window / 2;
         let mut lacking: BTreeMap<(Measure, Span), String> = BTreeMap::new();
         for (pod, seen) in &self.pods {
-            for measure in &seen.cut {
-                lacking.insert((*measure, Span::Window), cut_words());
-            }
             for span in [Span::Window, Span::Recent] {
+                for measure in &seen.cut {
+                    lacking.insert((*measure, span), cut_words());
+                }
                 let reach = reach_of(span, window);
                 let (shares, covered) = seen.shares(now, reach);
                 for ((measure, labels), slot) in &seen.slots {
@@ -237,11 +235,7 @@ impl Windows {
                     }
                     let value = match &slot.content {
                         Content::Gauge(value) => *value,
-                        Content::Counter(_) if watched < half => {
-                            lacking.entry((*measure, span)).or_insert_with(|| too_short(window));
-                            continue;
-                        }
-                        Content::Counter(_) if covered <= 0.0 => continue,
+                        Content::Counter(_) if is_young || covered <= 0.0 => continue,
                         Content::Counter(parts) => {
                             let grown =
                                 parts.iter().zip(&shares).map(|(grown, share)| f64::from(*grown) * share);
@@ -264,11 +258,7 @@ impl Windows {
             lacking.insert((*measure, Span::Before), cut_words());
         }
         for (id, sums) in &self.past.sums {
-            let Some((from, to, seconds)) = minutes else {
-                let wanted = window.saturating_add(SignedDuration::from_hours(1));
-                lacking.entry((id.0, Span::Before)).or_insert_with(|| too_short(wanted));
-                continue;
-            };
+            let Some((from, to, seconds)) = minutes else { break };
             let grown: f64 = sums.range(from..to).map(|grown| f64::from(*grown)).sum();
             metrics.series.push(Series {
                 measure: id.0,

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod arbitration;
+mod at_rest;
 mod bodies;
 mod catalogue;
 mod circuits;

@@ -63,7 +63,7 @@ impl Stores {
                 settings: &self.settings,
                 now,
             };
-            if Verdict::of(&diagnose(&case), &signals) != before {
+            if Verdict::of(&diagnose(&case), &signals, &case.status.incidents) != before {
                 self.wake([key]);
             }
         }

@@ -92,7 +92,7 @@ fn reconcile(stores: &Stores, object: &Arc<McpServerHealth>, now: Timestamp) {
         settings: &stores.settings,
         now,
     };
-    stores.judged.note(&key(), Arc::clone(object), Verdict::of(&diagnose(&case), &signals));
+    stores.judged.note(&key(), Arc::clone(object), Verdict::of(&diagnose(&case), &signals, &[]));
 }
 
 fn key() -> Key {
