@@ -19,6 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{client::Body, runtime::watcher::Event};
 use mcp_health_api::McpServerHealth;
 use mcp_health_core::{
+    Case, Settings, diagnose,
     diagnose::Verdict,
     signals::{FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion, Probed, Reading, Signals},
 };
@@ -274,6 +275,22 @@ impl Server {
         self.stores.judged.note(&self.key(), Arc::new(object), Verdict::default());
     }
 
+    /// A reconcile looks, and notes what the rules say.
+    fn look(&self) {
+        let object = self.stores.judged.object(&self.key()).unwrap();
+        let signals = self.signals();
+        let case = Case {
+            generation: 1,
+            spec: &object.spec,
+            status: object.status.as_ref().unwrap(),
+            signals: &signals,
+            settings: &Settings::default(),
+            now: Timestamp::now(),
+        };
+        let verdict = Verdict::of(&diagnose(&case), &signals, &case.status.incidents);
+        self.stores.judged.note(&self.key(), Arc::clone(&object), verdict);
+    }
+
     fn signals(&self) -> Signals {
         let object = self.stores.judged.object(&self.key()).unwrap();
         self.stores.signals(&object, Timestamp::now())
@@ -315,6 +332,7 @@ async fn a_server_is_asked_by_its_pod_and_its_service_at_its_interval_and_what_i
     assert_eq!(server.paths(), all(true, None));
     assert!(world.woken().contains(&"one".to_owned()), "the status is to be told");
     server.declare(&json!({}), ALL);
+    server.look();
     sleep(Duration::from_secs(75)).await;
     assert_eq!(world.woken(), Vec::<String>::new(), "a healthy server costs no look");
     let script = &listening.script;
