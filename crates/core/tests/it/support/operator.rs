@@ -284,11 +284,13 @@ impl Operator {
                     self.world.bears_mark(&attempt) && attempt.next_step().is_some_and(changes_the_target);
                 let restored = attempt.next_step().is_some_and(|step| step.effect == Effect::RestoreConfig)
                     && self.world.config_bears_mark(&attempt);
+                let evicted = self.world.has_evicted(&attempt);
                 match against {
                     _ if self.world.deployment.is_none() => {
                         Acted::Superseded("the Deployment is gone".to_owned())
                     }
                     Some(_) if restored => Acted::Done(vec![Effected::default()]),
+                    Some(_) if evicted > 0 => Acted::Done(vec![Effected::default(); evicted]),
                     Some(why) if !is_done => Acted::Superseded(format!(
                         "it was not carried out before the operator restarted, and now: {why}"
                     )),

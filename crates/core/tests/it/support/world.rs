@@ -486,6 +486,15 @@ impl World {
         self.deployment.as_ref().is_some_and(|deployment| deployment.mark.as_ref() == Some(&attempt.id))
     }
 
+    /// How many steps of an attempt at an eviction took place though none is noted: the mark is there, and the pod is
+    /// gone.
+    pub fn has_evicted(&self, attempt: &Attempt) -> usize {
+        let left: Vec<_> = attempt.steps.iter().filter(|step| step.state != StepState::Done).collect();
+        let Some(last) = left.last().filter(|step| step.effect == Effect::EvictPod) else { return 0 };
+        let stays = self.pods.iter().any(|pod| pod.uid() == last.uid && pod.going.is_none());
+        if stays || !self.bears_mark(attempt) { 0 } else { left.len() }
+    }
+
     fn patch(&mut self, attempt: &Attempt, step: &Step) -> Result<(), String> {
         let Some(deployment) = self.deployment.clone() else {
             return Err("the Deployment is gone".to_owned());
