@@ -49,7 +49,7 @@ async fn an_invalid_policy_is_refused_with_the_path_and_what_to_write_instead() 
         (
             "an override that overrides nothing",
             json!({"overrides": [{"incident": "CrashLoop"}]}),
-            &["spec.overrides[0]", "set severity, for or runbook"],
+            &["spec.overrides[0]", "set severity, for, thresholds or runbook"],
         ),
         (
             "two overrides of one incident",
