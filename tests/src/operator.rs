@@ -12,9 +12,14 @@ use crate::{
     until::until,
 };
 
-/// Short, and still as honest as longer ones: what is ready for 3 seconds is not crash-looping.
-const TIMINGS: &[&str] =
-    &["verification.settle=5s", "healthyRevision.seenAfter=3s", "healthyRevision.replacesAfter=10s"];
+/// Short, and still as honest as longer ones: what is ready for 3 seconds is not crash-looping. Where metrics are looked
+/// at, a template is proven only after a whole window of them: that is for the stories that are about metrics.
+const TIMINGS: &[&str] = &[
+    "verification.settle=5s",
+    "healthyRevision.seenAfter=3s",
+    "healthyRevision.replacesAfter=10s",
+    "signals.scrapePeriod=0s",
+];
 
 /// A release of the chart that watches its own namespace only.
 #[derive(Clone, Debug)]
