@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::forward::Forward;
@@ -20,6 +20,15 @@ pub struct Load(JoinHandle<()>);
 impl Load {
     /// Calls of the tool `search` through a Service.
     pub fn on(namespace: &str, service: &str) -> Self {
+        Self::of(namespace, service, "/tools/search/execute", json!({"query": "log"}))
+    }
+
+    /// Pings at its MCP endpoint, of clients that have not begun a session.
+    pub fn on_mcp(namespace: &str, service: &str) -> Self {
+        Self::of(namespace, service, "/mcp", json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}))
+    }
+
+    fn of(namespace: &str, service: &str, path: &'static str, body: Value) -> Self {
         let (namespace, target) = (namespace.to_owned(), format!("service/{service}"));
         Self(tokio::spawn(async move {
             let client = reqwest::Client::new();
@@ -28,10 +37,10 @@ impl Load {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 };
-                let url = format!("{}/tools/search/execute", forward.url);
+                let url = format!("{}{path}", forward.url);
                 for _ in 0..TURN {
                     // Whether it is answered well is for metrics to tell; a pod that is gone answers nothing.
-                    if client.post(&url).json(&json!({"query": "log"})).send().await.is_err() {
+                    if client.post(&url).json(&body).send().await.is_err() {
                         break;
                     }
                     tokio::time::sleep(PAUSE).await;

@@ -23,6 +23,7 @@ mod python_server;
 mod reported;
 mod resources;
 mod rollout_stuck;
+mod scrape;
 mod service_not_responding;
 mod sessions;
 mod usage;
