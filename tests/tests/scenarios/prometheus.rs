@@ -29,7 +29,7 @@ async fn becomes_busy(server: &Server) -> Incident {
     for _ in 0..6 {
         server.serves_mcp().await;
     }
-    let incident = server.policy.escalated("NoRunbook").await;
+    let incident = server.policy.escalated("NoAutomaticAction").await;
     assert_eq!((incident.incident_type, incident.rule.as_deref()), (IncidentType::Rule, Some("ToolsBusy")));
     assert!(incident.evidence[0].contains(" is above 5"), "{incident:#?}");
     incident

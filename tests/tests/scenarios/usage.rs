@@ -100,6 +100,7 @@ async fn a_busy_server_is_scaled_within_its_maximum_unless_an_autoscaler_does_th
     let runbook = json!([{"scale": {"by": 5}}]);
     let policy = json!({
         "actions": {"allow": ["Scale"], "scale": {"max": 2, "stateless": true}},
+        "signals": {"prometheus": {"window": "1m"}},
         "overrides": [{"incident": "CpuSaturation", "for": "1m", "runbook": runbook}],
     });
     let server = limited(story.server().policy(policy), json!({"cpu": "200m"})).healthy().await;
