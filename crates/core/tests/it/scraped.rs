@@ -146,8 +146,12 @@ fn gauges_add_up_where_no_rule_tells_them_apart_and_of_a_summary_the_worst_count
 #[test]
 fn the_hour_before_the_window_is_known_once_it_was_seen_from_its_beginning() {
     let mut server = Scraped::new();
-    // Ten a second, and a hundred from the 60th minute on.
-    let tell = |now: i64| vec![("a", 0, requests(now * 10 + (now - 3600).max(0) * 90))];
+    // Ten a second, and a hundred from the 60th minute on; what a pod had counted when it was seen first is not
+    // of that hour.
+    let tell = |now: i64| {
+        let other = (now > 1800).then(|| ("b", 0, requests(1_000_000)));
+        [("a", 0, requests(now * 10 + (now - 3600).max(0) * 90))].into_iter().chain(other).collect()
+    };
     server.look(4 * 64, tell);
     assert_eq!(server.sum(Measure::Requests, Span::Before), None);
     assert_eq!(server.metrics().missing, []);
