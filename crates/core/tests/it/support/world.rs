@@ -537,7 +537,9 @@ impl World {
         changed.mark = Some(attempt.id.clone());
         changed.actions = remembered(&changed.actions, attempt);
         if step.effect == Effect::MarkTarget {
+            // An annotation counts as a change.
             changed.version = self.next_version();
+            changed.generation += 1;
             self.deployment = Some(changed);
         } else {
             self.change(|deployment| {
