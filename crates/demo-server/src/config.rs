@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -206,6 +207,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// `MCP_RATE_LIMIT`: requests a minute that each client may send; without it, any number.
     pub rate_limit: Option<u32>,
+    /// `MCP_MAX_CONCURRENT_CALLS`: calls of tools that run at once, the others wait; without it, any number.
+    pub max_concurrent_calls: Option<NonZero<usize>>,
     /// Faults that are on from the start.
     pub faults: Vec<Fault>,
 }
@@ -259,6 +262,7 @@ impl Config {
                 Some(interval) => interval,
             },
             rate_limit: settings.parse("MCP_RATE_LIMIT")?,
+            max_concurrent_calls: settings.parse("MCP_MAX_CONCURRENT_CALLS")?,
             circuit: CircuitConfig {
                 failure_threshold: settings.parse("CIRCUIT_FAILURE_THRESHOLD")?.unwrap_or(5).max(1),
                 recovery_timeout: seconds(settings, "CIRCUIT_RECOVERY_TIMEOUT", 30)?,

@@ -10,6 +10,7 @@ mod heartbeat;
 mod hooks;
 mod http;
 mod limiter;
+mod load;
 mod logs;
 mod mcp;
 mod metrics;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +37,7 @@ use crate::circuit::{Circuit, Upstream};
 use crate::config::{Config, ConfigError, Settings};
 use crate::faults::{Fault, FaultError, Faults};
 use crate::limiter::Limiter;
+use crate::load::{Load, LoadError};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
@@ -53,6 +56,8 @@ pub struct App {
     upstream: Option<Upstream>,
     cache: Option<Cache>,
     limiter: Option<Limiter>,
+    /// A call of a tool takes one; where none is free, it waits.
+    places: Option<Semaphore>,
     sessions: Arc<Sessions>,
     calls: TaskTracker,
     /// Asked to drain: no new tool call is taken.
@@ -64,6 +69,8 @@ pub struct App {
 enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
     #[error("database error: {0}")]
     Store(#[from] StoreError),
     #[error("configuration error: {0}")]
@@ -85,6 +92,15 @@ fn main() -> ExitCode {
 }
 
 fn start() -> Result<(), StartError> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some("load") {
+        let load = Load::parse(arguments)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        return runtime.block_on(async {
+            load.run(asked_to_stop()?).await;
+            Ok(())
+        });
+    }
     let settings = Settings::load(std::env::vars_os().filter_map(|(name, value)| {
         // A name or value that is not text is none of ours.
         Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -99,8 +115,8 @@ fn start() -> Result<(), StartError> {
     result
 }
 
-async fn run(config: Config) -> Result<(), StartError> {
-    // First of all: as process 1 of a container nothing else ends this program on SIGTERM.
+/// Cancelled on SIGTERM. First of all: as process 1 of a container nothing else ends this program on it.
+fn asked_to_stop() -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
@@ -114,6 +130,11 @@ async fn run(config: Config) -> Result<(), StartError> {
             stop.cancel();
         }
     });
+    Ok(stop)
+}
+
+async fn run(config: Config) -> Result<(), StartError> {
+    let stop = asked_to_stop()?;
     tokio::select! {
         () = stop.cancelled() => Ok(()),
         listening = listen(config) => {
@@ -144,6 +165,7 @@ async fn listen(config: Config) -> Result<(Arc<App>, TcpListener), StartError> {
         upstream: config.external_api.clone().map(Upstream::new),
         cache: config.cache_ttl.map(Cache::new),
         limiter: config.rate_limit.map(Limiter::new),
+        places: config.max_concurrent_calls.map(|places| Semaphore::new(places.get())),
         sessions,
         calls: TaskTracker::new(),
         draining: AtomicBool::new(false),

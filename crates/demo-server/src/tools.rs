@@ -140,6 +140,11 @@ pub async fn call(
     let _under_way = app.calls.token();
     let started = Instant::now();
     tracing::debug!(target: "mcp.tools", event = "tool_started", tool = name, request_id, "Tool started");
+    // It is never closed. The wait is part of how long the call takes: that is what its caller sees.
+    let _place = match &app.places {
+        Some(places) => places.acquire().await.ok(),
+        None => None,
+    };
     app.faults.slow_down().await;
     let result = match app.faults.tool_failure(name) {
         Some((error_type, message)) => Err(ToolError::Fault { error_type, message }),

@@ -28,6 +28,13 @@ pub struct Act {
 pub enum Change {
     /// A person types this for kubectl.
     Kubectl(&'static [&'static str]),
+    /// A person types this for kubectl, and nothing of the server itself shows what it means.
+    Around {
+        /// What is typed.
+        kubectl: &'static [&'static str],
+        /// What is different from then on.
+        means: &'static str,
+    },
     /// A fault is switched on in one of its pods.
     Fault {
         /// What the pod is sent.
@@ -64,7 +71,7 @@ impl Change {
         let quoted =
             |word: &&str| if word.contains([' ', '{']) { format!("'{word}'") } else { (*word).to_owned() };
         match self {
-            Self::Kubectl(words) => {
+            Self::Kubectl(words) | Self::Around { kubectl: words, .. } => {
                 format!("$ kubectl {}", words.iter().map(quoted).collect::<Vec<_>>().join(" "))
             }
             Self::Fault { fault, .. } => {
@@ -174,6 +181,22 @@ pub const ACTS: &[Act] = &[
         tool: Tool::Search,
         ending: Ending::Resolved,
         needs_a_node: Some("nothing in a simulated pod has a circuit breaker"),
+    },
+    Act {
+        name: "latency",
+        server: "mcp-latency",
+        manifest: include_str!("acts/latency.yaml"),
+        scene: "A sixth server runs, one pod that answers four calls at once, 200 ms each. 20 clients, made by the demo \
+                inside the cluster, call it through its Service every three seconds or so. Its policy says what to do \
+                about answers that take long: scale, up to three pods.",
+        mishap: "Five times as many clients come, and queue:",
+        change: &[Change::Around {
+            kubectl: &["scale", "deployment/mcp-load", "-n", "mcp", "--replicas=5"],
+            means: "100 clients call it instead of 20: more than one pod can answer in time",
+        }],
+        tool: Tool::CreateAssignment,
+        ending: Ending::Mitigated,
+        needs_a_node: Some("nothing in a simulated pod answers, fast or slowly"),
     },
 ];
 

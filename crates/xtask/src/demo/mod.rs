@@ -134,6 +134,7 @@ fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[&Act], options: &Options)
         ("watchNamespaces", watched.as_str()),
         ("actions.rollbackConfig", "true"),
         ("signals.allowedEndpoints", dependencies.as_str()),
+        ("signals.scrapePeriod", "5s"),
     ];
     if cluster.is_simulated() {
         values.push(("replicaCount", "0"));
@@ -280,6 +281,9 @@ fn make(cluster: &Cluster, act: &Act, change: &Change, pod: &str) -> Result<Opti
     interrupt::check()?;
     match change {
         Change::Kubectl(words) => cluster.kubectl_run(words.iter().copied()).map(|_| None),
+        Change::Around { kubectl, means } => {
+            cluster.kubectl_run(kubectl.iter().copied()).map(|_| Some((*means).to_owned()))
+        }
         Change::Fault { fault, means } => {
             client::switch_on(cluster, pod, fault)?;
             Ok(Some(format!("pod {pod} {means}")))

@@ -325,6 +325,14 @@ fn words(attempt: &Attempt) -> (String, String) {
         let edits = edits.collect::<Vec<_>>().join(", ");
         return (format!(", {edits}"), format!("the Deployment is changed: {edits}"));
     }
+    if let Some((from, to)) =
+        changes(Effect::SetReplicas).and_then(|step| step.from.as_ref().zip(step.to.as_ref()))
+    {
+        return (
+            format!(", {to} replicas instead of {from}"),
+            format!("the Deployment wants {to} pods instead of {from}"),
+        );
+    }
     if let Some(pod) = changes(Effect::EvictPod).and_then(pod_of) {
         return (format!(", pod {pod}"), format!("pod {pod} is evicted: another takes its place"));
     }
