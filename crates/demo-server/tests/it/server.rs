@@ -1,6 +1,6 @@
 //! The server as its clients see it.
 
-use crate::support::{Postgres, Running, call, free_port, until, within};
+use crate::support::{Postgres, Running, Server, call, free_port, until, within};
 use rmcp::ClientLifecycleMode;
 use rmcp::model::ProtocolVersion;
 use serde_json::{Value, json};
@@ -276,4 +276,28 @@ async fn a_database_that_goes_away_fails_health_and_tools_but_not_the_process() 
     assert_eq!(health["failed_components"], json!(["database"]));
     let failed = server.post("/tools/list_assignments/execute", json!({})).await;
     assert_eq!((failed.status, &failed["error"]), (500, &json!("database_error")));
+}
+
+#[tokio::test]
+async fn calls_beyond_those_that_run_at_once_wait_and_the_wait_counts() {
+    let settings = [("MCP_MAX_CONCURRENT_CALLS", "1"), ("FAULT_SLOW", "100ms")];
+    let server = Running::start(&settings).await;
+    let call = async || server.post("/tools/list_assignments/execute", json!({})).await.status;
+    let calls = async { tokio::join!(call(), call(), call(), call(), call(), call()) };
+    assert_eq!(within(calls).await, (200, 200, 200, 200, 200, 200));
+    let sum = r#"mcp_request_duration_seconds_sum{endpoint="/tools/list_assignments"}"#;
+    // One after the other: 100 ms, 200 ms and so on; side by side, 600 ms in all.
+    let sum = server.metric(sum).await.expect("a sum");
+    assert!(sum > 1.5, "{sum}");
+}
+
+#[tokio::test]
+async fn a_load_calls_until_it_is_asked_to_end() {
+    let server = Running::start(&[]).await;
+    let load = Server::spawn_load(&[&server.url("/"), "--clients", "3", "--pause", "1ms"]);
+    let served = r#"mcp_requests_total{endpoint="/tools/list_assignments",status="200"}"#;
+    until(async || server.metric(served).await.filter(|calls| *calls >= 10.0)).await;
+    load.terminate().await;
+    let (status, said) = load.ended().await;
+    assert!(status.success(), "{status} {said}");
 }

@@ -88,6 +88,11 @@ impl Server {
         Self::run(&mut command)
     }
 
+    /// Starts clients of a server.
+    pub fn spawn_load(arguments: &[&str]) -> Self {
+        Self::run(Self::command(&[]).arg("load").args(arguments))
+    }
+
     fn command(settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-demo-server"));
         command.env_clear().env("MCP_PORT", "0").envs(settings.iter().copied());
