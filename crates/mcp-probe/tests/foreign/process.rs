@@ -51,6 +51,22 @@ impl Server {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Stops it, and waits until each of its threads has stopped: until then one of them may still answer.
+    pub async fn stop(&self) {
+        self.send(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
+        let stopped = || {
+            std::fs::read_dir(&tasks).unwrap().all(|task| {
+                // A thread that ended in the meantime answers no more either.
+                let status = std::fs::read_to_string(task.unwrap().path().join("status"));
+                status.map_or(true, |status| status.lines().any(|line| line.starts_with("State:\tT")))
+            })
+        };
+        while !stopped() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Ends it at once.
     pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();

@@ -60,7 +60,7 @@ pub async fn lives_and_dies(
     drop(smaller);
 
     // Stopped, its machine still takes connections; nobody answers.
-    server.send(Signal::STOP);
+    server.stop().await;
     let hurried = Endpoint { timeout: Duration::from_millis(500), ..endpoint(&server) };
     let wedged = Prober::new(hurried).unwrap().ask(None, &GLANCE).await;
     assert_eq!(fault(&wedged), FaultKind::TimedOut, "{wedged:?}");
