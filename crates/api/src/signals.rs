@@ -11,6 +11,7 @@ use crate::Duration;
 
 /// What is asked of the server and about it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("!has(self.dependencies) || !self.dependencies.exists(one, (one.name == 'postgres' && has(self.postgres)) || (one.name == 'redis' && has(self.redis)))").message("dependencies: postgres and redis are the names of signals.postgres and signals.redis"))]
 #[serde(rename_all = "camelCase")]
 pub struct SignalsSpec {
     /// How the server is asked whether it speaks MCP. Asked by default; where nothing of this is said and it never
@@ -29,7 +30,13 @@ pub struct SignalsSpec {
     /// Alerts about it that others have found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alertmanager: Option<AlertmanagerSignal>,
-    /// What it depends on. A circuit breaker of the same name guards it.
+    /// Its PostgreSQL database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresSignal>,
+    /// Its Redis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisSignal>,
+    /// What else it depends on. A circuit breaker of the same name guards it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub dependencies: Vec<DependencySpec>,
@@ -457,9 +464,60 @@ impl Default for AlertmanagerSignal {
     }
 }
 
-/// Something that the server depends on. Its endpoint must be on the operator's allow-list.
+/// Its PostgreSQL database. Its address must be on the operator's allow-list. The role that the operator comes as needs
+/// `pg_monitor`, and `pg_signal_backend` where sessions may be ended.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("[has(self.http), has(self.tcp)].exists_one(x, x)").message("a dependency names exactly one of http and tcp"))]
+#[serde(rename_all = "camelCase")]
+pub struct PostgresSignal {
+    /// A Secret in the object's namespace that holds the URL, as `postgres://mcp_health:…@postgres.mcp:5432/mcp_prod`.
+    pub connection_secret_ref: SecretKeyRef,
+    /// What the server's own sessions call themselves. Default `mcp-server`. Only those are ever ended.
+    #[serde(default = "PostgresSignal::default_application_name")]
+    #[schemars(length(min = 1, max = 63))]
+    pub application_name: String,
+    /// A Secret in the object's namespace that holds the certificate authorities to trust, as PEM. Default: the
+    /// operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// The pause between two looks. Default 15s.
+    #[serde(default = "McpSignal::default_interval")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1h')").message("interval: 1s to 1h"))]
+    pub interval: Duration,
+    /// How long one answer may take. Default 5s.
+    #[serde(default = "McpSignal::default_timeout")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s') && duration(self) <= duration('30s')").message("timeout: at most 30s"))]
+    pub timeout: Duration,
+}
+
+impl PostgresSignal {
+    /// The name that dependencies and circuit breakers know it by.
+    pub const NAME: &str = "postgres";
+
+    fn default_application_name() -> String {
+        "mcp-server".to_owned()
+    }
+}
+
+/// Its Redis. Its address must be on the operator's allow-list.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisSignal {
+    /// A Secret in the object's namespace that holds the URL, as `redis://:…@redis.mcp:6379/0`, with `rediss` for TLS.
+    pub connection_secret_ref: SecretKeyRef,
+    /// A Secret in the object's namespace that holds the certificate authorities to trust, as PEM. Default: the
+    /// operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+}
+
+impl RedisSignal {
+    /// The name that dependencies and circuit breakers know it by.
+    pub const NAME: &str = "redis";
+}
+
+/// Something that the server depends on. Its endpoint must be on the operator's allow-list.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("[has(self.http), has(self.tcp), has(self.tls), has(self.dns), has(self.rabbitmq), has(self.s3), has(self.oidc)].exists_one(x, x)").message("a dependency names exactly one of http, tcp, tls, dns, rabbitmq, s3 and oidc"))]
 #[serde(rename_all = "camelCase")]
 pub struct DependencySpec {
     /// Its name: that of the circuit breaker that guards it, where there is one.
@@ -471,15 +529,159 @@ pub struct DependencySpec {
     /// It takes connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpDependency>,
+    /// It takes TLS connections, by a certificate that holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsDependency>,
+    /// A name that resolves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsDependency>,
+    /// A RabbitMQ broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<RabbitMqDependency>,
+    /// A bucket of an object store that speaks S3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Dependency>,
+    /// An OpenID Connect issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<OidcDependency>,
+}
+
+/// Something that takes TLS connections, by a certificate that holds.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsDependency {
+    /// Host and port, as `api.example.com:443`.
+    #[schemars(length(min = 3, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^.+:[0-9]+$')").message("address: host and port, as api.example.com:443"))]
+    pub address: String,
+    /// The name that its certificate is for. Default: the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub server_name: Option<String>,
+    /// A Secret in the object's namespace that holds the certificate authorities to trust, as PEM. Default: the
+    /// operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+}
+
+/// A name that resolves.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsDependency {
+    /// The name, as `postgres.mcp.svc.cluster.local`.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The addresses that it may resolve to; any, where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub addresses: Vec<IpAddress>,
+}
+
+/// An IP address, as `10.0.0.7`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct IpAddress(#[schemars(length(min = 2, max = 45), regex(pattern = "^[0-9a-fA-F:.]+$"))] pub String);
+
+/// A RabbitMQ broker.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("!has(self.queues) || has(self.managementUrl)").message("queues: their depth and consumers are told by the management API: name managementUrl"))]
+#[serde(rename_all = "camelCase")]
+pub struct RabbitMqDependency {
+    /// A Secret in the object's namespace that holds the URL, as `amqp://mcp:…@rabbitmq.mcp:5672/%2f`, with `amqps` for
+    /// TLS.
+    pub connection_secret_ref: SecretKeyRef,
+    /// The management API, as `http://rabbitmq.mcp:15672`; asked with the same user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.startsWith('http://') || self.startsWith('https://')").message("managementUrl: begins with http:// or https://"))]
+    pub management_url: Option<String>,
+    /// The queues that are looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub queues: Vec<QueueSpec>,
+    /// A Secret in the object's namespace that holds the certificate authorities to trust, as PEM. Default: the
+    /// operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+}
+
+/// A queue, and what is expected of it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueSpec {
+    /// Its name.
+    #[schemars(length(min = 1, max = 255))]
+    pub name: String,
+    /// The most messages that wait in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("format" = "int64"))]
+    pub max_messages: Option<i64>,
+    /// The fewest consumers that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("format" = "int64"))]
+    pub min_consumers: Option<i64>,
+}
+
+/// A bucket of an object store that speaks S3.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct S3Dependency {
+    /// The store, as `https://s3.eu-central-1.amazonaws.com`.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.startsWith('http://') || self.startsWith('https://')").message("endpoint: begins with http:// or https://"))]
+    pub endpoint: String,
+    /// The bucket, as `mcp-storage`.
+    #[schemars(length(min = 3, max = 63))]
+    pub bucket: String,
+    /// The region. Default `us-east-1`.
+    #[serde(default = "S3Dependency::default_region")]
+    #[schemars(length(min = 1, max = 63))]
+    pub region: String,
+    /// The bucket's name is part of the host name, not of the path.
+    #[serde(default)]
+    pub virtual_hosts: bool,
+    /// A Secret in the object's namespace that holds the access key's id.
+    pub access_key_secret_ref: SecretKeyRef,
+    /// A Secret in the object's namespace that holds the secret key.
+    pub secret_key_secret_ref: SecretKeyRef,
+    /// A Secret in the object's namespace that holds the certificate authorities to trust, as PEM. Default: the
+    /// operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+}
+
+impl S3Dependency {
+    fn default_region() -> String {
+        "us-east-1".to_owned()
+    }
+}
+
+/// An OpenID Connect issuer.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OidcDependency {
+    /// The issuer, as `https://login.example.com/realms/mcp`.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.startsWith('http://') || self.startsWith('https://')").message("issuer: begins with http:// or https://"))]
+    pub issuer: String,
+    /// A Secret in the object's namespace that holds the certificate authorities to trust, as PEM. Default: the
+    /// operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
 }
 
 /// Something that answers `GET` with 2xx or 3xx.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
 pub struct HttpDependency {
     /// What is asked, as `http://external-api.mcp:8080/health`.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("self.startsWith('http://') || self.startsWith('https://')").message("url: begins with http:// or https://"))]
     pub url: String,
+    /// A Secret in the object's namespace that holds the certificate authorities to trust, as PEM. Default: the
+    /// operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
 }
 
 /// Something that takes connections.

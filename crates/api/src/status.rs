@@ -540,6 +540,9 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub edits: Vec<Edit>,
+    /// The database sessions that are ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionFence>,
     /// Before: the digest of the template or of the content, or the number of replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
@@ -568,6 +571,28 @@ pub struct Step {
     pub note: Option<String>,
     /// Whether it is done.
     pub state: StepState,
+}
+
+/// The most database sessions that one step ends.
+pub const SESSIONS_LIMIT: usize = 200;
+
+/// Database sessions, by everything that tells them from others: only what is still all of this is ended, by one
+/// statement.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionFence {
+    /// The database.
+    pub database: String,
+    /// The role that they came as.
+    pub user: String,
+    /// What they call themselves.
+    pub application: String,
+    /// Their state, as `pg_stat_activity` has it: `idle in transaction`, `idle in transaction (aborted)` or `idle`.
+    pub state: String,
+    /// Each as its process id, the moment that it began and, where it has one, that its transaction began, to the
+    /// microsecond: `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z`.
+    #[schemars(length(max = 200))]
+    pub list: Vec<String>,
 }
 
 /// One field of a container, set to an absolute value.
@@ -614,12 +639,14 @@ pub enum Effect {
     RunJob,
     /// Has one pod close a circuit breaker.
     ResetCircuit,
+    /// Ends database sessions.
+    EndSessions,
 }
 
 impl Effect {
     /// Whether nothing tells afterwards if it took place: it is recorded by itself, and never repeated.
     pub const fn is_untraceable(self) -> bool {
-        matches!(self, Self::CallHook | Self::ResetCircuit)
+        matches!(self, Self::CallHook | Self::ResetCircuit | Self::EndSessions)
     }
 }
 

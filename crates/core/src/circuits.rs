@@ -5,10 +5,10 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::McpServerHealthSpec;
 
 use crate::{
-    Case, Server,
+    Case, Server, dependencies,
     mask::mask,
     probes,
-    signals::{Circuit, CircuitState, Dependency, Pod, ProbeQuestion},
+    signals::{Circuit, CircuitState, Pod, ProbeQuestion},
     time::after,
     words,
 };
@@ -112,30 +112,12 @@ pub fn is_hidden(case: &Case) -> bool {
 
 /// What is known of the dependency of this name, where the policy has one.
 fn by_dependency(case: &Case, name: &str) -> Option<Guarded> {
-    case.spec.signals.dependencies.iter().find(|dependency| dependency.name == name)?;
+    dependencies::declared(case.spec).find(|declared| *declared == name)?;
     let Some(seen) = case.signals.dependencies.fresh() else { return Some(Guarded::Unknown) };
-    let dependency = seen.iter().find(|one| one.name == name && is_fresh(case, one));
+    let dependency = seen.iter().find(|one| one.name == name && dependencies::is_fresh(case, one));
     Some(match dependency {
         Some(dependency) if dependency.answers() => Guarded::Answers(format!("{} answers", dependency.words)),
         Some(dependency) if dependency.is_down() => Guarded::Down,
         _ => Guarded::Undecided,
     })
-}
-
-/// Whether what is known of a dependency speaks of now.
-fn is_fresh(case: &Case, dependency: &Dependency) -> bool {
-    let patience = patience(case.spec);
-    dependency.results.last().is_some_and(|(at, _)| case.now.duration_since(*at) <= patience)
-}
-
-/// The first of the declared dependencies that is down at this moment, and the step that failed.
-pub fn dependency_down(case: &Case) -> Option<String> {
-    let seen = case.signals.dependencies.fresh()?;
-    let declared =
-        |one: &&Dependency| case.spec.signals.dependencies.iter().any(|known| known.name == one.name);
-    let mut down = seen.iter().filter(declared).filter(|one| one.is_down() && is_fresh(case, one));
-    let first = down.next()?;
-    let why = first.results.last().and_then(|(_, result)| result.as_ref().err());
-    let why = why.map(|why| format!(": {}", words::shorten(why, 160))).unwrap_or_default();
-    Some(format!("dependency {} is down: {} fails{why}", first.name, first.words))
 }

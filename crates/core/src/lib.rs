@@ -12,6 +12,7 @@ pub mod catalogue;
 pub mod circuits;
 pub mod circuits_body;
 pub mod decide;
+pub mod dependencies;
 pub mod diagnose;
 pub mod digest;
 pub mod guards;

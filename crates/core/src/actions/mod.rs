@@ -232,6 +232,7 @@ fn step(effect: Effect, target: &Target) -> Step {
         effect,
         object: None,
         edits: Vec::new(),
+        sessions: None,
         from: Some(target.template.clone()),
         to: None,
         source: None,

@@ -119,18 +119,6 @@ pub fn names_a_database(word: &str) -> bool {
     ["database", "postgres", "sql", "db_", "connection_pool"].iter().any(|one| word.contains(one))
 }
 
-/// A dependency that does not answer the operator either.
-pub fn dependency_down(case: &Case) -> Option<String> {
-    let down = case.signals.dependencies.fresh()?.iter().find(|one| one.is_down())?;
-    let why = down.results.last().and_then(|(_, result)| result.as_ref().err());
-    Some(format!(
-        "dependency {} is down: {}: {}",
-        down.name,
-        down.words,
-        why.map_or("no answer", String::as_str)
-    ))
-}
-
 /// `search (120), fetch (31), list (2)`: the largest, as numbers in the window.
 pub fn top(view: &View, groups: &[(&str, f64)]) -> Option<String> {
     let known = groups.iter().filter(|(_, value)| *value > 0.0).take(3);

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use super::{Entry, by_metrics as by};
 use crate::{
-    Case, Server,
+    Case, Server, dependencies,
     diagnose::{Finding, Judgement},
     metrics::{Traffic, View},
     signals::{CircuitState, Pod, Series, Span},
@@ -245,7 +245,7 @@ fn cause(
     }) {
         return (Cause::BadRollout, Some(by::blame_words(server)));
     }
-    if let Some(words) = by::dependency_down(case) {
+    if let Some(words) = dependencies::down_words(case) {
         return (Cause::DependencyDown, Some(words));
     }
     if let Some(words) = database(case, view) {

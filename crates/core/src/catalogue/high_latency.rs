@@ -9,7 +9,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
 use super::{Entry, by_metrics as by};
 use crate::{
-    Case, Server,
+    Case, Server, dependencies,
     diagnose::{Finding, Judgement},
     metrics::{FEWEST_SLOW, Latency, Traffic, View, ratio},
     signals::{CircuitState, Pod, Span},
@@ -152,7 +152,7 @@ fn cause(case: &Case, server: &Server, view: &View, threshold: f64) -> (Cause, O
     if blame {
         return (Cause::BadRollout, Some(by::blame_words(server)));
     }
-    if let Some(words) = by::dependency_down(case) {
+    if let Some(words) = dependencies::down_words(case) {
         return (Cause::DependencyDown, Some(words));
     }
     if let Some(words) = pool(view) {

@@ -10,8 +10,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
 use super::{Entry, lasting};
 use crate::{
-    Case, Server,
-    circuits::dependency_down,
+    Case, Server, dependencies,
     diagnose::{Finding, Judgement},
     words,
 };
@@ -83,7 +82,7 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
     // Pods that run, of a template that was well, and what they need is down by the operator's own look. Pods that end,
     // and those of a new template, have another fault than that.
     let ends = pods.iter().any(|pod| pod.ended_within(ENDED, case.now));
-    let down = dependency_down(case).filter(|_| own == Cause::NotReady && !ends);
+    let down = dependencies::down_words(case).filter(|_| own == Cause::NotReady && !ends);
     let cause = if down.is_some() { Cause::DependencyDown } else { own };
     let mut evidence = vec![
         format!(

@@ -1,4 +1,4 @@
-//! The circuit breakers of a server, as its own pods tell (guides 002 and 004), and what they guard.
+//! The circuit breakers of a server, as its own pods tell (guides 002 and 004).
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -32,27 +32,4 @@ pub enum CircuitState {
     HalfOpen,
     /// They do not.
     Open,
-}
-
-/// What the server depends on, as the operator finds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dependency {
-    /// Its name.
-    pub name: String,
-    /// What is asked, for people: `GET http://external-api.mcp:8080/health`.
-    pub words: String,
-    /// The last answers, oldest first; bounded. `Err` says which step failed.
-    pub results: Vec<(Timestamp, Result<(), String>)>,
-}
-
-impl Dependency {
-    /// It answered the last times that it was asked.
-    pub fn answers(&self) -> bool {
-        !self.results.is_empty() && self.results.iter().rev().take(2).all(|(_, result)| result.is_ok())
-    }
-
-    /// It failed the last times that it was asked.
-    pub fn is_down(&self) -> bool {
-        self.results.len() >= 3 && self.results.iter().rev().take(3).all(|(_, result)| result.is_err())
-    }
 }

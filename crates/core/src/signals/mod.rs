@@ -3,13 +3,17 @@
 
 mod alerts;
 mod circuits;
+pub mod database;
+mod dependencies;
 mod metrics;
 mod probes;
 
 use std::net::IpAddr;
 
 pub use alerts::Alert;
-pub use circuits::{Circuit, CircuitState, Dependency};
+pub use circuits::{Circuit, CircuitState};
+pub use database::Database;
+pub use dependencies::{Certificate, CheckStep, Dependency, Failure, KEPT as DEPENDENCY_KEPT};
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::ActionType;
 pub use metrics::{Metrics, RuleReading, Series, Span};
@@ -107,8 +111,10 @@ pub struct Signals {
     pub probes: Reading<Vec<Probed>>,
     /// Its circuit breakers, pod by pod; off where it tells of none.
     pub circuits: Reading<Vec<Circuit>>,
-    /// What it depends on.
+    /// What it depends on, its database among it.
     pub dependencies: Reading<Vec<Dependency>>,
+    /// What its PostgreSQL database tells; unavailable while that cannot be asked.
+    pub database: Reading<Database>,
     /// Alerts about it.
     pub alerts: Reading<Vec<Alert>>,
     /// What a person says in the object's annotation.
@@ -156,6 +162,12 @@ impl Signals {
         })
     }
 
+    /// Which dependencies are not asked, as sentences.
+    fn problems_of_dependencies(&self) -> impl Iterator<Item = String> + use<'_> {
+        let all = self.dependencies.fresh().into_iter().flatten();
+        all.filter_map(|one| Some(format!("dependency {}: {}", one.name, one.barred.as_ref()?)))
+    }
+
     /// What was declared to be asked and never answered.
     fn never_answered(&self) -> Option<String> {
         let pods = self.pods.fresh().map(Vec::as_slice).unwrap_or_default();
@@ -177,12 +189,17 @@ impl Signals {
             self.never_answered(),
             self.circuits.problem("its circuit breakers"),
             self.dependencies.problem("its dependencies"),
+            self.database.problem("its database"),
             self.alerts.problem("its alerts"),
             self.namespace_suspended.problem("the namespace's switch"),
             self.cluster_suspended.problem("the cluster-wide switch"),
         ];
         let fences = self.problems_of_fences().into_iter().chain(self.problems_of_resources());
-        fences.chain(others.into_iter().flatten()).chain(self.problems_of_rules()).collect()
+        fences
+            .chain(others.into_iter().flatten())
+            .chain(self.problems_of_rules())
+            .chain(self.problems_of_dependencies())
+            .collect()
     }
 }
 

@@ -5,7 +5,7 @@ use mcp_health_api::{ActionType, Attempt, Cause, Effect, IncidentType, Outcome};
 use mcp_health_core::{
     Decision, Server, catalogue,
     diagnose::Judgement,
-    signals::{Circuit, CircuitState, Dependency, Reading},
+    signals::{CheckStep, Circuit, CircuitState, Dependency, Failure, Reading},
 };
 
 use crate::support::{
@@ -51,12 +51,15 @@ fn guarding(answers: &'static [bool]) -> impl FnOnce(&mut Scene) {
         let spec =
             serde_json::json!({"name": "external-api", "http": {"url": "http://external-api:8080/health"}});
         scene.spec.signals.dependencies = vec![serde_json::from_value(spec).unwrap()];
-        let result = |well: &bool| if *well { Ok(()) } else { Err("no answer within 5s".to_owned()) };
+        let result = |well: &bool| {
+            if *well { Ok(()) } else { Err(Failure::new(CheckStep::Answer, "does not answer within 5 s")) }
+        };
         let results = answers.iter().map(|well| (moment(scene.now), result(well))).collect();
         scene.signals.dependencies = Reading::Fresh(vec![Dependency {
             name: "external-api".to_owned(),
             words: "GET http://external-api:8080/health".to_owned(),
             results,
+            ..Dependency::default()
         }]);
     }
 }

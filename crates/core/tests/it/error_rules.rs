@@ -3,7 +3,10 @@
 use mcp_health_api::{Cause, Decimal, IncidentType, Label, Measure, Severity, Thresholds};
 use mcp_health_core::{
     Server,
-    signals::{Circuit, CircuitState, Dependency, Fault, FaultKind, ProbeQuestion, Probed, Reading},
+    signals::{
+        CheckStep, Circuit, CircuitState, Dependency, Failure, Fault, FaultKind, ProbeQuestion, Probed,
+        Reading,
+    },
 };
 
 use crate::support::{
@@ -272,11 +275,15 @@ fn why_requests_fail_is_told_apart() {
             healthy,
             ALL_BAD,
             |scene| {
-                let failed = (moment(scene.now), Err("connection refused".to_owned()));
+                let spec = serde_json::json!({"name": "queue", "tcp": {"address": "queue:5672"}});
+                scene.spec.signals.dependencies = vec![serde_json::from_value(spec).unwrap()];
+                let failed =
+                    (moment(scene.now), Err(Failure::new(CheckStep::Port, "refuses the connection")));
                 scene.signals.dependencies = Reading::Fresh(vec![Dependency {
                     name: "queue".to_owned(),
                     words: "queue:5672".to_owned(),
                     results: vec![failed; 3],
+                    ..Dependency::default()
                 }]);
             },
             Cause::DependencyDown,

@@ -6,7 +6,7 @@ use mcp_health_core::{
     diagnose::{Finding, Judgement},
     probes::{Failing, Told, told},
     signals::{
-        Dependency, Exit, Fault,
+        CheckStep, Dependency, Exit, Failure, Fault,
         FaultKind::{self, *},
         Metrics, Probe, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Series, Span,
         Tool,
@@ -323,15 +323,20 @@ fn a_dependency_that_is_down_holds_every_restart() {
     assert_eq!(scene.decision(), "Act RolloutRestart");
     let spec = serde_json::json!({"name": "queue", "tcp": {"address": "queue:5672"}});
     scene.spec.signals.dependencies = vec![serde_json::from_value(spec).unwrap()];
-    let failed = |age| (moment(scene.now - age), Err("the connection was refused".to_owned()));
+    let failed =
+        |age| (moment(scene.now - age), Err(Failure::new(CheckStep::Port, "refuses the connection")));
     let results = vec![failed(30), failed(15), failed(0)];
-    let down =
-        Dependency { name: "queue".to_owned(), words: "a connection to queue:5672".to_owned(), results };
+    let down = Dependency {
+        name: "queue".to_owned(),
+        words: "a connection to queue:5672".to_owned(),
+        results,
+        ..Dependency::default()
+    };
     scene.signals.dependencies = Reading::Fresh(vec![down]);
     assert_eq!(scene.decision(), "Hold DependencyUnavailable");
     let finding = found(&scene, ServiceNotResponding);
     assert_eq!(finding.cause, Cause::DependencyDown);
-    assert!(finding.evidence.iter().any(|line| line.contains("queue:5672") && line.contains("refused")));
+    assert!(finding.evidence.iter().any(|line| line.contains("queue:5672") && line.contains("refuses")));
     // A day later nobody knows.
     let old = scene.clone().with(|scene| match &mut scene.signals.dependencies {
         Reading::Fresh(all) => all[0].results.iter_mut().for_each(|(at, _)| *at = moment(scene.now - 121)),

@@ -208,6 +208,11 @@ impl Target<'_> {
             Effect::EvictPod => evict::carry_out(self, step).await,
             Effect::CallHook => Ok(hook::carry_out(self, attempt, step).await),
             Effect::ResetCircuit => Ok(reset_circuit::carry_out(self, step).await),
+            Effect::EndSessions => {
+                let message =
+                    "this operator is not connected to the database whose sessions are to end".to_owned();
+                Ok(Stepped::refused("NotConnected", message))
+            }
             Effect::RunJob => run_job::carry_out(self, attempt, step).await,
             Effect::RestoreConfig => {
                 let prepared = fresh.map(|(prepared, _)| prepared);

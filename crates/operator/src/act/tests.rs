@@ -95,6 +95,7 @@ fn attempt() -> Attempt {
         to: Some(digest::of_template(&template("good"))),
         object: None,
         edits: Vec::new(),
+        sessions: None,
         source: Some("mcp-server-1".to_owned()),
         uid: "uid-1".to_owned(),
         resource_version: Some("7".to_owned()),

@@ -290,6 +290,7 @@ impl Stores {
             probes,
             circuits,
             dependencies,
+            database: Reading::Off,
             alerts,
             report: object.meta().annotations.as_ref().and_then(|all| all.get(REPORT_ANNOTATION)).cloned(),
             namespace_suspended: {

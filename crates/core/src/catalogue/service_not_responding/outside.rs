@@ -7,7 +7,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use crate::{
     Case, Server,
     catalogue::lapse,
-    circuits::dependency_down,
+    dependencies,
     diagnose::{Finding, Judgement},
     probes::{Failing, Probes, Told, asked, patience},
     signals::{FaultKind, Pod, ProbeQuestion},
@@ -103,7 +103,7 @@ fn nobody_answers(
     first: &Failing,
 ) -> Finding {
     // A new template that nobody hears has a fault of its own, whatever else is down.
-    let down = dependency_down(case).filter(|_| !server.rollout_is_to_blame());
+    let down = dependencies::down_words(case).filter(|_| !server.rollout_is_to_blame());
     let mut evidence = vec![format!(
         "{} ready by the kubelet, and none of them answers",
         if silent.len() == 1 { "1 pod is".to_owned() } else { format!("{} pods are", silent.len()) }

@@ -108,6 +108,7 @@ fn step(known: &[String]) -> BoxedStrategy<Step> {
             effect,
             object,
             edits: Vec::new(),
+            sessions: None,
             from,
             to,
             source,

@@ -281,6 +281,7 @@ fn dependency(world: &World) -> Dependency {
         name: CIRCUIT.to_owned(),
         words: "GET http://external-api:8080/health".to_owned(),
         results: vec![(moment(world.now - world.now % INTERVAL), Ok(()))],
+        ..Dependency::default()
     }
 }
 

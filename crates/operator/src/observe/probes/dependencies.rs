@@ -7,7 +7,7 @@ use http::Uri;
 use mcp_health_api::DependencySpec;
 use mcp_health_core::{
     mcp::foreign,
-    signals::{Fault, FaultKind},
+    signals::{CheckStep, Failure, Fault, FaultKind},
 };
 use mcp_probe::{Address, Endpoint as Asked, get, reach};
 use tokio::time::timeout;
@@ -35,7 +35,7 @@ pub fn words(of: &DependencySpec) -> String {
 }
 
 /// Asks it: `Ok(Err)` says which step failed, `Err` why it is not asked.
-pub async fn ask(of: &DependencySpec, allowed: &AllowList) -> Result<Result<(), String>, String> {
+pub async fn ask(of: &DependencySpec, allowed: &AllowList) -> Result<Result<(), Failure>, String> {
     let url = match (&of.http, &of.tcp) {
         (Some(http), _) => http.url.clone(),
         // The list is of endpoints, whatever is spoken there.
@@ -53,13 +53,19 @@ pub async fn ask(of: &DependencySpec, allowed: &AllowList) -> Result<Result<(), 
     let resolved = timeout(PATIENCE, tokio::net::lookup_host((host, port))).await;
     let addresses: Vec<SocketAddr> = match resolved {
         Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(_)) => return Ok(Err(format!("its name {host} does not resolve"))),
-        Err(_) => return Ok(Err(format!("its name {host}: no answer within {} s", PATIENCE.as_secs()))),
+        Ok(Err(_)) => {
+            return Ok(Err(Failure::new(CheckStep::Name, format!("its name {host} does not resolve"))));
+        }
+        Err(_) => {
+            let said = format!("its name {host}: no answer within {} s", PATIENCE.as_secs());
+            return Ok(Err(Failure::new(CheckStep::Name, said)));
+        }
     };
     if let Some(address) = addresses.iter().find(|address| !may_lead_to(allowed, **address)) {
         return Err(format!("{host} leads to {}, which is not on the operator's allow-list", address.ip()));
     }
-    let mut result = Ok(Err(format!("its name {host} resolves to no address")));
+    let mut result =
+        Ok(Err(Failure::new(CheckStep::Name, format!("its name {host} resolves to no address"))));
     for address in addresses {
         let asked = Asked {
             host: uri.authority().map_or(host, without_user).to_owned(),
@@ -77,7 +83,7 @@ pub async fn ask(of: &DependencySpec, allowed: &AllowList) -> Result<Result<(), 
                     fault.kind,
                     FaultKind::Refused | FaultKind::Unreachable | FaultKind::ConnectTimeout
                 );
-                result = Ok(Err(foreign(&fault.said, None)));
+                result = Ok(Err(Failure::new(step(fault.kind), foreign(&fault.said, None))));
                 if !goes_on {
                     break;
                 }
@@ -85,6 +91,17 @@ pub async fn ask(of: &DependencySpec, allowed: &AllowList) -> Result<Result<(), 
         }
     }
     result
+}
+
+const fn step(kind: FaultKind) -> CheckStep {
+    match kind {
+        FaultKind::Dns => CheckStep::Name,
+        FaultKind::Unreachable | FaultKind::ConnectTimeout => CheckStep::Route,
+        FaultKind::Refused => CheckStep::Port,
+        FaultKind::Tls => CheckStep::Handshake,
+        FaultKind::Unauthorized | FaultKind::Forbidden => CheckStep::Login,
+        _ => CheckStep::Answer,
+    }
 }
 
 async fn answers(asked: &Asked) -> Result<(), Fault> {

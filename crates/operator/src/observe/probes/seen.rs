@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Answered, DependencySpec, HttpSignal, McpServerHealth, McpSignal};
 use mcp_health_core::probes::FAILING;
 use mcp_health_core::signals::{
-    Circuit, Dependency, Fault, FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed,
-    Reading, Tool,
+    Circuit, DEPENDENCY_KEPT, Dependency, Failure, Fault, FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion,
+    ProbeResult, Probed, Reading, Tool,
 };
 
 use super::{schedule::Topic, ways::Way};
@@ -50,7 +50,7 @@ struct Told {
 /// What a dependency came to.
 #[derive(Clone, Debug, Default)]
 struct Checked {
-    results: Vec<(Timestamp, Result<(), String>)>,
+    results: Vec<(Timestamp, Result<(), Failure>)>,
     /// Why it is not asked.
     barred: Option<String>,
 }
@@ -255,7 +255,7 @@ impl Server {
         &mut self,
         name: &str,
         at: Timestamp,
-        came: Result<Result<(), String>, String>,
+        came: Result<Result<(), Failure>, String>,
     ) -> bool {
         let checked = self.dependencies.entry(name.to_owned()).or_default();
         match came {
@@ -264,7 +264,7 @@ impl Server {
                     || checked.results.is_empty()
                     || result.is_err()
                     || checked.results.iter().any(|(_, before)| before.is_err());
-                let surplus = (checked.results.len() + 1).saturating_sub(PROBES_KEPT);
+                let surplus = (checked.results.len() + 1).saturating_sub(DEPENDENCY_KEPT);
                 checked.results.drain(..surplus);
                 checked.results.push((at, result));
                 is_news
@@ -359,17 +359,15 @@ impl Server {
         if declared.is_empty() {
             return Reading::Off;
         }
-        let barred = declared.iter().find_map(|one| {
-            let why = self.dependencies.get(&one.name)?.barred.as_ref()?;
-            Some(format!("{}: {why}", one.name))
-        });
-        if let Some(barred) = barred {
-            return Reading::Unavailable(barred);
-        }
-        let view = |one: &DependencySpec| Dependency {
-            name: one.name.clone(),
-            words: super::dependencies::words(one),
-            results: self.dependencies.get(&one.name).map(|one| one.results.clone()).unwrap_or_default(),
+        let view = |one: &DependencySpec| {
+            let Checked { results, barred } = self.dependencies.get(&one.name).cloned().unwrap_or_default();
+            Dependency {
+                name: one.name.clone(),
+                words: super::dependencies::words(one),
+                results,
+                barred,
+                ..Dependency::default()
+            }
         };
         Reading::Fresh(declared.iter().map(view).collect())
     }

@@ -1,0 +1,41 @@
+//! dependencies: which of what a server depends on is down at this moment, for the rules that ask whose fault it is.
+
+use jiff::SignedDuration;
+use mcp_health_api::{McpServerHealthSpec, PostgresSignal, RedisSignal};
+
+use crate::{Case, signals::Dependency, words};
+
+/// How often a dependency is asked.
+pub const INTERVAL: SignedDuration = SignedDuration::from_secs(15);
+/// How old an answer may be.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+
+/// The names of all that a policy declares its server to depend on.
+pub fn declared(spec: &McpServerHealthSpec) -> impl Iterator<Item = &str> {
+    let signals = &spec.signals;
+    let postgres = signals.postgres.iter().map(|_| PostgresSignal::NAME);
+    let redis = signals.redis.iter().map(|_| RedisSignal::NAME);
+    postgres.chain(redis).chain(signals.dependencies.iter().map(|one| one.name.as_str()))
+}
+
+/// Whether what is known of a dependency speaks of now.
+pub fn is_fresh(case: &Case, dependency: &Dependency) -> bool {
+    let slow = case.spec.signals.postgres.as_ref().filter(|_| dependency.name == PostgresSignal::NAME);
+    let patience = slow.map_or(PATIENCE, |postgres| postgres.interval.span().saturating_mul(4).max(PATIENCE));
+    dependency.results.last().is_some_and(|(at, _)| case.now.duration_since(*at) <= patience)
+}
+
+/// Those of the declared dependencies that are down at this moment.
+pub fn down<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Dependency> + use<'a> {
+    let case = *case;
+    let seen = case.signals.dependencies.fresh().map(Vec::as_slice).unwrap_or_default();
+    let is_declared = move |one: &&Dependency| declared(case.spec).any(|name| name == one.name);
+    seen.iter().filter(is_declared).filter(move |one| one.is_down() && is_fresh(&case, one))
+}
+
+/// The first dependency that is down at this moment, and the step that failed, as a sentence.
+pub fn down_words(case: &Case) -> Option<String> {
+    let first = down(case).next()?;
+    let why = first.failure().map(|why| format!(": {}", words::shorten(&why.to_string(), 160)));
+    Some(format!("dependency {} is down: {} fails{}", first.name, first.words, why.unwrap_or_default()))
+}

@@ -1,0 +1,216 @@
+//! What PostgreSQL tells of the sessions, statements and state behind one application (guides 000, 001 and 004). All
+//! lists are bounded, and all queries are normalised: no literal of a statement comes as far as this.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Reading;
+
+/// The most sessions of the application that are listed, the oldest transactions first.
+pub const SESSIONS_SEEN: usize = 400;
+/// The most blocking chains that are listed, the longest wait first.
+pub const CHAINS_SEEN: usize = 8;
+/// The most statements that are listed, the slowest by mean first (guide 004: worst 20).
+pub const STATEMENTS_SEEN: usize = 20;
+/// The most tables that are listed.
+pub const TABLES_SEEN: usize = 10;
+
+/// One database, as one application has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Database {
+    /// For people: `mcp_prod at postgres.mcp:5432`. Without credentials.
+    pub words: String,
+    /// `current_database()`.
+    pub database: String,
+    /// What the application's sessions call themselves.
+    pub application: String,
+    /// `server_version_num`: 150014.
+    pub version: i32,
+    /// PostgreSQL's own clock when it was asked. Ages are by this, whatever the operator's clock says.
+    pub at: Timestamp,
+    /// When the server was started.
+    pub started: Option<Timestamp>,
+    /// What the role may not do, each as a sentence with the grant that is missing: `blocked sessions of other roles
+    /// cannot be seen: GRANT pg_monitor TO mcp_health`.
+    pub missing_grants: Vec<String>,
+    /// It may end sessions of the application's roles.
+    pub may_end_sessions: bool,
+    /// What shows that a pooler stands between the operator and PostgreSQL: process ids are not what they seem.
+    pub pooler: Option<String>,
+    /// `max_connections`.
+    pub max_connections: i64,
+    /// `superuser_reserved_connections`, and `reserved_connections` since PostgreSQL 16.
+    pub reserved_connections: i64,
+    /// Sessions of clients, whoever's, in all databases.
+    pub connections: i64,
+    /// The application's sessions, by state.
+    pub counts: SessionCounts,
+    /// The application's sessions; at most [`SESSIONS_SEEN`], those in the oldest transactions first, then those that are
+    /// unchanged for longest.
+    pub sessions: Vec<Session>,
+    /// Who waits for whom, in this database; at most [`CHAINS_SEEN`].
+    pub chains: Vec<BlockingChain>,
+    /// The oldest transaction of any client in this database.
+    pub oldest_transaction: Option<Session>,
+    /// The slowest statements in this database, by `pg_stat_statements`; at most [`STATEMENTS_SEEN`].
+    /// Unavailable where it is not installed, or may not be read: a sentence that says what to do.
+    pub statements: Reading<Vec<Statement>>,
+    /// All calls of statements in this database since they are counted; with two looks, calls for each request.
+    pub calls: Option<i64>,
+    /// Blocks found in the cache, and blocks asked for, since they are counted.
+    pub cache: Option<(i64, i64)>,
+    /// The tables with most dead rows, or with statistics that are out of date; at most [`TABLES_SEEN`].
+    pub tables: Vec<Table>,
+    /// Columns in the schema `public` that an index may help (guide 000: many values, weak correlation), as
+    /// `table.column`; a hint only.
+    pub index_candidates: Vec<String>,
+    /// How far the replicas are behind: name, and how long.
+    pub replicas: Vec<(String, Option<SignedDuration>)>,
+    /// Failed checksums, since they are counted, and the last; `None` where checksums are off.
+    pub checksum_failures: Option<(i64, Option<Timestamp>)>,
+    /// SQLSTATE XX001 or XX002 that a question of the operator's came to, with the message.
+    pub damage: Option<String>,
+    /// Settings that differ from what the guides advise, each as a sentence (guide 004; scaled, advice only).
+    pub settings: Vec<String>,
+}
+
+/// How many sessions there are, by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// All.
+    pub total: i64,
+    /// Running a statement.
+    pub active: i64,
+    /// Doing nothing.
+    pub idle: i64,
+    /// In a transaction, and doing nothing.
+    pub idle_in_transaction: i64,
+    /// Waiting for a lock.
+    pub waiting: i64,
+}
+
+/// One session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Session {
+    /// Its process.
+    pub pid: i32,
+    /// When it began.
+    pub backend_start: Timestamp,
+    /// When its transaction began.
+    pub xact_start: Option<Timestamp>,
+    /// When its last statement began.
+    pub query_start: Option<Timestamp>,
+    /// When its state changed last.
+    pub state_change: Option<Timestamp>,
+    /// What it does.
+    pub state: SessionState,
+    /// The role that it came as.
+    pub user: String,
+    /// That role is a superuser, or may replicate: never ended.
+    pub is_privileged: bool,
+    /// Its database.
+    pub database: String,
+    /// What it calls itself.
+    pub application: String,
+    /// The address that it comes from; absent for a socket of the machine itself.
+    pub client: Option<String>,
+    /// It is a session of a client (`client backend`), not a worker of PostgreSQL's own.
+    pub is_client: bool,
+    /// What it waits for: `Lock/transactionid`.
+    pub waits_for: Option<String>,
+    /// Its last statement, normalised and bounded to 200 characters.
+    pub query: String,
+}
+
+/// What a session does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SessionState {
+    /// Runs a statement.
+    Active,
+    /// Does nothing.
+    Idle,
+    /// In a transaction, and does nothing.
+    IdleInTransaction,
+    /// In a transaction that has failed, and does nothing.
+    IdleInTransactionAborted,
+    /// Any other, or not to be seen.
+    #[default]
+    Other,
+}
+
+/// Sessions that wait for each other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BlockingChain {
+    /// The session that waits for nobody, and for which all others wait.
+    pub root: Session,
+    /// The sessions that wait, by how far they are from the root, with the time that each waits.
+    pub waiting: Vec<(Session, SignedDuration)>,
+    /// How many sessions wait, listed or not.
+    pub count: usize,
+}
+
+/// A statement, as `pg_stat_statements` counts it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statement {
+    /// Its id.
+    pub id: i64,
+    /// Normalised, bounded to 200 characters.
+    pub query: String,
+    /// How often it ran.
+    pub calls: i64,
+    /// Milliseconds in all.
+    pub total_ms: f64,
+    /// Milliseconds of one run, on average.
+    pub mean_ms: f64,
+    /// Milliseconds of the slowest run.
+    pub max_ms: f64,
+    /// The deviation from the mean, in milliseconds.
+    pub stddev_ms: f64,
+    /// Rows that it brought in all.
+    pub rows: i64,
+}
+
+/// A table, as far as its upkeep goes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// `schema.name`.
+    pub name: String,
+    /// Rows that are there.
+    pub live_rows: i64,
+    /// Rows that are gone, and take space.
+    pub dead_rows: i64,
+    /// Rows changed since statistics were taken.
+    pub changed_rows: i64,
+    /// When it was vacuumed last, by hand or by itself.
+    pub vacuumed: Option<Timestamp>,
+    /// When its statistics were taken last.
+    pub analyzed: Option<Timestamp>,
+    /// How often it was read from end to end.
+    pub sequential_scans: i64,
+}
+
+impl SessionState {
+    /// By the word of `pg_stat_activity`.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "active" => Self::Active,
+            "idle" => Self::Idle,
+            "idle in transaction" => Self::IdleInTransaction,
+            "idle in transaction (aborted)" => Self::IdleInTransactionAborted,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl fmt::Display for SessionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Idle => "idle",
+            Self::IdleInTransaction => "idle in transaction",
+            Self::IdleInTransactionAborted => "idle in transaction (aborted)",
+            Self::Other => "not to be seen",
+        })
+    }
+}
