@@ -2,9 +2,16 @@
 //! comes to an answer, or to the [step](mcp_health_core::signals::CheckStep) that failed; what is made of it is told
 //! elsewhere.
 //!
-//! Every question goes the same way: [`route`](connect) → its protocol. Nothing is contacted that the caller's permit
-//! does not let through, by its address and after its name was resolved; nobody follows where an answer points.
+//! Every question goes the same way: [`route`](connect) → [`tls`] where there is any → its protocol. Nothing is contacted
+//! that the caller's permit does not let through, by its address and after its name was resolved; nobody follows where
+//! an answer points. What a dependency says reaches people bounded, masked, and without the credentials it was shown.
 
+mod asked;
+mod certificate;
 mod route;
+pub mod tcp;
+pub mod tls;
 
+pub use asked::Asked;
 pub use route::{Barred, Permit, connect};
+pub use tls::Trust;
