@@ -35,7 +35,7 @@ use crate::{
     config::Config,
     endpoints::AllowList,
     lease::Lease,
-    observe::{Asking, Poller, Stores, table::Key},
+    observe::{Asking, Poller, Secrets, Stores, table::Key},
     reconcile::Context,
     telemetry::Metrics,
 };
@@ -93,7 +93,8 @@ async fn run(config: Config) -> Result<(), String> {
     let mut watches = stores.watches(&client, &config);
     watches.push(Box::pin(poller.keep(Arc::clone(&stores))));
     let watches = tokio::spawn(join_all(watches));
-    let asking = Asking::new(Arc::clone(&stores), &client, &config, allowed, Arc::clone(&metrics));
+    let secrets = Arc::new(Secrets::new(config.read_secrets.then(|| client.clone())));
+    let asking = Asking::new(Arc::clone(&stores), secrets, &config, allowed, Arc::clone(&metrics));
     // A task of its own: what it waits for wakes none of the watches.
     let asking = tokio::spawn(asking.keep());
     let leases = lease::api(&client, &config);

@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use jiff::Timestamp;
-use kube::Client;
 use mcp_health_api::{Duration as ApiDuration, HttpSignal, McpServerHealth, McpSignal};
 use mcp_health_core::signals::{Fault, FaultKind, ProbePath, ProbeQuestion, ProbeResult};
 use mcp_probe::{Address, Endpoint};
@@ -15,12 +14,11 @@ use tokio::{
 };
 
 use super::{
-    super::{DeploymentRow, Stores, table::Key},
+    super::{DeploymentRow, Stores, secrets::Secrets, table::Key},
     Probes, circuits, dependencies, health, mcp,
     mcp::{Probers, Question},
     schedule::{Schedule, Topic},
     seen::{Came, Server},
-    tokens::Tokens,
     ways::{Way, ways},
 };
 use crate::{config::Config, endpoints::AllowList, telemetry::Metrics};
@@ -41,7 +39,7 @@ pub struct Asking {
     stores: Arc<Stores>,
     at_once: Semaphore,
     probers: Probers,
-    tokens: Tokens,
+    secrets: Arc<Secrets>,
     allowed: AllowList,
     metrics: Arc<Metrics>,
 }
@@ -59,7 +57,7 @@ impl Asking {
     /// By the operator's configuration.
     pub fn new(
         stores: Arc<Stores>,
-        client: &Client,
+        secrets: Arc<Secrets>,
         config: &Config,
         allowed: AllowList,
         metrics: Arc<Metrics>,
@@ -68,7 +66,7 @@ impl Asking {
             stores,
             at_once: Semaphore::new(config.probe_concurrency.max(1)),
             probers: Probers::default(),
-            tokens: Tokens::new(config.read_secrets.then(|| client.clone())),
+            secrets,
             allowed,
             metrics,
         }
@@ -177,7 +175,7 @@ impl Asking {
         if due.is_empty() {
             return (false, pause);
         }
-        let question = Question::new(&mcp, &key.namespace, &self.tokens).await;
+        let question = Question::new(&mcp, &key.namespace, &self.secrets).await;
         let question = match question {
             Ok(question) => question,
             Err(why) => {
@@ -194,7 +192,7 @@ impl Asking {
             let outcome = match address {
                 Ok(address) => {
                     let endpoint = mcp::endpoint(address, &way.host, &mcp);
-                    self.probers.ask(key, way, endpoint, &question, &self.tokens).await
+                    self.probers.ask(key, way, endpoint, &question, &self.secrets).await
                 }
                 Err(fault) => {
                     return vec![self.came(ProbeQuestion::Mcp, at, began.elapsed(), Err(fault), None)];

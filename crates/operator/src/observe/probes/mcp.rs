@@ -10,7 +10,10 @@ use mcp_probe::{Address, Canary, Endpoint, Look, Outcome, Prober, Token, Transpo
 use serde_json::{Map, Value};
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{super::table::Key, tokens::Tokens, ways::Way};
+use super::{
+    super::{secrets::Secrets, table::Key},
+    ways::Way,
+};
 
 /// `tools/list` is asked the first time, and each fourth.
 const TOOLS_EACH: u32 = 4;
@@ -48,9 +51,9 @@ pub struct Question<'a> {
 
 impl<'a> Question<'a> {
     /// The question that a policy wants asked; why it cannot be.
-    pub async fn new(mcp: &'a McpSignal, namespace: &'a str, tokens: &Tokens) -> Result<Self, String> {
+    pub async fn new(mcp: &'a McpSignal, namespace: &'a str, secrets: &Secrets) -> Result<Self, String> {
         let token = match &mcp.auth {
-            Some(auth) => Some(tokens.get(namespace, &auth.token_secret_ref).await?),
+            Some(auth) => Some(secrets.token(namespace, &auth.token_secret_ref).await?),
             None => None,
         };
         let canary = mcp.canary_tool.as_ref().map(canary).transpose()?;
@@ -72,7 +75,7 @@ impl Probers {
         way: &Way,
         endpoint: Endpoint,
         question: &Question<'_>,
-        tokens: &Tokens,
+        secrets: &Secrets,
     ) -> Result<Outcome, String> {
         let place = (key.clone(), way.path.clone());
         let before = self.all.lock().await.remove(&place);
@@ -98,7 +101,7 @@ impl Probers {
         if refused
             && let Some(auth) = &question.mcp.auth
             && let Ok(newer) =
-                tokens.renewed(question.namespace, &auth.token_secret_ref, kept.token.as_ref()).await
+                secrets.renewed_token(question.namespace, &auth.token_secret_ref, kept.token.as_ref()).await
         {
             kept.token = Some(newer);
             outcome = kept.prober.ask(kept.token.as_ref(), &look).await;

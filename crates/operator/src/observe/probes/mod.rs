@@ -13,7 +13,6 @@ mod schedule;
 mod seen;
 #[cfg(test)]
 mod tests;
-mod tokens;
 mod ways;
 
 use std::{

@@ -157,7 +157,9 @@ impl World {
         stores.pods.begin_list("");
         stores.pods.end_list("");
         let allowed = AllowList::parse(&config.allowed_endpoints).unwrap();
-        let asking = Asking::new(Arc::clone(&stores), client, &config, allowed, Arc::new(Metrics::default()));
+        let secrets = Arc::new(Secrets::new(config.read_secrets.then(|| client.clone())));
+        let asking =
+            Asking::new(Arc::clone(&stores), secrets, &config, allowed, Arc::new(Metrics::default()));
         let asking = tokio::spawn(asking.keep());
         Self { stores, woken, asking }
     }
