@@ -134,8 +134,8 @@ pub struct Config {
 /// An address in the cluster that is asked without credentials.
 fn http_url(text: &str) -> Result<Uri, String> {
     let url: Uri = text.parse().map_err(|error| format!("{error}"))?;
-    if url.scheme_str() != Some("http") {
-        return Err("begins with http://".to_owned());
+    if !matches!(url.scheme_str(), Some("http" | "https")) {
+        return Err("begins with http:// or https://".to_owned());
     }
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) || url.query().is_some() {
         return Err("holds no credentials and no query".to_owned());

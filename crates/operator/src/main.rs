@@ -19,6 +19,7 @@ mod owned;
 mod reconcile;
 mod status;
 mod telemetry;
+mod web;
 
 use std::{collections::HashMap, process::ExitCode, sync::Arc, time::Duration};
 

@@ -9,23 +9,19 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, to_bytes};
-use http::{Request, Uri, header::USER_AGENT};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use http::Uri;
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::MANAGER;
 use mcp_health_core::{
     mask::mask,
     signals::{Alert, Reading},
     words,
 };
+use reqwest::Client;
 use serde::{Deserialize, de::IgnoredAny};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Stores;
+use crate::web::{self, Unread};
 
 /// What is asked for: what fires, and nobody has silenced.
 const QUESTION: &str = "/api/v2/alerts?active=true&silenced=false&inhibited=false";
@@ -134,7 +130,13 @@ impl Alerts {
 /// Asks whenever the clock ticks, until the operator ends.
 pub async fn keep(stores: Arc<Stores>) {
     let Some(alerts) = &stores.alerts else { return };
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    let client = match web::client("") {
+        Ok(client) => client,
+        Err(why) => {
+            alerts.fail(&format!("no TLS: {why}"));
+            return;
+        }
+    };
     let mut clock = interval(alerts.period);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -163,11 +165,9 @@ pub async fn keep(stores: Arc<Stores>) {
     }
 }
 
-type Asking = Client<HttpConnector, Body>;
-
 /// What fires, by namespace; or why that is not known, as a sentence.
 async fn ask(
-    client: &Asking,
+    client: &Client,
     url: &Uri,
     patience: Duration,
 ) -> Result<BTreeMap<String, Vec<Labelled>>, String> {
@@ -176,27 +176,18 @@ async fn ask(
     read(&body).ok_or_else(|| "what Alertmanager answers is no list of alerts".to_owned())
 }
 
-async fn get(client: &Asking, url: &Uri) -> Result<Vec<u8>, String> {
+async fn get(client: &Client, url: &Uri) -> Result<Vec<u8>, String> {
     let base = url.to_string();
-    let request = Request::get(format!("{}{QUESTION}", base.trim_end_matches('/')))
-        .header(USER_AGENT, MANAGER)
-        .body(Body::empty())
-        .map_err(|error| format!("Alertmanager's address is none: {error}"))?;
-    let answer = client.request(request).await.map_err(|error| {
-        if error.is_connect() {
-            "no connection to Alertmanager"
-        } else {
-            "Alertmanager broke the connection off"
-        }
-        .to_owned()
-    })?;
+    let request = client.get(format!("{}{QUESTION}", base.trim_end_matches('/')));
+    let answer = request.send().await;
+    let answer = answer.map_err(|error| format!("Alertmanager: {}", web::refusal(&error)))?;
     if !answer.status().is_success() {
         return Err(format!("Alertmanager answers {}", answer.status().as_u16()));
     }
-    let body = to_bytes(Body::new(answer.into_body()), LONGEST).await;
-    let body =
-        body.map_err(|_| format!("Alertmanager's answer breaks off, or is longer than {LONGEST} bytes"));
-    Ok(body?.to_vec())
+    web::body(answer, LONGEST).await.map_err(|unread| match unread {
+        Unread::Broken => "Alertmanager: the connection broke off".to_owned(),
+        Unread::TooLong => format!("Alertmanager's answer is longer than {LONGEST} bytes"),
+    })
 }
 
 /// One that cannot be read must not keep the others from being seen.

@@ -147,7 +147,7 @@ async fn asked(answer: Option<String>) -> Result<usize, String> {
             None => std::future::pending().await,
         }
     };
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    let client = web::client("").unwrap();
     let asking = ask(&client, &url, Duration::from_secs(1));
     tokio::pin!(asking);
     tokio::select! {
@@ -170,10 +170,10 @@ async fn whatever_answers_ends_in_alerts_or_in_a_sentence() {
     assert_eq!(why(answer("302 Found", "")).await, "Alertmanager answers 302");
     assert_eq!(why(answer("200 OK", "<html>")).await, "what Alertmanager answers is no list of alerts");
     assert_eq!(why(None).await, "Alertmanager has not answered within 1 s");
-    assert_eq!(why(Some("nonsense\r\n\r\n".to_owned())).await, "Alertmanager broke the connection off");
+    assert_eq!(why(Some("nonsense\r\n\r\n".to_owned())).await, "Alertmanager: the connection broke off");
     let long = answer("200 OK", &" ".repeat(LONGEST + 1));
-    assert_eq!(why(long).await, "Alertmanager's answer breaks off, or is longer than 8388608 bytes");
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    assert_eq!(why(long).await, "Alertmanager's answer is longer than 8388608 bytes");
+    let client = web::client("").unwrap();
     let nobody = ask(&client, &"http://127.0.0.1:1".parse().unwrap(), PATIENCE).await;
-    assert_eq!(nobody.unwrap_err(), "no connection to Alertmanager");
+    assert_eq!(nobody.unwrap_err(), "Alertmanager: connection refused");
 }

@@ -1,38 +1,25 @@
-//! One question to a Prometheus: a POST of its HTTP API, bounded in time and in size. No redirect is followed.
+//! One question to a Prometheus, bounded in time and in size. Its answer is taken as it came: the client's own types
+//! leave out the warnings, which say that an answer is only a part.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{
-    Request,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
-};
-use http_body_util::{BodyExt, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use mcp_health_api::MANAGER;
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use http::header::{AUTHORIZATION, HeaderValue};
+use prometheus_http_query::Client;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Trouble;
-use crate::endpoints::Endpoint;
+use crate::{
+    endpoints::Endpoint,
+    web::{self, Unread},
+};
 
 /// The largest answer.
 const LARGEST: usize = 32 << 20;
-/// Connections that nobody uses are kept for as long.
-const IDLE: Duration = Duration::from_secs(90);
 
 /// See the module.
 pub struct Asking {
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    http: reqwest::Client,
     timeout: Duration,
 }
 
@@ -41,25 +28,13 @@ pub struct Answered {
     /// The HTTP status.
     pub status: u16,
     /// The body.
-    pub body: Bytes,
+    pub body: Vec<u8>,
 }
 
 impl Asking {
     /// Asks with certificates that the system trusts, or those in `ca_file` instead.
     pub fn new(ca_file: &str, timeout: Duration) -> Result<Self, String> {
-        let roots = if ca_file.is_empty() { system_roots() } else { roots_of(ca_file)? };
-        let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(connector);
-        Ok(Self { client, timeout })
+        Ok(Self { http: web::client(ca_file)?, timeout })
     }
 
     /// The answer to one query, which comes before `deadline`, or there is none.
@@ -72,34 +47,25 @@ impl Asking {
     ) -> Result<Answered, Trouble> {
         let failed = |why: &str| Trouble::Failed(why.to_owned());
         let seconds = self.timeout.as_secs().max(1);
-        let form = form_urlencoded::Serializer::new(String::new())
-            .append_pair("query", query)
-            .append_pair("timeout", &format!("{seconds}s"))
-            .finish();
-        let mut request = Request::post(format!("{endpoint}/api/v1/query"))
-            .header(USER_AGENT, MANAGER)
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Body::from(form))
-            .map_err(|_| failed("its URL is none"))?;
+        // Without its credentials.
+        let client = Client::from(self.http.clone(), &endpoint.to_string());
+        let client = client.map_err(|_| failed("its URL is none"))?;
+        let mut query = client.query(query).query("timeout", format!("{seconds}s"));
         let own = endpoint.credentials().and_then(basic);
         if let Some(value) = own.or_else(|| authorization.cloned()) {
-            request.headers_mut().insert(AUTHORIZATION, value);
+            query = query.header(AUTHORIZATION, value);
         }
         let until = deadline.min(Instant::now() + self.timeout);
         let answer = async {
-            let answer = self.client.request(request).await.map_err(|error| {
-                failed(if error.is_connect() { refusal(&error) } else { "the connection broke off" })
-            })?;
-            let status = answer.status().as_u16();
-            if answer.status().is_redirection() {
+            let answer = query.post_raw().await.map_err(|error| failed(web::refusal(&error)))?;
+            let status = answer.status();
+            if status.is_redirection() {
                 return Err(failed("it answers with a redirect, which is not followed"));
             }
-            match Limited::new(answer.into_body(), LARGEST).collect().await {
-                Ok(body) => Ok(Answered { status, body: body.to_bytes() }),
-                Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                    Err(failed("its answer is larger than 32 MiB"))
-                }
-                Err(_) => Err(failed("the connection broke off")),
+            match web::body(answer, LARGEST).await {
+                Ok(body) => Ok(Answered { status: status.as_u16(), body }),
+                Err(Unread::TooLong) => Err(failed("its answer is larger than 32 MiB")),
+                Err(Unread::Broken) => Err(failed("the connection broke off")),
             }
         };
         match timeout_at(until, answer).await {
@@ -124,39 +90,4 @@ fn sensitive(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// Why there is no connection, in words that do not change from one try to the next.
-fn refusal(error: &(dyn std::error::Error + 'static)) -> &'static str {
-    let mut cause = Some(error);
-    while let Some(one) = cause {
-        let text = one.to_string();
-        if one.is::<rustls::Error>() || text.contains("certificate") {
-            return "its certificate is not trusted, or it does not speak TLS";
-        }
-        if text.contains("lookup address") || text.contains("dns error") {
-            return "its name cannot be resolved";
-        }
-        if one.downcast_ref::<io::Error>().is_some_and(|one| one.kind() == io::ErrorKind::ConnectionRefused) {
-            return "connection refused";
-        }
-        cause = one.source();
-    }
-    "no connection"
-}
-
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
-}
-
-fn roots_of(file: &str) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| format!("{file}: {error}"))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| format!("{file}: {error}"))?;
-        roots.add(certificate).map_err(|error| format!("{file}: {error}"))?;
-    }
-    if roots.is_empty() { Err(format!("{file} holds no certificate")) } else { Ok(roots) }
 }
