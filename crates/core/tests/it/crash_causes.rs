@@ -516,7 +516,8 @@ fn last_words_are_awaited_for_a_moment_and_no_longer() {
     let now = moment(Scene::bad_rollout().now);
     let asked = |scene: Scene| scene.with(logs(&LastWords::Awaited(now)));
     assert_eq!(asked(Scene::bad_rollout()).decision(), "Wait");
-    assert_eq!(asked(Scene::bad_rollout()).with(|scene| scene.now += 1).decision(), "Act Rollback");
+    assert_eq!(asked(Scene::bad_rollout()).with(|scene| scene.now += 2).decision(), "Wait");
+    assert_eq!(asked(Scene::bad_rollout()).with(|scene| scene.now += 3).decision(), "Act Rollback");
     assert_eq!(asked(Scene::process_exit()).decision(), "Wait");
     // Something else decides.
     let killed = asked(Scene::bad_rollout()).with(|scene| each(scene, |pod| exit_of(pod).code = 127));

@@ -34,8 +34,9 @@ const TWO_PAUSES: SignedDuration = SignedDuration::from_mins(15);
 const STEADY: SignedDuration = SignedDuration::from_secs(30);
 /// How long a start that fails is waited for: it may come right by itself.
 const START_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
-/// How long last words are waited for.
-const HEARING: SignedDuration = SignedDuration::from_secs(1);
+/// How long last words are waited for where they are late: they may say that nothing is to be restarted. The operator
+/// gives their asking two seconds, and says then that they cannot be had.
+const HEARING: SignedDuration = SignedDuration::from_secs(3);
 /// How many last lines are shown.
 const SHOWN: usize = 3;
 
