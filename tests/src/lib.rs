@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod mcp;
 pub mod operator;
 pub mod policy;
+pub mod postgres;
 pub mod prometheus;
 pub mod proxy;
 pub mod python;

@@ -98,6 +98,23 @@ impl Image {
         self
     }
 
+    /// Adds the files of a folder of this machine, and of those in it, at their own paths: those that are wanted.
+    pub fn folder(mut self, from: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Self> {
+        for entry in fs::read_dir(from).map_err(Error::file("read", from))? {
+            let path = entry.map_err(Error::file("read", from))?.path();
+            if !wanted(&path) {
+                continue;
+            }
+            if path.is_dir() {
+                self = self.folder(&path, wanted)?;
+            } else {
+                let at = path.display().to_string();
+                self = self.file(path, &at);
+            }
+        }
+        Ok(self)
+    }
+
     /// Adds a file with this content.
     #[must_use]
     pub fn text(mut self, to: &str, content: &str) -> Self {
@@ -208,6 +225,12 @@ impl Image {
         };
         write().map_err(Error::file("write", archive))?;
         Ok(Archive { path: archive.to_owned(), name: self.name.clone(), digest: manifest_digest })
+    }
+
+    /// The paths of all that is in it.
+    #[cfg(test)]
+    pub fn paths(&self) -> Vec<&str> {
+        self.entries.keys().map(String::as_str).collect()
     }
 
     /// Adds an entry and the folders above it.
@@ -358,6 +381,21 @@ mod tests {
         let paths: Vec<&String> = image.entries.keys().collect();
         let place = |path: &str| paths.iter().position(|p| *p == path).unwrap();
         assert!(place("x") < place("x/y") && place("x/y") < place("x/y/z"));
+    }
+
+    #[test]
+    fn of_a_folder_comes_what_is_wanted_at_its_own_path() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b/c", "man/d"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let unwanted = folder.path().join("man");
+        let image = Image::empty("a:1").folder(folder.path(), &|path| path != unwanted).unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let has = |name: &str| image.paths().contains(&at(name).trim_start_matches('/'));
+        assert_eq!([has("a"), has("b/c"), has("man/d")], [true, true, false]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::command::{last_lines, run};
 use crate::error::{Error, Result};
 use crate::images::{Archive, Image};
 use crate::progress::Step;
-use crate::{cache, workspace};
+use crate::{cache, postgres, workspace};
 
 /// The demo server's package and program.
 const DEMO_SERVER: &str = "mcp-demo-server";
@@ -99,7 +99,7 @@ pub fn load_images(cluster: &Cluster, operator: &Path, demo_server: &Path) -> Re
     let _lock = lock(&folder.join(".lock"))?;
     let load = |image: &str, program: &Path| {
         step.note(image);
-        let archive = archive(image, program, &folder)?;
+        let archive = archive(image, &folder, |name| Image::of_program(name, program))?;
         cluster.load_image(&archive)?;
         Ok::<_, Error>(archive.name)
     };
@@ -113,13 +113,25 @@ pub fn load_images(cluster: &Cluster, operator: &Path, demo_server: &Path) -> Re
     Ok(images)
 }
 
+/// Makes an image of this machine's PostgreSQL, and brings it into the cluster; gives its name.
+pub fn load_postgres(cluster: &Cluster) -> Result<String> {
+    let step = Step::start(format!("bringing PostgreSQL into the cluster {}", cluster.name));
+    let folder = cache::root()?.join("images");
+    write_folder(&folder)?;
+    let _lock = lock(&folder.join(".lock"))?;
+    let archive = archive("postgres", &folder, postgres::image)?;
+    cluster.load_image(&archive)?;
+    step.done();
+    Ok(archive.name)
+}
+
 /// The image's archive, under a name that tells its content.
-fn archive(image: &str, program: &Path, folder: &Path) -> Result<Archive> {
+fn archive(image: &str, folder: &Path, make: impl Fn(&str) -> Result<Image>) -> Result<Archive> {
     let path = folder.join(format!("{image}.tar"));
     // The name is not part of what the digest is of.
-    let digest = Image::of_program("unnamed:0", program)?.write(&path)?.digest;
+    let digest = make("unnamed:0")?.write(&path)?.digest;
     let tag = digest.trim_start_matches("sha256:").chars().take(12).collect::<String>();
-    Image::of_program(&format!("mcp-health.local/{image}:{tag}"), program)?.write(&path)
+    make(&format!("mcp-health.local/{image}:{tag}"))?.write(&path)
 }
 
 /// Installs the chart with Helm, or upgrades it, and waits until the operator is ready. `values` are as for Helm's

@@ -14,6 +14,7 @@ pub mod images;
 pub mod install;
 pub mod interrupt;
 pub mod local_operator;
+pub mod postgres;
 pub mod progress;
 pub mod testing;
 pub mod workspace;

@@ -11,6 +11,7 @@ mod circuit;
 mod config_rollback;
 mod crash_causes;
 mod crash_loop;
+mod database;
 mod errors;
 mod fleet;
 mod guards;

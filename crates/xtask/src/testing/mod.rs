@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::kind::{Kind, Wanted};
 use crate::cluster::{Plan, parts, preflight};
 use crate::error::{Error, Result};
-use crate::{Cluster, interrupt, workspace};
+use crate::{Cluster, interrupt, postgres, workspace};
 use report::Report;
 use stage::{Stage, command};
 
@@ -99,7 +99,7 @@ fn stages(options: &Options, kind: Option<Kind>, report: &mut Report, parts: clu
         })?;
     }
     report.run("tests", |stage| {
-        tools::postgres(options.plan.install)?;
+        postgres::for_tests(options.plan.install)?;
         stage.tests(&mut tests(&["--workspace", "--exclude", END_TO_END], options, &[]), LIMIT)
     })?;
     if options.fast {

@@ -1,0 +1,278 @@
+//! A PostgreSQL of a story's own: this machine's programs in a pod, a database with the server's role and the operator's,
+//! made by the very file that users are given for it.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdin, Command},
+};
+use xtask::postgres::{ROLE, START};
+
+use crate::{
+    Story, environment,
+    host::{self, Killer},
+    until,
+};
+
+/// What the server logs in with; nobody is to see it.
+pub const SERVER_PASSWORD: &str = "pl4nted-s3rver";
+/// What the operator logs in with; nobody is to see it.
+pub const OPERATOR_PASSWORD: &str = "pl4nted-0perator";
+
+/// The database.
+pub const DATABASE: &str = "mcp_prod";
+/// The role that the server comes as.
+pub const USER: &str = "mcp_user";
+/// What the server's sessions call themselves where nothing else is said.
+pub const APPLICATION: &str = "mcp-server";
+
+/// What the pod and its Service are called; and the Secret with the operator's URL, whose key is `url`.
+const NAME: &str = "postgres";
+/// The Secret with the server's URL.
+const SERVER_SECRET: &str = "server-database";
+
+/// Keeps it running, but for while it is stopped. Its data outlives it.
+const KEEP: &str = "while :; do [ -e /data/stopped ] || /usr/bin/sh /init/start.sh; /usr/bin/sleep 0.1; done";
+
+/// See the module.
+pub struct Postgres<'a> {
+    story: &'a Story,
+    bin: String,
+}
+
+impl<'a> Postgres<'a> {
+    /// Starts it with these settings (`max_connections = 20`), and waits until it takes connections.
+    pub async fn start(story: &'a Story, settings: &[&str]) -> Self {
+        Self::start_on(story, settings, json!({})).await
+    }
+
+    /// The same, with its data on an `emptyDir` like this.
+    pub async fn start_on(story: &'a Story, settings: &[&str], disk: Value) -> Self {
+        environment::needs_a_node("PostgreSQL in a pod");
+        let version = xtask::postgres::version();
+        let version = version.unwrap_or_else(|| panic!("{}", xtask::postgres::how_to_install()));
+        let postgres = Self { story, bin: format!("/usr/lib/postgresql/{version}/bin") };
+        let server = format!(
+            "CREATE ROLE {USER} LOGIN PASSWORD '{SERVER_PASSWORD}';\nGRANT CREATE ON SCHEMA public TO {USER};\n"
+        );
+        let password = format!("ALTER ROLE mcp_health PASSWORD '{OPERATOR_PASSWORD}';\n");
+        let init = json!({
+            "start.sh": START, "settings.conf": settings.join("\n"),
+            "1-server.sql": server, "2-role.sql": ROLE, "3-password.sql": password,
+        });
+        let (mut volumes, mut mounts) = host::folders(&host::system());
+        let volumes = volumes.as_array_mut().expect("a list");
+        volumes.push(json!({"name": "init", "secret": {"secretName": "postgres-init"}}));
+        volumes.push(json!({"name": "data", "emptyDir": disk}));
+        let mounts = mounts.as_array_mut().expect("a list");
+        mounts.push(json!({"name": "init", "mountPath": "/init"}));
+        mounts.push(json!({"name": "data", "mountPath": "/data"}));
+        let labels = json!({"app": NAME});
+        let (operator, server) = (postgres.url("mcp_health", OPERATOR_PASSWORD), postgres.server_url());
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": [
+            secret("postgres-init", &init),
+            secret(NAME, &json!({"url": operator})),
+            secret(SERVER_SECRET, &json!({"url": server})),
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": NAME, "labels": labels},
+                "spec": {
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [{
+                        "name": NAME,
+                        "image": host::IMAGE,
+                        "command": ["/usr/bin/sh", "-c", KEEP],
+                        "ports": [{"name": NAME, "containerPort": 5432}],
+                        "readinessProbe": {"tcpSocket": {"port": NAME}, "periodSeconds": 1},
+                        "securityContext": {"runAsUser": 65532, "runAsGroup": 65532},
+                        "volumeMounts": mounts,
+                    }],
+                    "volumes": volumes,
+                },
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": NAME},
+                "spec": {"selector": labels, "ports": [{"name": NAME, "port": 5432, "targetPort": NAME}]},
+            },
+        ]});
+        story.kubectl_with(&["create", "--filename=-"], &list.to_string()).await.ok();
+        postgres.ready().await;
+        postgres
+    }
+
+    async fn ready(&self) {
+        self.story.kubectl(&["wait", "--for=condition=Ready", "pod/postgres", "--timeout=90s"]).await;
+        until("PostgreSQL answers", async || self.ask("SELECT 1").await.map(drop)).await;
+    }
+
+    /// The URL of a role, by the Service.
+    pub fn url(&self, user: &str, password: &str) -> String {
+        format!("postgres://{user}:{password}@{}/{DATABASE}", self.address())
+    }
+
+    /// Where it is, by the Service.
+    pub fn address(&self) -> String {
+        format!("{NAME}.{}:5432", self.story.namespace)
+    }
+
+    /// The server's URL.
+    pub fn server_url(&self) -> String {
+        self.url(USER, SERVER_PASSWORD)
+    }
+
+    /// What a server's container reads to use it.
+    pub fn environment(&self) -> Value {
+        let from = json!({"secretKeyRef": {"name": SERVER_SECRET, "key": "url"}});
+        json!({"name": "DATABASE_URL", "valueFrom": from})
+    }
+
+    /// What a policy says of it: it is looked at every second.
+    pub fn signal(&self) -> Value {
+        json!({"connectionSecretRef": {"name": NAME, "key": "url"}, "interval": "1s", "timeout": "2s"})
+    }
+
+    /// What a statement answers, as a superuser: a line a row, `|` between columns.
+    pub async fn query(&self, sql: &str) -> String {
+        self.ask(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn ask(&self, sql: &str) -> Result<String, String> {
+        self.ask_as("postgres", sql).await
+    }
+
+    /// What a statement answers to a role, or why not.
+    pub async fn ask_as(&self, user: &str, sql: &str) -> Result<String, String> {
+        let user = format!("--username={user}");
+        let psql = format!("{}/psql", self.bin);
+        let psql = [&psql, "-XqAt", "--host=/tmp", &user, "--set=ON_ERROR_STOP=1"];
+        let words = [&["exec", NAME, "--"], &psql[..], &["--dbname", DATABASE, "--command", sql]].concat();
+        let said = self.story.kubectl_with(&words, "").await;
+        if said.well { Ok(said.out.trim().to_owned()) } else { Err(said.err) }
+    }
+
+    /// Awaits what a statement answers.
+    pub async fn until(&self, sql: &str, answer: &str) {
+        until(&format!("{sql}: {answer}"), async || {
+            let said = self.ask(sql).await?;
+            if said == answer { Ok(()) } else { Err(said) }
+        })
+        .await;
+    }
+
+    /// How many sessions of an application are in this state.
+    pub async fn sessions(&self, application: &str, state: &str) -> usize {
+        let ask = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{application}' AND state = '{state}'"
+        );
+        self.query(&ask).await.parse().expect("a number")
+    }
+
+    /// Opens a session of a role, that calls itself so.
+    pub async fn session(&self, user: &str, application: &str) -> Session {
+        let connection = format!("host=/tmp user={user} dbname={DATABASE} application_name={application}");
+        let psql = format!("{}/psql", self.bin);
+        let mut kubectl = Command::new(environment::kubectl())
+            .args(["--namespace", &self.story.namespace, "exec", "--stdin", NAME, "--"])
+            .args([&psql, "-XqAt", &connection])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("kubectl can be run");
+        let mut input = kubectl.stdin.take().expect("piped");
+        input.write_all(b"SELECT pg_backend_pid();\n").await.expect("psql reads");
+        let mut lines = BufReader::new(kubectl.stdout.take().expect("piped")).lines();
+        let pid = lines.next_line().await.ok().flatten().unwrap_or_default();
+        let pid = pid.parse().unwrap_or_else(|_| panic!("a session of {user} tells no process: {pid:?}"));
+        Session { pid, input, _kubectl: kubectl }
+    }
+
+    /// Stops it: nobody listens. Its data stays.
+    pub async fn stop(&self) {
+        self.shell(
+            "touch /data/stopped; \"$0\"/pg_ctl stop --pgdata=/data/postgresql --mode=immediate --silent",
+        )
+        .await;
+    }
+
+    /// Starts it again.
+    pub async fn start_again(&self) {
+        self.shell("rm /data/stopped").await;
+        self.ready().await;
+    }
+
+    /// Fills its disk to the last byte.
+    pub async fn fill(&self) {
+        self.shell("cat /dev/zero > /data/full || true").await;
+    }
+
+    /// Makes room again.
+    pub async fn make_room(&self) {
+        self.shell("rm /data/full").await;
+    }
+
+    async fn shell(&self, script: &str) {
+        let script = format!("PATH=/usr/bin; {script}");
+        self.story.kubectl(&["exec", NAME, "--", "/usr/bin/sh", "-c", &script, &self.bin]).await;
+    }
+
+    /// Halts it: it takes connections, and does not answer.
+    pub async fn pause(&self, killer: &Killer<'_>) {
+        killer.signal(&self.container().await, "STOP").await;
+    }
+
+    /// Lets it go on.
+    pub async fn resume(&self, killer: &Killer<'_>) {
+        killer.signal(&self.container().await, "CONT").await;
+    }
+
+    /// Its container, by the container runtime's id.
+    async fn container(&self) -> String {
+        let path = "--output=jsonpath={.status.containerStatuses[0].containerID}";
+        let id = self.story.kubectl(&["get", "pod", NAME, path]).await;
+        id.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+}
+
+/// A session that stays until it is dropped, or ended by somebody.
+pub struct Session {
+    /// Its process.
+    pub pid: i32,
+    input: ChildStdin,
+    _kubectl: Child,
+}
+
+impl Session {
+    /// Has it run this; waits for nothing.
+    pub async fn tell(&mut self, sql: &str) {
+        self.input.write_all(format!("{sql};\n").as_bytes()).await.expect("psql reads");
+    }
+
+    /// Has it run this, and awaits the state that it is in then: `active` where it waits, or runs for long.
+    pub async fn tell_until(&mut self, postgres: &Postgres<'_>, sql: &str, state: &str) {
+        self.tell(sql).await;
+        // By its last statement it is told from how it was before.
+        let words = sql.rsplit(';').next().unwrap_or_default().trim().replace('\'', "''");
+        let ask = format!(
+            "SELECT state FROM pg_stat_activity WHERE pid = {} AND position('{words}' in query) > 0",
+            self.pid
+        );
+        postgres.until(&ask, state).await;
+    }
+
+    /// Whether it is still there.
+    pub async fn is_there(&self, postgres: &Postgres<'_>) -> bool {
+        let ask = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {}", self.pid);
+        postgres.query(&ask).await == "1"
+    }
+}
+
+/// A Secret of the story's namespace.
+pub fn secret(name: &str, content: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": content})
+}
