@@ -150,9 +150,11 @@ fn create_mount_point(saved: &mut Saved, path: &Path) -> Result<()> {
 fn parts_here(layout: &Layout) -> Vec<Process> {
     let folder = format!("{}/", layout.dir.display());
     let mut found = process::find(|argv| {
-        let name = argv.first().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
+        let name = |word: &String| word.rsplit('/').next().unwrap_or_default().to_owned();
+        // One that has not become its part yet is one all the same.
+        let name = argv.iter().map(name).find(|name| name != "setsid").unwrap_or_default();
         // The operator is called by a link in the folder; nothing else of its command line has it.
-        let ours = PARTS.contains(&name) || name == OPERATOR;
+        let ours = PARTS.contains(&name.as_str()) || name == OPERATOR;
         ours && argv.iter().any(|argument| argument.contains(&folder))
     });
     found.sort_by_key(|process| process.record.started);
