@@ -12,6 +12,9 @@ pub const ATTEMPT_ANNOTATION: &str = "mcphealth.dev/attempt";
 pub const ACTIONS_ANNOTATION: &str = "mcphealth.dev/actions";
 /// On an `McpServerHealth`: a person's report, as `SEV2: searches hang`. The incident stays open while it is there.
 pub const REPORT_ANNOTATION: &str = "mcphealth.dev/report";
+/// On an `McpServerHealth`: up to when a person has dealt with what a database finds damaged of its data, as
+/// `2026-11-21T10:00:00Z`.
+pub const SETTLED_ANNOTATION: &str = "mcphealth.dev/settled";
 /// On everything that the operator creates: what it is for, see `KIND_*`.
 pub const KIND_LABEL: &str = "mcphealth.dev/kind";
 /// Of [`KIND_LABEL`]: a copy of a `ConfigMap`'s content.

@@ -213,6 +213,9 @@ pub struct Actions {
     /// How DrainAndRestart empties the pods before it replaces them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainPolicy>,
+    /// Whose sessions EndDatabaseSessions may end, beside those that come from the server's own pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_database_sessions: Option<EndDatabaseSessionsPolicy>,
 }
 
 /// How far RaiseResources may go.
@@ -270,6 +273,24 @@ pub struct SetEnvPolicy {
     pub allow: Vec<EnvName>,
 }
 
+/// Whose sessions EndDatabaseSessions may end.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EndDatabaseSessionsPolicy {
+    /// Where the server's sessions come from in PostgreSQL's eyes, where those are not the addresses of its pods: a node,
+    /// a gateway, as `10.0.0.0/24` or `10.0.0.7`. Name only what leads no other application there under the same
+    /// `application_name`; never the address of a pooler.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub clients: Vec<IpNetwork>,
+}
+
+/// An IP address, or a network of them, as `10.0.0.0/24`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct IpNetwork(
+    #[schemars(length(min = 2, max = 49), regex(pattern = "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"))] pub String,
+);
+
 /// Name of an environment variable.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(transparent)]
@@ -313,6 +334,7 @@ impl Default for Actions {
             scale: None,
             set_env: None,
             drain: None,
+            end_database_sessions: None,
         }
     }
 }
@@ -356,6 +378,9 @@ pub enum ActionType {
     RunJob,
     /// Closes circuit breakers that stay open though what they guard answers (guide 004, External Service Failures).
     ResetCircuit,
+    /// Ends sessions of the server's own in its database that do nothing and hold something (guides 000, Connection
+    /// Pool Exhausted, and 004, High Error Rate).
+    EndDatabaseSessions,
 }
 
 impl fmt::Display for ActionType {
@@ -434,6 +459,16 @@ pub enum IncidentType {
     ToolsMissing,
     /// A circuit breaker stays open though what it guards answers.
     CircuitStuckOpen,
+    /// All connections to the database are in use, or waited for.
+    DatabasePoolExhausted,
+    /// Sessions in the database keep a transaction open, and do nothing.
+    DatabaseIdleInTransaction,
+    /// Sessions in the database wait for each other's locks.
+    DatabaseBlockingLocks,
+    /// Statements in the database are slow.
+    DatabaseSlowQueries,
+    /// The database finds its own data damaged.
+    DatabaseCorruption,
     /// Answers take too long.
     HighLatency,
     /// A tool fails while others are well.
@@ -468,7 +503,8 @@ pub struct Override {
     pub severity: Option<Severity>,
     /// How long the symptom lasts before it is an incident. Only for types that wait: RolloutStuck,
     /// ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing, ToolsMissing,
-    /// CircuitStuckOpen, AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited.
+    /// CircuitStuckOpen, AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited, DatabasePoolExhausted;
+    /// of DatabaseIdleInTransaction (default 5m) and DatabaseBlockingLocks (1m), how long a session is idle or waits.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("for: at most 1h"))]
     pub hold_for: Option<Duration>,
@@ -508,7 +544,7 @@ pub struct Thresholds {
 
 /// One step of a runbook: exactly one of its fields is set.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("[has(self.rollback), has(self.rolloutRestart), has(self.recyclePod), has(self.rollbackConfig), has(self.scale), has(self.raiseResources), has(self.relaxStartupProbe), has(self.setEnv), has(self.drainAndRestart), has(self.callHook), has(self.runJob), has(self.resetCircuit), has(self.escalate)].exists_one(x, x)").message("a runbook step names exactly one action, as rollback: {} or escalate: {}"))]
+#[x_kube(validation = Rule::new("[has(self.rollback), has(self.rolloutRestart), has(self.recyclePod), has(self.rollbackConfig), has(self.scale), has(self.raiseResources), has(self.relaxStartupProbe), has(self.setEnv), has(self.drainAndRestart), has(self.callHook), has(self.runJob), has(self.resetCircuit), has(self.endDatabaseSessions), has(self.escalate)].exists_one(x, x)").message("a runbook step names exactly one action, as rollback: {} or escalate: {}"))]
 #[serde(rename_all = "camelCase")]
 pub struct RunbookStep {
     /// Bring the template back that was last seen healthy.
@@ -547,6 +583,9 @@ pub struct RunbookStep {
     /// Close the circuit breakers that stay open though what they guard answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_circuit: Option<NoParameters>,
+    /// End the database sessions of the server's own that are idle in a transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_database_sessions: Option<NoParameters>,
     /// Hand over to a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalate: Option<NoParameters>,
@@ -568,6 +607,7 @@ impl RunbookStep {
             (self.call_hook.is_some(), ActionType::CallHook),
             (self.run_job.is_some(), ActionType::RunJob),
             (self.reset_circuit.is_some(), ActionType::ResetCircuit),
+            (self.end_database_sessions.is_some(), ActionType::EndDatabaseSessions),
         ]
         .into_iter()
         .find_map(|(named, action)| named.then_some(action))

@@ -273,6 +273,34 @@ pub enum Cause {
     SlowAnswers,
     /// All connections to the database are in use, or waited for.
     DatabasePool,
+    /// Transactions that were begun and left alone.
+    IdleTransactions,
+    /// Connections that are held and do nothing, though no more is asked for than before.
+    ConnectionLeak,
+    /// More is asked for than before, and the connections are too few for it.
+    PoolTooSmall,
+    /// Connections of others use up what the database permits.
+    OthersConnections,
+    /// A transaction at work: a migration, a report.
+    ActiveTransaction,
+    /// A session of somebody else's.
+    OthersSession,
+    /// A prepared transaction that nobody has ended.
+    PreparedTransaction,
+    /// The database's own upkeep.
+    DatabaseUpkeep,
+    /// A statement reads tables from end to end, for want of an index.
+    MissingIndex,
+    /// The database plans by statistics that are out of date.
+    StaleStatistics,
+    /// One statement runs again and again for one request.
+    RepeatedStatement,
+    /// A statement takes long, and nothing tells why.
+    SlowStatement,
+    /// What the database reads from its disk is not what it wrote there.
+    ChecksumFailure,
+    /// The database says that its data, or an index, is damaged (SQLSTATE XX001, XX002).
+    DataDamaged,
     /// The cache finds much less than before.
     CacheMisses,
     /// The CPU limit stops the containers again and again.

@@ -146,7 +146,15 @@ fn distance_from_root(finding: &Finding) -> u8 {
         _ if finding.incident == IncidentType::OutOfMemory && finding.youngest_pod.is_some() => 1,
         // Of these, metrics show the trace in the server; what they forbid binds all the same.
         Cause::DatabaseConnection | Cause::DependencyDown if is_told_by_metrics(finding.incident) => 2,
-        Cause::DatabaseConnection | Cause::DependencyDown => 0,
+        Cause::DatabaseConnection | Cause::DependencyDown | Cause::ChecksumFailure | Cause::DataDamaged => 0,
+        // While nobody is let in, nothing else helps; else what is wrong with the server itself comes first.
+        _ if finding.incident == IncidentType::DatabasePoolExhausted
+            && finding.forbids.contains(&ActionType::Rollback) =>
+        {
+            0
+        }
+        // Where it does harm, that is found by itself.
+        _ if finding.incident == IncidentType::DatabaseIdleInTransaction => 4,
         Cause::BadRollout
         | Cause::NeverHealthy
         | Cause::ConfigError
@@ -167,6 +175,9 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::VolumeData
         | Cause::TooManySessions
         | Cause::DatabasePool
+        | Cause::IdleTransactions
+        | Cause::ConnectionLeak
+        | Cause::PoolTooSmall
         | Cause::CacheMisses
         | Cause::CpuThrottled => 2,
         Cause::ProcessExit | Cause::OnePod | Cause::HeartbeatSilent | Cause::Wedged => 3,
@@ -202,8 +213,16 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::ToolArguments
         | Cause::ToolTimeout
         | Cause::ToolDependency
-        | Cause::ToolErrors => 4,
+        | Cause::ToolErrors
+        // A person's to mend: it must not keep anything from being mended.
+        | Cause::OthersConnections
+        | Cause::OthersSession
+        | Cause::ActiveTransaction
+        | Cause::PreparedTransaction
+        | Cause::DatabaseUpkeep => 4,
         Cause::OwnRule | Cause::Alert | Cause::PersonsReport => 5,
+        // Advice.
+        Cause::MissingIndex | Cause::StaleStatistics | Cause::RepeatedStatement | Cause::SlowStatement => 6,
     }
 }
 

@@ -11,6 +11,7 @@ mod case;
 pub mod catalogue;
 pub mod circuits;
 pub mod circuits_body;
+mod database;
 pub mod decide;
 pub mod dependencies;
 pub mod diagnose;

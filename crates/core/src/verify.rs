@@ -6,7 +6,7 @@ mod standing;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
     Attempt, EVIDENCE_LIMIT, Effect, FollowUp, HISTORY_LIMIT, Incident, IncidentState, IncidentType,
-    LastAction, Outcome, PastIncident, Pending, StepState, TargetStatus, Time,
+    LastAction, Outcome, PastIncident, Pending, Severity, StepState, TargetStatus, Time,
 };
 
 use crate::{
@@ -101,7 +101,9 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
     order(diagnosis, &mut story);
     if let Some(server) = &server {
         // What may become an incident is no proof of health either.
-        let wrong = !diagnosis.findings.is_empty() || !diagnosis.pending.is_empty();
+        // What is only to look at speaks against nothing.
+        let wrong = diagnosis.findings.iter().any(|finding| finding.severity < Severity::SEV4)
+            || !diagnosis.pending.is_empty();
         let (target, look_again) = healthy::target_status(case, server, wrong);
         story.target = Some(target);
         if let Some(at) = look_again {
@@ -267,7 +269,10 @@ fn lapse_follow_ups(case: &Case, server: Option<&Server>, story: &mut Story) {
                     may_be_in_force(case, server, attempt) && !standing::job_is_gone(case, attempt)
                 })
         });
-        looks.extend(incident.follow_ups.iter().filter_map(|one| one.take_back_at.as_ref()).map(|at| at.0));
+        looks.extend(incident.follow_ups.iter().filter_map(|one| {
+            let attempt = attempts.iter().find(|attempt| attempt.id == one.attempt);
+            one.take_back_at.as_ref().map(|at| at.0).or_else(|| actions::watched_until(attempt?))
+        }));
     }
     for at in looks.into_iter().filter(|at| *at > case.now) {
         story.look_again_at(at);
@@ -490,6 +495,11 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
                     "no alert fires any more".to_owned()
                 }
                 (None, Some(primary)) => format!("over with {primary}, which it followed from"),
+                (Some(attempt), _)
+                    if actions::watched_until(attempt).is_some_and(|until| until <= case.now) =>
+                {
+                    format!("{} helped, and it did not happen again", attempt.action)
+                }
                 (Some(attempt), _) if was_for_a_time(case, attempt) => {
                     format!(
                         "{} was only for the time being: its owner has changed the server since, and all is well",

@@ -5,6 +5,8 @@
 
 mod call_hook;
 mod drain_and_restart;
+mod end_database_sessions;
+mod pool_bound;
 mod raise_resources;
 mod recycle_pod;
 mod relax_startup_probe;
@@ -17,6 +19,7 @@ mod scale;
 mod set_env;
 pub use call_hook::hears;
 pub(crate) use call_hook::{Stop, stop};
+pub(crate) use end_database_sessions::watched_until;
 pub use rollback_config::config_name;
 pub use run_job::{PATIENCE as JOB_PATIENCE, job_name};
 pub mod template_edit;
@@ -49,6 +52,7 @@ pub const ACTIONS: &[Action] = &[
     recycle_pod::ACTION,
     relax_startup_probe::ACTION,
     reset_circuit::ACTION,
+    end_database_sessions::ACTION,
     rollback::ACTION,
     rollback_config::ACTION,
     rollout_restart::ACTION,
@@ -129,13 +133,21 @@ pub struct Touches {
     pub resources: bool,
     /// It takes a pod away without another in its place before.
     pub evicts: bool,
+    /// Sessions in its database.
+    pub sessions: bool,
     /// It may be what mends a rollout under way, where that is the cause.
     pub mends_rollout: bool,
 }
 
 /// Changes nothing of the Deployment, and takes no pod away.
-const NOTHING: Touches =
-    Touches { template: false, replicas: false, resources: false, evicts: false, mends_rollout: false };
+const NOTHING: Touches = Touches {
+    template: false,
+    replicas: false,
+    resources: false,
+    evicts: false,
+    sessions: false,
+    mends_rollout: false,
+};
 /// Replaces the pods through the template, and nothing else.
 const TEMPLATE: Touches = Touches { template: true, ..NOTHING };
 
@@ -147,7 +159,14 @@ pub fn entry(action: ActionType) -> Option<&'static Action> {
 /// What an action touches; of one that is not known, everything.
 pub fn touches(action: ActionType) -> Touches {
     entry(action).map_or(
-        Touches { template: true, replicas: true, resources: true, evicts: true, mends_rollout: false },
+        Touches {
+            template: true,
+            replicas: true,
+            resources: true,
+            evicts: true,
+            sessions: true,
+            mends_rollout: false,
+        },
         |entry| entry.touches,
     )
 }

@@ -1,9 +1,9 @@
 //! SetEnv: sets a variable of the server's container (guide 000, Database Pool), one that the object allows and that
-//! weakens nothing. Undone by the template before; what is only for a time is taken back at its end.
+//! weakens nothing; of a pool of database connections, as far as its bound goes. Undone by the template before; what is only for a time is taken back at its end.
 
-use mcp_health_api::{ActionType, Attempt, Edit, FollowUp, Time, is_denied_env};
+use mcp_health_api::{ActionType, Attempt, Edit, FollowUp, IncidentType, Time, is_denied_env};
 
-use super::{Action, Asked, Plan, Planned, TEMPLATE, UNTIL, edit_steps, edits_of, undo_template};
+use super::{Action, Asked, Plan, Planned, TEMPLATE, UNTIL, edit_steps, edits_of, pool_bound, undo_template};
 use crate::{Case, mask::mask, words};
 
 pub const ACTION: Action =
@@ -13,10 +13,14 @@ const PREFIX: &str = "env.";
 
 fn plan(asked: &Asked) -> Planned {
     let Asked { case, server, incident, .. } = *asked;
-    let Some(wanted) = asked.step.and_then(|step| step.set_env.as_ref()) else {
-        return Planned::impossible("NoVariable", "the runbook names no variable to set");
+    let wanted = asked.step.and_then(|step| step.set_env.as_ref());
+    // The catalogue's own step raises the pool, which is computed where it is known to be allowed.
+    let raises_pool = asked.step.is_none() && incident.incident_type == IncidentType::DatabasePoolExhausted;
+    let name = match wanted {
+        Some(wanted) => wanted.name.0.as_str(),
+        None if raises_pool => pool_bound::SIZE,
+        None => return Planned::impossible("NoVariable", "the runbook names no variable to set"),
     };
-    let name = &wanted.name.0;
     if is_denied_env(name) {
         return Planned::impossible(
             "VariableDenied",
@@ -27,7 +31,7 @@ fn plan(asked: &Asked) -> Planned {
         );
     }
     let allowed = case.spec.actions.set_env.as_ref().map(|policy| policy.allow.as_slice());
-    if !allowed.unwrap_or_default().contains(&wanted.name) {
+    if !allowed.unwrap_or_default().iter().any(|one| one.0 == name) {
         return Planned::impossible(
             "VariableNotAllowed",
             format!("{name} is not in spec.actions.setEnv.allow"),
@@ -36,6 +40,20 @@ fn plan(asked: &Asked) -> Planned {
     let Some(container) = server.container() else {
         return Planned::impossible("NoContainer", "the template has no container of the server's");
     };
+    let raised;
+    let wanted = match wanted {
+        Some(wanted) => wanted,
+        None => match pool_bound::raised(asked, container) {
+            Ok(parameters) => {
+                raised = parameters;
+                &raised
+            }
+            Err((reason, message)) => return Planned::Impossible { reason, message },
+        },
+    };
+    if let Some(message) = pool_bound::against(asked, container, name, &wanted.value) {
+        return Planned::impossible("PoolBound", message);
+    }
     let before = match container.env.iter().find(|(known, _)| known == name) {
         Some((_, None)) => {
             return Planned::impossible(

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use super::{Entry, by_metrics as by};
 use crate::{
-    Case, Server, dependencies,
+    Case, Server, database, dependencies,
     diagnose::{Finding, Judgement},
     metrics::{Traffic, View},
     signals::{CircuitState, Pod, Series, Span},
@@ -248,7 +248,7 @@ fn cause(
     if let Some(words) = dependencies::down_words(case) {
         return (Cause::DependencyDown, Some(words));
     }
-    if let Some(words) = database(case, view) {
+    if let Some(words) = database::hindrance(case).or_else(|| of_database(case, view)) {
         return (Cause::DatabaseConnection, Some(words));
     }
     if let Some(words) = open_circuit(case, view, failures.counter) {
@@ -277,13 +277,12 @@ fn fails(view: &View, span: Span, threshold: f64) -> Option<bool> {
 }
 
 /// Most errors are the database's, by their types, or the server's health says that it is not well.
-fn database(case: &Case, view: &View) -> Option<String> {
+fn of_database(case: &Case, view: &View) -> Option<String> {
     let types = view.by(Counter::Errors.series(view, Span::Window), Label::Type);
     let all: f64 = types.iter().map(|(_, rate)| rate).sum();
-    let of_database: f64 =
-        types.iter().filter(|(kind, _)| by::names_a_database(kind)).map(|(_, rate)| rate).sum();
-    if of_database * 2.0 > all {
-        let percent = by::number(by::share(of_database, all));
+    let theirs: f64 = types.iter().filter(|(kind, _)| by::names_a_database(kind)).map(|(_, rate)| rate).sum();
+    if theirs * 2.0 > all {
+        let percent = by::number(by::share(theirs, all));
         return Some(format!("{percent} % of the errors are the database's: look at the database"));
     }
     by::database_by_health(case)

@@ -7,9 +7,9 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
-use super::{Entry, by_metrics as by};
+use super::{Entry, by_metrics as by, database_pool_exhausted::pools};
 use crate::{
-    Case, Server, dependencies,
+    Case, Server, database, dependencies,
     diagnose::{Finding, Judgement},
     metrics::{FEWEST_SLOW, Latency, Traffic, View, ratio},
     signals::{CircuitState, Pod, Span},
@@ -27,8 +27,6 @@ const PAGE: f64 = 2.0;
 const LASTING: SignedDuration = SignedDuration::from_mins(5);
 /// Fewer requests in the window tell nothing.
 const FEWEST: u32 = 20;
-/// A pool of connections is exhausted from this share in use, in percent.
-const POOL_PERCENT: f64 = 90.0;
 /// The cache misses so many times more often than before.
 const MISSES_RATIO: f64 = 2.0;
 
@@ -158,7 +156,8 @@ fn cause(case: &Case, server: &Server, view: &View, threshold: f64) -> (Cause, O
     if let Some(words) = pool(view) {
         return (Cause::DatabasePool, Some(words));
     }
-    if let Some(words) = by::database_by_health(case).or_else(|| database_circuit(case)) {
+    let of_database = database::hindrance(case).or_else(|| by::database_by_health(case));
+    if let Some(words) = of_database.or_else(|| database_circuit(case)) {
         return (Cause::DatabaseConnection, Some(words));
     }
     if let Some(pod) = slow_pod(server, view, threshold) {
@@ -184,13 +183,7 @@ fn is_slow(view: &View, threshold: f64) -> Option<bool> {
 
 /// The database's connections are all in use, or waited for.
 fn pool(view: &View) -> Option<String> {
-    let gauge = |measure| view.total(measure, Span::Window);
-    if let Some(waiting) = gauge(Measure::DatabasePoolWaiters).filter(|waiting| *waiting > 0.0) {
-        return Some(format!("{} callers wait for a database connection", by::number(waiting)));
-    }
-    let (size, in_use) = (gauge(Measure::DatabasePoolSize)?, gauge(Measure::DatabasePoolInUse)?);
-    (size > 0.0 && by::share(in_use, size) >= POOL_PERCENT)
-        .then(|| format!("{} of {} database connections are in use", by::number(in_use), by::number(size)))
+    pools(view).filter(|pools| pools.is_exhausted).map(|pools| pools.words)
 }
 
 fn database_circuit(case: &Case) -> Option<String> {

@@ -7,6 +7,11 @@ mod circuit_stuck_open;
 mod connection_drops;
 mod cpu_saturation;
 mod crash_loop;
+mod database_blocking_locks;
+mod database_corruption;
+mod database_idle_in_transaction;
+mod database_pool_exhausted;
+mod database_slow_queries;
 mod disk_filling;
 mod heartbeat_failing;
 mod high_error_rate;
@@ -26,6 +31,8 @@ mod tool_failing;
 mod tools_missing;
 mod traffic_lost;
 
+pub(crate) use database_blocking_locks::is_endable as is_endable_root;
+pub(crate) use database_pool_exhausted::UNUSED as IS_UNUSED_AFTER;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, Incident, IncidentType, McpServerHealthSpec, Measure};
 
@@ -52,13 +59,17 @@ pub struct Entry {
 
 /// All incident types but [`IncidentType::Rule`], which is the policy's own. Of findings that are equally near to the
 /// root, the first here is the primary.
-/// A kill at the memory limit comes before the loop that it makes.
+/// A database that lets nobody in comes before the loops that it makes, and so does a kill at the memory limit.
 pub const CATALOGUE: &[Entry] = &[
+    database_corruption::ENTRY,
+    database_pool_exhausted::ENTRY,
     out_of_memory::ENTRY,
     crash_loop::ENTRY,
     rollout_stuck::ENTRY,
     service_not_responding::ENTRY,
     mcp_protocol_failing::ENTRY,
+    database_blocking_locks::ENTRY,
+    database_idle_in_transaction::ENTRY,
     disk_filling::ENTRY,
     memory_leak::ENTRY,
     cpu_saturation::ENTRY,
@@ -74,6 +85,7 @@ pub const CATALOGUE: &[Entry] = &[
     connection_drops::ENTRY,
     invalid_messages::ENTRY,
     rate_limited::ENTRY,
+    database_slow_queries::ENTRY,
     reported::ENTRY,
 ];
 

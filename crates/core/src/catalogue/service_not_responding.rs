@@ -10,7 +10,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
 use super::{Entry, lasting};
 use crate::{
-    Case, Server, dependencies,
+    Case, Server, database, dependencies,
     diagnose::{Finding, Judgement},
     words,
 };
@@ -82,8 +82,13 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
     // Pods that run, of a template that was well, and what they need is down by the operator's own look. Pods that end,
     // and those of a new template, have another fault than that.
     let ends = pods.iter().any(|pod| pod.ended_within(ENDED, case.now));
-    let down = dependencies::down_words(case).filter(|_| own == Cause::NotReady && !ends);
-    let cause = if down.is_some() { Cause::DependencyDown } else { own };
+    let waits = own == Cause::NotReady && !ends;
+    let down = dependencies::down_words(case).map(|words| (Cause::DependencyDown, words));
+    let down = down.or_else(|| Some((Cause::DatabaseConnection, database::shut_words(case)?)));
+    let (cause, down) = match down.filter(|_| waits) {
+        Some((cause, words)) => (cause, Some(words)),
+        None => (own, None),
+    };
     let mut evidence = vec![
         format!(
             "none of {} wanted pods is ready since {} ({})",
@@ -176,7 +181,8 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
         | Cause::ErrorAnswers
         | Cause::Refused
         | Cause::Dropped
-        | Cause::DependencyDown => &[ActionType::RolloutRestart],
+        | Cause::DependencyDown
+        | Cause::DatabaseConnection => &[ActionType::RolloutRestart],
         _ => &[],
     }
 }

@@ -7,8 +7,12 @@ use crate::actions::touches;
 pub fn check(question: &Question) -> Verdict {
     let signals = question.case.signals;
     let mut problems = signals.problems_of_fences();
-    if touches(question.plan.action).resources {
+    let touches = touches(question.plan.action);
+    if touches.resources {
         problems.extend(signals.problems_of_resources());
+    }
+    if touches.sessions {
+        problems.extend(signals.problems_of_sessions());
     }
     if let Some(problem) = problems.into_iter().next() {
         return Verdict::hold("EvidenceNotFresh", problem);

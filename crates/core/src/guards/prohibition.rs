@@ -1,7 +1,7 @@
 //! What any finding on the server forbids is not done, whichever incident asks for it. What is forbidden for the
 //! sake of a database, or of another dependency, waits until that is back; the rest is not done at all.
 
-use mcp_health_api::{ActionType, Cause};
+use mcp_health_api::{ActionType, Cause, IncidentType};
 
 use super::{Question, Verdict};
 
@@ -12,10 +12,18 @@ pub fn check(question: &Question) -> Verdict {
     let forbidding = |action| question.diagnosis.forbidding(action);
     match forbidding(action).or_else(|| forbidding(restarts?)) {
         None => Verdict::Permit,
-        Some(finding) if finding.cause == Cause::DatabaseConnection => Verdict::hold(
-            "DatabaseUnavailable",
-            format!("{} ({}): {action} brings no database back", finding.incident, finding.cause),
-        ),
+        Some(finding)
+            if finding.cause == Cause::DatabaseConnection
+                || matches!(
+                    finding.incident,
+                    IncidentType::DatabasePoolExhausted | IncidentType::DatabaseBlockingLocks
+                ) =>
+        {
+            Verdict::hold(
+                "DatabaseUnavailable",
+                format!("{} ({}): {action} brings no database back", finding.incident, finding.cause),
+            )
+        }
         Some(finding) if finding.cause == Cause::DependencyDown => Verdict::hold(
             "DependencyUnavailable",
             format!("{} ({}): {action} brings no dependency back", finding.incident, finding.cause),

@@ -13,6 +13,8 @@ pub const SESSIONS_SEEN: usize = 400;
 pub const CHAINS_SEEN: usize = 8;
 /// The most statements that are listed, the slowest by mean first (guide 004: worst 20).
 pub const STATEMENTS_SEEN: usize = 20;
+/// The most statements that are listed for how often they run.
+pub const FREQUENT_SEEN: usize = 5;
 /// The most tables that are listed.
 pub const TABLES_SEEN: usize = 10;
 
@@ -56,7 +58,10 @@ pub struct Database {
     /// The slowest statements in this database, by `pg_stat_statements`; at most [`STATEMENTS_SEEN`].
     /// Unavailable where it is not installed, or may not be read: a sentence that says what to do.
     pub statements: Reading<Vec<Statement>>,
-    /// All calls of statements in this database since they are counted; with two looks, calls for each request.
+    /// The statements that ran most often between the last two looks, with how often; at most [`FREQUENT_SEEN`]. None
+    /// before the second look, and where statements are not counted.
+    pub frequent: Vec<Frequent>,
+    /// All calls of statements in this database since they are counted.
     pub calls: Option<i64>,
     /// Blocks found in the cache, and blocks asked for, since they are counted.
     pub cache: Option<(i64, i64)>,
@@ -142,7 +147,7 @@ pub enum SessionState {
 /// Sessions that wait for each other.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BlockingChain {
-    /// The session that waits for nobody, and for which all others wait.
+    /// The session that waits for nobody, and for which all others wait. Process 0 is a prepared transaction.
     pub root: Session,
     /// The sessions that wait, by how far they are from the root, with the time that each waits.
     pub waiting: Vec<(Session, SignedDuration)>,
@@ -169,6 +174,17 @@ pub struct Statement {
     pub stddev_ms: f64,
     /// Rows that it brought in all.
     pub rows: i64,
+}
+
+/// A statement, and how often it ran between two looks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Frequent {
+    /// Its id.
+    pub id: i64,
+    /// Normalised, bounded to 200 characters.
+    pub query: String,
+    /// Calls a second.
+    pub a_second: f64,
 }
 
 /// A table, as far as its upkeep goes.

@@ -119,6 +119,8 @@ pub struct Signals {
     pub alerts: Reading<Vec<Alert>>,
     /// What a person says in the object's annotation.
     pub report: Option<String>,
+    /// Up to when a person has dealt with what its database finds damaged, by the object's annotation.
+    pub settled: Option<Timestamp>,
     /// Whether its namespace is suspended.
     pub namespace_suspended: Reading<bool>,
     /// Whether the cluster-wide switch is thrown.
@@ -148,6 +150,11 @@ impl Signals {
             self.quotas.problem("its namespace's quotas"),
         ];
         fences.into_iter().flatten().collect()
+    }
+
+    /// What the end of database sessions rests on beside that and cannot be relied on, as sentences.
+    pub fn problems_of_sessions(&self) -> Vec<String> {
+        self.database.problem("its database").into_iter().collect()
     }
 
     /// Which of the policy's own rules have no answer, as sentences.

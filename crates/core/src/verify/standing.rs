@@ -2,7 +2,10 @@
 
 use mcp_health_api::{ActionType, Attempt, Effect, Outcome, Step, StepState};
 
-use crate::{Case, Server, actions::run_job};
+use crate::{
+    Case, Server,
+    actions::{run_job, watched_until},
+};
 
 /// How what an attempt did stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +63,9 @@ pub fn standing(case: &Case, server: &Server, attempt: &Attempt) -> Standing {
 /// beside it.
 pub fn may_be_in_force(case: &Case, server: &Server, attempt: &Attempt) -> bool {
     let mut configs = attempt.steps.iter().filter(|step| step.effect == Effect::RestoreConfig).peekable();
+    if watched_until(attempt).is_some_and(|until| until <= case.now) {
+        return false;
+    }
     let is_over = |standing| matches!(standing, Standing::Reverted(_) | Standing::Overtaken(_));
     match configs.peek() {
         Some(_) => !configs.any(|step| is_over(of_config(case, step))),

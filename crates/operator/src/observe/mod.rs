@@ -38,7 +38,7 @@ use std::{
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::Resource;
-use mcp_health_api::{ActionType, McpServerHealth, REPORT_ANNOTATION};
+use mcp_health_api::{ActionType, McpServerHealth, REPORT_ANNOTATION, SETTLED_ANNOTATION};
 use mcp_health_core::{
     Settings,
     signals::{
@@ -294,7 +294,9 @@ impl Stores {
             dependencies,
             database: Reading::Off,
             alerts,
-            report: object.meta().annotations.as_ref().and_then(|all| all.get(REPORT_ANNOTATION)).cloned(),
+            report: annotation(object, REPORT_ANNOTATION).map(str::to_owned),
+            // What is no moment says nothing.
+            settled: annotation(object, SETTLED_ANNOTATION).and_then(|at| at.trim().parse().ok()),
             namespace_suspended: {
                 let row = self.namespaces.get(&Key::new("", namespace));
                 self.namespaces.reading("", now, suspended(row))
@@ -434,4 +436,9 @@ impl Stores {
             })
             .collect()
     }
+}
+
+/// What stands in an annotation of an object.
+fn annotation<'a>(object: &'a McpServerHealth, name: &str) -> Option<&'a str> {
+    object.meta().annotations.as_ref()?.get(name).map(String::as_str)
 }

@@ -15,7 +15,7 @@ use mcp_health_api::{ActionType, Cause, HealthyConfig, IncidentType, Severity};
 
 use super::{Entry, lasting};
 use crate::{
-    Case, Server,
+    Case, Server, database,
     diagnose::{Finding, Judgement},
     signals::{Config, Container, LastWords, Pod, Role},
     words,
@@ -124,10 +124,14 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let youngest_pod = sick.iter().filter(|one| one.current).map(|one| one.pod.created).max();
     let blame = if youngest_pod.is_some() { server.cause(Cause::ProcessExit) } else { Cause::ProcessExit };
     let config = config_to_blame(server);
-    let database = first.told.cause == Some(Cause::DatabaseConnection)
+    let shut = database::shut_words(case);
+    // A database that lets nobody in is why containers end that were well, where nothing tells another reason.
+    let by_database = first.told.cause.is_none() && blame == Cause::ProcessExit && shut.is_some();
+    let database = (by_database || first.told.cause == Some(Cause::DatabaseConnection))
         && config.is_none_or(|(config, _)| !serves_with_content_before(server, config));
     let cause = match first.told.cause {
         _ if config.is_some() && !database => Cause::ConfigError,
+        None if database => Cause::DatabaseConnection,
         known => known.unwrap_or(blame),
     };
 
@@ -139,6 +143,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     evidence.extend(last_lines(first));
     evidence.push(blame_sentence(server, blame));
     if cause == Cause::DatabaseConnection {
+        evidence.extend(shut);
         evidence.push(database_sentence(server));
     }
     if let Some((config, _)) = config {

@@ -7,7 +7,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use crate::{
     Case, Server,
     catalogue::lapse,
-    dependencies,
+    database, dependencies,
     diagnose::{Finding, Judgement},
     probes::{Failing, Probes, Told, asked, patience},
     signals::{FaultKind, Pod, ProbeQuestion},
@@ -103,7 +103,9 @@ fn nobody_answers(
     first: &Failing,
 ) -> Finding {
     // A new template that nobody hears has a fault of its own, whatever else is down.
-    let down = dependencies::down_words(case).filter(|_| !server.rollout_is_to_blame());
+    let down = dependencies::down_words(case).map(|words| (Cause::DependencyDown, words));
+    let down = down.or_else(|| Some((Cause::DatabaseConnection, database::shut_words(case)?)));
+    let down = down.filter(|_| !server.rollout_is_to_blame());
     let mut evidence = vec![format!(
         "{} ready by the kubelet, and none of them answers",
         if silent.len() == 1 { "1 pod is".to_owned() } else { format!("{} pods are", silent.len()) }
@@ -112,10 +114,10 @@ fn nobody_answers(
         format!("pod {}: {}: {}", pod.name, asked(*question), failing.words())
     }));
     let cause = match &down {
-        Some(_) => Cause::DependencyDown,
+        Some((cause, _)) => *cause,
         None => cause(first.fault.kind).unwrap_or(Cause::TimedOut),
     };
-    evidence.extend(down);
+    evidence.extend(down.map(|(_, words)| words));
     finding(
         case,
         cause,
@@ -183,7 +185,7 @@ fn finding<'a>(
         youngest_pod,
         lapses: lapses.min(),
         forbids: match cause {
-            Cause::DependencyDown => super::BRING_NO_DEPENDENCY_BACK,
+            Cause::DependencyDown | Cause::DatabaseConnection => super::BRING_NO_DEPENDENCY_BACK,
             // The pods are well; nothing that is done to them brings a way back.
             _ if youngest_pod.is_none() => &[
                 ActionType::RolloutRestart,

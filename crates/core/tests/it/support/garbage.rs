@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use mcp_health_api::{
     ActionType, Attempt, Cause, Condition, Effect, Escalation, FollowUp, HealthyRevision, Hold, Incident,
-    IncidentState, IncidentType, LastAction, McpServerHealthStatus, Outcome, PastIncident, Severity, Step,
-    StepState, TargetStatus, Time,
+    IncidentState, IncidentType, LastAction, McpServerHealthStatus, Outcome, PastIncident, SessionFence,
+    Severity, Step, StepState, TargetStatus, Time,
 };
 use mcp_health_core::{actions::ACTIONS, catalogue::CATALOGUE};
 use proptest::{option, prelude::*, sample::select};
@@ -98,6 +98,7 @@ fn step(known: &[String]) -> BoxedStrategy<Step> {
         Effect::AwaitRollout,
         Effect::RunJob,
         Effect::ResetCircuit,
+        Effect::EndSessions,
     ]);
     let state = select(vec![StepState::Recorded, StepState::Started, StepState::Done]);
     let digest = || option::of(template(known.to_vec()));
@@ -108,7 +109,7 @@ fn step(known: &[String]) -> BoxedStrategy<Step> {
             effect,
             object,
             edits: Vec::new(),
-            sessions: None,
+            sessions: (effect == Effect::EndSessions).then(sessions),
             from,
             to,
             source,
@@ -121,6 +122,17 @@ fn step(known: &[String]) -> BoxedStrategy<Step> {
             state,
         })
         .boxed()
+}
+
+/// What somebody may have written there.
+fn sessions() -> SessionFence {
+    SessionFence {
+        database: "mcp_prod".to_owned(),
+        user: "mcp".to_owned(),
+        application: "mcp-server".to_owned(),
+        state: "idle in transaction".to_owned(),
+        list: vec!["4711 nonsense é".to_owned(), String::new()],
+    }
 }
 
 fn attempt(known: &[String]) -> BoxedStrategy<Attempt> {

@@ -128,6 +128,7 @@ fn step(action: Option<ActionType>) -> RunbookStep {
         raise_resources: here(action == Some(ActionType::RaiseResources)),
         relax_startup_probe: here(action == Some(ActionType::RelaxStartupProbe)),
         reset_circuit: here(action == Some(ActionType::ResetCircuit)),
+        end_database_sessions: here(action == Some(ActionType::EndDatabaseSessions)),
         drain_and_restart: here(action == Some(ActionType::DrainAndRestart)),
         scale: (action == Some(ActionType::Scale)).then_some(ScaleParameters { by: 1 }),
         set_env: (action == Some(ActionType::SetEnv)).then(|| SetEnvParameters {
