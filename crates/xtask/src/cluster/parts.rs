@@ -172,6 +172,16 @@ pub const KWOK: Part = Part {
     version_variables: &[],
 };
 
+/// An S3 server, which verifies signatures; no part of a cluster, but built like one.
+pub const VERSITYGW: Part = Part {
+    name: "versitygw",
+    module: Some("github.com/versity/versitygw"),
+    files: files!("versitygw": "go.mod", "go.sum", "main.go"),
+    programs: &[("versitygw", ".")],
+    tags: "",
+    version_variables: &[],
+};
+
 /// What a cluster with a simulated node needs.
 pub const SIMULATED: [&Part; 4] = [&CONTROL_PLANE, &ETCD, &HELM, &KWOK];
 
@@ -381,7 +391,7 @@ mod tests {
 
     #[test]
     fn every_part_pins_a_version() {
-        for part in [&REAL[..], &SIMULATED].concat() {
+        for part in [&REAL[..], &SIMULATED, &[&VERSITYGW]].concat() {
             assert!(part.version().starts_with('v'), "{}: {}", part.name, part.version());
         }
         assert_eq!(KUBERNETES.version(), "v1.36.3");
@@ -389,7 +399,7 @@ mod tests {
 
     #[test]
     fn no_part_asks_for_a_newer_go_than_the_preflight() {
-        for part in [&REAL[..], &SIMULATED].concat() {
+        for part in [&REAL[..], &SIMULATED, &[&VERSITYGW]].concat() {
             let asked = part.files[0].1.lines().find_map(|line| line.strip_prefix("go ")).unwrap();
             let numbers: Vec<u32> = asked.split('.').map(|number| number.parse().unwrap()).collect();
             assert!(numbers <= vec![GO.0, GO.1, GO.2], "{} asks for Go {asked}", part.name);

@@ -54,7 +54,9 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
         stage.tests(&mut tests(&["--workspace", "--test", "foreign"], options, &to_harness), LIMIT)
     })?;
     if options.only.is_none() {
-        report.lacking(missing.into_iter().map(|language| (language.name, language.wants)).collect());
+        for language in missing {
+            report.lacking(format!("servers in {}", language.name), language.wants);
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that there is to check, cheap failures first, the same here as in CI.
 //!
 //! ```text
-//! formatting ──► lints ──► tests ──► foreign servers ──► chart ──► licences ──► the cluster's own test ──► end-to-end
+//! formatting ──► lints ──► tests ──► foreign servers, services ──► chart ──► licences ──► the cluster's own test ──► end-to-end
 //!   └─ beside them, where it is the first time: the parts of the cluster are built
 //! ```
 
@@ -9,6 +9,7 @@ mod cluster;
 mod foreign;
 mod needs;
 mod report;
+pub mod services;
 mod stage;
 mod tools;
 
@@ -110,6 +111,7 @@ fn stages(options: &Options, kind: Option<Kind>, report: &mut Report, parts: clu
     }
 
     foreign::run(options, report)?;
+    services::run(options, report)?;
     parts.wait()?;
     if options.only.is_none() {
         report.run("chart", chart)?;

@@ -16,7 +16,7 @@ pub struct Report {
     rows: Vec<Row>,
     left_out: Vec<(&'static str, &'static str)>,
     not_asked: BTreeSet<String>,
-    lacking: Vec<(&'static str, &'static str)>,
+    lacking: Vec<(String, &'static str)>,
 }
 
 #[derive(Debug)]
@@ -59,9 +59,9 @@ impl Report {
         self.not_asked = tests;
     }
 
-    /// Notes the languages whose servers could not be asked, each with what is missing here.
-    pub fn lacking(&mut self, languages: Vec<(&'static str, &'static str)>) {
-        self.lacking = languages;
+    /// Notes what could not be asked, as `servers in Python`, with what is missing here.
+    pub fn lacking(&mut self, what: impl Into<String>, wants: &'static str) {
+        self.lacking.push((what.into(), wants));
     }
 
     /// Whether every stage passed.
@@ -95,8 +95,8 @@ impl Report {
                 println!("  {name}: {why}");
             }
         }
-        for (language, wants) in &self.lacking {
-            println!("\nNOT RUN, for want of {wants}: the probe's tests with servers in {language}");
+        for (what, wants) in &self.lacking {
+            println!("\nNOT RUN, for want of {wants}: the tests that ask {what}");
         }
         println!("{}", self.result(took));
     }
@@ -127,11 +127,11 @@ impl Report {
                 "; {left_out} tests need a real node and did not run, {not_asked} ran without asking an MCP client"
             ),
         };
-        let languages: Vec<&str> = self.lacking.iter().map(|(language, _)| *language).collect();
-        if languages.is_empty() {
+        let lacking: Vec<&str> = self.lacking.iter().map(|(what, _)| what.as_str()).collect();
+        if lacking.is_empty() {
             return tests;
         }
-        format!("{tests}; servers in {} were not asked", languages.join(" and "))
+        format!("{tests}; {} were not asked", lacking.join(" and "))
     }
 }
 
@@ -156,9 +156,11 @@ mod tests {
         assert!(
             line.ends_with("; 2 tests need a real node and did not run, 1 ran without asking an MCP client")
         );
-        report.lacking(vec![("Node", "node and npm")]);
+        report.lacking("servers in Node", "node and npm");
+        report.lacking("Redis", "Debian's packages");
         let line = report.result(Duration::from_secs(12));
-        assert!(line.ends_with(" without asking an MCP client; servers in Node were not asked"), "{line}");
+        let says = " without asking an MCP client; servers in Node and Redis were not asked";
+        assert!(line.ends_with(says), "{line}");
     }
 
     #[test]
