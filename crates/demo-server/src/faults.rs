@@ -101,6 +101,19 @@ pub enum Fault {
         /// How many.
         count: u32,
     },
+    /// A transaction that locks the table is left idle: whoever needs the table waits.
+    LockTable,
+    /// Every tool call first runs a statement that takes long in the database.
+    SlowQuery {
+        /// How long.
+        #[serde(with = "compact::required")]
+        delay: Duration,
+    },
+    /// Every tool call first asks the database for single rows, one by one.
+    RepeatQuery {
+        /// How often.
+        count: u32,
+    },
     /// `/mcp` accepts requests and does not answer them.
     WedgeMcp,
     /// It listens on 127.0.0.1 only.
@@ -159,6 +172,11 @@ fn crash_message() -> String {
     "fatal: the fault crash is on".to_owned()
 }
 
+/// A transaction that is begun, and then forgotten.
+const FORGOTTEN: &str = "BEGIN; SELECT 1";
+/// One that nobody else gets by.
+const LOCKED: &str = "BEGIN; LOCK TABLE mcp_assignments";
+
 /// Why a fault cannot be switched on.
 #[derive(Debug, thiserror::Error)]
 pub enum FaultError {
@@ -166,8 +184,8 @@ pub enum FaultError {
     #[error("{0} works only from the start: set it in the environment or the configuration file")]
     OnlyAtStart(&'static str),
     /// It needs Postgres.
-    #[error("hold-db-connections needs DATABASE_URL")]
-    NeedsDatabase,
+    #[error("{0} needs DATABASE_URL")]
+    NeedsDatabase(&'static str),
     /// A number makes no sense.
     #[error(transparent)]
     Nonsense(#[from] Nonsense),
@@ -184,7 +202,7 @@ pub struct Nonsense {
 
 impl Fault {
     /// The settings that [`Fault::from_settings`] reads.
-    const SETTINGS: [&'static str; 27] = [
+    const SETTINGS: [&'static str; 30] = [
         "FAULT_CRASH_EXIT",
         "FAULT_CRASH_AFTER",
         "FAULT_CRASH_MESSAGE",
@@ -204,6 +222,9 @@ impl Fault {
         "FAULT_FAIL_TOOL_MESSAGE",
         "FAULT_HIDE_TOOL",
         "FAULT_HOLD_DB_CONNECTIONS",
+        "FAULT_LOCK_TABLE",
+        "FAULT_SLOW_QUERY",
+        "FAULT_REPEAT_QUERY",
         "FAULT_WEDGE_MCP",
         "FAULT_LISTEN_LOCALHOST",
         "FAULT_STUCK_CIRCUIT",
@@ -265,6 +286,12 @@ impl Fault {
         if let Some(count) = settings.parse("FAULT_HOLD_DB_CONNECTIONS")? {
             faults.push(Self::HoldDbConnections { count });
         }
+        if let Some(delay) = settings.duration("FAULT_SLOW_QUERY")? {
+            faults.push(Self::SlowQuery { delay });
+        }
+        if let Some(count) = settings.parse("FAULT_REPEAT_QUERY")? {
+            faults.push(Self::RepeatQuery { count });
+        }
         if let Some(rate) = settings.parse("FAULT_LEAK_SESSIONS")? {
             let cap = settings.parse("FAULT_LEAK_SESSIONS_CAP")?.unwrap_or_else(thousand);
             faults.push(Self::LeakSessions { rate, cap });
@@ -277,6 +304,7 @@ impl Fault {
         }
         for (name, fault) in [
             ("FAULT_NEVER_READY", Self::NeverReady),
+            ("FAULT_LOCK_TABLE", Self::LockTable),
             ("FAULT_WEDGE_MCP", Self::WedgeMcp),
             ("FAULT_LISTEN_LOCALHOST", Self::ListenLocalhost),
             ("FAULT_STUCK_CIRCUIT", Self::StuckCircuit),
@@ -305,6 +333,9 @@ impl Fault {
             Self::FailTool { .. } => "fail-tool",
             Self::HideTool { .. } => "hide-tool",
             Self::HoldDbConnections { .. } => "hold-db-connections",
+            Self::LockTable => "lock-table",
+            Self::SlowQuery { .. } => "slow-query",
+            Self::RepeatQuery { .. } => "repeat-query",
             Self::WedgeMcp => "wedge-mcp",
             Self::ListenLocalhost => "listen-localhost",
             Self::StuckCircuit => "stuck-circuit",
@@ -313,6 +344,17 @@ impl Fault {
             Self::DropConnections { .. } => "drop-connections",
             Self::FailRequests { .. } => "fail-requests",
         }
+    }
+
+    /// Whether it shows in a database only.
+    fn needs_database(&self) -> bool {
+        matches!(
+            self,
+            Self::HoldDbConnections { .. }
+                | Self::LockTable
+                | Self::SlowQuery { .. }
+                | Self::RepeatQuery { .. }
+        )
     }
 
     fn check(&self) -> Result<(), Nonsense> {
@@ -392,6 +434,9 @@ impl Faults {
     /// Switches on a fault of the configuration.
     pub fn switch_on_at_start(&self, fault: Fault) -> Result<(), FaultError> {
         fault.check()?;
+        if fault.needs_database() && self.store.pool().is_none() {
+            return Err(FaultError::NeedsDatabase(fault.name()));
+        }
         let task = match &fault {
             Fault::Crash { exit, after, message } => {
                 Some(tokio::spawn(fault_tasks::crash(*exit, *after, message.clone())).abort_handle())
@@ -404,10 +449,11 @@ impl Faults {
                 Some(tokio::spawn(fault_tasks::fill(*rate, *cap, path.clone())).abort_handle())
             }
             Fault::HoldDbConnections { count } => {
-                if self.store.pool().is_none() {
-                    return Err(FaultError::NeedsDatabase);
-                }
-                let hold = fault_tasks::hold_connections(Arc::clone(&self.store), *count);
+                let hold = fault_tasks::hold_connections(Arc::clone(&self.store), *count, FORGOTTEN);
+                Some(tokio::spawn(hold).abort_handle())
+            }
+            Fault::LockTable => {
+                let hold = fault_tasks::hold_connections(Arc::clone(&self.store), 1, LOCKED);
                 Some(tokio::spawn(hold).abort_handle())
             }
             Fault::LeakSessions { rate, cap } => {
@@ -454,6 +500,20 @@ impl Faults {
             _ => return,
         };
         tokio::time::sleep(delay).await;
+    }
+
+    /// What the faults `slow-query` and `repeat-query` have every call ask the database: for how long, and how often.
+    pub fn queries(&self) -> (Option<Duration>, u32) {
+        let active = self.active.borrow();
+        let slow = match active.get("slow-query").map(|active| &active.fault) {
+            Some(Fault::SlowQuery { delay }) => Some(*delay),
+            _ => None,
+        };
+        let repeated = match active.get("repeat-query").map(|active| &active.fault) {
+            Some(Fault::RepeatQuery { count }) => *count,
+            _ => 0,
+        };
+        (slow, repeated)
     }
 
     /// Waits while the fault `wedge-mcp` is on.

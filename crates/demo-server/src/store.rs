@@ -33,6 +33,10 @@ const LIST: &str = "SELECT id, title, assignee, created_at FROM mcp_assignments 
 const SEARCH: &str = "SELECT id, title, assignee, created_at FROM mcp_assignments
     WHERE strpos(lower(title), lower($1)) > 0 ORDER BY id DESC LIMIT $2";
 
+/// Takes as long as it is told, once, however many rows there are.
+const SLOW: &str = "SELECT count(*), (SELECT true FROM pg_sleep($1)) FROM mcp_assignments";
+const ONE: &str = "SELECT id, title, assignee, created_at FROM mcp_assignments WHERE id = $1";
+
 /// Something somebody is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
@@ -185,6 +189,18 @@ impl Store {
                 rows.first().map(assignment).ok_or(StoreError::PoolClosed)
             }
         }
+    }
+
+    /// Asks Postgres what is of no use: a statement that takes long, and single rows one by one.
+    pub async fn ask_in_vain(&self, slow: Option<Duration>, repeated: u32) -> Result<(), StoreError> {
+        let Self::Postgres(pool) = self else { return Ok(()) };
+        if let Some(delay) = slow {
+            query(pool, SLOW, &[&delay.as_secs_f64()]).await?;
+        }
+        for id in 0..repeated {
+            query(pool, ONE, &[&i64::from(id)]).await?;
+        }
+        Ok(())
     }
 
     /// The newest assignments.

@@ -181,6 +181,8 @@ pub async fn call(
 }
 
 async fn run(app: &App, name: &str, arguments: JsonObject) -> Result<Value, ToolError> {
+    let (slow, repeated) = app.faults.queries();
+    app.store.ask_in_vain(slow, repeated).await?;
     match name {
         _ if app.faults.hides(name) => Err(ToolError::Unknown(name.to_owned())),
         "create_assignment" => {

@@ -203,6 +203,47 @@ async fn held_connections_are_idle_in_a_transaction_and_exhaust_the_pool_until_e
 }
 
 #[tokio::test]
+async fn a_locked_table_and_slow_and_repeated_statements_show_in_the_database() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let settings = [ADMIN, ("DATABASE_URL", postgres.url.as_str()), ("DB_POOL_TIMEOUT", "1")];
+    let server = Running::start(&settings).await;
+    let database = postgres.connect().await;
+    let sessions = async |what: &str| {
+        let query =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mcp-server' AND {what}");
+        database.query_one(&query, &[]).await.expect("sessions").get::<_, i64>(0)
+    };
+    let list = async || server.post("/tools/list_assignments/execute", json!({})).await.status;
+    let fault = async |fault: Value| server.post("/admin/faults", fault).await.status;
+
+    assert_eq!(fault(json!({"fault": "lock-table"})).await, 201);
+    until(async || (sessions("state = 'idle in transaction'").await == 1).then_some(())).await;
+    let (waited, ()) = tokio::join!(list(), async {
+        until(async || (sessions("cardinality(pg_blocking_pids(pid)) = 1").await == 1).then_some(())).await;
+    });
+    assert_eq!(waited, 500, "nobody gets by the lock in time");
+    assert_eq!(server.delete("/admin/faults/lock-table").await.status, 204);
+    until(async || (list().await == 200).then_some(())).await;
+
+    let slow = "state = 'active' AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()";
+    assert_eq!(fault(json!({"fault": "slow-query", "delay": "900ms"})).await, 201);
+    let (answered, ()) = tokio::join!(list(), async {
+        until(async || (sessions(slow).await == 1).then_some(())).await;
+    });
+    assert_eq!(answered, 200);
+    assert_eq!(server.delete("/admin/faults/slow-query").await.status, 204);
+
+    assert_eq!(fault(json!({"fault": "repeat-query", "count": 30})).await, 201);
+    assert_eq!(list().await, 200);
+    let calls = "SELECT seq_scan + idx_scan FROM pg_stat_user_tables WHERE relname = 'mcp_assignments'";
+    until(async || {
+        let row = database.query_one(calls, &[]).await.expect("statistics");
+        (row.get::<_, i64>(0) >= 30).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_wedged_mcp_endpoint_never_answers_while_health_does() {
     let server = Running::start(&[ADMIN, ("FAULT_WEDGE_MCP", "true")]).await;
     let ask = || server.http.post(server.url("/mcp")).json(&json!({}));
