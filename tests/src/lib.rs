@@ -20,11 +20,13 @@ pub mod mcp;
 pub mod operator;
 pub mod policy;
 pub mod postgres;
+pub mod program;
 pub mod prometheus;
 pub mod proxy;
 pub mod python;
 pub mod report;
 pub mod server;
+pub mod services;
 pub mod story;
 pub mod until;
 

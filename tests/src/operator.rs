@@ -138,17 +138,28 @@ impl Release {
         self.kubectl(&["patch", "role", self.name(), "--type=json", "--patch", &patch]).await.ok();
     }
 
-    /// The sum of a metric's series whose labels contain `labels`; 0 where there is none yet.
-    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+    /// All that it serves as metrics.
+    pub async fn metrics(&self) -> String {
         let target = format!("deployment/{}", self.name());
         environment::needs_a_node("a port of the operator's pod");
-        let page = until("the operator's metrics", async || {
+        until("the operator's metrics", async || {
             let forward = Forward::open(&self.namespace, &target, 8080).await?;
             let answer = reqwest::get(format!("{}/metrics", forward.url)).await;
             let answer = answer.and_then(reqwest::Response::error_for_status);
             answer.map_err(|error| error.to_string())?.text().await.map_err(|error| error.to_string())
         })
-        .await;
+        .await
+    }
+
+    /// All that it logged since its pod was started.
+    pub async fn log(&self) -> String {
+        let target = format!("deployment/{}", self.name());
+        self.kubectl(&["logs", &target, "--tail=-1"]).await.ok()
+    }
+
+    /// The sum of a metric's series whose labels contain `labels`; 0 where there is none yet.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let page = self.metrics().await;
         let series = page.lines().filter(|line| line.starts_with(name) && line.contains(labels));
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }

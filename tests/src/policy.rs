@@ -122,6 +122,19 @@ impl Policy {
         past
     }
 
+    /// Awaits that one action of the operator has helped against an incident which is not over: something is left to do.
+    pub async fn mitigated_by(&self, incident: &Incident, action: ActionType) -> Incident {
+        self.until(&format!("{} mitigated by {action}", incident.id), |status| {
+            let known = status.incidents.iter().find(|one| one.id == incident.id)?;
+            let helped = known
+                .attempts
+                .iter()
+                .any(|one| one.action == action && one.outcome == Some(Outcome::Improved));
+            (helped && known.state == IncidentState::Mitigated).then(|| known.clone())
+        })
+        .await
+    }
+
     /// Awaits that a guard holds the action on the primary incident for this reason.
     pub async fn held(&self, reason: &str) -> Incident {
         let incident = self

@@ -11,8 +11,8 @@ use tokio::{
 use xtask::postgres::{ROLE, START};
 
 use crate::{
-    Story, environment,
-    host::{self, Killer},
+    Story, environment, host,
+    program::{Program, Running},
     until,
 };
 
@@ -33,12 +33,17 @@ const NAME: &str = "postgres";
 /// The Secret with the server's URL.
 const SERVER_SECRET: &str = "server-database";
 
+/// The container with `psql` in a server's pods.
+const BESIDE: &str = "psql";
+
 /// Keeps it running, but for while it is stopped. Its data outlives it.
-const KEEP: &str = "while :; do [ -e /data/stopped ] || /usr/bin/sh /init/start.sh; /usr/bin/sleep 0.1; done";
+const KEEP: &str =
+    "while :; do [ -e /data/stopped ] || /usr/bin/sh /files/start.sh; /usr/bin/sleep 0.1; done";
 
 /// See the module.
 pub struct Postgres<'a> {
-    story: &'a Story,
+    /// The pod.
+    pub program: Running<'a>,
     bin: String,
 }
 
@@ -53,60 +58,25 @@ impl<'a> Postgres<'a> {
         environment::needs_a_node("PostgreSQL in a pod");
         let version = xtask::postgres::version();
         let version = version.unwrap_or_else(|| panic!("{}", xtask::postgres::how_to_install()));
-        let postgres = Self { story, bin: format!("/usr/lib/postgresql/{version}/bin") };
         let server = format!(
             "CREATE ROLE {USER} LOGIN PASSWORD '{SERVER_PASSWORD}';\nGRANT CREATE ON SCHEMA public TO {USER};\n"
         );
         let password = format!("ALTER ROLE mcp_health PASSWORD '{OPERATOR_PASSWORD}';\n");
-        let init = json!({
+        let files = json!({
             "start.sh": START, "settings.conf": settings.join("\n"),
             "1-server.sql": server, "2-role.sql": ROLE, "3-password.sql": password,
         });
-        let (mut volumes, mut mounts) = host::folders(&host::system());
-        let volumes = volumes.as_array_mut().expect("a list");
-        volumes.push(json!({"name": "init", "secret": {"secretName": "postgres-init"}}));
-        volumes.push(json!({"name": "data", "emptyDir": disk}));
-        let mounts = mounts.as_array_mut().expect("a list");
-        mounts.push(json!({"name": "init", "mountPath": "/init"}));
-        mounts.push(json!({"name": "data", "mountPath": "/data"}));
-        let labels = json!({"app": NAME});
-        let (operator, server) = (postgres.url("mcp_health", OPERATOR_PASSWORD), postgres.server_url());
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": [
-            secret("postgres-init", &init),
-            secret(NAME, &json!({"url": operator})),
-            secret(SERVER_SECRET, &json!({"url": server})),
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": NAME, "labels": labels},
-                "spec": {
-                    "terminationGracePeriodSeconds": 0,
-                    "containers": [{
-                        "name": NAME,
-                        "image": host::IMAGE,
-                        "command": ["/usr/bin/sh", "-c", KEEP],
-                        "ports": [{"name": NAME, "containerPort": 5432}],
-                        "readinessProbe": {"tcpSocket": {"port": NAME}, "periodSeconds": 1},
-                        "securityContext": {"runAsUser": 65532, "runAsGroup": 65532},
-                        "volumeMounts": mounts,
-                    }],
-                    "volumes": volumes,
-                },
-            },
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": NAME},
-                "spec": {"selector": labels, "ports": [{"name": NAME, "port": 5432, "targetPort": NAME}]},
-            },
-        ]});
-        story.kubectl_with(&["create", "--filename=-"], &list.to_string()).await.ok();
+        let program = Program::new(NAME, &["/usr/bin/sh", "-c", KEEP], &[5432]);
+        let program = program.files(files).disk(disk).user(65532).start(story).await;
+        let postgres = Self { bin: format!("/usr/lib/postgresql/{version}/bin"), program };
+        story.secret(NAME, &[("url", &postgres.url("mcp_health", OPERATOR_PASSWORD))]).await;
+        story.secret(SERVER_SECRET, &[("url", &postgres.url(USER, SERVER_PASSWORD))]).await;
         postgres.ready().await;
         postgres
     }
 
     async fn ready(&self) {
-        self.story.kubectl(&["wait", "--for=condition=Ready", "pod/postgres", "--timeout=90s"]).await;
+        self.program.ready().await;
         until("PostgreSQL answers", async || self.ask("SELECT 1").await.map(drop)).await;
     }
 
@@ -117,18 +87,12 @@ impl<'a> Postgres<'a> {
 
     /// Where it is, by the Service.
     pub fn address(&self) -> String {
-        format!("{NAME}.{}:5432", self.story.namespace)
+        format!("{}:5432", self.program.host())
     }
 
     /// The server's URL.
     pub fn server_url(&self) -> String {
         self.url(USER, SERVER_PASSWORD)
-    }
-
-    /// What a server's container reads to use it.
-    pub fn environment(&self) -> Value {
-        let from = json!({"secretKeyRef": {"name": SERVER_SECRET, "key": "url"}});
-        json!({"name": "DATABASE_URL", "valueFrom": from})
     }
 
     /// What a policy says of it: it is looked at every second.
@@ -150,8 +114,7 @@ impl<'a> Postgres<'a> {
         let user = format!("--username={user}");
         let psql = format!("{}/psql", self.bin);
         let psql = [&psql, "-XqAt", "--host=/tmp", &user, "--set=ON_ERROR_STOP=1"];
-        let words = [&["exec", NAME, "--"], &psql[..], &["--dbname", DATABASE, "--command", sql]].concat();
-        let said = self.story.kubectl_with(&words, "").await;
+        let said = self.program.run(&[&psql[..], &["--dbname", DATABASE, "--command", sql]].concat()).await;
         if said.well { Ok(said.out.trim().to_owned()) } else { Err(said.err) }
     }
 
@@ -172,13 +135,43 @@ impl<'a> Postgres<'a> {
         self.query(&ask).await.parse().expect("a number")
     }
 
-    /// Opens a session of a role, that calls itself so.
+    /// Has a server use the database by a pool of so many connections, of which it waits a second for one; and puts a
+    /// container with `psql` into its pods, so that sessions come from their addresses.
+    pub fn used(&self, pool: usize) -> impl FnOnce(&mut Value) + use<> {
+        let own = [
+            json!({"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": SERVER_SECRET, "key": "url"}}}),
+            json!({"name": "DB_POOL_SIZE", "value": pool.to_string()}),
+            json!({"name": "DB_POOL_TIMEOUT", "value": "1"}),
+        ];
+        let (volumes, mounts) = host::folders(&host::system());
+        let beside = json!({"name": BESIDE, "image": host::IMAGE, "volumeMounts": mounts});
+        move |deployment| {
+            let pod = &mut deployment["spec"]["template"]["spec"];
+            pod["volumes"] = volumes;
+            let containers = pod["containers"].as_array_mut().expect("containers");
+            containers[0]["env"].as_array_mut().expect("the manifest has an env").extend(own);
+            containers.push(beside);
+        }
+    }
+
+    /// Opens a session of the server's role from this pod of the server, that calls itself so.
+    pub async fn session_of(&self, pod: &str, application: &str) -> Session {
+        let connection = format!("{}?application_name={application}", self.server_url());
+        self.open(&[pod, "--container", BESIDE], &connection).await
+    }
+
+    /// Opens a session of a role from nowhere that a server is.
     pub async fn session(&self, user: &str, application: &str) -> Session {
         let connection = format!("host=/tmp user={user} dbname={DATABASE} application_name={application}");
+        self.open(&[NAME], &connection).await
+    }
+
+    async fn open(&self, container: &[&str], connection: &str) -> Session {
         let psql = format!("{}/psql", self.bin);
         let mut kubectl = Command::new(environment::kubectl())
-            .args(["--namespace", &self.story.namespace, "exec", "--stdin", NAME, "--"])
-            .args([&psql, "-XqAt", &connection])
+            .args(["--namespace", &self.program.story.namespace, "exec", "--stdin"])
+            .args(container)
+            .args(["--", &psql, "-XqAt", connection])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -188,7 +181,7 @@ impl<'a> Postgres<'a> {
         input.write_all(b"SELECT pg_backend_pid();\n").await.expect("psql reads");
         let mut lines = BufReader::new(kubectl.stdout.take().expect("piped")).lines();
         let pid = lines.next_line().await.ok().flatten().unwrap_or_default();
-        let pid = pid.parse().unwrap_or_else(|_| panic!("a session of {user} tells no process: {pid:?}"));
+        let pid = pid.parse().unwrap_or_else(|_| panic!("a session tells no process: {pid:?}"));
         Session { pid, input, _kubectl: kubectl }
     }
 
@@ -216,26 +209,28 @@ impl<'a> Postgres<'a> {
         self.shell("rm /data/full").await;
     }
 
+    /// Takes so many connections of others, until the pod is gone.
+    pub async fn crowd(&self, count: usize) {
+        let one = format!(
+            "sleep 1000 | \"$0\"/psql -Xq 'host=/tmp user={USER} dbname={DATABASE} application_name=crowd'"
+        );
+        let all = format!("for i in $(seq {count}); do ({one}) >/dev/null 2>&1 & done");
+        self.shell(&all).await;
+        let ask = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crowd'";
+        self.until(ask, &count.to_string()).await;
+    }
+
+    /// Sends the crowd home.
+    pub async fn disperse(&self) {
+        self.query(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'crowd'",
+        )
+        .await;
+    }
+
     async fn shell(&self, script: &str) {
         let script = format!("PATH=/usr/bin; {script}");
-        self.story.kubectl(&["exec", NAME, "--", "/usr/bin/sh", "-c", &script, &self.bin]).await;
-    }
-
-    /// Halts it: it takes connections, and does not answer.
-    pub async fn pause(&self, killer: &Killer<'_>) {
-        killer.signal(&self.container().await, "STOP").await;
-    }
-
-    /// Lets it go on.
-    pub async fn resume(&self, killer: &Killer<'_>) {
-        killer.signal(&self.container().await, "CONT").await;
-    }
-
-    /// Its container, by the container runtime's id.
-    async fn container(&self) -> String {
-        let path = "--output=jsonpath={.status.containerStatuses[0].containerID}";
-        let id = self.story.kubectl(&["get", "pod", NAME, path]).await;
-        id.rsplit('/').next().unwrap_or_default().to_owned()
+        self.program.run(&["/usr/bin/sh", "-c", &script, &self.bin]).await.ok();
     }
 }
 
@@ -270,9 +265,4 @@ impl Session {
         let ask = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {}", self.pid);
         postgres.query(&ask).await == "1"
     }
-}
-
-/// A Secret of the story's namespace.
-pub fn secret(name: &str, content: &Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": content})
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
 };
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -298,6 +298,16 @@ impl Server {
     /// The names of its pods.
     pub async fn pod_names(&self) -> BTreeSet<String> {
         self.pods().await.into_iter().filter_map(|pod| pod.metadata.name).collect()
+    }
+
+    /// Its pods by their uid, and how often their containers were started anew: the same as before where nothing was
+    /// restarted.
+    pub async fn lives(&self) -> BTreeMap<String, i32> {
+        let lives = self.pods().await.into_iter().map(|pod| {
+            let containers = pod.status.and_then(|status| status.container_statuses).into_iter().flatten();
+            (pod.metadata.uid.unwrap_or_default(), containers.map(|one| one.restart_count).sum())
+        });
+        lives.collect()
     }
 
     /// Waits until all wanted pods are of the template in force, and ready.

@@ -94,6 +94,22 @@ impl Story {
         Planned::new(&self.client, &self.namespace)
     }
 
+    /// Fails where the operator shows one of these words anywhere: its log, its metrics, Events, objects with their
+    /// status, and what it keeps as evidence.
+    pub async fn is_silent_about(&self, words: &[&str]) {
+        let objects = ["get", "events,mcph,configmaps,deployments,leases", "--output=yaml"];
+        let told = [
+            ("its log", self.operator().log().await),
+            ("its metrics", self.operator().metrics().await),
+            ("the cluster", self.kubectl(&objects).await),
+        ];
+        for (place, told) in told {
+            for line in told.lines() {
+                assert!(!words.iter().any(|word| line.contains(word)), "{place} shows a credential: {line}");
+            }
+        }
+    }
+
     /// kubectl in this namespace.
     pub async fn kubectl(&self, arguments: &[&str]) -> String {
         self.kubectl_with(arguments, "").await.ok()

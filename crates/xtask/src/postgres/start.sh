@@ -1,5 +1,5 @@
 # Starts PostgreSQL, as any user but root, with its data under /data. The first time it makes them: the database mcp_prod,
-# settings from /init/*.conf, and what /init/*.sql tell a superuser, in their order. Nothing here survives a machine that
+# settings from /files/*.conf, and what /files/*.sql tell a superuser, in their order. Nothing here survives a machine that
 # fails: these are databases to break.
 set -eu
 for folder in /usr/lib/postgresql/*/bin; do PATH="$folder:$PATH"; done
@@ -15,11 +15,11 @@ if ! [ -e /data/made ]; then
         echo "fsync = off"
         echo "jit = off"
         echo "shared_buffers = 16MB"
-        echo "include_dir '/init'"
+        echo "include_dir '/files'"
     } >>"$data/postgresql.conf"
     pg_ctl start --pgdata="$data" --wait --silent --options="-c listen_addresses=''"
     psql --no-psqlrc --quiet --dbname=postgres --command="CREATE DATABASE mcp_prod"
-    for file in /init/*.sql; do
+    for file in /files/*.sql; do
         psql --no-psqlrc --quiet --dbname=mcp_prod --set=ON_ERROR_STOP=1 --file="$file"
     done
     pg_ctl stop --pgdata="$data" --mode=fast --wait --silent
