@@ -8,6 +8,7 @@
 
 mod asked;
 mod certificate;
+pub mod postgres;
 mod route;
 pub mod tcp;
 pub mod tls;

@@ -25,7 +25,7 @@ use tokio_rustls::{
             Resumption, WebPkiServerVerifier,
             danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         },
-        crypto::ring,
+        crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
         pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
     },
 };
@@ -107,18 +107,43 @@ pub async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     alpn: &[&[u8]],
     until: Instant,
 ) -> (Result<TlsStream<S>, Failure>, Option<Certificate>) {
+    secure_as(stream, server_name, Some(trust), Proof::Name, alpn, until).await
+}
+
+/// What a certificate is to prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// Nothing: it is looked at.
+    Nothing,
+    /// That somebody who is trusted vouches for it.
+    Chain,
+    /// That, and that it is for its host.
+    Name,
+}
+
+/// The same, by a certificate that proves as much as is asked for: some protocols ask for less than the web does.
+pub(crate) async fn secure_as<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    server_name: &str,
+    trust: Option<&Trust>,
+    proof: Proof,
+    alpn: &[&[u8]],
+    until: Instant,
+) -> (Result<TlsStream<S>, Failure>, Option<Certificate>) {
     let failed = |step, said: &str| (Err(Failure::new(step, said)), None);
     let Ok(name) =
         ServerName::try_from(server_name.trim_matches(['[', ']']).trim_end_matches('.').to_owned())
     else {
         return failed(CheckStep::Certificate, "no certificate can be for its host name");
     };
-    let Some(verifier) = trust.0.clone() else {
+    let verifier = trust.and_then(|trust| trust.0.clone());
+    if verifier.is_none() && proof != Proof::Nothing {
         return failed(CheckStep::Certificate, "this machine has no roots to verify certificates by");
-    };
+    }
     let shown = Arc::new(Mutex::new(None));
-    let watching = Watching { verifier, shown: shown.clone() };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let provider = Arc::new(ring::default_provider());
+    let watching = Watching { verifier, proof, shown: shown.clone(), provider: provider.clone() };
+    let builder = ClientConfig::builder_with_provider(provider);
     let Ok(builder) = builder.with_safe_default_protocol_versions() else {
         return failed(CheckStep::Handshake, "no version of TLS is known");
     };
@@ -210,11 +235,14 @@ fn day(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "a time that cannot be read".to_owned(), |at| at.strftime("%F %H:%M UTC").to_string())
 }
 
-/// Keeps the certificate that is shown, and leaves the verdict to rustls.
+/// Keeps the certificate that is shown, and leaves the verdict to rustls, as far as a verdict is asked for.
 #[derive(Debug)]
 struct Watching {
-    verifier: Arc<WebPkiServerVerifier>,
+    /// None where nothing is to be proved.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
+    proof: Proof,
     shown: Arc<Mutex<Option<Vec<u8>>>>,
+    provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for Watching {
@@ -227,7 +255,20 @@ impl ServerCertVerifier for Watching {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.to_vec());
-        self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp, now)
+        let Some(verifier) = self.verifier.as_ref().filter(|_| self.proof != Proof::Nothing) else {
+            // Without a verifier, nothing can be proved.
+            return match self.proof {
+                Proof::Nothing => Ok(ServerCertVerified::assertion()),
+                Proof::Chain | Proof::Name => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+            };
+        };
+        match verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
+            // The name is looked at last: all else holds.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if self.proof == Proof::Chain => Ok(ServerCertVerified::assertion()),
+            verdict => verdict,
+        }
     }
 
     fn verify_tls12_signature(
@@ -236,7 +277,8 @@ impl ServerCertVerifier for Watching {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -245,10 +287,11 @@ impl ServerCertVerifier for Watching {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,0 +1,281 @@
+//! What PostgreSQL answered, and the view that is made of it. Nothing of an answer is taken at its word but numbers,
+//! moments and names: texts are normalised, masked and bounded here.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_core::{
+    mcp::foreign,
+    signals::database::{Database, SESSIONS_SEEN, Session, SessionCounts, SessionState, Statement, Table},
+};
+use serde::Deserialize;
+
+use super::{
+    chains::{Waiting, chains},
+    normalise::normalise,
+};
+
+/// The answer to `questions::sessions`.
+#[derive(Deserialize)]
+pub struct Sessions {
+    at: Timestamp,
+    /// The process of the session that answered.
+    pub pid: i32,
+    database: String,
+    role: String,
+    version: i32,
+    started: Option<Timestamp>,
+    pub sees_all: bool,
+    signals_all: bool,
+    /// The role has the rights of all that the application comes as. Absent without sessions of it.
+    pub owns: Option<bool>,
+    max_connections: i64,
+    reserved: i64,
+    connections: i64,
+    counts: Counts,
+    /// As it was asked for.
+    application: String,
+    rows: Option<Vec<SessionRow>>,
+    waiting: Option<Vec<WaitingRow>>,
+    statistics: Option<Statistics>,
+    checksums: Option<Checksums>,
+    replicas: Option<Vec<Replica>>,
+    /// How far a server that only follows another is behind, in seconds.
+    behind: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Counts {
+    total: i64,
+    active: i64,
+    idle: i64,
+    idle_in_transaction: i64,
+    waiting: i64,
+}
+
+#[derive(Deserialize)]
+struct SessionRow {
+    pid: i32,
+    database: Option<String>,
+    user: Option<String>,
+    application: Option<String>,
+    client: Option<String>,
+    is_client: bool,
+    backend_start: Option<Timestamp>,
+    xact_start: Option<Timestamp>,
+    query_start: Option<Timestamp>,
+    state_change: Option<Timestamp>,
+    state: Option<String>,
+    waits_for: Option<String>,
+    privileged: bool,
+    query: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WaitingRow {
+    pid: i32,
+    since: Option<Timestamp>,
+    blockers: Vec<i32>,
+}
+
+#[derive(Deserialize)]
+struct Statistics {
+    hit: i64,
+    read: i64,
+}
+
+#[derive(Deserialize)]
+struct Checksums {
+    failures: Option<i64>,
+    last: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct Replica {
+    name: Option<String>,
+    behind: Option<f64>,
+}
+
+/// The answer to `questions::upkeep`.
+#[derive(Deserialize)]
+pub struct Upkeep {
+    tables: Option<Vec<TableRow>>,
+    candidates: Option<Vec<String>>,
+    pub settings: Option<BTreeMap<String, Option<String>>>,
+    /// Where statements are counted.
+    pub extension: Option<Extension>,
+}
+
+#[derive(Deserialize)]
+struct TableRow {
+    name: String,
+    live: i64,
+    dead: i64,
+    changed: i64,
+    vacuumed: Option<Timestamp>,
+    analyzed: Option<Timestamp>,
+    scans: Option<i64>,
+}
+
+/// `pg_stat_statements`.
+#[derive(Deserialize)]
+pub struct Extension {
+    /// Its schema, in quotes where it takes them.
+    pub schema: String,
+    version: String,
+}
+
+/// The answer to `questions::statements`.
+#[derive(Deserialize)]
+pub struct Statements {
+    pub calls: Option<i64>,
+    statements: Option<Vec<StatementRow>>,
+}
+
+#[derive(Deserialize)]
+struct StatementRow {
+    id: i64,
+    query: Option<String>,
+    calls: i64,
+    total: f64,
+    mean: f64,
+    max: f64,
+    stddev: f64,
+    rows: i64,
+}
+
+impl Sessions {
+    /// What it tells of the application.
+    pub fn view(self, words: String) -> Database {
+        let rows = self.rows.unwrap_or_default();
+        let all: Vec<Session> = rows.into_iter().map(SessionRow::view).collect();
+        let waiting: Vec<Waiting> =
+            self.waiting.unwrap_or_default().into_iter().map(WaitingRow::view).collect();
+        let database = &self.database;
+        let oldest = all.iter().filter(|one| one.is_client && one.database == *database);
+        let oldest = oldest.filter(|one| one.pid != self.pid && one.xact_start.is_some());
+        let oldest_transaction = oldest.min_by_key(|one| one.xact_start).cloned();
+        let is_ours = |one: &&Session| {
+            let is_client = one.is_client || !self.sees_all;
+            one.application == self.application && one.database == *database && is_client
+        };
+        let sessions = all.iter().filter(is_ours).take(SESSIONS_SEEN).cloned().collect();
+        let role = foreign(&self.role, None);
+        let mut missing_grants = Vec::new();
+        if !self.sees_all {
+            missing_grants
+                .push(format!("sessions of other roles cannot be seen: GRANT pg_monitor TO {role}"));
+        }
+        let may_end_sessions = self.signals_all || self.owns == Some(true);
+        if !may_end_sessions {
+            missing_grants.push(format!("sessions cannot be ended: GRANT pg_signal_backend TO {role}"));
+        }
+        let own = self.behind.map(|behind| ("this server itself".to_owned(), seconds(behind)));
+        let replicas = self.replicas.unwrap_or_default().into_iter();
+        let replicas = replicas.map(|one| {
+            let name = one.name.map(|name| foreign(&name, None));
+            (name.unwrap_or_else(|| "a replica".to_owned()), one.behind.and_then(seconds))
+        });
+        Database {
+            words,
+            chains: chains(&waiting, &all, self.at),
+            sessions,
+            oldest_transaction,
+            database: self.database,
+            application: self.application,
+            version: self.version,
+            at: self.at,
+            started: self.started,
+            missing_grants,
+            may_end_sessions,
+            max_connections: self.max_connections,
+            reserved_connections: self.reserved,
+            connections: self.connections,
+            counts: SessionCounts {
+                total: self.counts.total,
+                active: self.counts.active,
+                idle: self.counts.idle,
+                idle_in_transaction: self.counts.idle_in_transaction,
+                waiting: self.counts.waiting,
+            },
+            cache: self.statistics.map(|seen| (seen.hit, seen.hit.saturating_add(seen.read))),
+            replicas: own.into_iter().chain(replicas).take(16).collect(),
+            checksum_failures: self.checksums.and_then(|seen| Some((seen.failures?, seen.last))),
+            ..Database::default()
+        }
+    }
+}
+
+impl SessionRow {
+    fn view(self) -> Session {
+        Session {
+            pid: self.pid,
+            backend_start: self.backend_start.unwrap_or_default(),
+            xact_start: self.xact_start,
+            query_start: self.query_start,
+            state_change: self.state_change,
+            state: self.state.as_deref().map(SessionState::of).unwrap_or_default(),
+            user: self.user.unwrap_or_default(),
+            is_privileged: self.privileged,
+            database: self.database.unwrap_or_default(),
+            application: self.application.unwrap_or_default(),
+            client: self.client,
+            is_client: self.is_client,
+            waits_for: self.waits_for.map(|text| foreign(&text, None)),
+            query: self.query.map(|text| normalise(&text)).unwrap_or_default(),
+        }
+    }
+}
+
+impl WaitingRow {
+    fn view(self) -> Waiting {
+        Waiting { pid: self.pid, since: self.since, blockers: self.blockers }
+    }
+}
+
+impl Upkeep {
+    /// The tables, and the index candidates.
+    pub fn view(self) -> (Vec<Table>, Vec<String>) {
+        let table = |row: TableRow| Table {
+            name: foreign(&row.name, None),
+            live_rows: row.live,
+            dead_rows: row.dead,
+            changed_rows: row.changed,
+            vacuumed: row.vacuumed,
+            analyzed: row.analyzed,
+            sequential_scans: row.scans.unwrap_or_default(),
+        };
+        let candidates = self.candidates.unwrap_or_default().into_iter();
+        let tables = self.tables.unwrap_or_default().into_iter().map(table).collect();
+        (tables, candidates.map(|name| foreign(&name, None)).collect())
+    }
+}
+
+impl Extension {
+    /// `1.10` as two numbers.
+    pub fn version(&self) -> (u32, u32) {
+        let mut numbers = self.version.split('.').map(|number| number.parse().unwrap_or_default());
+        (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
+    }
+}
+
+impl Statements {
+    /// The statements.
+    pub fn view(self) -> Vec<Statement> {
+        let view = |row: StatementRow| Statement {
+            id: row.id,
+            query: row.query.map(|text| normalise(&text)).unwrap_or_default(),
+            calls: row.calls,
+            total_ms: row.total,
+            mean_ms: row.mean,
+            max_ms: row.max,
+            stddev_ms: row.stddev,
+            rows: row.rows,
+        };
+        self.statements.unwrap_or_default().into_iter().map(view).collect()
+    }
+}
+
+fn seconds(seconds: f64) -> Option<SignedDuration> {
+    SignedDuration::try_from_secs_f64(seconds).ok()
+}

@@ -1,0 +1,169 @@
+//! One look at a database, as one application has it: what changes with each second by one statement, and what costs
+//! more by two others, at most each minute.
+
+use std::time::Duration;
+
+use mcp_health_core::{
+    mcp::foreign,
+    signals::{
+        Failure, Reading,
+        database::{Database, SESSIONS_SEEN, STATEMENTS_SEEN, Statement, TABLES_SEEN, Table},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+
+use super::{
+    advice,
+    answers::{Extension, Sessions, Statements, Upkeep},
+    connection::{Connection, Refusal},
+    failures, questions,
+};
+
+/// How long what costs more is good for.
+const SELDOM: Duration = Duration::from_mins(1);
+/// The most index candidates that are told.
+const CANDIDATES: usize = 10;
+/// What is said where nobody counts statements.
+const NOT_INSTALLED: &str = "pg_stat_statements is not installed: set shared_preload_libraries = 'pg_stat_statements', \
+     restart PostgreSQL, then CREATE EXTENSION pg_stat_statements in this database";
+
+/// What was seen in the last minute, and what was seen of a pooler ever.
+#[derive(Default)]
+pub struct Remembered {
+    seldom: Option<(Instant, Seldom)>,
+    /// The process that answered last.
+    pid: Option<i32>,
+    pub(super) pooler: Option<String>,
+}
+
+#[derive(Clone)]
+struct Seldom {
+    tables: Vec<Table>,
+    candidates: Vec<String>,
+    settings: Vec<String>,
+    statements: Reading<Vec<Statement>>,
+    calls: Option<i64>,
+    damage: Option<String>,
+}
+
+impl Connection {
+    /// Looks at the database as `application` has it; each question is answered within `patience`.
+    pub async fn look(&mut self, application: &str, patience: Duration) -> Result<Database, Failure> {
+        let question = questions::sessions(self.major, application, SESSIONS_SEEN);
+        let answer: Sessions =
+            self.question(&question, patience).await.map_err(|refusal| self.failure(&refusal))?;
+        self.watch_for_pooler(answer.pid);
+        let (sees_statements, pooler) =
+            (answer.sees_all || answer.owns == Some(true), self.remembered.pooler.clone());
+        let view = answer.view(self.target.words());
+        let seldom = match &self.remembered.seldom {
+            Some((at, seldom)) if at.elapsed() < SELDOM => seldom.clone(),
+            _ => {
+                let seldom = self.seldom(view.version, sees_statements, patience).await?;
+                self.remembered.seldom = Some((Instant::now(), seldom.clone()));
+                seldom
+            }
+        };
+        let Seldom { tables, candidates, settings, statements, calls, damage } = seldom;
+        let index_candidates = candidates;
+        Ok(Database { pooler, tables, index_candidates, settings, statements, calls, damage, ..view })
+    }
+
+    /// The process that greets is the one that answers, unless somebody stands in between.
+    fn watch_for_pooler(&mut self, pid: i32) {
+        let before = self.remembered.pid.replace(pid);
+        let why = if self.greeted_by.is_some_and(|greeted_by| greeted_by != pid) {
+            "its session is not the one that it was greeted by"
+        } else if before.is_some_and(|before| before != pid) {
+            "one session after another answers"
+        } else {
+            return;
+        };
+        self.remembered.pooler = Some(format!("{why}: a pooler stands in between"));
+    }
+
+    async fn seldom(&self, version: i32, sees_all: bool, patience: Duration) -> Result<Seldom, Failure> {
+        let mut seen = Seldom {
+            tables: Vec::new(),
+            candidates: Vec::new(),
+            settings: Vec::new(),
+            statements: Reading::Off,
+            calls: None,
+            damage: None,
+        };
+        let question = questions::upkeep(TABLES_SEEN, CANDIDATES, &advice::SETTINGS);
+        match self.question::<Upkeep>(&question, patience).await {
+            Ok(mut upkeep) => {
+                let extension = upkeep.extension.take();
+                seen.settings = advice::advice(&upkeep.settings.take().unwrap_or_default(), version);
+                (seen.tables, seen.candidates) = upkeep.view();
+                self.statements(&mut seen, extension, sees_all, patience).await?;
+            }
+            Err(refusal) => {
+                seen.damage = self.tolerable(&refusal)?;
+                seen.statements = Reading::Unavailable(self.failure(&refusal).said);
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn statements(
+        &self,
+        seen: &mut Seldom,
+        extension: Option<Extension>,
+        sees_all: bool,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        let Some(extension) = extension else {
+            seen.statements = Reading::Unavailable(NOT_INSTALLED.to_owned());
+            return Ok(());
+        };
+        let question = questions::statements(&extension.schema, extension.version(), STATEMENTS_SEEN);
+        seen.statements = match self.question::<Statements>(&question, patience).await {
+            Ok(answer) => {
+                seen.calls = answer.calls;
+                let statements = answer.view();
+                if statements.is_empty() && !sees_all {
+                    let why =
+                        "statements of other roles cannot be seen: GRANT pg_monitor to the operator's role";
+                    Reading::Unavailable(why.to_owned())
+                } else {
+                    Reading::Fresh(statements)
+                }
+            }
+            // The extension is there, and the library is not loaded.
+            Err(refusal) if refusal.is(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {
+                Reading::Unavailable(NOT_INSTALLED.to_owned())
+            }
+            Err(refusal) if refusal.is(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                let schema = foreign(&extension.schema, None);
+                Reading::Unavailable(format!(
+                    "pg_stat_statements may not be read: GRANT USAGE ON SCHEMA {schema} to the operator's role"
+                ))
+            }
+            Err(refusal) => {
+                seen.damage = self.tolerable(&refusal)?;
+                Reading::Unavailable(self.failure(&refusal).said)
+            }
+        };
+        Ok(())
+    }
+
+    /// A refused question that leaves the session as it was; and the damage that it found, if it did.
+    fn tolerable(&self, refusal: &Refusal) -> Result<Option<String>, Failure> {
+        match refusal {
+            Refusal::Said(error) if error.as_db_error().is_some() && !self.is_closed() => {
+                Ok(failures::damage(error, self.target.password()))
+            }
+            Refusal::Unread => Ok(None),
+            _ => Err(self.failure(refusal)),
+        }
+    }
+
+    async fn question<T: DeserializeOwned>(&self, question: &str, patience: Duration) -> Result<T, Refusal> {
+        let rows = self.ask(question, patience).await?;
+        rows.last().and_then(|text| serde_json::from_str(text).ok()).ok_or(Refusal::Unread)
+    }
+}

@@ -1,0 +1,264 @@
+//! A PostgreSQL of one's own, sessions in it, and the operator's way to it.
+
+use std::{
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use dependency_probe::{
+    Barred, Permit,
+    postgres::{Connection, Target},
+};
+use mcp_health_core::signals::{CheckStep, Failure};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+use tokio_postgres::{Client, NoTls};
+
+/// Long enough for everything that answers at all.
+pub const SOON: Duration = Duration::from_secs(10);
+/// Everything is permitted.
+pub const ALL: Permit<'static> = &|_| true;
+/// What the server's own sessions call themselves.
+pub const APPLICATION: &str = "mcp-server";
+
+/// A PostgreSQL for one test. Dropped, it ends.
+pub struct Postgres {
+    /// Its port on the loopback.
+    pub port: u16,
+    /// What it is started with, beside its folder.
+    settings: Vec<String>,
+    child: Option<Child>,
+    folder: TempDir,
+    owner: Option<(u32, u32)>,
+    bin: PathBuf,
+}
+
+impl Postgres {
+    /// Starts one. None where PostgreSQL is not installed, except in CI, which must have it.
+    pub async fn start(settings: &[&str]) -> Option<Self> {
+        let Some(bin) = programs() else {
+            assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed");
+            eprintln!("skipped: PostgreSQL is not installed");
+            return None;
+        };
+        let folder = tempfile::Builder::new().prefix("mcp-pg").tempdir_in("/tmp").unwrap();
+        let owner = owner(folder.path()).await;
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut one = Self { port: free_port(), settings, child: None, folder, owner, bin };
+        let mut initdb = one.command("initdb");
+        initdb.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync", "-D"]).arg(one.data());
+        assert!(initdb.stdout(Stdio::null()).status().await.unwrap().success());
+        one.run().await;
+        let admin = one.client("postgres", "test").await;
+        for statement in [
+            "CREATE ROLE mcp LOGIN",
+            "CREATE DATABASE mcp_prod OWNER mcp",
+            "CREATE ROLE mcp_health LOGIN PASSWORD 'pl4nted'",
+            "GRANT pg_monitor, pg_signal_backend TO mcp_health",
+        ] {
+            admin.batch_execute(statement).await.unwrap();
+        }
+        Some(one)
+    }
+
+    /// Runs it, and waits until it answers.
+    pub async fn run(&mut self) {
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.data()).arg("-k").arg(self.folder.path());
+        command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
+        let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
+        command.stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+        self.child = Some(command.spawn().unwrap());
+        awaited(async || self.try_client("postgres", "postgres", "test").await.ok()).await;
+    }
+
+    /// Ends it at once, with everybody's sessions.
+    pub async fn stop(&mut self) {
+        let mut child = self.child.take().unwrap();
+        Self::signal(&child, "-INT");
+        child.wait().await.unwrap();
+    }
+
+    /// Sends its main process, and those of all sessions, a signal.
+    pub fn signal_all(&self, signal: &str) {
+        let child = self.child.as_ref().unwrap();
+        let main = child.id().unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap();
+        Self::signal(child, signal);
+        for pid in children.split_whitespace() {
+            // One of them may have ended just now.
+            let _ = std::process::Command::new("kill").args([signal, pid]).stderr(Stdio::null()).status();
+        }
+    }
+
+    fn signal(child: &Child, signal: &str) {
+        let pid = child.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A file in its folder that it may read.
+    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = self.owner {
+            chown(&path, Some(user), Some(group)).unwrap();
+        }
+        path
+    }
+
+    /// Who may log in how, from now on.
+    pub async fn let_in(&self, rules: &str) {
+        std::fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
+        let admin = self.client("postgres", "test").await;
+        admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    }
+
+    /// A program, run as its owner in its folder.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        self.own(&mut command);
+        command
+    }
+
+    /// Has a program run as its owner in its folder.
+    pub fn own(&self, command: &mut Command) {
+        command.current_dir(self.folder.path());
+        if let Some((user, group)) = self.owner {
+            command.uid(user).gid(group);
+        }
+    }
+
+    /// A superuser's session in `postgres`, or another role's in `mcp_prod`, by a socket of the machine.
+    pub async fn client(&self, user: &str, application: &str) -> Client {
+        let database = if user == "postgres" { "postgres" } else { "mcp_prod" };
+        self.try_client(user, database, application).await.unwrap()
+    }
+
+    async fn try_client(
+        &self,
+        user: &str,
+        database: &str,
+        application: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
+        let words = format!(
+            "host={} port={} user={user} dbname={database} application_name={application}",
+            self.folder.path().display(),
+            self.port
+        );
+        let (client, connection) = tokio_postgres::connect(&words, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// A session of the application's.
+    pub async fn session(&self) -> Client {
+        self.client("mcp", APPLICATION).await
+    }
+
+    /// A session of the application's that has begun a transaction, and does nothing.
+    pub async fn leak(&self, statement: &str) -> Client {
+        let client = self.session().await;
+        client.batch_execute(&format!("BEGIN; {statement}")).await.unwrap();
+        client
+    }
+
+    /// A statement of a superuser's in the application's database.
+    pub async fn administer(&self, statement: &str) {
+        let admin = self.try_client("postgres", "mcp_prod", "test").await.unwrap();
+        admin.batch_execute(statement).await.unwrap();
+    }
+
+    /// The operator's target.
+    pub fn target(&self, more: &str) -> Target {
+        target(self.port, more)
+    }
+
+    /// The operator's connection.
+    pub async fn connection(&self) -> Connection {
+        Connection::open(&self.target(""), None, ALL, SOON).await.0.unwrap()
+    }
+
+    /// How many sessions of the application there are.
+    pub async fn count(&self) -> i64 {
+        let admin = self.client("postgres", "test").await;
+        let question = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
+        admin.query_one(question, &[&APPLICATION]).await.unwrap().get(0)
+    }
+}
+
+/// The operator's target on a port of this machine.
+pub fn target(port: u16, more: &str) -> Target {
+    Target::parse(&format!("postgres://mcp_health:pl4nted@127.0.0.1:{port}/mcp_prod{more}")).unwrap()
+}
+
+/// The step that a connection fails at. The words never show the password.
+pub async fn failure(target: &Target, patience: Duration) -> Failure {
+    match Connection::open(target, None, ALL, patience).await.0 {
+        Err(Barred::Failed(failure)) => {
+            assert!(!format!("{failure} {failure:?} {target:?}").contains("pl4nted"));
+            failure
+        }
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it connects"),
+    }
+}
+
+/// That step, and words of it.
+pub async fn fails(target: &Target, step: CheckStep, says: &str) {
+    let failure = failure(target, SOON).await;
+    assert!(failure.step == step && failure.said.contains(says), "{failure}");
+}
+
+/// Awaits that `holds` gives something.
+pub async fn awaited<T>(mut holds: impl AsyncFnMut() -> Option<T>) -> T {
+    let until = Instant::now() + 3 * SOON;
+    loop {
+        if let Some(found) = timeout(SOON, holds()).await.ok().flatten() {
+            return found;
+        }
+        assert!(Instant::now() < until, "it does not come about");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A port that nothing listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = versions.map(|version| version.path().join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates = debian.chain(std::env::split_paths(&path));
+    candidates.find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+}
+
+/// Postgres refuses to run as root: then it runs as its own user, who gets the folder.
+async fn owner(folder: &Path) -> Option<(u32, u32)> {
+    if id("-u", None).await != Some(0) {
+        return None;
+    }
+    let owner = (id("-u", Some("postgres")).await?, id("-g", Some("postgres")).await?);
+    chown(folder, Some(owner.0), Some(owner.1)).unwrap();
+    Some(owner)
+}
+
+async fn id(flag: &str, user: Option<&str>) -> Option<u32> {
+    let output = Command::new("id").arg(flag).args(user).output().await.ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
