@@ -469,6 +469,10 @@ pub enum IncidentType {
     DatabaseSlowQueries,
     /// The database finds its own data damaged.
     DatabaseCorruption,
+    /// What the server depends on does not answer.
+    DependencyDown,
+    /// A certificate of what the server depends on ends soon, or has ended.
+    CertificateExpiring,
     /// Answers take too long.
     HighLatency,
     /// A tool fails while others are well.
@@ -477,6 +481,14 @@ pub enum IncidentType {
     Rule,
     /// A person says that something is wrong.
     Reported,
+}
+
+impl IncidentType {
+    /// Whether it is about what lies outside the server: nothing that happens in it is why, and nothing that is done to
+    /// it helps.
+    pub const fn is_outside(self) -> bool {
+        matches!(self, Self::DependencyDown | Self::CertificateExpiring)
+    }
 }
 
 impl fmt::Display for IncidentType {
@@ -503,7 +515,7 @@ pub struct Override {
     pub severity: Option<Severity>,
     /// How long the symptom lasts before it is an incident. Only for types that wait: RolloutStuck,
     /// ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing, ToolsMissing,
-    /// CircuitStuckOpen, AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited, DatabasePoolExhausted;
+    /// CircuitStuckOpen, DependencyDown, AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited, DatabasePoolExhausted;
     /// of DatabaseIdleInTransaction (default 5m) and DatabaseBlockingLocks (1m), how long a session is idle or waits.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("for: at most 1h"))]

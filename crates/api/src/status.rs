@@ -90,6 +90,11 @@ pub struct TargetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub answered: Vec<Answered>,
+    /// What of that which it depends on has answered the operator at least once, each as `name:question`, where the
+    /// question is a digest: of the rest it is not known whether there is a way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub answered_dependencies: Vec<String>,
 }
 
 /// A kind of probe, and the way that it went.
@@ -315,6 +320,8 @@ pub enum Cause {
     ToolDependency,
     /// A tool fails by itself.
     ToolErrors,
+    /// A certificate ends soon, or has ended.
+    Certificate,
     /// The policy's own rule says so.
     OwnRule,
     /// A person's word.

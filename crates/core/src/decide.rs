@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Nothing has helped in the time that the severity leaves.
-const RESPONSE_OVERDUE: &str = "ResponseOverdue";
+pub(crate) const RESPONSE_OVERDUE: &str = "ResponseOverdue";
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq)]
@@ -283,11 +283,25 @@ impl Situation<'_> {
                 "NoAutomaticAction",
                 format!("rule {} names no action: see the evidence", incident.name()),
             ),
+            None if incident.incident_type.is_outside() => Decision::Wait {
+                until: self.story.look_again,
+                next: Some(waits_outside(incident.incident_type).to_owned()),
+            },
             None => Decision::escalate(
                 "NoAutomaticAction",
                 format!("no action mends {} ({}): see the evidence", incident.name(), incident.cause),
             ),
         }
+    }
+}
+
+/// What comes next of that which lies outside the server.
+pub(crate) const fn waits_outside(incident: IncidentType) -> &'static str {
+    match incident {
+        IncidentType::CertificateExpiring => {
+            "waits until it is renewed; a person is called when the answer is due"
+        }
+        _ => "waits until it answers; a person is called when the answer is due",
     }
 }
 

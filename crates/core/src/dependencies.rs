@@ -1,9 +1,14 @@
 //! dependencies: which of what a server depends on is down at this moment, for the rules that ask whose fault it is.
+//! What never answered the operator may have a wall in between: it counts where the server itself says the same.
 
 use jiff::SignedDuration;
-use mcp_health_api::{McpServerHealthSpec, PostgresSignal, RedisSignal};
+use mcp_health_api::{Cause, IncidentType, McpServerHealthSpec, PostgresSignal, RedisSignal};
 
-use crate::{Case, signals::Dependency, words};
+use crate::{
+    Case,
+    signals::{CircuitState, Dependency},
+    words,
+};
 
 /// How often a dependency is asked.
 pub const INTERVAL: SignedDuration = SignedDuration::from_secs(15);
@@ -20,9 +25,26 @@ pub fn declared(spec: &McpServerHealthSpec) -> impl Iterator<Item = &str> {
 
 /// Whether what is known of a dependency speaks of now.
 pub fn is_fresh(case: &Case, dependency: &Dependency) -> bool {
-    let slow = case.spec.signals.postgres.as_ref().filter(|_| dependency.name == PostgresSignal::NAME);
-    let patience = slow.map_or(PATIENCE, |postgres| postgres.interval.span().saturating_mul(4).max(PATIENCE));
+    let patience = patience(case.spec, &dependency.name);
     dependency.results.last().is_some_and(|(at, _)| case.now.duration_since(*at) <= patience)
+}
+
+/// How old what is known of a dependency may be.
+pub(crate) fn patience(spec: &McpServerHealthSpec, name: &str) -> SignedDuration {
+    let slow = spec.signals.postgres.as_ref().filter(|_| name == PostgresSignal::NAME);
+    slow.map_or(PATIENCE, |postgres| postgres.interval.span().saturating_mul(4).max(PATIENCE))
+}
+
+/// The server itself says that a dependency does not answer: by an open circuit breaker of its name, or, of the
+/// database, by what the operator has opened an incident for.
+fn is_corroborated(case: &Case, dependency: &Dependency) -> bool {
+    let circuits = case.signals.circuits.fresh().map(Vec::as_slice).unwrap_or_default();
+    let open = |name: &str| circuits.iter().any(|one| one.name == name && one.state == CircuitState::Open);
+    let mut incidents =
+        case.status.incidents.iter().filter(|one| one.incident_type != IncidentType::DependencyDown);
+    open(&dependency.name)
+        || dependency.name == PostgresSignal::NAME
+            && incidents.any(|one| one.cause == Cause::DatabaseConnection)
 }
 
 /// Those of the declared dependencies that are down at this moment.
@@ -30,7 +52,9 @@ pub fn down<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Dependency> + use<'
     let case = *case;
     let seen = case.signals.dependencies.fresh().map(Vec::as_slice).unwrap_or_default();
     let is_declared = move |one: &&Dependency| declared(case.spec).any(|name| name == one.name);
-    seen.iter().filter(is_declared).filter(move |one| one.is_down() && is_fresh(&case, one))
+    let is_evidence = move |one: &&Dependency| one.ever_answered || is_corroborated(&case, one);
+    let down = seen.iter().filter(is_declared).filter(move |one| one.is_down() && is_fresh(&case, one));
+    down.filter(is_evidence)
 }
 
 /// The first dependency that is down at this moment, and the step that failed, as a sentence.

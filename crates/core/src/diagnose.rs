@@ -7,7 +7,7 @@ use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severit
 
 use crate::{
     Case, Server,
-    catalogue::{CATALOGUE, lasting, own_rules},
+    catalogue::{self, CATALOGUE, lasting, own_rules},
     probes,
     signals::Signals,
     time::after,
@@ -111,6 +111,8 @@ impl Diagnosis {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     found: Vec<(IncidentType, Option<String>, Cause, Severity)>,
+    /// What those that lie outside the server are about.
+    about: Vec<String>,
     /// Open incidents whose rule says that all is well. Of what is not open, that is nobody's news.
     clear: Vec<String>,
     pending: Vec<Pending>,
@@ -123,7 +125,11 @@ impl Verdict {
         let found = diagnosis.findings.iter();
         let clear = open.iter().filter(|incident| diagnosis.is_clear(incident));
         Self {
-            found: found.map(|one| (one.incident, one.rule.clone(), one.cause, one.severity)).collect(),
+            found: found
+                .clone()
+                .map(|one| (one.incident, one.rule.clone(), one.cause, one.severity))
+                .collect(),
+            about: found.flat_map(|one| about(one.incident, &one.evidence)).map(str::to_owned).collect(),
             clear: clear.map(|incident| incident.id.clone()).collect(),
             pending: diagnosis.pending.clone(),
             problems: diagnosis.problems(signals),
@@ -136,6 +142,17 @@ impl Finding {
     pub fn is_of(&self, incident: &Incident) -> bool {
         self.incident == incident.incident_type && self.rule == incident.rule
     }
+}
+
+/// What an incident is about, where that may become more or less while it is open: of what lies outside the server, the
+/// dependencies, as the headlines of its evidence name them.
+pub(crate) fn about(incident: IncidentType, evidence: &[String]) -> Vec<&str> {
+    const HEADLINES: [&str; 2] = ["dependency ", "the certificate of "];
+    let lines = evidence.iter().filter(|line| HEADLINES.iter().any(|one| line.starts_with(one)));
+    let heads = lines.filter_map(|line| line.split_once(": ")).map(|(head, _)| head);
+    let mut about: Vec<&str> = heads.filter(|_| incident.is_outside()).collect();
+    about.sort_unstable();
+    about
 }
 
 /// How near to the root a cause is; the smallest is the primary (DESIGN: dependency, database, node → bad
@@ -220,7 +237,7 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::ActiveTransaction
         | Cause::PreparedTransaction
         | Cause::DatabaseUpkeep => 4,
-        Cause::OwnRule | Cause::Alert | Cause::PersonsReport => 5,
+        Cause::OwnRule | Cause::Alert | Cause::PersonsReport | Cause::Certificate => 5,
         // Advice.
         Cause::MissingIndex | Cause::StaleStatistics | Cause::RepeatedStatement | Cause::SlowStatement => 6,
     }
@@ -228,6 +245,29 @@ fn distance_from_root(finding: &Finding) -> u8 {
 
 fn is_told_by_metrics(incident: IncidentType) -> bool {
     matches!(incident, IncidentType::HighErrorRate | IncidentType::HighLatency)
+}
+
+/// Whether something that does not answer may be why. What a rollback would mend is the rollout's own fault; and what is
+/// wrong in a database that lets the operator in is its own.
+fn follows_from(down: &Finding, finding: &Finding, server: &Server) -> bool {
+    use IncidentType::{DatabaseBlockingLocks, DatabaseIdleInTransaction, DatabasePoolExhausted};
+    let ladder = catalogue::entry(finding.incident).map(|entry| (entry.runbook)(finding.cause, server));
+    if matches!(finding.incident, DatabasePoolExhausted | DatabaseIdleInTransaction | DatabaseBlockingLocks) {
+        return down.cause == Cause::DatabaseConnection;
+    }
+    match finding.cause {
+        _ if ladder.is_some_and(|ladder| ladder.contains(&ActionType::Rollback)) => false,
+        Cause::DatabaseConnection
+        | Cause::DependencyDown
+        | Cause::NeverHealthy
+        | Cause::DatabasePool
+        | Cause::CacheMisses
+        | Cause::Saturation
+        | Cause::CpuThrottled
+        | Cause::TooManySessions => true,
+        Cause::CircuitOpen | Cause::TargetPortMismatch | Cause::HostNotAllowed => false,
+        _ => distance_from_root(finding) > 2,
+    }
 }
 
 /// Asks every rule of the catalogue, and every one of the policy's own. Without fresh evidence of the target, its
@@ -249,7 +289,7 @@ pub fn diagnose(case: &Case) -> Diagnosis {
     // A rule that is gone finds nothing: what was done for a time can be taken back.
     let gone = case.status.incidents.iter().filter(|incident| own_rules::is_gone(case, incident));
     diagnosis.clear_rules.extend(gone.filter_map(|incident| incident.rule.clone()));
-    rank(&mut diagnosis.findings);
+    rank(&mut diagnosis.findings, &server);
     diagnosis.contradictions = probes::contradictions(case, &server);
     diagnosis
 }
@@ -318,10 +358,13 @@ fn unseen(case: &Case, known: &Pending) -> Pending {
 }
 
 /// The primary finding first: the one nearest to the root; among equals, the catalogue's order: what shows most of
-/// the fault comes first.
-pub fn rank(findings: &mut [Finding]) {
+/// the fault comes first. While something that the server depends on is down, what that does not explain comes before it,
+/// and is mended all the same.
+pub fn rank(findings: &mut [Finding], server: &Server) {
+    let down = findings.iter().find(|finding| finding.incident == IncidentType::DependencyDown).cloned();
     findings.sort_by_key(|finding| {
         let place = CATALOGUE.iter().position(|entry| entry.incident == finding.incident);
-        (distance_from_root(finding), place.unwrap_or(CATALOGUE.len()), finding.incident)
+        let follows = down.as_ref().is_some_and(|down| follows_from(down, finding, server));
+        (follows, distance_from_root(finding), place.unwrap_or(CATALOGUE.len()), finding.incident)
     });
 }

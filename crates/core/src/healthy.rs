@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Answered, HealthyConfig, HealthyRevision, TargetStatus, Time};
 
 use crate::{
-    Case, Server, digest,
+    Case, Server, dependencies, digest,
     metrics::reach,
     signals::{Pod, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading},
     time::after,
@@ -16,6 +16,8 @@ use crate::{
 const CONFIGS: usize = 8;
 /// The most tools that are kept.
 const TOOLS: usize = 64;
+/// The most dependencies that are kept: a policy declares no more.
+const DEPENDENCIES: usize = 32;
 /// When to look again at pods that are ready and have not answered yet.
 const ASKED_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
@@ -33,6 +35,7 @@ pub fn target_status(
         template: server.target.template.clone(),
         last_healthy: proven.or_else(|| server.last_healthy.cloned()),
         answered: answered(case, server),
+        answered_dependencies: answered_dependencies(case, server),
     };
     (status, look_again)
 }
@@ -101,6 +104,26 @@ fn answers_where_it_did(case: &Case, pods: &[&Pod]) -> bool {
         Err(fault) => fault.kind.is_of_the_way(),
     };
     of_pods.clone().next().is_none() || pods.iter().all(|pod| last(pod).is_some_and(answers))
+}
+
+/// What of that which the server depends on has answered the operator at least once, as it is asked now.
+fn answered_dependencies(case: &Case, server: &Server) -> Vec<String> {
+    let remembered = case.status.target.as_ref().filter(|known| known.uid == server.target.uid);
+    let remembered = remembered.map(|known| known.answered_dependencies.as_slice()).unwrap_or_default();
+    let Some(seen) = case.signals.dependencies.fresh() else {
+        // None is declared any more, or they cannot be seen.
+        let is_declared = dependencies::declared(case.spec).next().is_some();
+        return if is_declared { remembered.to_vec() } else { Vec::new() };
+    };
+    let mut all: Vec<String> = seen
+        .iter()
+        .filter(|one| !one.known_as.is_empty())
+        .filter(|one| one.ever_answered || remembered.contains(&one.known_as))
+        .map(|one| one.known_as.clone())
+        .collect();
+    all.sort();
+    all.truncate(DEPENDENCIES);
+    all
 }
 
 /// What has answered the operator's probes at least once, on this Deployment.

@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 use mcp_health_api::{
-    Attempt, Condition, ConditionType, Escalation, Incident, IncidentState, McpServerHealthStatus, Outcome,
-    Reason, Time,
+    Attempt, Condition, ConditionType, Escalation, Incident, IncidentState, IncidentType,
+    McpServerHealthStatus, Outcome, Reason, Severity, Time,
 };
 
-use crate::{Case, Decision, Diagnosis, Server, Story, actions::did, words};
+use crate::{Case, Decision, Diagnosis, Server, Story, actions::did, decide::waits_outside, words};
 
 /// Longest text of a condition or an event.
 const LONGEST: usize = 900;
@@ -26,7 +26,10 @@ pub fn status(
         } else {
             let follows = incident.caused_by.as_ref().map(|primary| format!("follows {primary}"));
             let to_do = || Some(format!("a permanent fix: {}", incident.follow_ups.first()?.message));
-            incident.next = follows.or_else(to_do);
+            let person = || Some(format!("a person is needed: {}", incident.escalation.as_ref()?.message));
+            let kind = incident.incident_type;
+            let outside = || kind.is_outside().then(|| waits_outside(kind).to_owned());
+            incident.next = follows.or_else(to_do).or_else(|| outside().map(|next| person().unwrap_or(next)));
         }
         incident.state = state_of(incident);
     }
@@ -150,11 +153,15 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
         (None, Some(hold)) => sentence.push_str(&format!("; held: {}", hold.message)),
         (None, None) => {}
     }
-    if status.incidents.len() > 1 {
-        sentence.push_str(&match status.incidents.len() - 1 {
-            1 => "; another incident follows from it".to_owned(),
-            others => format!("; {others} other incidents follow from it"),
-        });
+    let (outside, follow): (Vec<&Incident>, Vec<_>) =
+        status.incidents.iter().skip(1).partition(|one| one.incident_type.is_outside());
+    match follow.len() {
+        0 => {}
+        1 => sentence.push_str("; another incident follows from it"),
+        others => sentence.push_str(&format!("; {others} other incidents follow from it")),
+    }
+    for one in outside {
+        sentence.push_str(&format!("; beside it, {} ({})", one.name(), one.cause));
     }
     words::shorten(&sentence, LONGEST)
 }
@@ -226,13 +233,17 @@ fn conditions(
     let named = |reason: &dyn std::fmt::Display| reason.to_string();
     let rolled_out = server.is_some_and(Server::is_rolled_out);
 
+    // A certificate that still holds says nothing of how the server is.
+    let sick = primary.filter(|one| {
+        one.incident_type != IncidentType::CertificateExpiring || one.severity == Severity::SEV1
+    });
     let ready = if stalled.as_ref().is_some_and(|(reason, _)| *reason != Reason::Forbidden) {
         ("Unknown", stalled.as_ref().map_or_else(String::new, |(reason, _)| named(reason)), summary.clone())
     } else {
-        match (server, primary) {
-            (Some(server), Some(incident))
-                if server.ready() > 0 && incident.is_mitigated() && diagnosis.findings.is_empty() =>
-            {
+        let mut found = diagnosis.findings.iter();
+        let is_well = found.all(|one| one.incident == IncidentType::CertificateExpiring);
+        match (server, sick) {
+            (Some(server), Some(incident)) if server.ready() > 0 && incident.is_mitigated() && is_well => {
                 ("True", named(&Reason::Mitigated), summary.clone())
             }
             (_, Some(incident)) => ("False", named(&incident.incident_type), summary.clone()),
@@ -240,9 +251,7 @@ fn conditions(
             (Some(server), None) if server.target.desired == 0 => {
                 ("Unknown", named(&Reason::ScaledToZero), summary.clone())
             }
-            (Some(_), None) if rolled_out && diagnosis.findings.is_empty() => {
-                ("True", named(&Reason::Healthy), summary.clone())
-            }
+            (Some(_), None) if rolled_out && is_well => ("True", named(&Reason::Healthy), summary.clone()),
             (Some(server), None) if server.ready() > 0 => {
                 ("True", named(&Reason::Progressing), summary.clone())
             }

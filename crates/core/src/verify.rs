@@ -12,7 +12,8 @@ use mcp_health_api::{
 use crate::{
     Case, Diagnosis, Server, actions, attempt,
     catalogue::{looks_back, own_rules},
-    diagnose::Finding,
+    decide::RESPONSE_OVERDUE,
+    diagnose::{Finding, about},
     digest, healthy,
     metrics::{reach, reach_of_rule},
     report::escalation,
@@ -51,7 +52,11 @@ impl Story {
 
     /// The incident that wants an answer first: what follows from the primary one may be worse than it.
     pub fn most_urgent(&self) -> Option<&Incident> {
-        self.incidents.iter().filter(|incident| !incident.is_answered()).min_by_key(|one| one.respond_by.0)
+        let primary = self.primary().map(|primary| primary.id.as_str());
+        // What lies outside the server has a pace of its own.
+        let counts = |one: &&Incident| Some(one.id.as_str()) == primary || !one.incident_type.is_outside();
+        let waiting = self.incidents.iter().filter(|one| !one.is_answered());
+        waiting.filter(counts).min_by_key(|one| one.respond_by.0)
     }
 
     /// The attempt under way: of the primary incident, or of none.
@@ -99,11 +104,14 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
     merge_findings(case, diagnosis, &mut story);
     close_quiet(case, server.as_ref(), diagnosis, &mut story);
     order(diagnosis, &mut story);
+    call_for_what_lies_outside(case, &mut story);
     if let Some(server) = &server {
         // What may become an incident is no proof of health either.
-        // What is only to look at speaks against nothing.
-        let wrong = diagnosis.findings.iter().any(|finding| finding.severity < Severity::SEV4)
-            || !diagnosis.pending.is_empty();
+        // What is only to look at speaks against nothing, nor does a certificate.
+        let speaks = |one: &Finding| {
+            one.severity < Severity::SEV4 && one.incident != IncidentType::CertificateExpiring
+        };
+        let wrong = diagnosis.findings.iter().any(speaks) || !diagnosis.pending.is_empty();
         let (target, look_again) = healthy::target_status(case, server, wrong);
         story.target = Some(target);
         if let Some(at) = look_again {
@@ -408,7 +416,9 @@ fn merge_findings(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
         let reported = finding.incident == IncidentType::Reported;
         // What was seen once was so bad; what a person says is as the person says it now.
         let severity = if reported { finding.severity } else { incident.severity.min(finding.severity) };
-        let said_otherwise = incident.is_told() && evidence(finding).first() != incident.evidence.first();
+        let kind = finding.incident;
+        let said_otherwise = incident.is_told() && evidence(finding).first() != incident.evidence.first()
+            || about(kind, &evidence(finding)) != about(kind, &incident.evidence);
         // While an attempt is judged, the story stays what it was begun for.
         let cause = if incident.open_attempt().is_some() { incident.cause } else { finding.cause };
         if (severity, cause) != (incident.severity, incident.cause) || said_otherwise {
@@ -564,6 +574,8 @@ fn order(diagnosis: &Diagnosis, story: &mut Story) {
         (
             incident.open_attempt().is_none(),
             !owes_an_undo(incident),
+            // Nobody acts on it: it is in nobody's way.
+            incident.incident_type == IncidentType::CertificateExpiring,
             found.is_none(),
             found,
             incident.caused_by.is_some(),
@@ -572,11 +584,33 @@ fn order(diagnosis: &Diagnosis, story: &mut Story) {
     story.incidents.sort_by_key(place);
     let primary = story.primary().map(|incident| incident.id.clone());
     for (rank, incident) in story.incidents.iter_mut().enumerate() {
-        // What is mitigated is a fault of its own, and waits for its own mending.
-        incident.caused_by = primary.clone().filter(|_| rank > 0 && !incident.is_mitigated());
+        // What is mitigated, or outside the server, is a fault of its own, and waits for its own mending.
+        let is_of_its_own = incident.is_mitigated() || incident.incident_type.is_outside();
+        incident.caused_by = primary.clone().filter(|_| rank > 0 && !is_of_its_own);
         if rank > 0 {
             incident.hold = None;
         }
+    }
+}
+
+/// What lies outside the server follows from nothing in it: where it is not the primary, a person is called for it when
+/// its own answer is due.
+fn call_for_what_lies_outside(case: &Case, story: &mut Story) {
+    let mut looks = Vec::new();
+    for incident in story.incidents.iter_mut().skip(1) {
+        if !incident.incident_type.is_outside() || incident.escalation.is_some() || incident.is_answered() {
+            continue;
+        }
+        let due = incident.respond_by.0;
+        if due > case.now {
+            looks.push(due);
+            continue;
+        }
+        let message = format!("unresolved after {}", words::span(due.duration_since(incident.opened_at.0)));
+        escalate(case, incident, RESPONSE_OVERDUE, &message);
+    }
+    for at in looks {
+        story.look_again_at(at);
     }
 }
 

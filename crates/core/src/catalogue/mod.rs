@@ -3,6 +3,7 @@
 
 mod alert_firing;
 mod by_metrics;
+mod certificate_expiring;
 mod circuit_stuck_open;
 mod connection_drops;
 mod cpu_saturation;
@@ -12,6 +13,7 @@ mod database_corruption;
 mod database_idle_in_transaction;
 mod database_pool_exhausted;
 mod database_slow_queries;
+mod dependency_down;
 mod disk_filling;
 mod heartbeat_failing;
 mod high_error_rate;
@@ -59,8 +61,10 @@ pub struct Entry {
 
 /// All incident types but [`IncidentType::Rule`], which is the policy's own. Of findings that are equally near to the
 /// root, the first here is the primary.
-/// A database that lets nobody in comes before the loops that it makes, and so does a kill at the memory limit.
+/// What does not answer comes before what follows from it, a database that lets nobody in before the loops that it makes,
+/// and so does a kill at the memory limit.
 pub const CATALOGUE: &[Entry] = &[
+    dependency_down::ENTRY,
     database_corruption::ENTRY,
     database_pool_exhausted::ENTRY,
     out_of_memory::ENTRY,
@@ -87,6 +91,7 @@ pub const CATALOGUE: &[Entry] = &[
     rate_limited::ENTRY,
     database_slow_queries::ENTRY,
     reported::ENTRY,
+    certificate_expiring::ENTRY,
 ];
 
 /// The entry of a type. Every type of the API has one, but for the policy's own rules: a test sees to it.

@@ -23,6 +23,12 @@ pub struct Dependency {
     /// Where it is, so that two servers that lean on the same are known to: `postgres.mcp:5432`. Empty where it is not
     /// known yet.
     pub place: String,
+    /// What tells it from another of its name: `queue:3f9a1c`, its name and a digest of what is asked.
+    pub known_as: String,
+    /// It answered this operator once, or one before it, as it is asked now. What never did may have a wall in between.
+    pub ever_answered: bool,
+    /// The other servers that lean on the same place: by their objects' names, with the namespace where that is another.
+    pub shared_with: Vec<String>,
     /// The last answers, oldest first; at most [`KEPT`].
     pub results: Vec<(Timestamp, Result<(), Failure>)>,
     /// The certificate of its last TLS handshake.
@@ -89,6 +95,18 @@ impl Dependency {
     /// It failed the last times that it was asked.
     pub fn is_down(&self) -> bool {
         self.results.len() >= DOWN && self.results.iter().rev().take(DOWN).all(|(_, result)| result.is_err())
+    }
+
+    /// It was asked often enough, and has not answered once: there may be a wall in between.
+    pub fn never_answered(&self) -> bool {
+        !self.ever_answered && self.is_down()
+    }
+
+    /// Its certificate, where the last answer came after a look at it.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        let (_, last) = self.results.last()?;
+        let was_shown = last.as_ref().err().is_none_or(|failure| failure.step >= CheckStep::Certificate);
+        self.certificate.as_ref().filter(|_| was_shown)
     }
 
     /// Its last failure, unless an answer came after it.

@@ -169,10 +169,20 @@ impl Signals {
         })
     }
 
-    /// Which dependencies are not asked, as sentences.
+    /// Which dependencies are not asked, or have never answered, as sentences.
     fn problems_of_dependencies(&self) -> impl Iterator<Item = String> + use<'_> {
         let all = self.dependencies.fresh().into_iter().flatten();
-        all.filter_map(|one| Some(format!("dependency {}: {}", one.name, one.barred.as_ref()?)))
+        all.filter_map(|one| match &one.barred {
+            Some(why) => Some(format!("dependency {}: {why}", one.name)),
+            None if one.never_answered() => Some(format!(
+                "dependency {}: NeverAnswered: {} has never answered the operator ({} fails): a NetworkPolicy or the DNS \
+                 of the operator's namespace may be in between; by itself it is no evidence until it has",
+                one.name,
+                one.words,
+                one.failure()?.step
+            )),
+            None => None,
+        })
     }
 
     /// What was declared to be asked and never answered.

@@ -5,7 +5,7 @@ use mcp_health_api::{
     Cause, Cause::*, FollowUp, Incident, IncidentType, IncidentType::*, Mode, Severity, Severity::*, Time,
 };
 use mcp_health_core::{
-    Diagnosis,
+    Diagnosis, Server,
     diagnose::{Finding, rank},
     signals::{Autoscaler, Reading, Scaled},
 };
@@ -39,7 +39,7 @@ fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
         DatabasePool => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale],
         ServiceMismatch => &[RolloutRestart, Rollback],
         QuotaExceeded | Unschedulable => &[RolloutRestart],
-        DependencyDown | AuthenticationRequired => &[RolloutRestart, RecyclePod, DrainAndRestart],
+        Cause::DependencyDown | AuthenticationRequired => &[RolloutRestart, RecyclePod, DrainAndRestart],
         _ => &[],
     }
 }
@@ -59,7 +59,7 @@ fn diagnosis(scene: &Scene, found: &[Found]) -> Diagnosis {
     let mut findings: Vec<Finding> = found.iter().map(finding).collect();
     // Whatever order the rules are asked in.
     findings.reverse();
-    rank(&mut findings);
+    rank(&mut findings, &Server::of(&scene.case()).unwrap());
     let types = [
         CrashLoop,
         RolloutStuck,
@@ -107,7 +107,10 @@ const BUSY: Found = (CpuSaturation, Saturation, SEV3);
 const FULL: Found = (DiskFilling, TemporaryFiles, SEV2);
 const ALERT: Found = (IncidentType::AlertFiring, Cause::Alert, SEV2);
 const SILENT: Found = (ServiceNotResponding, TimedOut, SEV1);
-const NEEDS: Found = (ServiceNotResponding, DependencyDown, SEV1);
+const NEEDS: Found = (ServiceNotResponding, Cause::DependencyDown, SEV1);
+const QUEUE: Found = (IncidentType::DependencyDown, Cause::DependencyDown, SEV2);
+const NO_DATABASE: Found = (IncidentType::DependencyDown, DatabaseConnection, SEV2);
+const EXPIRED: Found = (CertificateExpiring, Cause::Certificate, SEV1);
 const HANGS: Found = (McpProtocolFailing, Wedged, SEV2);
 const GATED: Found = (McpProtocolFailing, AuthenticationRequired, SEV2);
 const GONE: Found = (ToolsMissing, ToolGone, SEV3);
@@ -127,6 +130,22 @@ fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
     let rows: &[(&str, &[Found], IncidentType)] = &[
         ("a crash of a new template holds its rollout up", &[CRASH, STUCK], CrashLoop),
         ("and takes the server down", &[CRASH, STUCK, DOWN], CrashLoop),
+        (
+            "a queue is down, and all that it explains follows",
+            &[QUEUE, NEEDS, EXIT, HANGS],
+            IncidentType::DependencyDown,
+        ),
+        (
+            "the database is, and says so everywhere",
+            &[DATABASE, NO_DATABASE, DATABASE_ERRORS],
+            IncidentType::DependencyDown,
+        ),
+        ("a queue is down, and a new template crashes", &[QUEUE, STUCK, CRASH], CrashLoop),
+        ("a queue is down, and no node takes a pod", &[QUEUE, NO_NODE, DOWN], RolloutStuck),
+        ("a queue is down, and memory runs out", &[QUEUE, KILLED, EXIT], IncidentType::OutOfMemory),
+        ("a queue is down, and another's circuit is stuck", &[QUEUE, OPEN, ERRORS], CircuitStuckOpen),
+        ("a queue is down, and the work is too much", &[QUEUE, BUSY, SLOW], IncidentType::DependencyDown),
+        ("a certificate ends, and a person complains", &[EXPIRED, WORD], Reported),
         ("what it needs is down, and all follows", &[NEEDS, STUCK, EXIT, HANGS], ServiceNotResponding),
         ("pods that end say nothing", &[EXIT, SILENT, HANGS], CrashLoop),
         ("who does not answer does not speak MCP", &[SILENT, GONE, OPEN], ServiceNotResponding),
@@ -184,7 +203,10 @@ fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
         assert_eq!(story.incidents[0].incident_type, *primary, "{what}");
         assert_eq!(story.incidents[0].caused_by, None, "{what}");
         let id = Some(&story.incidents[0].id);
-        assert!(story.incidents[1..].iter().all(|one| one.caused_by.as_ref() == id), "{what}: {story:#?}");
+        // Nothing in the server is why something outside it does not answer.
+        let explained = |one: &Incident| if one.incident_type.is_outside() { None } else { id };
+        let follows = |one: &Incident| one.caused_by.as_ref() == explained(one);
+        assert!(story.incidents[1..].iter().all(follows), "{what}: {story:#?}");
         assert_eq!(story.incidents.len(), found.len(), "{what}");
     }
 }
@@ -247,6 +269,18 @@ fn what_is_done_is_the_primarys_and_what_any_finding_forbids_is_not() {
         ("while a leak grows: that first", AllReady, &[BUSY, LEAK], "Act RolloutRestart"),
         ("no pod answers", AllReady, &[SILENT], "Act RolloutRestart"),
         ("and what they need is down", AllReady, &[NEEDS], "Hold DependencyUnavailable"),
+        ("a queue is down", AllReady, &[QUEUE], "Wait"),
+        ("and so is the server", NoneReady, &[QUEUE, NEEDS, EXIT], "Wait"),
+        ("and a new template crashes", BAD_ROLLOUT, &[QUEUE, CRASH, STUCK], "Act Rollback"),
+        ("the database is down for the server of a known template", NoneReady, &[NO_DATABASE, EXIT], "Wait"),
+        (
+            "a queue is down, and a leak grows: its restart waits",
+            AllReady,
+            &[QUEUE, LEAK],
+            "Hold DependencyUnavailable",
+        ),
+        ("a certificate ends", AllReady, &[EXPIRED], "Wait"),
+        ("and all processes end", NoneReady, &[EXPIRED, EXIT], "Act RolloutRestart"),
         ("MCP hangs, on pods that cannot be told apart", AllReady, &[HANGS], "Act RolloutRestart"),
         ("a gate: no restart opens it", AllReady, &[GATED], "Escalate NoAutomaticAction"),
         ("no pod answers, and one asks for a credential", AllReady, &[SILENT, GATED], "Escalate Prohibited"),

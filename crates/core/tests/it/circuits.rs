@@ -58,6 +58,7 @@ fn guarding(answers: &'static [bool]) -> impl FnOnce(&mut Scene) {
         scene.signals.dependencies = Reading::Fresh(vec![Dependency {
             name: "external-api".to_owned(),
             words: "GET http://external-api:8080/health".to_owned(),
+            ever_answered: true,
             results,
             ..Dependency::default()
         }]);

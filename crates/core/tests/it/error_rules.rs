@@ -283,6 +283,7 @@ fn why_requests_fail_is_told_apart() {
                     name: "queue".to_owned(),
                     words: "queue:5672".to_owned(),
                     results: vec![failed; 3],
+                    ever_answered: true,
                     ..Dependency::default()
                 }]);
             },

@@ -11,6 +11,7 @@ mod circuits;
 mod config;
 mod crash_causes;
 mod cut_off;
+mod dependencies;
 mod durations;
 mod error_rules;
 mod failing_server;

@@ -318,7 +318,7 @@ fn what_is_done_follows_from_the_cause() {
 }
 
 #[test]
-fn a_dependency_that_is_down_holds_every_restart() {
+fn while_a_dependency_is_down_no_pod_is_restarted_for_what_follows_from_it() {
     let mut scene = scene(&[(Some(Unavailable), Some(Unavailable))], Some(Unavailable));
     assert_eq!(scene.decision(), "Act RolloutRestart");
     let spec = serde_json::json!({"name": "queue", "tcp": {"address": "queue:5672"}});
@@ -329,11 +329,12 @@ fn a_dependency_that_is_down_holds_every_restart() {
     let down = Dependency {
         name: "queue".to_owned(),
         words: "a connection to queue:5672".to_owned(),
+        ever_answered: true,
         results,
         ..Dependency::default()
     };
     scene.signals.dependencies = Reading::Fresh(vec![down]);
-    assert_eq!(scene.decision(), "Hold DependencyUnavailable");
+    assert_eq!(scene.decision(), "Wait");
     let finding = found(&scene, ServiceNotResponding);
     assert_eq!(finding.cause, Cause::DependencyDown);
     assert!(finding.evidence.iter().any(|line| line.contains("queue:5672") && line.contains("refuses")));
@@ -354,7 +355,7 @@ fn a_dependency_that_is_down_holds_every_restart() {
         }
     });
     assert_eq!(found(&unready, ServiceNotResponding).cause, Cause::DependencyDown);
-    assert_eq!(unready.decision(), "Hold DependencyUnavailable");
+    assert_eq!(unready.decision(), "Wait");
     // Pods that end by themselves, and a new template, have a fault of their own.
     let ending = unready.clone().with(|scene| {
         let at = moment(scene.now - 70);

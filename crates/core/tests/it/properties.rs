@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use mcp_health_api::{Effect, Incident, IncidentType, McpServerHealthStatus, Outcome, StepState};
+use mcp_health_api::{ActionType, Effect, Incident, IncidentType, McpServerHealthStatus, Outcome, StepState};
 use mcp_health_core::{Decision, signals::Signals};
 use proptest::prelude::*;
 
 use crate::support::{
     history::{histories, make_well},
     operator::Look,
+    watches::QUEUE,
     world::Done,
 };
 
@@ -80,10 +81,30 @@ proptest! {
                 let seen = match past.incident_type {
                     IncidentType::McpProtocolFailing => look.signals.probes.fresh().is_some(),
                     IncidentType::CircuitStuckOpen => look.signals.circuits.fresh().is_some(),
+                    IncidentType::DependencyDown => look.signals.dependencies.fresh().is_some(),
                     _ => true,
                 };
                 prop_assert!(seen || target.desired == 0, "{past:#?} was closed by {look:#?}");
             }
+        }
+    }
+
+    /// Never restarts pods (DESIGN §6), nor adds any.
+    #[test]
+    fn no_pod_is_restarted_or_added_while_a_dependency_is_down(history in histories(MOST)) {
+        for look in &history.live().looks {
+            let Some(intent) = &look.intent else { continue };
+            let seen = look.signals.dependencies.fresh().map(Vec::as_slice).unwrap_or_default();
+            let now = crate::support::moment(look.at);
+            let is_fresh = |at: jiff::Timestamp| now.duration_since(at).as_secs() <= 60;
+            let down = seen.iter().any(|one| {
+                one.name == QUEUE && one.is_down() && one.results.last().is_some_and(|(at, _)| is_fresh(*at))
+            });
+            let attempt = intent.incidents[0].open_attempt().unwrap();
+            let restarts = [
+                ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Scale,
+            ];
+            prop_assert!(!down || !restarts.contains(&attempt.action), "{look:#?}");
         }
     }
 

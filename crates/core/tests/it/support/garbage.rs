@@ -246,6 +246,7 @@ fn target(known: Vec<String>) -> BoxedStrategy<TargetStatus> {
                 config: Vec::new(),
                 tools: Vec::new(),
             }),
+            answered_dependencies: Vec::new(),
             answered: Vec::new(),
         })
         .boxed()

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{
     operator::{Crash, Operator},
     policy,
-    watches::{SOURCES, Sight, Source},
+    watches::{QUEUE, SOURCES, Sight, Source},
     world::{Template, World},
 };
 
@@ -27,6 +27,7 @@ pub enum Happening {
     WedgeAPod,
     OpenACircuit,
     CircuitsStick(bool),
+    Unanswered(bool),
     Recreate(Template),
     RecreateTheObject,
     Watch(Source, Sight),
@@ -105,6 +106,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => seldom().prop_map(Happening::Quota),
         1 => seldom().prop_map(Happening::NoRoom),
         4 => any::<bool>().prop_map(Happening::DependencyDown),
+        3 => any::<bool>().prop_map(Happening::Unanswered),
         2 => seldom().prop_map(Happening::ServiceAstray),
         2 => Just(Happening::KillAPod),
         2 => Just(Happening::WedgeAPod),
@@ -199,7 +201,7 @@ impl History {
         let mut spec = policy::with_cooldown(policy::enforcing(), self.cooldown);
         spec.limits.max_attempts = self.max_attempts;
         spec.limits.max_actions_per_hour = self.max_actions_per_hour;
-        spec = policy::with_all_actions(spec);
+        spec = policy::with_dependency(policy::with_all_actions(spec), QUEUE, "rabbitmq.mcp:5672");
         if self.smoke_test {
             spec = policy::with_smoke_test(spec);
         }
@@ -246,6 +248,7 @@ impl History {
             Happening::KillAPod => world.kill_a_pod(),
             Happening::WedgeAPod => world.wedge_a_pod(),
             Happening::OpenACircuit => world.open_a_circuit(),
+            Happening::Unanswered(down) => world.unanswered = down.then_some(world.now),
             Happening::CircuitsStick(stick) => world.circuits_stick = stick,
             Happening::Recreate(template) => {
                 world.delete();
@@ -319,6 +322,7 @@ pub fn make_well(operator: &mut Operator) {
     (operator.world.silent, operator.world.crowded) = (false, Vec::new());
     let world = &mut operator.world;
     (world.wedged, world.circuits_open, world.circuits_stick) = (Vec::new(), Vec::new(), false);
+    world.unanswered = None;
     (world.hooks_fail, world.jobs_fail, world.evictions_refused) = (false, false, false);
     (world.quota, world.full, world.dependency_down, world.service_astray) = (false, false, false, false);
     world.change(|one| {

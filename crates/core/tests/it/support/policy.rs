@@ -28,6 +28,13 @@ pub fn with_cooldown(mut spec: McpServerHealthSpec, seconds: u32) -> McpServerHe
     spec
 }
 
+/// The server depends on what takes connections there.
+pub fn with_dependency(mut spec: McpServerHealthSpec, name: &str, address: &str) -> McpServerHealthSpec {
+    let one = serde_json::json!({"name": name, "tcp": {"address": address}});
+    spec.signals.dependencies.push(serde_json::from_value(one).unwrap());
+    spec
+}
+
 /// Another ladder for an incident type.
 pub fn with_runbook(
     mut spec: McpServerHealthSpec,

@@ -3,9 +3,10 @@
 use jiff::SignedDuration;
 use mcp_health_api::{Label, Measure};
 use mcp_health_core::signals::{
-    Alert, Autoscaler, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec, Dependency, Exit,
-    Fault, FaultKind, Job, LastWords, Metrics, PROBES_KEPT, Pod, Probe, ProbeKind, ProbePath, ProbeQuestion,
-    ProbeResult, Probed, Reading, RecordedAction, Revision, Role, RuleReading, Service, Signals, Target,
+    Alert, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec,
+    Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Metrics, PROBES_KEPT, Pod, Probe, ProbeKind,
+    ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, RecordedAction, Revision, Role, RuleReading,
+    Service, Signals, Target,
 };
 
 use super::{
@@ -41,12 +42,13 @@ pub enum Source {
     Alerts,
     Probes,
     Circuits,
+    Dependencies,
     NamespaceSwitch,
     ClusterSwitch,
 }
 
 /// All of them.
-pub const SOURCES: [Source; 14] = [
+pub const SOURCES: [Source; 15] = [
     Source::Target,
     Source::Revisions,
     Source::Pods,
@@ -59,6 +61,7 @@ pub const SOURCES: [Source; 14] = [
     Source::Alerts,
     Source::Probes,
     Source::Circuits,
+    Source::Dependencies,
     Source::NamespaceSwitch,
     Source::ClusterSwitch,
 ];
@@ -105,6 +108,7 @@ impl Watches {
         blur(&mut signals.alerts, &before.alerts, sight(Source::Alerts));
         blur(&mut signals.probes, &before.probes, sight(Source::Probes));
         blur(&mut signals.circuits, &before.circuits, sight(Source::Circuits));
+        blur(&mut signals.dependencies, &before.dependencies, sight(Source::Dependencies));
         blur(&mut signals.namespace_suspended, &before.namespace_suspended, sight(Source::NamespaceSwitch));
         blur(&mut signals.cluster_suspended, &before.cluster_suspended, sight(Source::ClusterSwitch));
         signals
@@ -129,6 +133,7 @@ fn keep_stale(before: Signals, now: Signals) -> Signals {
         alerts: newer(before.alerts, now.alerts),
         probes: newer(before.probes, now.probes),
         circuits: newer(before.circuits, now.circuits),
+        dependencies: newer(before.dependencies, now.dependencies),
         namespace_suspended: newer(before.namespace_suspended, now.namespace_suspended),
         cluster_suspended: newer(before.cluster_suspended, now.cluster_suspended),
         rival: now.rival,
@@ -186,7 +191,11 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         alerts: watches.alerts.clone().map_or(Reading::Off, Reading::Fresh),
         probes: if world.probed { Reading::Fresh(probes(world)) } else { Reading::Off },
         circuits: if world.probed { Reading::Fresh(circuits(world)) } else { Reading::Off },
-        dependencies: if world.probed { Reading::Fresh(vec![dependency(world)]) } else { Reading::Off },
+        dependencies: if world.probed {
+            Reading::Fresh(vec![dependency(world), queue(world)])
+        } else {
+            Reading::Off
+        },
         report: watches.report.clone(),
         namespace_suspended: Reading::Fresh(watches.namespace_suspended),
         cluster_suspended: Reading::Fresh(watches.cluster_suspended),
@@ -226,6 +235,8 @@ fn rules(world: &World) -> Vec<RuleReading> {
 const INTERVAL: i64 = 15;
 /// The one circuit of every pod, and what it guards.
 pub const CIRCUIT: &str = "external-api";
+/// What the server needs beside that.
+pub const QUEUE: &str = "queue";
 
 /// MCP and health are asked of every ready pod, since it is so; health is always well.
 fn probes(world: &World) -> Vec<Probed> {
@@ -281,6 +292,26 @@ fn dependency(world: &World) -> Dependency {
         name: CIRCUIT.to_owned(),
         words: "GET http://external-api:8080/health".to_owned(),
         results: vec![(moment(world.now - world.now % INTERVAL), Ok(()))],
+        ..Dependency::default()
+    }
+}
+
+/// The queue that the server needs: asked at every interval, and down as long as the world says so.
+fn queue(world: &World) -> Dependency {
+    let asked = (0..5).rev().map(|ago| world.now - world.now % INTERVAL - ago * INTERVAL);
+    let came = |at: i64| match world.unanswered {
+        Some(since) if at >= since => {
+            Err(Failure::new(CheckStep::Port, "10.0.0.7:5672 refuses the connection"))
+        }
+        _ => Ok(()),
+    };
+    Dependency {
+        name: QUEUE.to_owned(),
+        words: "a connection to rabbitmq.mcp:5672".to_owned(),
+        place: "rabbitmq.mcp:5672".to_owned(),
+        known_as: "queue:3f9a1c".to_owned(),
+        ever_answered: true,
+        results: asked.filter(|at| *at >= 0).map(|at| (moment(at), came(at))).collect(),
         ..Dependency::default()
     }
 }

@@ -211,6 +211,8 @@ pub struct World {
     pub wedged: Vec<(String, i64)>,
     /// Pods whose one circuit is stuck open, and since when.
     pub circuits_open: Vec<(String, i64)>,
+    /// Since when the queue that it needs does not answer.
+    pub unanswered: Option<i64>,
     /// A reset changes nothing.
     pub circuits_stick: bool,
     /// The Jobs that the operator made, and when.
@@ -260,6 +262,7 @@ impl World {
             probed: false,
             wedged: Vec::new(),
             circuits_open: Vec::new(),
+            unanswered: None,
             circuits_stick: false,
             jobs: Vec::new(),
             jobs_fail: false,

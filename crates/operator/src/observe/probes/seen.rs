@@ -51,6 +51,7 @@ struct Told {
 #[derive(Clone, Debug, Default)]
 struct Checked {
     results: Vec<(Timestamp, Result<(), Failure>)>,
+    ever_answered: bool,
     /// Why it is not asked.
     barred: Option<String>,
 }
@@ -266,6 +267,7 @@ impl Server {
                     || checked.results.iter().any(|(_, before)| before.is_err());
                 let surplus = (checked.results.len() + 1).saturating_sub(DEPENDENCY_KEPT);
                 checked.results.drain(..surplus);
+                checked.ever_answered |= result.is_ok();
                 checked.results.push((at, result));
                 is_news
             }
@@ -360,10 +362,12 @@ impl Server {
             return Reading::Off;
         }
         let view = |one: &DependencySpec| {
-            let Checked { results, barred } = self.dependencies.get(&one.name).cloned().unwrap_or_default();
+            let Checked { results, ever_answered, barred } =
+                self.dependencies.get(&one.name).cloned().unwrap_or_default();
             Dependency {
                 name: one.name.clone(),
                 words: super::dependencies::words(one),
+                ever_answered,
                 results,
                 barred,
                 ..Dependency::default()

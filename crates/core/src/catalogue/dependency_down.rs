@@ -1,0 +1,139 @@
+//! DependencyDown: something that the server depends on does not answer the operator (guides 000, Network Connectivity
+//! Check; 001 and 004, External Service Failures).
+//!
+//! Judged by the operator's own look: the last three answers of a dependency failed, and the newest is fresh. It closes
+//! when each that was down has answered twice in a row; one that is not asked any more, or barred, closes nothing. What
+//! never answered may have a wall in between (a NetworkPolicy, the DNS of the operator's own namespace): while the
+//! server does not say the same by a circuit breaker or by its last words, that is told among the problems of evidence,
+//! and is no incident, nor is anything held for its sake.
+//!
+//! It is outside the server: nobody acts, and no pod is restarted or added for it. What it does not explain (an image
+//! that cannot be had, a kill at the memory limit, a bad rollout) is mended all the same.
+
+use jiff::Timestamp;
+use mcp_health_api::{ActionType, Cause, IncidentType, PostgresSignal, Severity};
+
+use super::{Entry, lapse};
+use crate::{
+    Case, Server,
+    dependencies::{declared, down, is_fresh, patience},
+    diagnose::{Finding, Judgement},
+    signals::Dependency,
+    words,
+};
+
+pub const ENTRY: Entry = Entry { incident: IncidentType::DependencyDown, judge, looks_back: false, runbook };
+
+/// None of these brings a dependency back, and more pods would only ask it more.
+const BRING_NOTHING_BACK: &[ActionType] = &[
+    ActionType::RolloutRestart,
+    ActionType::RecyclePod,
+    ActionType::DrainAndRestart,
+    ActionType::Scale,
+    ActionType::Rollback,
+];
+/// Servers that are named in evidence.
+const NAMED: usize = 8;
+
+fn judge(case: &Case, server: &Server) -> Judgement {
+    if server.target.desired == 0 || declared(case.spec).next().is_none() {
+        return Judgement::Clear;
+    }
+    let Some(seen) = case.signals.dependencies.fresh() else { return Judgement::Unknown };
+    let mut down: Vec<&Dependency> = down(case).collect();
+    if down.is_empty() {
+        return if is_over(case, seen) { Judgement::Clear } else { Judgement::Unknown };
+    }
+    // The database first; then what got least far.
+    down.sort_by_key(|one| (one.name != PostgresSignal::NAME, one.failure().map(|why| why.step), since(one)));
+    let database = down.iter().any(|one| one.name == PostgresSignal::NAME);
+    let mut evidence: Vec<String> = down.iter().map(|one| describe(one)).collect();
+    evidence.extend(down.iter().filter_map(|one| shared_words(one)));
+    evidence.extend(
+        down.iter()
+            .filter(|one| !one.remarks.is_empty())
+            .map(|one| format!("{} {}", one.name, words::shorten(&one.remarks.join("; "), 240))),
+    );
+    evidence.push(match server.ready() {
+        0 => "no pod is ready; none is restarted: that would bring nothing back".to_owned(),
+        ready => format!("{} ready, and left alone", words::count(ready, "pod")),
+    });
+    let last = down.iter().filter_map(|one| Some((one.results.last()?.0, patience(case.spec, &one.name))));
+    let finding = Finding {
+        incident: IncidentType::DependencyDown,
+        rule: None,
+        cause: if database { Cause::DatabaseConnection } else { Cause::DependencyDown },
+        severity: Severity::SEV2,
+        since: down.iter().filter_map(|one| since(one)).min().unwrap_or(case.now),
+        evidence,
+        youngest_pod: None,
+        lapses: last.filter_map(|(at, patience)| lapse([at].into_iter(), patience)).min(),
+        // A template that never worked is taken back all the same.
+        forbids: if database && !server.rollout_is_to_blame() {
+            BRING_NOTHING_BACK
+        } else {
+            &BRING_NOTHING_BACK[..4]
+        },
+    };
+    // Three failures have taken their time already.
+    Judgement::Symptom { finding, lasting: jiff::SignedDuration::ZERO }
+}
+
+/// Whether all is known to be well: of what the open incident tells, and of what failed lately, each answers; of the
+/// rest, each was asked.
+fn is_over(case: &Case, seen: &[Dependency]) -> bool {
+    let mut open = case.status.incidents.iter();
+    let open = open.find(|one| one.incident_type == IncidentType::DependencyDown);
+    declared(case.spec).all(|name| {
+        let Some(one) = seen.iter().find(|one| one.name == name) else { return false };
+        let told =
+            open.is_some_and(|open| open.evidence.iter().any(|line| line.starts_with(&headline(name))));
+        let failed = one.results.iter().any(|(_, result)| result.is_err());
+        match open {
+            Some(_) if told || (failed && one.ever_answered) => one.answers() && is_fresh(case, one),
+            Some(_) => true,
+            None => one.barred.is_some() || (is_fresh(case, one) && !one.never_answered()),
+        }
+    })
+}
+
+/// When the failures began, as far as they are kept.
+fn since(one: &Dependency) -> Option<Timestamp> {
+    let failures = one.results.iter().rev().take_while(|(_, result)| result.is_err());
+    failures.last().map(|(at, _)| *at)
+}
+
+fn headline(name: &str) -> String {
+    format!("dependency {name} is down")
+}
+
+/// `dependency queue is down (port): AMQP mcp at rabbitmq.mcp:5672, 3 times since 12:01:07: it refuses the connection`.
+/// What stands before the first colon is the same until it is another story.
+fn describe(one: &Dependency) -> String {
+    let failures = one.results.iter().rev().take_while(|(_, result)| result.is_err()).count();
+    let step = one.failure().map(|why| format!(" ({})", why.step)).unwrap_or_default();
+    let said = one.failure().map(|why| format!(": {}", words::shorten(&why.said, 160))).unwrap_or_default();
+    let since = since(one).map(|at| format!(" since {}", words::moment(at))).unwrap_or_default();
+    format!(
+        "{}{step}: {} failed the last {failures} times,{since}{said}",
+        headline(&one.name),
+        words::shorten(&one.words, 120)
+    )
+}
+
+/// `3 other servers lean on postgres.mcp:5432: a, b, c`.
+fn shared_words(one: &Dependency) -> Option<String> {
+    let others = one.shared_with.len();
+    let lean = match others {
+        0 => return None,
+        1 => "1 other server leans".to_owned(),
+        more => format!("{more} other servers lean"),
+    };
+    let named = one.shared_with.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = if others > NAMED { ", …" } else { "" };
+    Some(words::shorten(&format!("{lean} on {}: {named}{more}", one.place), 400))
+}
+
+fn runbook(_: Cause, _: &Server) -> &'static [ActionType] {
+    &[]
+}
