@@ -6,13 +6,20 @@
 //! that the caller's permit does not let through, by its address and after its name was resolved; nobody follows where
 //! an answer points. What a dependency says reaches people bounded, masked, and without the credentials it was shown.
 
+mod access;
 mod asked;
 mod certificate;
+pub mod dns;
+pub mod http;
+pub mod oidc;
 pub mod postgres;
 mod route;
+mod said;
 pub mod tcp;
 pub mod tls;
+mod web;
 
+pub use access::Access;
 pub use asked::Asked;
 pub use route::{Barred, Permit, connect};
 pub use tls::Trust;
