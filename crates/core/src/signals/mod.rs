@@ -185,6 +185,12 @@ impl Signals {
         })
     }
 
+    /// What the database does not tell for want of a grant, as sentences.
+    fn problems_of_grants(&self) -> impl Iterator<Item = String> + use<'_> {
+        let missing = self.database.fresh().into_iter().flat_map(|database| &database.missing_grants);
+        missing.map(|missing| format!("its database: {missing}"))
+    }
+
     /// What was declared to be asked and never answered.
     fn never_answered(&self) -> Option<String> {
         let pods = self.pods.fresh().map(Vec::as_slice).unwrap_or_default();
@@ -216,6 +222,7 @@ impl Signals {
             .chain(others.into_iter().flatten())
             .chain(self.problems_of_rules())
             .chain(self.problems_of_dependencies())
+            .chain(self.problems_of_grants())
             .collect()
     }
 }

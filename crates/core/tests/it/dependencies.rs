@@ -7,7 +7,7 @@ use mcp_health_core::{
     Fleet, Server, catalogue, diagnose as ask_the_rules,
     diagnose::{Finding, Judgement, Verdict},
     report,
-    signals::{Certificate, CheckStep, Circuit, CircuitState, Dependency, Failure, Reading},
+    signals::{Certificate, CheckStep, Circuit, CircuitState, Database, Dependency, Failure, Reading},
 };
 
 use crate::support::{
@@ -561,4 +561,14 @@ fn what_has_answered_is_remembered_across_operators_as_long_as_it_is_asked_the_s
     signals.dependencies = Reading::Off;
     operator.look_at(&signals);
     assert!(known(&operator).is_empty());
+}
+
+#[test]
+fn what_a_role_may_not_see_of_a_database_is_told_with_the_grant_that_is_missing() {
+    let missing = "what blocks sessions of other roles cannot be seen: GRANT pg_monitor TO mcp_health";
+    let scene = Scene::healthy().with(|scene| {
+        let database = Database { missing_grants: vec![missing.to_owned()], ..Database::default() };
+        scene.signals.database = Reading::Fresh(database);
+    });
+    assert_eq!(scene.signals.problems(), [format!("its database: {missing}")]);
 }
