@@ -11,9 +11,31 @@ pub fn said(text: &str, secrets: &[&str]) -> String {
     foreign(&text, None)
 }
 
+/// `1.9 GiB`, `512 MiB`, `12 KiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let Some((unit, one)) = UNITS.into_iter().find(|(_, one)| bytes >= *one) else {
+        return format!("{bytes} bytes");
+    };
+    let tenths = bytes / (one / 10).max(1);
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole} {unit}"),
+        (whole, tenth) => format!("{whole}.{tenth} {unit}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_read_as_people_say_them() {
+        for (bytes, says) in
+            [(12, "12 bytes"), (1024, "1 KiB"), (3 << 20, "3 MiB"), ((1 << 30) + (1 << 29), "1.5 GiB")]
+        {
+            assert_eq!(size(bytes), says);
+        }
+    }
 
     #[test]
     fn secrets_are_not_said() {

@@ -2,7 +2,7 @@
 //! nobody goes there. Credentials that a URL holds are neither sent nor shown.
 
 use http::{
-    HeaderValue, Request, StatusCode,
+    HeaderMap, HeaderValue, Request, StatusCode,
     header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT},
 };
 use http_body_util::{BodyExt, Empty};
@@ -37,6 +37,7 @@ pub struct Web<'a> {
 /// An answer.
 pub struct Got {
     pub status: StatusCode,
+    pub headers: HeaderMap,
     /// At most `limit` bytes of it, and what came with them.
     pub body: Vec<u8>,
 }
@@ -111,7 +112,7 @@ impl<'a> Web<'a> {
                     None => break,
                 }
             }
-            Ok(Got { status: head.status, body })
+            Ok(Got { status: head.status, headers: head.headers, body })
         };
         // How the connection ends is told to whoever waits for the answer; it is closed when both are dropped.
         tokio::pin!(connection);
