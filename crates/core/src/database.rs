@@ -22,6 +22,8 @@ use crate::{
 const IDLE_IN_TRANSACTION: SignedDuration = SignedDuration::from_mins(5);
 /// Who waits for a lock for longer than this is kept from working.
 const WAITS: SignedDuration = SignedDuration::from_secs(60);
+/// Whatever a database tells, nothing began longer ago.
+const LONGEST: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// From this share of the connections that are not reserved on, a database is full, in percent.
 pub const FULL_PERCENT: i64 = 90;
 
@@ -58,6 +60,8 @@ pub fn is_own(case: &Case, database: &Database, session: &Session) -> bool {
     let name = case.spec.signals.postgres.as_ref().map(|postgres| postgres.application_name.as_str());
     session.is_client
         && !session.is_privileged
+        && !session.user.is_empty()
+        && !session.database.is_empty()
         && session.pid > 0
         && name == Some(session.application.as_str())
         && session.database == database.database
@@ -121,12 +125,15 @@ pub fn is_left_alone(database: &Database, session: &Session, limit: SignedDurati
 
 /// It is in a transaction, and does nothing.
 pub fn is_idle_in_transaction(session: &Session) -> bool {
-    matches!(session.state, SessionState::IdleInTransaction | SessionState::IdleInTransactionAborted)
+    session.xact_start.is_some()
+        && matches!(session.state, SessionState::IdleInTransaction | SessionState::IdleInTransactionAborted)
 }
 
 /// It is in no transaction, and has done nothing for longer than `limit`.
 pub fn is_unused(database: &Database, session: &Session, limit: SignedDuration) -> bool {
-    session.state == SessionState::Idle && unchanged(database, session).is_some_and(|idle| idle > limit)
+    session.state == SessionState::Idle
+        && session.xact_start.is_none()
+        && unchanged(database, session).is_some_and(|idle| idle > limit)
 }
 
 /// The connections that may be used by anybody; `None` where that is not known.
@@ -211,9 +218,9 @@ pub fn damage(case: &Case, database: &Database) -> Option<String> {
     (!is_settled).then(|| format!("{}: {failed} failed their checksum{last}", name(database)))
 }
 
-/// Since when something is so that is so for `span` by PostgreSQL's clock, by the operator's.
+/// Since when something is so that is so for `span` by PostgreSQL's clock, by the operator's; a year ago at most.
 pub fn since(case: &Case, span: SignedDuration) -> Timestamp {
-    case.now.saturating_sub(span.max(SignedDuration::ZERO)).unwrap_or(case.now)
+    case.now.saturating_sub(span.clamp(SignedDuration::ZERO, LONGEST)).unwrap_or(case.now)
 }
 
 /// `PostgreSQL mcp_prod at postgres.mcp:5432`.
@@ -228,10 +235,10 @@ pub fn name(database: &Database) -> String {
 pub fn describe(case: &Case, database: &Database, session: &Session) -> String {
     let foreign = |word: &str| words::shorten(&mask(word), 64);
     if session.pid == 0 {
-        return format!(
-            "a prepared transaction of {}: COMMIT PREPARED or ROLLBACK PREPARED ends it",
-            foreign(&session.user)
-        );
+        return "a prepared transaction".to_owned();
+    }
+    if !session.is_client && session.query.trim().is_empty() {
+        return format!("pid {}, which is not to be seen", session.pid);
     }
     let from = match (origin(case, session), session.client.as_deref()) {
         (Origin::Pod(pod), _) => format!("pod {pod}"),

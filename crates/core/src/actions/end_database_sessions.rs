@@ -38,6 +38,8 @@ pub const ACTION: Action = Action {
 const GROUPS: usize = 7;
 /// How long what helped is watched: a leak shows again by then.
 pub const WATCHED: SignedDuration = SignedDuration::from_hours(1);
+/// Until a session is old enough, it is not looked at more often.
+const LOOKS_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// The sessions' role, and their state: all of a group are ended by one statement.
 type Group<'a> = (&'a str, SessionState);
 
@@ -126,7 +128,7 @@ fn none_wanted(asked: &Asked, seen: &Database) -> Planned {
     let longest = young.filter_map(|one| database::unchanged(seen, one)).max();
     match longest.filter(|_| asked.incident.incident_type != IncidentType::DatabaseBlockingLocks) {
         Some(longest) => Planned::Later {
-            until: after(case.now, limit.saturating_sub(longest).max(SignedDuration::from_secs(1))),
+            until: after(case.now, limit.saturating_sub(longest).max(LOOKS_AGAIN)),
             why: format!("no session is idle in transaction for more than {} yet", words::span(limit)),
         },
         None => Planned::impossible(

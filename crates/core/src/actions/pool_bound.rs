@@ -96,7 +96,11 @@ pub fn against(asked: &Asked, container: &ContainerSpec, name: &str, value: &str
     let Ok(value) = value.trim().parse::<i64>() else {
         return Some(format!("{name} is a number, and {} is none", words::shorten(value, 32)));
     };
-    if known(container, name).is_some_and(|before| value <= before) && value >= 0 {
+    // SQLAlchemy takes a negative overflow, and a pool of 0, for no bound at all.
+    if value < 0 || (name == SIZE && value == 0) {
+        return Some(format!("{name}={value} would leave the pool without a bound"));
+    }
+    if known(container, name).is_some_and(|before| value <= before) {
         return None;
     }
     let (pool, overflow) = if name == SIZE {
@@ -104,10 +108,6 @@ pub fn against(asked: &Asked, container: &ContainerSpec, name: &str, value: &str
     } else {
         (known(container, SIZE).unwrap_or(MOST), value)
     };
-    // SQLAlchemy takes a negative overflow, and a pool of 0, for no bound at all.
-    if overflow < 0 || pool <= 0 {
-        return Some(format!("{name}={value} would leave the pool without a bound"));
-    }
     match Room::of(asked) {
         Err(why) => Some(why),
         Ok(room) if room.holds(pool, overflow) => None,

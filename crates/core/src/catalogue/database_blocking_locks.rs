@@ -64,7 +64,7 @@ fn judge(case: &Case, _: &Server) -> Judgement {
 fn cause(case: &Case, seen: &Database, root: &Session) -> Cause {
     if root.pid == 0 {
         Cause::PreparedTransaction
-    } else if !root.is_client {
+    } else if !root.is_client && !root.query.trim().is_empty() {
         Cause::DatabaseUpkeep
     } else if !database::is_own(case, seen, root) {
         Cause::OthersSession
@@ -89,7 +89,7 @@ fn advice(cause: Cause) -> &'static str {
              person end it"
         }
         Cause::PreparedTransaction => {
-            "the root is a prepared transaction, which outlives its session: a person commits it or rolls it back"
+            "the root is a prepared transaction, which outlives its session: COMMIT PREPARED or ROLLBACK PREPARED ends it"
         }
         Cause::DatabaseUpkeep => {
             "the root is PostgreSQL's own upkeep, as autovacuum: it gives way or comes to an end"

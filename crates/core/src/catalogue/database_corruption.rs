@@ -56,13 +56,13 @@ fn is_settled(case: &Case, seen: &Database) -> bool {
 }
 
 fn finding(case: &Case, words: String, seen: &Database) -> Finding {
-    let failures = seen.checksum_failures.filter(|(count, _)| *count > 0);
+    let last = seen.checksum_failures.filter(|(count, _)| *count > 0).and_then(|(_, last)| last);
     Finding {
         incident: IncidentType::DatabaseCorruption,
         rule: None,
         cause: if seen.damage.is_some() { Cause::DataDamaged } else { Cause::ChecksumFailure },
         severity: Severity::SEV1,
-        since: failures.and_then(|(_, last)| last).unwrap_or(case.now).min(case.now),
+        since: last.map_or(case.now, |last| database::since(case, seen.at.duration_since(last))),
         evidence: vec![
             words,
             "keep its files as they are; stop what writes to it; restore the last backup that is whole (guide 004, \

@@ -5,7 +5,7 @@
 //! connections tells the cause: transactions that are left alone, connections that are not given back though no more is
 //! asked for than before, more requests, or others.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 
 use super::{Entry, by_metrics as by, silent_about};
@@ -17,6 +17,7 @@ use crate::{
         Database, Span,
         database::{Session, SessionState},
     },
+    time::after,
     words,
 };
 
@@ -29,6 +30,8 @@ const PERCENT: f64 = 90.0;
 const LASTING: SignedDuration = SignedDuration::from_secs(30);
 /// A connection that is held for longer, and does nothing, leaks (guide 000, Connection Leak Detection).
 const LEAK: SignedDuration = SignedDuration::from_secs(60);
+/// What does nothing for so long is at work no more; whether it leaks shows when it goes on.
+const AT_WORK: SignedDuration = SignedDuration::from_secs(5);
 /// Without a pool's own word, one that does nothing may just be in reserve for so long (guide 004, High Error Rate).
 pub(crate) const UNUSED: SignedDuration = SignedDuration::from_mins(10);
 /// So many times as many requests as in the hour before are more.
@@ -90,6 +93,9 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         } else {
             Judgement::Unknown
         };
+    }
+    if let Some(until) = seen.and_then(|seen| shows_at(case, seen, exhausted.is_some())) {
+        return Judgement::Suspected { until };
     }
     let mut evidence: Vec<String> = exhausted
         .map(|pools| format!("{BY_POOLS}{} (threshold {} %)", pools.words, by::number(PERCENT)))
@@ -199,6 +205,30 @@ fn cause(
         return (Cause::PoolTooSmall, format!("more is asked for than before: {requests}"));
     }
     (Cause::DatabasePool, format!("nothing tells what holds them: {requests}"))
+}
+
+/// When it shows whether what holds most connections is a leak: until then, no other reason is looked for.
+fn shows_at(case: &Case, seen: &Database, by_pools: bool) -> Option<Timestamp> {
+    let held = |than: SignedDuration| {
+        database::own(case, seen).filter(move |one| {
+            database::is_left_alone(seen, one, than) || (by_pools && database::is_unused(seen, one, than))
+        })
+    };
+    let is_most = |count: usize| {
+        let all = seen.counts.total.max(i64::try_from(database::own(case, seen).count()).unwrap_or(i64::MAX));
+        count > 0 && i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(2) >= all
+    };
+    // What was quiet begins anew this very moment.
+    let mut open = case.status.incidents.iter();
+    let open = open.find(|one| one.incident_type == IncidentType::DatabasePoolExhausted);
+    let begins = open.is_some_and(|open| open.quiet_since.is_some());
+    let at_work = if begins { SignedDuration::from_secs(-1) } else { AT_WORK };
+    if !is_most(held(at_work).count()) || is_most(held(LEAK).count()) {
+        return None;
+    }
+    let young = held(at_work).filter_map(|one| database::unchanged(seen, one)).filter(|age| *age <= LEAK);
+    let left = LEAK.saturating_sub(young.max()?).max(AT_WORK);
+    Some(after(case.now, left))
 }
 
 /// Requests a second, and in the hour before.

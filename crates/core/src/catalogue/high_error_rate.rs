@@ -209,8 +209,9 @@ fn find(
         youngest_pod: None,
         lapses: by::lapse(view, Measure::Requests),
         forbids: match cause {
-            Cause::DatabaseConnection => WITHOUT_DATABASE,
-            Cause::DependencyDown => &WITHOUT_DATABASE[..3],
+            // Pods of another template are well at this moment: they may come back.
+            Cause::DatabaseConnection if server.serving_beside().is_none() => WITHOUT_DATABASE,
+            Cause::DatabaseConnection | Cause::DependencyDown => &WITHOUT_DATABASE[..3],
             _ => &[],
         },
     }

@@ -92,18 +92,22 @@ fn trend(one: &Measured, window: SignedDuration, now: Timestamp) -> Trend {
         return Trend::Unknown;
     }
     let used = last.memory;
-    let per_hour = slope(recent);
-    // An hour of rising by less than this share of the limit in a window is noise.
-    let rise = i128::from(per_hour) * i128::from(span.as_secs()) / 3600;
-    let matters = per_hour > 0 && rise * 100 >= i128::from(one.limit);
     let highest = warmed_up.iter().map(|sample| sample.memory).max().unwrap_or_default();
     // One low sample is no fall.
     let lately = recent.iter().rev().take(3).map(|sample| sample.memory).max().unwrap_or(used);
     let has_fallen_back = i128::from(lately) * 100 < i128::from(highest) * 98;
+    // What is told without a slope comes first: of most servers, no slope is ever asked for.
+    if has_fallen_back || !is_steady(recent) {
+        return Trend::Well;
+    }
+    let per_hour = slope(recent);
+    // An hour of rising by less than this share of the limit in a window is noise.
+    let rise = i128::from(per_hour) * i128::from(span.as_secs()) / 3600;
+    let matters = per_hour > 0 && rise * 100 >= i128::from(one.limit);
     let (older, newer) = recent.split_at(recent.len() - within(recent, span / 2).len());
     let levels_off =
         older.len() > 1 && newer.len() > 1 && i128::from(slope(newer)) * 3 < i128::from(slope(older)) * 2;
-    if !matters || has_fallen_back || levels_off || !is_steady(recent) {
+    if !matters || levels_off {
         return Trend::Well;
     }
     let left = i128::from((one.limit - used).max(0)) * 3600 / i128::from(per_hour);

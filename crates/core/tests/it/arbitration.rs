@@ -36,6 +36,7 @@ fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
     use mcp_health_api::ActionType::{DrainAndRestart, RecyclePod, Rollback, RolloutRestart, Scale};
     match cause {
         DatabaseConnection => &[RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
+        OthersConnections => &[Scale, RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
         DatabasePool => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale],
         ServiceMismatch => &[RolloutRestart, Rollback],
         QuotaExceeded | Unschedulable => &[RolloutRestart],
@@ -73,6 +74,11 @@ fn diagnosis(scene: &Scene, found: &[Found]) -> Diagnosis {
         ToolsMissing,
         CircuitStuckOpen,
         ToolFailing,
+        DatabasePoolExhausted,
+        DatabaseIdleInTransaction,
+        DatabaseBlockingLocks,
+        DatabaseSlowQueries,
+        DatabaseCorruption,
         HighErrorRate,
         HighLatency,
         Reported,
@@ -122,6 +128,13 @@ const SLOW: Found = (HighLatency, SlowAnswers, SEV3);
 const SLOW_POOL: Found = (HighLatency, DatabasePool, SEV3);
 const THROTTLED: Found = (HighLatency, CpuThrottled, SEV3);
 const TOOL: Found = (ToolFailing, ToolErrors, SEV3);
+const FULL_DATABASE: Found = (DatabasePoolExhausted, OthersConnections, SEV2);
+const LEAKED: Found = (DatabasePoolExhausted, IdleTransactions, SEV2);
+const LOCKED: Found = (DatabaseBlockingLocks, IdleTransactions, SEV2);
+const OTHERS_LOCK: Found = (DatabaseBlockingLocks, OthersSession, SEV2);
+const LEFT_OPEN: Found = (DatabaseIdleInTransaction, IdleTransactions, SEV3);
+const ADVICE: Found = (DatabaseSlowQueries, MissingIndex, SEV4);
+const DAMAGED: Found = (DatabaseCorruption, ChecksumFailure, SEV1);
 const WORD: Found = (Reported, PersonsReport, SEV1);
 
 #[test]
@@ -192,6 +205,31 @@ fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
         ("errors are nearer than slow answers", &[SLOW, ERRORS], HighErrorRate),
         ("a pool that is used up is nearer than errors", &[SLOW_POOL, ERRORS], HighLatency),
         ("a server that is down is nearer than its errors", &[ERRORS, DOWN], ServiceNotResponding),
+        ("damaged data come before all", &[DAMAGED, DATABASE, FULL_DATABASE, STUCK], DatabaseCorruption),
+        (
+            "a database that lets nobody in is nearer than the loops that it makes",
+            &[DATABASE, FULL_DATABASE],
+            DatabasePoolExhausted,
+        ),
+        (
+            "a pool that leaks is nearer than its errors and late answers",
+            &[LEAKED, ERRORS, SLOW_POOL, DOWN],
+            DatabasePoolExhausted,
+        ),
+        ("but a new template that crashes is mended first", &[LEAKED, LOCKED, CRASH], CrashLoop),
+        (
+            "what holds all connections is nearer than one of them",
+            &[LEFT_OPEN, LEAKED],
+            DatabasePoolExhausted,
+        ),
+        (
+            "a lock is nearer than what waits for it",
+            &[LOCKED, DATABASE_ERRORS, LEFT_OPEN],
+            DatabaseBlockingLocks,
+        ),
+        ("somebody else's lock keeps nothing from being mended", &[OTHERS_LOCK, BUSY, LEAK], MemoryLeak),
+        ("nor do transactions that do no harm yet", &[LEFT_OPEN, BUSY], CpuSaturation),
+        ("advice comes last", &[ADVICE, WORD], Reported),
         ("a person's word comes last, however bad", &[WORD, DOWN], ServiceNotResponding),
         ("even after what is only degraded", &[WORD, BUSY], CpuSaturation),
         ("alone it is the primary", &[WORD], Reported),

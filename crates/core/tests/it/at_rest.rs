@@ -7,7 +7,10 @@ use mcp_health_core::{
     Case, Fleet, Settings, decide, diagnose,
     diagnose::Verdict,
     report,
-    signals::{Reading, Sample, Signals, Usage},
+    signals::{
+        Database, Reading, Sample, Signals, Usage,
+        database::{BlockingChain, Session, SessionCounts, SessionState, Statement, Table},
+    },
     usage::remember,
     verify,
 };
@@ -17,6 +20,7 @@ use crate::support::{
     moment,
     operator::Operator,
     policy,
+    postgres::{idle, left_alone, well},
     world::{Template, World},
 };
 
@@ -100,11 +104,53 @@ fn use_on(usage: &mut Vec<Usage>, now: i64, pods: &[String], chance: &mut Chance
     }
 }
 
+/// What a database tells in which all is well: its sessions come and go, and some are in a transaction for a while.
+fn database(now: i64, signals: &Signals, chance: &mut Chance) -> Database {
+    let clients = signals.pods.fresh().into_iter().flatten().filter_map(|pod| pod.address);
+    let clients: Vec<_> = clients.collect();
+    #[allow(clippy::cast_possible_truncation)]
+    let mut number = |low, high| chance.between(low, high) as i64;
+    let sessions: Vec<Session> = (0..4)
+        .map(|one| {
+            let (pid, client) = (100 + one, clients[usize::try_from(one).unwrap() % clients.len()]);
+            match number(0, 2) {
+                0 => left_alone(pid, now - number(0, 240), client),
+                1 => idle(pid, now - number(0, 7200), client),
+                _ => Session { state: SessionState::Active, ..left_alone(pid, now - number(0, 900), client) },
+            }
+        })
+        .collect();
+    let waits = SignedDuration::from_secs(number(0, 59));
+    let chain =
+        BlockingChain { root: sessions[0].clone(), waiting: vec![(sessions[1].clone(), waits)], count: 1 };
+    let statement =
+        Statement { calls: number(1, 1 << 20), mean_ms: chance.between(1, 999), ..Statement::default() };
+    #[allow(clippy::cast_possible_truncation)]
+    let mut number = |low, high| chance.between(low, high) as i64;
+    Database {
+        connections: number(8, 80),
+        counts: SessionCounts { total: number(4, 40), active: number(0, 4), ..SessionCounts::default() },
+        chains: vec![chain],
+        statements: Reading::Fresh(vec![statement]),
+        calls: Some(now * 1000),
+        cache: Some((number(1, 1 << 20), 1 << 20)),
+        tables: vec![Table {
+            name: "public.orders".to_owned(),
+            dead_rows: number(0, 1 << 20),
+            ..Table::default()
+        }],
+        oldest_transaction: sessions.first().cloned(),
+        sessions,
+        ..well(now)
+    }
+}
+
 fn vary(signals: &mut Signals, usage: &mut Vec<Usage>, now: i64, chance: &mut Chance) {
     let pods: Vec<String> = signals.pods.fresh().into_iter().flatten().map(|pod| pod.name.clone()).collect();
     use_on(usage, now, &pods, chance);
     signals.usage = Reading::Fresh(usage.clone());
     signals.metrics = Reading::Fresh(metrics(now, &pods, chance).metrics);
+    signals.database = Reading::Fresh(database(now, signals, chance));
     if let Reading::Fresh(probed) = &mut signals.probes {
         for result in probed.iter_mut().flat_map(|one| &mut one.results) {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -116,31 +162,40 @@ fn vary(signals: &mut Signals, usage: &mut Vec<Usage>, now: i64, chance: &mut Ch
 
 #[test]
 fn healthy_servers_whose_values_change_are_not_written_and_wake_nobody() {
-    for number in 0..SERVERS {
-        let mut world = World::with(Template::Good, 1 + i32::try_from(number % 3).unwrap());
-        world.probed = true;
-        let mut operator = Operator::new(world, policy::enforcing());
-        operator.run(150, 5);
-        let settled = operator.status();
-        assert!(settled.incidents.is_empty() && settled.pending.is_empty(), "{settled:#?}");
-        let (mut chance, mut usage) = (Chance(u64::from(number)), Vec::new());
-        let (mut first, mut verdict) = (None, None);
-        for tick in 0..TICKS {
-            operator.world.tick(15);
-            let mut signals = operator.watches.look(&operator.world);
-            vary(&mut signals, &mut usage, operator.world.now, &mut chance);
-            let (status, said, next) = look(&operator, &settled, &signals);
-            if tick == 0 {
-                // As it is read back.
-                let read = serde_json::from_value(serde_json::to_value(&status).unwrap());
-                assert_eq!(settled, read.unwrap(), "server {number}");
-            }
-            assert_eq!(*first.get_or_insert_with(|| status.clone()), status, "server {number}, tick {tick}");
-            assert_eq!(*verdict.get_or_insert_with(|| said.clone()), said, "server {number}, tick {tick}");
-            // Nor does it look again by itself, again and again.
-            let pause = next.map(|at| at.duration_since(moment(operator.world.now)));
-            assert!(pause.is_none_or(|pause| pause > SignedDuration::from_mins(1)), "{pause:?}");
+    let threads = u32::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap();
+    std::thread::scope(|scope| {
+        for first in 0..threads {
+            scope.spawn(move || {
+                (first..SERVERS).step_by(usize::try_from(threads).unwrap()).for_each(live_through_an_hour);
+            });
         }
+    });
+}
+
+fn live_through_an_hour(number: u32) {
+    let mut world = World::with(Template::Good, 1 + i32::try_from(number % 3).unwrap());
+    world.probed = true;
+    let mut operator = Operator::new(world, policy::with_database(policy::enforcing()));
+    operator.run(150, 5);
+    let settled = operator.status();
+    assert!(settled.incidents.is_empty() && settled.pending.is_empty(), "{settled:#?}");
+    let (mut chance, mut usage) = (Chance(u64::from(number)), Vec::new());
+    let (mut first, mut verdict) = (None, None);
+    for tick in 0..TICKS {
+        operator.world.tick(15);
+        let mut signals = operator.watches.look(&operator.world);
+        vary(&mut signals, &mut usage, operator.world.now, &mut chance);
+        let (status, said, next) = look(&operator, &settled, &signals);
+        if tick == 0 {
+            // As it is read back.
+            let read = serde_json::from_value(serde_json::to_value(&status).unwrap());
+            assert_eq!(settled, read.unwrap(), "server {number}");
+        }
+        assert_eq!(*first.get_or_insert_with(|| status.clone()), status, "server {number}, tick {tick}");
+        assert_eq!(*verdict.get_or_insert_with(|| said.clone()), said, "server {number}, tick {tick}");
+        // Nor does it look again by itself, again and again.
+        let pause = next.map(|at| at.duration_since(moment(operator.world.now)));
+        assert!(pause.is_none_or(|pause| pause > SignedDuration::from_mins(1)), "{pause:?}");
     }
 }
 

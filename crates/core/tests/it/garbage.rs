@@ -3,11 +3,14 @@
 use std::sync::LazyLock;
 
 use mcp_health_api::McpServerHealthStatus;
-use mcp_health_core::{report, signals::Signals};
+use mcp_health_core::{
+    report,
+    signals::{Reading, Signals},
+};
 use proptest::prelude::*;
 
 use crate::support::{
-    garbage::statuses,
+    garbage::{databases, statuses},
     moment,
     operator::Operator,
     policy,
@@ -56,6 +59,28 @@ fn disturb(signals: &mut Signals, number: i64, seconds: i64) {
     }
 }
 
+/// What a database tells is judged with nothing else in the way of an action.
+fn judge_database(database: mcp_health_core::signals::Database) {
+    let spec = policy::with_database(policy::with_all_actions(policy::enforcing()));
+    let mut operator = Operator::new(World::with(Template::Good, 3), spec);
+    operator.run(60, 5);
+    let mut signals = operator.watches.look(&operator.world);
+    signals.database = Reading::Fresh(database);
+    for _ in 0..4 {
+        operator.world.now += 40;
+        operator.look_at(&signals);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_that_a_database_tells_makes_it_panic(database in databases()) {
+        judge_database(database);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -65,12 +90,17 @@ proptest! {
         place in any::<prop::sample::Index>(),
         numbers in prop::option::of((any::<i64>(), -100_000_i64..100_000)),
         limits in (0_u32..3, 0_u32..3, 0_u32..100_000),
+        database in prop::option::of(databases()),
     ) {
         let mut signals = STORY[place.index(STORY.len())].clone();
         if let Some((number, seconds)) = numbers {
             disturb(&mut signals, number, seconds);
         }
-        let mut operator = Operator::new(World::with(Template::Good, 3), policy::with_cooldown(policy::enforcing(), limits.2));
+        if let Some(database) = database {
+            signals.database = Reading::Fresh(database);
+        }
+        let spec = policy::with_database(policy::with_all_actions(policy::enforcing()));
+        let mut operator = Operator::new(World::with(Template::Good, 3), policy::with_cooldown(spec, limits.2));
         operator.declare(|spec| {
             (spec.limits.max_attempts, spec.limits.max_actions_per_hour) = (limits.0, limits.1);
         });

@@ -11,6 +11,8 @@ mod circuits;
 mod config;
 mod crash_causes;
 mod cut_off;
+mod database_rules;
+mod database_sessions;
 mod dependencies;
 mod durations;
 mod error_rules;

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use mcp_health_api::{ActionType, Effect, Incident, IncidentType, McpServerHealthStatus, Outcome, StepState};
-use mcp_health_core::{Decision, signals::Signals};
+use mcp_health_core::{
+    Decision,
+    signals::{Signals, database::SessionState},
+};
 use proptest::prelude::*;
 
 use crate::support::{
@@ -82,6 +85,10 @@ proptest! {
                     IncidentType::McpProtocolFailing => look.signals.probes.fresh().is_some(),
                     IncidentType::CircuitStuckOpen => look.signals.circuits.fresh().is_some(),
                     IncidentType::DependencyDown => look.signals.dependencies.fresh().is_some(),
+                    IncidentType::DatabasePoolExhausted
+                    | IncidentType::DatabaseIdleInTransaction
+                    | IncidentType::DatabaseBlockingLocks
+                    | IncidentType::DatabaseCorruption => look.signals.database.fresh().is_some(),
                     _ => true,
                 };
                 prop_assert!(seen || target.desired == 0, "{past:#?} was closed by {look:#?}");
@@ -124,6 +131,32 @@ proptest! {
                 prop_assert!(done.all(|one| one.attempt == first.attempt && one.step > first.step), "{look:#?}");
             }
         }
+    }
+
+    /// Sessions are ended only as they were seen: the server's own, from its pods, and doing nothing.
+    #[test]
+    fn only_idle_sessions_of_the_servers_own_are_ever_ended(history in histories(MOST)) {
+        let operator = history.live();
+        for look in &operator.looks {
+            let steps = look.intent.iter().flat_map(attempts).filter(|one| one.outcome.is_none());
+            for fence in steps.flat_map(|one| &one.steps).filter_map(|step| step.sessions.as_ref()) {
+                let database = look.signals.database.fresh().unwrap();
+                let pods = look.signals.pods.fresh().unwrap();
+                prop_assert!(!fence.list.is_empty() && fence.list.len() <= mcp_health_api::SESSIONS_LIMIT);
+                for line in &fence.list {
+                    let pid = line.split(' ').next().unwrap();
+                    let session = database.sessions.iter().find(|one| one.pid.to_string() == pid).unwrap();
+                    let idle = database.at.duration_since(session.state_change.unwrap());
+                    prop_assert!(session.state != SessionState::Active && idle.as_secs() >= 60, "{session:#?}");
+                    prop_assert!(session.is_client && !session.is_privileged, "{session:#?}");
+                    prop_assert_eq!((&fence.application, &fence.user), (&session.application, &session.user));
+                    let client = session.client.as_ref().unwrap().parse().unwrap();
+                    prop_assert!(pods.iter().any(|pod| pod.address == Some(client)), "{session:#?}");
+                }
+            }
+        }
+        let ended = operator.world.postgres.iter().flat_map(|one| &one.ended);
+        prop_assert!(ended.into_iter().all(|one| one.state != SessionState::Active));
     }
 
     /// Invariant 3.

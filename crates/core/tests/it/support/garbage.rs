@@ -1,12 +1,19 @@
 //! Statuses that fit the schema and make no sense: what somebody may have written there by hand.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
     ActionType, Attempt, Cause, Condition, Effect, Escalation, FollowUp, HealthyRevision, Hold, Incident,
     IncidentState, IncidentType, LastAction, McpServerHealthStatus, Outcome, PastIncident, SessionFence,
     Severity, Step, StepState, TargetStatus, Time,
 };
-use mcp_health_core::{actions::ACTIONS, catalogue::CATALOGUE};
+use mcp_health_core::{
+    actions::ACTIONS,
+    catalogue::CATALOGUE,
+    signals::{
+        Database, Reading,
+        database::{BlockingChain, Frequent, Session, SessionCounts, SessionState, Statement, Table},
+    },
+};
 use proptest::{option, prelude::*, sample::select};
 
 use super::moment;
@@ -76,6 +83,131 @@ fn cause() -> impl Strategy<Value = Cause> {
         Cause::CircuitOpen,
         Cause::TimedOut,
     ])
+}
+
+/// A number that no sane database tells, among others.
+fn count() -> impl Strategy<Value = i64> {
+    prop_oneof![4 => 0_i64..200, 1 => any::<i64>(), 1 => Just(i64::MIN), 1 => Just(i64::MAX)]
+}
+
+fn millis() -> impl Strategy<Value = f64> {
+    prop_oneof![3 => 0.0..5000.0, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => any::<f64>()]
+}
+
+fn session() -> BoxedStrategy<Session> {
+    let state = select(vec![
+        SessionState::Active,
+        SessionState::Idle,
+        SessionState::IdleInTransaction,
+        SessionState::IdleInTransactionAborted,
+        SessionState::Other,
+    ]);
+    let client = prop_oneof![
+        Just(None),
+        Just(Some("10.1.0.4".to_owned())),
+        Just(Some("10.1.0.5/32".to_owned())),
+        text().prop_map(Some)
+    ];
+    let named = |name: &'static str| prop_oneof![3 => Just(name.to_owned()), 1 => text()];
+    let times = (time(), option::of(time()), option::of(time()));
+    (
+        any::<i32>(),
+        times,
+        state,
+        named("mcp"),
+        named("mcp_prod"),
+        named("mcp-server"),
+        client,
+        any::<(bool, bool)>(),
+        text(),
+    )
+        .prop_map(|(pid, times, state, user, database, application, client, flags, query)| Session {
+            pid: pid % 400,
+            backend_start: times.0.0,
+            xact_start: times.1.as_ref().map(|at| at.0),
+            query_start: times.1.map(|at| at.0),
+            state_change: times.2.map(|at| at.0),
+            state,
+            user,
+            is_privileged: flags.0,
+            database,
+            application,
+            client,
+            is_client: flags.1,
+            waits_for: None,
+            query,
+        })
+        .boxed()
+}
+
+/// What no sane database tells.
+pub fn databases() -> BoxedStrategy<Database> {
+    let chain = (session(), prop::collection::vec((session(), count()), 0..4)).prop_map(|(root, waiting)| {
+        let waiting = waiting.into_iter().map(|(one, waits)| (one, SignedDuration::from_secs(waits)));
+        BlockingChain { root, waiting: waiting.collect(), count: 0 }
+    });
+    let statement =
+        (text(), count(), millis(), millis()).prop_map(|(query, calls, mean_ms, total_ms)| Statement {
+            query: format!("select id from orders where {query}"),
+            calls,
+            mean_ms,
+            total_ms,
+            ..Statement::default()
+        });
+    let table = (count(), count(), count(), option::of(time())).prop_map(|(live, dead, changed, at)| Table {
+        name: "public.orders".to_owned(),
+        live_rows: live,
+        dead_rows: dead,
+        changed_rows: changed,
+        analyzed: at.map(|at| at.0),
+        ..Table::default()
+    });
+    let frequent =
+        (text(), millis()).prop_map(|(query, a_second)| Frequent { query, a_second, ..Frequent::default() });
+    (
+        (time(), count(), count(), count(), count()),
+        prop::collection::vec(session(), 0..20),
+        prop::collection::vec(chain, 0..3),
+        prop::collection::vec(statement, 0..4),
+        prop::collection::vec(table, 0..3),
+        prop::collection::vec(frequent, 0..3),
+        (
+            option::of((count(), count())),
+            option::of((count(), option::of(time()))),
+            option::weighted(0.1, text()),
+        ),
+        (text(), option::of(text()), any::<bool>()),
+    )
+        .prop_map(
+            |(numbers, sessions, chains, statements, tables, frequent, counted, (words, pooler, may))| {
+                let (at, max_connections, reserved_connections, connections, total) = numbers;
+                let (cache, checksums, damage) = counted;
+                Database {
+                    words,
+                    database: "mcp_prod".to_owned(),
+                    application: "mcp-server".to_owned(),
+                    at: at.0,
+                    may_end_sessions: may,
+                    pooler: pooler.filter(|_| !may),
+                    max_connections,
+                    reserved_connections,
+                    connections,
+                    counts: SessionCounts { total, active: total, ..SessionCounts::default() },
+                    oldest_transaction: sessions.first().cloned(),
+                    sessions,
+                    chains,
+                    statements: Reading::Fresh(statements),
+                    frequent,
+                    cache,
+                    tables,
+                    index_candidates: vec!["orders.id".to_owned(), "nonsense".to_owned(), ".".to_owned()],
+                    checksum_failures: checksums.map(|(count, at)| (count, at.map(|at| at.0))),
+                    damage,
+                    ..Database::default()
+                }
+            },
+        )
+        .boxed()
 }
 
 /// A digest: of a template that may be in force, or of none.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::{
     operator::{Crash, Operator},
     policy,
+    postgres::Postgres,
     watches::{QUEUE, SOURCES, Sight, Source},
     world::{Template, World},
 };
@@ -28,6 +29,11 @@ pub enum Happening {
     OpenACircuit,
     CircuitsStick(bool),
     Unanswered(bool),
+    Leak(usize),
+    SessionsGoOn,
+    CrowdedDatabase(bool),
+    LockedDatabase(bool),
+    DamagedDatabase(bool),
     Recreate(Template),
     RecreateTheObject,
     Watch(Source, Sight),
@@ -69,6 +75,8 @@ pub struct History {
     pub probed: bool,
     /// Its metrics are seen.
     pub measured: bool,
+    /// It has a database.
+    pub based: bool,
     pub happenings: Vec<(i64, Happening)>,
 }
 
@@ -112,6 +120,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::WedgeAPod),
         3 => Just(Happening::OpenACircuit),
         1 => seldom().prop_map(Happening::CircuitsStick),
+        4 => (1_usize..250).prop_map(Happening::Leak),
+        1 => Just(Happening::SessionsGoOn),
+        1 => seldom().prop_map(Happening::CrowdedDatabase),
+        1 => seldom().prop_map(Happening::LockedDatabase),
+        1 => prop::bool::weighted(0.1).prop_map(Happening::DamagedDatabase),
         1 => template().prop_map(Happening::Recreate),
         2 => Just(Happening::RecreateTheObject),
         4 => (source, sight).prop_map(|(source, sight)| Happening::Watch(source, sight)),
@@ -158,7 +171,7 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
         1_u32..6,
         prop::option::weighted(0.7, runbook()),
         (prop::bool::weighted(0.3), prop::bool::weighted(0.4)),
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
         happenings,
     )
         .prop_map(
@@ -171,7 +184,7 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
                 max_actions_per_hour,
                 runbook,
                 (smoke_test, measured),
-                probed,
+                (probed, based),
                 happenings,
             )| {
                 History {
@@ -185,6 +198,7 @@ pub fn histories(most: usize) -> impl Strategy<Value = History> {
                     smoke_test,
                     probed,
                     measured,
+                    based,
                     happenings,
                 }
             },
@@ -202,6 +216,9 @@ impl History {
         spec.limits.max_attempts = self.max_attempts;
         spec.limits.max_actions_per_hour = self.max_actions_per_hour;
         spec = policy::with_dependency(policy::with_all_actions(spec), QUEUE, "rabbitmq.mcp:5672");
+        if self.based {
+            spec = policy::with_database(spec);
+        }
         if self.smoke_test {
             spec = policy::with_smoke_test(spec);
         }
@@ -224,6 +241,7 @@ impl History {
         world.measured = self.measured;
         world.deployment.as_mut().unwrap().recreate = self.recreates;
         world.probed = self.probed;
+        world.postgres = self.based.then(Postgres::default);
         let mut operator = Operator::new(world, self.policy());
         operator.run(100, STEP);
         for (pause, happening) in &self.happenings {
@@ -250,6 +268,18 @@ impl History {
             Happening::OpenACircuit => world.open_a_circuit(),
             Happening::Unanswered(down) => world.unanswered = down.then_some(world.now),
             Happening::CircuitsStick(stick) => world.circuits_stick = stick,
+            Happening::Leak(sessions) => world.leak(sessions),
+            Happening::SessionsGoOn => world.postgres.iter_mut().for_each(Postgres::go_on),
+            Happening::CrowdedDatabase(crowded) => {
+                world.postgres.iter_mut().for_each(|one| one.crowded = crowded);
+            }
+            Happening::LockedDatabase(locked) => {
+                let since = locked.then_some(world.now);
+                world.postgres.iter_mut().for_each(|one| one.locked = since);
+            }
+            Happening::DamagedDatabase(damaged) => {
+                world.postgres.iter_mut().for_each(|one| one.failures = i64::from(damaged));
+            }
             Happening::Recreate(template) => {
                 world.delete();
                 world.create(template, self.desired);
@@ -323,6 +353,10 @@ pub fn make_well(operator: &mut Operator) {
     let world = &mut operator.world;
     (world.wedged, world.circuits_open, world.circuits_stick) = (Vec::new(), Vec::new(), false);
     world.unanswered = None;
+    if let Some(postgres) = &mut world.postgres {
+        (postgres.crowded, postgres.locked, postgres.failures) = (false, None, 0);
+        postgres.sessions.clear();
+    }
     (world.hooks_fail, world.jobs_fail, world.evictions_refused) = (false, false, false);
     (world.quota, world.full, world.dependency_down, world.service_astray) = (false, false, false, false);
     world.change(|one| {

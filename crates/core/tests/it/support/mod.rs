@@ -5,6 +5,7 @@ pub mod history;
 pub mod measured;
 pub mod operator;
 pub mod policy;
+pub mod postgres;
 pub mod scene;
 pub mod watches;
 pub mod world;

@@ -119,6 +119,13 @@ pub fn with_all_actions(mut spec: McpServerHealthSpec) -> McpServerHealthSpec {
     spec
 }
 
+/// Its database is looked at.
+pub fn with_database(mut spec: McpServerHealthSpec) -> McpServerHealthSpec {
+    let postgres = serde_json::json!({"connectionSecretRef": {"name": "mcp-db", "key": "url"}});
+    spec.signals.postgres = Some(serde_json::from_value(postgres).unwrap());
+    spec
+}
+
 /// A Job proves every rollback.
 pub fn with_smoke_test(mut spec: McpServerHealthSpec) -> McpServerHealthSpec {
     spec.smoke_test = Some(SmokeTest { job_template_ref: cron_job("smoke") });

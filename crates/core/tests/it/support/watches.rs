@@ -43,12 +43,13 @@ pub enum Source {
     Probes,
     Circuits,
     Dependencies,
+    Database,
     NamespaceSwitch,
     ClusterSwitch,
 }
 
 /// All of them.
-pub const SOURCES: [Source; 15] = [
+pub const SOURCES: [Source; 16] = [
     Source::Target,
     Source::Revisions,
     Source::Pods,
@@ -62,6 +63,7 @@ pub const SOURCES: [Source; 15] = [
     Source::Probes,
     Source::Circuits,
     Source::Dependencies,
+    Source::Database,
     Source::NamespaceSwitch,
     Source::ClusterSwitch,
 ];
@@ -109,6 +111,7 @@ impl Watches {
         blur(&mut signals.probes, &before.probes, sight(Source::Probes));
         blur(&mut signals.circuits, &before.circuits, sight(Source::Circuits));
         blur(&mut signals.dependencies, &before.dependencies, sight(Source::Dependencies));
+        blur(&mut signals.database, &before.database, sight(Source::Database));
         blur(&mut signals.namespace_suspended, &before.namespace_suspended, sight(Source::NamespaceSwitch));
         blur(&mut signals.cluster_suspended, &before.cluster_suspended, sight(Source::ClusterSwitch));
         signals
@@ -134,6 +137,7 @@ fn keep_stale(before: Signals, now: Signals) -> Signals {
         probes: newer(before.probes, now.probes),
         circuits: newer(before.circuits, now.circuits),
         dependencies: newer(before.dependencies, now.dependencies),
+        database: newer(before.database, now.database),
         namespace_suspended: newer(before.namespace_suspended, now.namespace_suspended),
         cluster_suspended: newer(before.cluster_suspended, now.cluster_suspended),
         rival: now.rival,
@@ -196,6 +200,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         } else {
             Reading::Off
         },
+        database: world.postgres.as_ref().map_or(Reading::Off, |one| Reading::Fresh(one.seen.clone())),
         report: watches.report.clone(),
         namespace_suspended: Reading::Fresh(watches.namespace_suspended),
         cluster_suspended: Reading::Fresh(watches.cluster_suspended),
@@ -220,6 +225,15 @@ fn metrics(world: &World) -> Metrics {
             .answers(&pod.name, requests - failed, failed)
             .before(Measure::Requests, &pod.name, &[(Label::Endpoint, "/mcp")], 1.0)
             .with(Measure::IdleSessions, &pod.name, &[], idle);
+        if let Some(postgres) = &world.postgres {
+            let held = postgres.held_by(pod.address());
+            measured = measured.with(Measure::DatabasePoolSize, &pod.name, &[], 20.0).with(
+                Measure::DatabasePoolInUse,
+                &pod.name,
+                &[],
+                f64::from(held.min(20)),
+            );
+        }
     }
     measured.metrics
 }
@@ -423,7 +437,7 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
         finished: false,
         ready: pod.ready,
         ready_changed: moment(pod.ready_changed),
-        address: None,
+        address: Some(pod.address()),
         unschedulable: (!placed).then(|| "0/1 nodes are available: 1 Insufficient memory.".to_owned()),
         containers: vec![Container {
             name: "server".to_owned(),

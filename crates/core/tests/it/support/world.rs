@@ -1,7 +1,7 @@
 //! A Deployment with its ReplicaSets and pods, run as Kubernetes runs them, under a clock of its own. People,
 //! faults and the operator act on it; the same calls in the same order make the same world.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use mcp_health_api::{Attempt, Effect, Step, StepState};
 use mcp_health_core::{
@@ -12,6 +12,8 @@ use mcp_health_core::{
     signals::{Budget, RecordedAction, Sample, Usage},
     usage,
 };
+
+use super::postgres::Postgres;
 
 /// What the pods of a template do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,6 +231,8 @@ pub struct World {
     pub failing: Vec<String>,
     /// Pods with more idle sessions than they should have.
     pub crowded: Vec<String>,
+    /// Its database, if it has one.
+    pub postgres: Option<Postgres>,
     /// What the operator did.
     pub done: Vec<Done>,
 }
@@ -271,6 +275,7 @@ impl World {
             silent: false,
             failing: Vec::new(),
             crowded: Vec::new(),
+            postgres: None,
             done: Vec::new(),
         };
         world.create(template, desired);
@@ -401,6 +406,14 @@ impl World {
         self.circuits_open.extend(pod.map(|pod| (pod.name.clone(), self.now)));
     }
 
+    /// A pod leaves so many transactions alone.
+    pub fn leak(&mut self, sessions: usize) {
+        let pod = self.pods.iter().find(|pod| pod.ready && pod.going.is_none()).map(Pod::address);
+        if let Some((postgres, pod)) = self.postgres.as_mut().zip(pod) {
+            postgres.leak(sessions, pod);
+        }
+    }
+
     /// `kubectl delete pod`.
     pub fn kill_a_pod(&mut self) {
         let now = self.now;
@@ -475,7 +488,8 @@ impl World {
                 self.note(attempt, step, step.to.clone().unwrap_or_default(), String::new());
             }
             Effect::ResetCircuit if step.state == StepState::Started => self.reset_circuit(attempt, step),
-            Effect::CallHook | Effect::ResetCircuit => {
+            Effect::EndSessions if step.state == StepState::Started => self.end_sessions(attempt, step),
+            Effect::CallHook | Effect::ResetCircuit | Effect::EndSessions => {
                 return Err("what leaves no trace is recorded before it is done".to_owned());
             }
             Effect::RunJob => self.run_job(attempt, step),
@@ -578,6 +592,12 @@ impl World {
         self.note(attempt, step, pod.unwrap_or_default(), String::new());
     }
 
+    fn end_sessions(&mut self, attempt: &Attempt, step: &Step) {
+        let fence = step.sessions.clone().unwrap();
+        let ended = self.postgres.as_mut().map(|postgres| postgres.end(&fence)).unwrap_or_default();
+        self.note(attempt, step, ended.join(" "), String::new());
+    }
+
     /// A Job of that name is made once.
     fn run_job(&mut self, attempt: &Attempt, step: &Step) {
         let name = job_name(attempt);
@@ -625,6 +645,11 @@ impl World {
         self.replicate();
         self.count();
         self.measure();
+        let pods = self.pods.iter().filter(|pod| pod.ready && pod.going.is_none());
+        let pods: Vec<_> = pods.map(Pod::address).collect();
+        if let Some(postgres) = &mut self.postgres {
+            postgres.tick(self.now, &pods);
+        }
     }
 
     /// What metrics-server does.
@@ -858,6 +883,13 @@ impl Pod {
 
     pub fn uid(&self) -> String {
         format!("uid-of-{}", self.name)
+    }
+
+    /// Each has its own.
+    pub fn address(&self) -> IpAddr {
+        let number: u16 = self.name.rsplit('-').next().unwrap().parse().unwrap();
+        let [high, low] = number.to_be_bytes();
+        IpAddr::from([10, 1, high, low])
     }
 
     /// Whether the kubelet says `CrashLoopBackOff`.
