@@ -124,6 +124,7 @@ async fn record_and_act(
         name: &case.spec.target_ref.name,
         pods: case.signals.pods.fresh().map(Vec::as_slice).unwrap_or_default(),
         port: server.as_ref().and_then(Server::port),
+        databases: context.stores.databases.as_ref(),
         revisions: case.signals.revisions.fresh().map(Vec::as_slice).unwrap_or_default(),
         timeout: context.lease.effect_timeout(),
     };

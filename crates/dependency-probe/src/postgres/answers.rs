@@ -129,7 +129,17 @@ pub struct Extension {
 #[derive(Deserialize)]
 pub struct Statements {
     pub calls: Option<i64>,
-    statements: Option<Vec<StatementRow>>,
+    slowest: Option<Vec<StatementRow>>,
+    /// Those that ran most often.
+    counts: Option<Vec<CountRow>>,
+}
+
+/// How often a statement ran since they are counted.
+#[derive(Deserialize)]
+pub struct CountRow {
+    pub id: i64,
+    pub calls: i64,
+    query: String,
 }
 
 #[derive(Deserialize)]
@@ -259,7 +269,19 @@ impl Extension {
     }
 }
 
+impl CountRow {
+    /// The statement.
+    pub fn query(&self) -> String {
+        normalise(&self.query)
+    }
+}
+
 impl Statements {
+    /// How often which ran, the most frequent first.
+    pub fn counts(&mut self) -> Vec<CountRow> {
+        self.counts.take().unwrap_or_default()
+    }
+
     /// The statements.
     pub fn view(self) -> Vec<Statement> {
         let view = |row: StatementRow| Statement {
@@ -272,7 +294,7 @@ impl Statements {
             stddev_ms: row.stddev,
             rows: row.rows,
         };
-        self.statements.unwrap_or_default().into_iter().map(view).collect()
+        self.slowest.unwrap_or_default().into_iter().map(view).collect()
     }
 }
 

@@ -1,13 +1,15 @@
 //! One look at a database, as one application has it: what changes with each second by one statement, and what costs
 //! more by two others, at most each minute.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use mcp_health_core::{
     mcp::foreign,
     signals::{
         Failure, Reading,
-        database::{Database, SESSIONS_SEEN, STATEMENTS_SEEN, Statement, TABLES_SEEN, Table},
+        database::{
+            Database, FREQUENT_SEEN, Frequent, SESSIONS_SEEN, STATEMENTS_SEEN, Statement, TABLES_SEEN, Table,
+        },
     },
 };
 use serde::de::DeserializeOwned;
@@ -16,7 +18,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     advice,
-    answers::{Extension, Sessions, Statements, Upkeep},
+    answers::{CountRow, Extension, Sessions, Statements, Upkeep},
     connection::{Connection, Refusal},
     failures, questions,
 };
@@ -25,6 +27,8 @@ use super::{
 const SELDOM: Duration = Duration::from_mins(1);
 /// The most index candidates that are told.
 const CANDIDATES: usize = 10;
+/// The most statements of which it is remembered how often they ran.
+const COUNTED: usize = 200;
 /// What is said where nobody counts statements.
 const NOT_INSTALLED: &str = "pg_stat_statements is not installed: set shared_preload_libraries = 'pg_stat_statements', \
      restart PostgreSQL, then CREATE EXTENSION pg_stat_statements in this database";
@@ -44,6 +48,9 @@ struct Seldom {
     candidates: Vec<String>,
     settings: Vec<String>,
     statements: Reading<Vec<Statement>>,
+    frequent: Vec<Frequent>,
+    /// How often which statement had run by then.
+    counts: Option<(Instant, BTreeMap<i64, i64>)>,
     calls: Option<i64>,
     damage: Option<String>,
 }
@@ -66,9 +73,19 @@ impl Connection {
                 seldom
             }
         };
-        let Seldom { tables, candidates, settings, statements, calls, damage } = seldom;
+        let Seldom { tables, candidates, settings, statements, frequent, calls, damage, .. } = seldom;
         let index_candidates = candidates;
-        Ok(Database { pooler, tables, index_candidates, settings, statements, calls, damage, ..view })
+        Ok(Database {
+            pooler,
+            tables,
+            index_candidates,
+            settings,
+            statements,
+            frequent,
+            calls,
+            damage,
+            ..view
+        })
     }
 
     /// The process that greets is the one that answers, unless somebody stands in between.
@@ -90,6 +107,8 @@ impl Connection {
             candidates: Vec::new(),
             settings: Vec::new(),
             statements: Reading::Off,
+            frequent: Vec::new(),
+            counts: None,
             calls: None,
             damage: None,
         };
@@ -120,10 +139,15 @@ impl Connection {
             seen.statements = Reading::Unavailable(NOT_INSTALLED.to_owned());
             return Ok(());
         };
-        let question = questions::statements(&extension.schema, extension.version(), STATEMENTS_SEEN);
+        let question =
+            questions::statements(&extension.schema, extension.version(), STATEMENTS_SEEN, COUNTED);
         seen.statements = match self.question::<Statements>(&question, patience).await {
-            Ok(answer) => {
+            Ok(mut answer) => {
                 seen.calls = answer.calls;
+                let counts = answer.counts();
+                let before = self.remembered.seldom.as_ref().and_then(|(_, seldom)| seldom.counts.as_ref());
+                seen.frequent = before.map(|before| frequent(before, &counts)).unwrap_or_default();
+                seen.counts = Some((Instant::now(), counts.iter().map(|one| (one.id, one.calls)).collect()));
                 let statements = answer.view();
                 if statements.is_empty() && !sees_all {
                     let why =
@@ -166,4 +190,24 @@ impl Connection {
         let rows = self.ask(question, patience).await?;
         rows.last().and_then(|text| serde_json::from_str(text).ok()).ok_or(Refusal::Unread)
     }
+}
+
+/// The statements that ran most often since they were counted last. Of one that was not among the most frequent then it
+/// is not known how often it had run.
+fn frequent((then, before): &(Instant, BTreeMap<i64, i64>), counts: &[CountRow]) -> Vec<Frequent> {
+    let seconds = then.elapsed().as_secs_f64().max(0.001);
+    let is_whole = before.len() < COUNTED;
+    let ran = |one: &CountRow| {
+        let before = before.get(&one.id).copied().or(is_whole.then_some(0))?;
+        // Fewer than before: they are counted anew since.
+        u32::try_from(one.calls.checked_sub(before)?).ok().filter(|ran| *ran > 0)
+    };
+    let mut all: Vec<_> = counts.iter().filter_map(|one| Some((ran(one)?, one))).collect();
+    all.sort_by_key(|(ran, _)| std::cmp::Reverse(*ran));
+    let view = |(ran, one): &(u32, &CountRow)| Frequent {
+        id: one.id,
+        query: one.query(),
+        a_second: f64::from(*ran) / seconds,
+    };
+    all.iter().take(FREQUENT_SEEN).map(view).collect()
 }

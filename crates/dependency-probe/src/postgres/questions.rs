@@ -118,9 +118,9 @@ pub fn upkeep(tables: usize, candidates: usize, settings: &[&str]) -> String {
     )
 }
 
-/// The statements of this database that are slowest by mean, and the calls of all. `schema` is a name in quotes, as SQL;
+/// The statements of this database that are slowest by mean, those that ran most often, and the calls of all. `schema` is a name in quotes, as SQL;
 /// columns are called otherwise since 1.8.
-pub fn statements(schema: &str, version: (u32, u32), listed: usize) -> String {
+pub fn statements(schema: &str, version: (u32, u32), listed: usize, counted: usize) -> String {
     let (total, mean, max, stddev) = if version >= (1, 8) {
         ("total_exec_time", "mean_exec_time", "max_exec_time", "stddev_exec_time")
     } else {
@@ -132,9 +132,11 @@ pub fn statements(schema: &str, version: (u32, u32), listed: usize) -> String {
   FROM {schema}.pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND coalesce(query, '') NOT LIKE '%{MARK}%' AND coalesce(query, '') NOT LIKE 'SET LOCAL %'
 )
-SELECT {MARK} json_build_object('calls', (SELECT sum(calls)::int8 FROM counted), 'statements', (SELECT json_agg(
+SELECT {MARK} json_build_object('calls', (SELECT sum(calls)::int8 FROM counted), 'slowest', (SELECT json_agg(
   json_build_object('id', coalesce(queryid, 0), 'query', left(query, {TEXT}), 'calls', calls, 'total', total, 'mean',
   mean, 'max', max, 'stddev', stddev, 'rows', rows)) FROM (SELECT * FROM counted WHERE query <> '<insufficient privilege>'
-  ORDER BY mean DESC LIMIT {listed}) slowest))"
+  ORDER BY mean DESC LIMIT {listed}) slowest), 'counts', (SELECT json_agg(json_build_object('id', queryid, 'calls', calls,
+  'query', left(query, {TEXT}))) FROM (SELECT queryid, sum(calls)::int8 AS calls, min(query) AS query FROM counted
+  WHERE queryid IS NOT NULL AND query <> '<insufficient privilege>' GROUP BY queryid ORDER BY 2 DESC LIMIT {counted}) most))"
     )
 }

@@ -5,6 +5,7 @@
 //! trace is recorded by itself before it begins, and never repeated.
 
 mod deployment;
+mod end_sessions;
 mod evict;
 mod hand_back;
 mod hook;
@@ -27,7 +28,7 @@ use serde_json::Value;
 
 use crate::{
     error::Error,
-    observe::{DeploymentWire, Facts},
+    observe::{Databases, DeploymentWire, Facts},
 };
 
 /// The target of an attempt, and what its steps need beside what is recorded.
@@ -45,6 +46,8 @@ pub struct Target<'a> {
     pub pods: &'a [Pod],
     /// The port that the server declares first.
     pub port: Option<u16>,
+    /// The databases that are looked at; none where the operator asks nobody.
+    pub databases: Option<&'a Databases>,
     /// Its ReplicaSets, as seen.
     pub revisions: &'a [Revision],
     /// How long one call may take: less than what the lease leaves.
@@ -208,11 +211,7 @@ impl Target<'_> {
             Effect::EvictPod => evict::carry_out(self, step).await,
             Effect::CallHook => Ok(hook::carry_out(self, attempt, step).await),
             Effect::ResetCircuit => Ok(reset_circuit::carry_out(self, step).await),
-            Effect::EndSessions => {
-                let message =
-                    "this operator is not connected to the database whose sessions are to end".to_owned();
-                Ok(Stepped::refused("NotConnected", message))
-            }
+            Effect::EndSessions => Ok(end_sessions::carry_out(self, step).await),
             Effect::RunJob => run_job::carry_out(self, attempt, step).await,
             Effect::RestoreConfig => {
                 let prepared = fresh.map(|(prepared, _)| prepared);

@@ -20,9 +20,12 @@ use mcp_health_core::{
 use serde_json::{Value, json};
 use tower_test::mock;
 
+mod end_sessions;
 mod hooks;
 mod jobs;
 mod reset_circuit;
+
+pub use end_sessions::end_sessions;
 
 use super::{Prepared, Target};
 use crate::observe::Facts;
@@ -79,6 +82,7 @@ fn target(client: &kube::Client) -> Target<'_> {
         name: "mcp-server",
         pods: &[],
         port: Some(8000),
+        databases: None,
         revisions: &[],
         timeout,
     }

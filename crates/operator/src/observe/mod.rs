@@ -11,6 +11,7 @@ mod judged;
 mod last_words;
 mod pod_spec;
 mod pods;
+mod postgres;
 mod probes;
 mod prometheus;
 mod quotas;
@@ -50,6 +51,7 @@ use mcp_health_core::{
 pub use config_maps::ConfigMapWire;
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
 pub use pod_spec::config_maps as config_maps_of;
+pub use postgres::{Databases, Looking};
 pub use probes::Asking;
 pub use prometheus::Poller;
 pub use replica_sets::ReplicaSetWire;
@@ -97,6 +99,8 @@ pub struct Stores {
     volumes: Option<volumes::Spaces>,
     /// Only where servers are asked.
     pub probes: Option<probes::Probes>,
+    /// Only where servers are asked.
+    pub databases: Option<Databases>,
     /// What was asked for beside the tables.
     hearing: last_words::Hearing,
     settings: Settings,
@@ -144,6 +148,7 @@ impl Stores {
             prometheus: prometheus::Sight::new(config)?,
             volumes: config.kubelet_stats.then(volumes::Spaces::default),
             probes: config.probes.then(probes::Probes::default),
+            databases: config.probes.then(Databases::default),
             hearing: last_words::Hearing::default(),
             settings: config.settings(),
             judged: judged::Judged::default(),
@@ -273,6 +278,8 @@ impl Stores {
         let rows = || self.pods_of(namespace, target.as_ref().map_or("", |target| &target.uid));
         let volumes = self.volumes.as_ref().map_or(Reading::Off, |spaces| spaces.reading(&rows(), now));
         let (probes, circuits, dependencies) = self.probed(object, row.as_deref(), now);
+        let (database, postgres) = self.database_of(object, now);
+        let dependencies = postgres::with_database(dependencies, postgres);
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
         Signals {
             target: self.deployments.reading(namespace, now, target),
@@ -292,7 +299,7 @@ impl Stores {
             probes,
             circuits,
             dependencies,
-            database: Reading::Off,
+            database,
             alerts,
             report: annotation(object, REPORT_ANNOTATION).map(str::to_owned),
             // What is no moment says nothing.

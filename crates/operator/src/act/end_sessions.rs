@@ -1,0 +1,44 @@
+//! EndDatabaseSessions: one statement that ends what is still all of what was recorded, over the connection that the
+//! database is looked at by. Nothing tells afterwards whether it took place, so that it was recorded by itself before,
+//! and is never repeated.
+
+use dependency_probe::postgres::{Ended, NotEnded};
+use mcp_health_api::Step;
+use mcp_health_core::{attempt::Effected, words};
+
+use super::{Stepped, Target};
+use crate::observe::table::Key;
+
+/// Ends the sessions, and says what came of it.
+pub async fn carry_out(target: &Target<'_>, step: &Step) -> Stepped {
+    let Some(fence) = &step.sessions else {
+        return Stepped::superseded("it is not recorded which sessions are to end");
+    };
+    let Some(databases) = target.databases else {
+        return Stepped::refused(
+            "NotConnected",
+            "this operator asks no databases (signals.probes)".to_owned(),
+        );
+    };
+    match databases.end_sessions(&Key::of(target.object), fence, target.timeout).await {
+        Ok(Ended { recorded, ended }) => {
+            let all = words::count(recorded, "session");
+            let left = match recorded.saturating_sub(ended) {
+                0 => String::new(),
+                1 => "; 1 was not so any more".to_owned(),
+                left => format!("; {left} were not so any more"),
+            };
+            done(format!("ended {ended} of {all}{left}"))
+        }
+        Err(NotEnded::Refused(why)) => Stepped::refused("NotConnected", why),
+        // It was asked, and may have ended some.
+        Err(NotEnded::Unknown(failure)) => done(format!(
+            "it is not known which of {} were ended: the database {failure}",
+            words::count(fence.list.len(), "session")
+        )),
+    }
+}
+
+fn done(note: String) -> Stepped {
+    Stepped::Done(Effected { note: Some(note), ..Effected::default() })
+}
