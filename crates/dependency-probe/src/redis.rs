@@ -236,7 +236,9 @@ impl Info {
     /// That it refuses writes now, where a server that depends on it writes.
     fn refuses_writes(&self, look: &Look, before: Option<&Look>) -> Option<String> {
         let more = |which: usize| before.is_some_and(|before| look.refused[which] > before.refused[which]);
-        let is_full = matches!(self.memory(), Some((used, Some(limit))) if used >= limit)
+        // A large value is refused a little below the limit already, and its size is not told.
+        let nearly = |limit: u64| if self.errors("OOM") > 0 { limit - limit / 20 } else { limit };
+        let is_full = matches!(self.memory(), Some((used, Some(limit))) if used >= nearly(limit))
             && self.text("maxmemory_policy") == "noeviction";
         if is_full || more(0) {
             let fullness = self.fullness().unwrap_or_default();
@@ -304,6 +306,9 @@ mod tests {
             Some("its memory is full (1 GiB of 1 GiB, policy noeviction): writes are refused".to_owned());
         assert_eq!(refuses("maxmemory:1073741824", None), full);
         assert_eq!(refuses("maxmemory:1073741824\r\nmaxmemory_policy:allkeys-lru", None), None);
+        // A little below it, where a value was too large before.
+        assert_eq!(refuses("maxmemory:1100000000", None), None);
+        assert!(refuses("maxmemory:1100000000\r\nerrorstat_OOM:count=1", None).is_some());
         // Buffers of replicas do not count.
         assert_eq!(refuses("maxmemory:1073741824\r\nmem_not_counted_for_evict:9", None), None);
         let before = Look { run: "a".to_owned(), evicted: 0, refused: [1, 0, 0] };

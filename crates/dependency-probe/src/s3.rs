@@ -128,8 +128,9 @@ fn refusal(target: &Target<'_>, got: &Got, now: Timestamp) -> Failure {
         "SignatureDoesNotMatch" => {
             (CheckStep::Login, "refuses the secret key (SignatureDoesNotMatch)".to_owned())
         }
-        "InvalidAccessKeyId" => {
-            (CheckStep::Login, "does not know the access key (InvalidAccessKeyId)".to_owned())
+        // The second is versitygw's.
+        "InvalidAccessKeyId" | "XAdminUserNotFound" => {
+            (CheckStep::Login, format!("does not know the access key ({code})"))
         }
         "AccessDenied" => {
             (CheckStep::Login, format!("does not let the access key list {bucket} (AccessDenied)"))

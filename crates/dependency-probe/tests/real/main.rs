@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod process;
+mod rabbitmq;
 mod redis;
+mod s3;

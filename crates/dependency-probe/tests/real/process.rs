@@ -47,6 +47,11 @@ impl Server {
         }
     }
 
+    /// Its process: the last that was run.
+    pub fn pid(&self) -> u32 {
+        self.children.last().unwrap().id()
+    }
+
     /// What it said.
     pub fn said(&self) -> String {
         let logs = (0..9).map(|number| self.folder.path().join(format!("{number}.log")));
