@@ -180,6 +180,6 @@ async fn alarms_are_told_by_what_they_are_for() {
         asked.result.as_ref().is_err_and(|failure| failure.said.contains(" and ")).then_some(asked)
     });
     let alarmed = alarmed.await;
-    let says = "has an alarm for disk and memory: publishers are blocked";
+    let says = "has an alarm for disk space and memory: publishers are blocked";
     assert_eq!(said(&alarmed), (CheckStep::Answer, says));
 }
