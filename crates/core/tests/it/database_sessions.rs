@@ -459,3 +459,30 @@ fn an_address_in_version_six_is_that_of_version_four() {
     }
     assert_eq!(scene.decision(), "Act EndDatabaseSessions");
 }
+
+#[test]
+fn what_was_recorded_is_not_done_once_the_database_is_not_seen_any_more() {
+    use crate::support::{
+        operator::Crash,
+        watches::{Sight, Source},
+    };
+    // Found without the database, and nearer to the root than what it tells.
+    let mut operator = based(|spec| {
+        let incident = IncidentType::ServiceNotResponding;
+        *spec = policy::with_runbook(spec.clone(), incident, &[Some(EndDatabaseSessions)]);
+    });
+    operator.world.leak(5);
+    operator.run(30, 1);
+    operator.world.service_astray = true;
+    operator.crash = Some(Crash::Undone);
+    let attempt = |status: &mcp_health_api::McpServerHealthStatus| {
+        let found = status.incidents.iter().find(|one| one.cause == Cause::ServiceMismatch);
+        found.and_then(|found| found.attempts.first().cloned())
+    };
+    operator.run_until("the record", 600, |status| attempt(status).is_some());
+    operator.watches.set(&operator.world.clone(), Source::Database, Sight::Gone);
+    operator.run(5, 1);
+    assert_eq!(effects(&operator), []);
+    let attempt = attempt(&operator.status()).unwrap();
+    assert_eq!(attempt.outcome, Some(Outcome::Superseded), "{attempt:#?}");
+}
