@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
-    ActionType, Attempt, Effect, FollowUp, IncidentType, SESSIONS_LIMIT, SessionFence, Step,
+    ActionType, Attempt, Cause, Effect, FollowUp, IncidentType, SESSIONS_LIMIT, SessionFence, Step,
 };
 
 use super::{Action, Asked, NOTHING, Plan, Planned, Touches, mark_target, no_undo, step};
@@ -124,12 +124,19 @@ fn wanted<'a>(asked: &Asked<'a>, seen: &'a Database) -> Vec<&'a Session> {
 fn none_wanted(asked: &Asked, seen: &Database) -> Planned {
     let case = asked.case;
     let limit = database::idle_limit(case);
-    let young = database::own(case, seen).filter(|one| database::is_idle_in_transaction(one));
-    let longest = young.filter_map(|one| database::unchanged(seen, one)).max();
-    match longest.filter(|_| asked.incident.incident_type != IncidentType::DatabaseBlockingLocks) {
-        Some(longest) => Planned::Later {
-            until: after(case.now, limit.saturating_sub(longest).max(LOOKS_AGAIN)),
-            why: format!("no session is idle in transaction for more than {} yet", words::span(limit)),
+    let leaks = asked.incident.cause == Cause::ConnectionLeak;
+    let left = database::own(case, seen).filter_map(|one| {
+        let idle = database::unchanged(seen, one)?;
+        match one.state {
+            _ if database::is_idle_in_transaction(one) => Some((limit.saturating_sub(idle), limit)),
+            SessionState::Idle if leaks => Some((IS_UNUSED_AFTER.saturating_sub(idle), IS_UNUSED_AFTER)),
+            _ => None,
+        }
+    });
+    match left.min().filter(|_| asked.incident.incident_type != IncidentType::DatabaseBlockingLocks) {
+        Some((left, limit)) => Planned::Later {
+            until: after(case.now, left.max(LOOKS_AGAIN)),
+            why: format!("no session has done nothing for more than {} yet", words::span(limit)),
         },
         None => Planned::impossible(
             "NoSessionToEnd",

@@ -103,8 +103,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         .collect();
     let forbids = match &full {
         None => &FORBIDDEN[..1],
-        // Pods of another template are well at this moment: they need no connection that they do not have.
-        Some(_) if server.serving_beside().is_some() => &FORBIDDEN[..4],
+        // Pods of another template are well at this moment; and a template that never worked may be what fills it.
+        Some(_) if server.serving_beside().is_some() || server.rollout_is_to_blame() => &FORBIDDEN[..4],
         Some(_) => FORBIDDEN,
     };
     let (cause, why) = cause(case, view.as_ref(), seen, exhausted.is_some(), full.is_some());

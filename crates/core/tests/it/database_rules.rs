@@ -214,6 +214,16 @@ fn while_pods_of_another_template_are_well_a_bad_rollout_is_rolled_back_whatever
 }
 
 #[test]
+fn a_new_template_that_fills_the_database_and_crashes_is_rolled_back_though_no_old_pod_is_left() {
+    let mut operator = based();
+    operator.world.postgres.as_mut().unwrap().crowded = true;
+    operator.world.deployment.as_mut().unwrap().recreate = true;
+    operator.world.roll_out(Template::CrashesAtOnce);
+    operator.run_until("a rollback", 300, |status| status.last_action.is_some());
+    assert_eq!(operator.status().last_action.unwrap().action, ActionType::Rollback);
+}
+
+#[test]
 fn a_database_that_is_full_holds_every_restart() {
     let mut operator = based();
     operator.world.postgres.as_mut().unwrap().crowded = true;
@@ -580,6 +590,8 @@ fn damage_is_over_when_the_counter_was_reset_or_a_person_says_so() {
     assert_eq!(now(opened(&said).with(passed)), "Unknown", "what is not read is not mended");
     assert_eq!(now(opened(&said).with(passed).with(settled(0))), "Clear");
     assert_eq!(now(opened(&said).with(settled(0))), "SEV1 DataDamaged", "while it is damaged, no word helps");
+    let forbids = found(&scene().with(failed), DatabaseCorruption).forbids;
+    assert!(mcp_health_core::actions::ACTIONS.iter().all(|one| forbids.contains(&one.action)), "{forbids:?}");
     let evidence = found(&scene().with(failed), DatabaseCorruption).evidence;
     assert!(evidence.iter().any(|line| line.contains(SETTLED_ANNOTATION)), "{evidence:#?}");
 }

@@ -486,3 +486,24 @@ fn what_was_recorded_is_not_done_once_the_database_is_not_seen_any_more() {
     let attempt = attempt(&operator.status()).unwrap();
     assert_eq!(attempt.outcome, Some(Outcome::Superseded), "{attempt:#?}");
 }
+
+#[test]
+fn connections_that_leak_without_a_transaction_are_ended_once_they_are_old_enough() {
+    use mcp_health_api::Measure;
+    let leaking = |age: i64| {
+        too_small(|scene| {
+            scene.spec.actions.allow.push(EndDatabaseSessions);
+            let (now, client) = (scene.now, pod(scene));
+            database(scene).sessions = (1..=30).map(|pid| idle(pid, now - age, client)).collect();
+            let Reading::Fresh(metrics) = &mut scene.signals.metrics else { panic!() };
+            // No more is asked for than before.
+            for one in metrics.series.iter_mut().filter(|one| one.measure == Measure::Requests) {
+                one.value = 1.0;
+            }
+        })
+    };
+    assert_eq!(leaking(599).decision(), "Wait");
+    assert_eq!(leaking(601).decision(), "Act EndDatabaseSessions");
+    let fences = fences(&plan(&leaking(601)));
+    assert_eq!((fences.len(), fences[0].state.as_str(), fences[0].list.len()), (1, "idle", 30));
+}
