@@ -226,6 +226,12 @@ fn wrong(error: &CertificateError, server_name: &str, shown: Option<&Shown>) -> 
         CertificateError::Revoked => "that was revoked".to_owned(),
         CertificateError::BadSignature => "whose signature is wrong".to_owned(),
         CertificateError::BadEncoding => "that cannot be read".to_owned(),
+        // What openssl makes of itself unless told otherwise, and what rustls takes from no server.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            let by_itself = shown.is_some_and(|shown| shown.is_self_signed);
+            let by_itself = if by_itself { " that signed itself" } else { "" };
+            format!("of an authority{by_itself}, which is none of a server (CA:TRUE)")
+        }
         other => format!("that does not hold: {}", foreign(&other.to_string(), None)),
     }
 }

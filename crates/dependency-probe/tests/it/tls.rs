@@ -6,7 +6,7 @@ use dependency_probe::{Asked, Trust, tcp, tls};
 use jiff::Timestamp;
 use mcp_health_core::signals::CheckStep;
 use proptest::prelude::*;
-use rcgen::CertificateParams;
+use rcgen::{BasicConstraints, CertificateParams, IsCa};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::rustls::ServerConfig;
 
@@ -86,6 +86,9 @@ async fn what_is_wrong_with_a_certificate_is_told_apart() {
                 .to_owned(),
         ),
     ];
+    let of_authority = with(&|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    let says = "shows a certificate of an authority that signed itself, which is none of a server (CA:TRUE)";
+    let cases = cases.into_iter().chain([(self_signed(&of_authority), "localhost", &trust, says.to_owned())]);
     for (config, name, trust, says) in cases {
         let asked = asked(config, name, trust).await;
         assert_eq!(said(&asked), (CheckStep::Certificate, &*says));
