@@ -140,7 +140,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
 {{- if .Values.signals.secrets }}
-# The Secrets that policies name: tokens for MCP.
+# The Secrets that policies name: tokens for MCP, credentials for databases and other dependencies.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]

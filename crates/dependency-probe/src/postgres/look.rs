@@ -211,3 +211,32 @@ fn frequent((then, before): &(Instant, BTreeMap<i64, i64>), counts: &[CountRow])
     };
     all.iter().take(FREQUENT_SEEN).map(view).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn counts(all: &[(i64, i64)]) -> Vec<CountRow> {
+        let rows = all.iter().map(|(id, calls)| {
+            serde_json::json!({"id": id, "calls": calls, "query": format!("SELECT {id} FROM t{id}")})
+        });
+        serde_json::from_value(rows.collect()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ran_most_between_two_looks_is_told_by_the_second_and_a_count_that_began_anew_is_not() {
+        let before = (Instant::now(), BTreeMap::from([(1, 1000), (2, 50), (3, 900)]));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let told = frequent(&before, &counts(&[(1, 1010), (2, 650), (3, 10), (4, 30), (5, 0)]));
+        let told: Vec<_> = told.iter().map(|one| (one.id, one.a_second, one.query.as_str())).collect();
+        assert_eq!(
+            told,
+            [(2, 60.0, "SELECT ? FROM t2"), (4, 3.0, "SELECT ? FROM t4"), (1, 1.0, "SELECT ? FROM t1")]
+        );
+        // Of one that was not among so many it is not known how often it had run.
+        let many = (before.0, (100..).take(COUNTED).map(|id| (id, 1)).collect());
+        assert!(frequent(&many, &counts(&[(4, 30)])).is_empty());
+    }
+}

@@ -175,7 +175,7 @@ async fn objects_with_the_same_url_share_a_connection_and_the_last_of_them_hangs
         world.seen(object, |seen| seen.counts.total == 0).await;
     }
     assert_eq!(connections(&postgres).await, 1);
-    assert_eq!(world.read.load(Relaxed), 2, "each Secret is read once a minute");
+    assert!(world.read.load(Relaxed) <= objects.len(), "a Secret is not read again for each look");
     let dependency = world.dependency(&objects[0]);
     assert_eq!(dependency.name, "postgres");
     assert_eq!(dependency.words, format!("PostgreSQL mcp_prod at 127.0.0.1:{}", postgres.port));
