@@ -135,13 +135,12 @@ impl<'a> Postgres<'a> {
         self.query(&ask).await.parse().expect("a number")
     }
 
-    /// Has a server use the database by a pool of so many connections, of which it waits a second for one; and puts a
-    /// container with `psql` into its pods, so that sessions come from their addresses.
+    /// Has a server use the database by a pool of so many connections; and puts a container with `psql` into its pods, so
+    /// that sessions come from their addresses.
     pub fn used(&self, pool: usize) -> impl FnOnce(&mut Value) + use<> {
         let own = [
             json!({"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": SERVER_SECRET, "key": "url"}}}),
             json!({"name": "DB_POOL_SIZE", "value": pool.to_string()}),
-            json!({"name": "DB_POOL_TIMEOUT", "value": "1"}),
         ];
         let (volumes, mounts) = host::folders(&host::system());
         let beside = json!({"name": BESIDE, "image": host::IMAGE, "volumeMounts": mounts});
@@ -182,6 +181,8 @@ impl<'a> Postgres<'a> {
         let mut lines = BufReader::new(kubectl.stdout.take().expect("piped")).lines();
         let pid = lines.next_line().await.ok().flatten().unwrap_or_default();
         let pid = pid.parse().unwrap_or_else(|_| panic!("a session tells no process: {pid:?}"));
+        // Left unread, its answers would end it.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Session { pid, input, _kubectl: kubectl }
     }
 
@@ -199,9 +200,28 @@ impl<'a> Postgres<'a> {
         self.ready().await;
     }
 
-    /// Fills its disk to the last byte.
+    /// Ends all sessions of a role.
+    pub async fn hang_up(&self, user: &str) {
+        self.query(&format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{user}'"
+        ))
+        .await;
+    }
+
+    /// Fills its disk to the last byte, and has it write until it gives up.
     pub async fn fill(&self) {
-        self.shell("cat /dev/zero > /data/full || true").await;
+        self.shell("cat /dev/zero > /data/full 2>/dev/null || true").await;
+        until("PostgreSQL finds no room", async || {
+            match self
+                .ask("CREATE TABLE more AS SELECT * FROM generate_series(1, 100000); DROP TABLE more")
+                .await
+            {
+                Ok(_) => Err("it still finds some".to_owned()),
+                Err(said) if said.contains("No space left") => Err("it does, and goes on".to_owned()),
+                Err(_) => Ok(()),
+            }
+        })
+        .await;
     }
 
     /// Makes room again.

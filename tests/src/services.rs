@@ -1,26 +1,120 @@
-//! Real services that servers depend on, as pods of a story: Redis and a TLS endpoint.
+//! Real services that servers depend on, as pods of a story: Redis, RabbitMQ, an S3 server and TLS endpoints.
 
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use serde_json::json;
-use xtask::testing::services::REDIS;
+use serde_json::{Value, json};
+use xtask::{
+    cluster::parts,
+    testing::services::{RABBITMQ, REDIS, Service},
+};
 
-use crate::program::Program;
+use crate::{
+    forward::Forward,
+    program::{Program, Running},
+};
 
 /// What clients of Redis log in with; nobody is to see it.
 pub const REDIS_PASSWORD: &str = "pl4nted-r3dis";
 
+/// What clients of RabbitMQ log in with; nobody is to see it.
+pub const RABBITMQ_PASSWORD: &str = "pl4nted-r4bbit";
+/// What clients of the S3 server sign with; nobody is to see it.
+pub const S3_SECRET: &str = "pl4nted-s3-key";
+/// Who they are.
+pub const S3_KEY: &str = "mcp-storage-user";
+/// The bucket that is there.
+pub const BUCKET: &str = "mcp-storage";
+
+fn root(service: &Service) -> std::path::PathBuf {
+    service.root().unwrap_or_else(|error| panic!("it cannot be had: {error}"))
+}
+
+/// Libraries that came with a service, since this machine lacks them.
+fn libraries(root: &Path) -> String {
+    root.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)).display().to_string()
+}
+
+/// A RabbitMQ with its management API; its user is `mcp`.
+pub fn rabbitmq() -> Program {
+    let root = root(&RABBITMQ);
+    let lib = root.join("usr/lib");
+    let system = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    // Its scripts name its folders as they are in the root of a system, so that all of /usr cannot come from here.
+    let folders = ["/usr/bin", &system, "/lib", "/lib64"].map(Path::new);
+    let config = format!(
+        "default_user = mcp\ndefault_pass = {RABBITMQ_PASSWORD}\nloopback_users = none\nlisteners.tcp.default = 5672\n\
+         management.tcp.port = 15672\n"
+    );
+    let environment = [
+        ("PATH", "/usr/lib/erlang/bin:/usr/bin"),
+        ("HOME", "/data"),
+        ("RABBITMQ_NODENAME", "rabbit@localhost"),
+        ("RABBITMQ_MNESIA_BASE", "/data"),
+        ("RABBITMQ_LOGS", "-"),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", "/files/enabled_plugins"),
+        ("RABBITMQ_CONFIG_FILE", "/files/rabbitmq.conf"),
+    ];
+    let start = ["/usr/bin/sh", "/usr/lib/rabbitmq/bin/rabbitmq-server"];
+    let program = Program::new("rabbitmq", &start, &[5672, 15672])
+        .only_folders(&folders)
+        .folder(&root.join(&system[1..]))
+        .folder_at(&lib.join("rabbitmq"), Path::new("/usr/lib/rabbitmq"))
+        .folder_at(&lib.join("erlang"), Path::new("/usr/lib/erlang"))
+        .environment("LD_LIBRARY_PATH", &libraries(&root))
+        .files(json!({"rabbitmq.conf": config, "enabled_plugins": "[rabbitmq_management]."}));
+    environment.iter().fold(program, |program, (name, value)| program.environment(name, value))
+}
+
+/// Asks RabbitMQ's management API to do something.
+pub async fn ask_rabbitmq(
+    rabbitmq: &Running<'_>,
+    method: &str,
+    path: &str,
+    body: &Value,
+) -> Result<(), String> {
+    let forward = Forward::open(&rabbitmq.story.namespace, "service/rabbitmq", 15672).await?;
+    let method = method.parse().expect("a method");
+    let request = reqwest::Client::new().request(method, format!("{}/api/{path}", forward.url));
+    let request = request.basic_auth("mcp", Some(RABBITMQ_PASSWORD)).json(body);
+    let answer = request.send().await.and_then(reqwest::Response::error_for_status);
+    answer.map(drop).map_err(|error| error.to_string())
+}
+
+/// An S3 server with one bucket.
+pub fn s3() -> Program {
+    let built = parts::ensure(&[&parts::VERSITYGW]);
+    let built = built.and_then(|programs| programs.path("versitygw").map(Path::to_owned));
+    let program = built.unwrap_or_else(|error| panic!("the S3 server cannot be had: {error}"));
+    let folder = program.parent().expect("it is in a folder").to_owned();
+    let serve = format!(
+        "mkdir -p /data/buckets/{BUCKET} && exec {} --address :7070 --folder /data",
+        program.display()
+    );
+    Program::new("s3", &["/usr/bin/sh", "-c", &serve], &[7070])
+        .environment("PATH", "/usr/bin")
+        .environment("ROOT_ACCESS_KEY", S3_KEY)
+        .environment("ROOT_SECRET_KEY", S3_SECRET)
+        .folder(&folder)
+}
+
 /// A Redis that wants the password, with these settings.
 pub fn redis(settings: &[&str]) -> Program {
-    let root = REDIS.root().unwrap_or_else(|error| panic!("Redis cannot be had: {error}"));
+    let root = root(&REDIS);
     let program = root.join("usr/bin/redis-server").display().to_string();
     let password = ["--requirepass", REDIS_PASSWORD, "--save", "", "--protected-mode", "no", "--dir", "/tmp"];
-    // Libraries that this machine lacks came with it.
-    let libraries = root.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
     Program::new("redis", &[&[program.as_str()], &password[..], settings].concat(), &[6379])
-        .environment("LD_LIBRARY_PATH", &libraries.display().to_string())
+        .environment("LD_LIBRARY_PATH", &libraries(&root))
         .folder(&root)
+}
+
+/// What Redis answers, or says instead.
+pub async fn redis_cli(redis: &Running<'_>, words: &[&str]) -> String {
+    let root = root(&REDIS);
+    let program = root.join("usr/bin/redis-cli").display().to_string();
+    let said =
+        redis.run(&[&[program.as_str(), "-a", REDIS_PASSWORD, "--no-auth-warning"], words].concat()).await;
+    said.out + &said.err
 }
 
 /// An authority that nobody else knows.
