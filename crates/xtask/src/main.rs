@@ -46,7 +46,7 @@ enum Command {
     Demo {
         #[command(flatten)]
         which: Which,
-        /// Only this act: bad-rollout, out-of-memory, broken-config, wedged, circuit or latency.
+        /// Only this act: bad-rollout, out-of-memory, broken-config, wedged, circuit, latency or database.
         #[arg(long, value_name = "NAME")]
         act: Option<String>,
         /// Leave the cluster, the operator and the server running at the end.

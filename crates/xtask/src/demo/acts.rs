@@ -22,6 +22,8 @@ pub struct Act {
     pub ending: Ending,
     /// Why a simulated node cannot show it; none where it can.
     pub needs_a_node: Option<&'static str>,
+    /// The manifest of its PostgreSQL, which is brought up first; `POSTGRES-IMAGE` and `ROLE-SQL` are put in.
+    pub postgres: Option<&'static str>,
 }
 
 /// Something that is done to a server.
@@ -111,6 +113,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Resolved,
         needs_a_node: None,
+        postgres: None,
     },
     Act {
         name: "out-of-memory",
@@ -122,6 +125,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Mitigated,
         needs_a_node: None,
+        postgres: None,
     },
     Act {
         name: "broken-config",
@@ -145,6 +149,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Mitigated,
         needs_a_node: Some("a simulated node reads no ConfigMap"),
+        postgres: None,
     },
     Act {
         name: "wedged",
@@ -162,6 +167,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Resolved,
         needs_a_node: Some("nothing in a simulated pod speaks MCP"),
+        postgres: None,
     },
     Act {
         name: "circuit",
@@ -181,6 +187,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::Search,
         ending: Ending::Resolved,
         needs_a_node: Some("nothing in a simulated pod has a circuit breaker"),
+        postgres: None,
     },
     Act {
         name: "latency",
@@ -197,6 +204,26 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Mitigated,
         needs_a_node: Some("nothing in a simulated pod answers, fast or slowly"),
+        postgres: None,
+    },
+    Act {
+        name: "database",
+        server: "mcp-database",
+        manifest: include_str!("acts/database.yaml"),
+        scene: "A seventh server runs, one pod that keeps its data in PostgreSQL, by a pool of five connections. The \
+                operator looks at PostgreSQL too, as a role of its own that reads no row of a table.",
+        mishap: "The server begins five transactions and forgets them. Its pool is empty; its /health says 200:",
+        change: &[
+            Change::Fault {
+                fault: r#"{"fault":"hold-db-connections","count":5}"#,
+                means: "keeps all connections of its pool in transactions that it never ends",
+            },
+            Change::Calls(1),
+        ],
+        tool: Tool::CreateAssignment,
+        ending: Ending::Mitigated,
+        needs_a_node: Some("nothing in a simulated pod speaks to a database"),
+        postgres: Some(include_str!("acts/postgres.yaml")),
     },
 ];
 

@@ -16,17 +16,20 @@ mod watch;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::Cluster;
 use crate::cluster::Plan;
 use crate::cluster::state::DEFAULT_NAME;
 use crate::cluster::status::Status;
 use crate::error::{Error, Result};
-use crate::install::{build_images, helm_install};
+use crate::install::{build_images, helm_install, load_postgres};
 use crate::interrupt;
 use crate::local_operator::LocalOperator;
 use crate::progress::{Step as Progress, say, seconds};
 use acts::{ACTS, Act, Change};
 use screen::{Screen, heading};
+use simulation::NotShown;
 use timeline::{Step, Timeline};
 use watch::{Seen, Watches};
 
@@ -62,7 +65,7 @@ pub fn run(options: &Options) -> Result<()> {
     let acts = chosen(options.act.as_deref())?;
     interrupt::watch()?;
     let (cluster, brought_up) = cluster(options)?;
-    let (acts, not_shown) = simulation::split(&cluster, acts);
+    let (acts, not_shown) = simulation::split(&cluster, acts, options.plan.install)?;
     // Whoever stops it half way wants it gone; whoever wants to look wants that after a failure too.
     let keep = || options.keep && !interrupt::requested();
     let crd_was_there = tidy::has_crd(&cluster);
@@ -117,7 +120,7 @@ fn chosen(name: Option<&str>) -> Result<Vec<&'static Act>> {
     Ok(acts)
 }
 
-fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[&Act], options: &Options) -> Result<()> {
+fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[NotShown], options: &Options) -> Result<()> {
     if acts.is_empty() {
         return Err(simulation::nothing_to_show(not_shown));
     }
@@ -125,7 +128,11 @@ fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[&Act], options: &Options)
     interrupt::check()?;
     if cluster.is_simulated() {
         simulation::say_before(not_shown);
+    } else {
+        simulation::say_not_shown(not_shown);
     }
+    let postgres =
+        acts.iter().any(|act| act.postgres.is_some()).then(|| load_postgres(cluster)).transpose()?;
 
     let step = Progress::start(format!("installing the operator with Helm into {OPERATOR_NAMESPACE}"));
     let watched = format!("{{{NAMESPACE}}}");
@@ -134,6 +141,7 @@ fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[&Act], options: &Options)
         ("watchNamespaces", watched.as_str()),
         ("actions.rollbackConfig", "true"),
         ("signals.allowedEndpoints", dependencies.as_str()),
+        ("signals.secrets", "true"),
         ("signals.scrapePeriod", "5s"),
     ];
     if cluster.is_simulated() {
@@ -157,7 +165,8 @@ fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[&Act], options: &Options)
         if acts.len() > 1 {
             heading(&format!("── Act {} of {}: {} ──", at + 1, acts.len(), act.name));
         }
-        let played = play(cluster, act, &images.demo_server);
+        let played = bring_up_postgres(cluster, act, postgres.as_deref().unwrap_or_default())
+            .and_then(|()| play(cluster, act, &images.demo_server));
         // Where it is gone, that is why.
         operator.as_mut().map_or(Ok(()), LocalOperator::check)?;
         reports.push(format!("{}: {}", act.name, played?));
@@ -172,6 +181,19 @@ fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[&Act], options: &Options)
     if let Some(operator) = operator.as_mut().filter(|_| options.keep) {
         operator.stay();
     }
+    Ok(())
+}
+
+/// Brings up the PostgreSQL that an act's server uses, so that the server finds it at its start.
+fn bring_up_postgres(cluster: &Cluster, act: &Act, image: &str) -> Result<()> {
+    let Some(manifest) = act.postgres else { return Ok(()) };
+    let step = Progress::start("starting PostgreSQL");
+    // As a string of JSON, it is one of YAML.
+    let role = Value::from(crate::postgres::ROLE).to_string();
+    cluster.apply(&manifest.replace("POSTGRES-IMAGE", image).replace("ROLE-SQL", &role))?;
+    let ready = ["rollout", "status", "deployment/postgres", "--namespace", NAMESPACE, "--timeout=90s"];
+    cluster.kubectl_run(ready)?;
+    step.done();
     Ok(())
 }
 

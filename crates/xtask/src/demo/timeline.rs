@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcp_health_api::{
-    ATTEMPT_ANNOTATION, Attempt, Effect, Incident, IncidentState, McpServerHealth, Outcome, StepState,
+    ATTEMPT_ANNOTATION, Attempt, Effect, Incident, IncidentState, McpServerHealth, Outcome, SessionFence,
+    StepState,
 };
 use serde_json::Value;
 
@@ -286,7 +287,8 @@ impl Timeline {
     fn attempt(&mut self, attempt: &Attempt, lines: &mut Vec<Line>) {
         let (change, done) = words(attempt);
         self.done = Some(done).filter(|done| !done.is_empty());
-        let is_elsewhere = |effect: Effect| matches!(effect, Effect::EvictPod | Effect::ResetCircuit);
+        let is_elsewhere =
+            |effect: Effect| matches!(effect, Effect::EvictPod | Effect::ResetCircuit | Effect::EndSessions);
         self.elsewhere = attempt.steps.iter().any(|step| is_elsewhere(step.effect));
         if !self.has(Step::Recorded) {
             let evicted = attempt.steps.iter().find(|step| step.effect == Effect::EvictPod);
@@ -341,6 +343,15 @@ fn words(attempt: &Attempt) -> (String, String) {
         return (
             format!(", circuit {circuit} on pod {pod}"),
             format!("pod {pod} was told to close its circuit {circuit}"),
+        );
+    }
+    if let Some(fence) = changes(Effect::EndSessions).and_then(|step| step.sessions.as_ref()) {
+        let SessionFence { database, user, application, state, list } = fence;
+        let count = list.len();
+        let sessions = if count == 1 { "1 session".to_owned() } else { format!("{count} sessions") };
+        return (
+            format!(", {sessions} of {application} in {database}, as long as they are {state}"),
+            format!("PostgreSQL was told to end {sessions} of {user} in {database}"),
         );
     }
     let change = attempt.steps.iter().find_map(|step| step.from.as_ref().zip(step.to.as_ref()));
@@ -474,6 +485,39 @@ mod tests {
         assert!(told(&mut timeline, deployment(1, 2, Some("wedged-1-1"))).is_empty());
         assert!(!timeline.is_over(Ending::Resolved));
         assert_eq!(told(&mut timeline, deployment(1, 3, Some("wedged-1-1"))), ["up"]);
+    }
+
+    #[test]
+    fn ended_sessions_are_counted_and_told_once_the_database_was_asked() {
+        let mut timeline = Timeline::default();
+        steps(&mut timeline, &[deployment(1, 1, None)]);
+        timeline.begin();
+        let at = "2026-01-01T00:00:00Z";
+        let ends = |state: &str| {
+            health(&json!({"incidents": [{
+                "id": "idle-1", "type": "DatabaseIdleInTransaction", "cause": "IdleTransactions", "severity": "SEV3",
+                "state": "Mitigating", "since": at, "openedAt": at, "respondBy": at, "evidence": ["2 sessions"],
+                "attempts": [{
+                    "id": "idle-1-1", "action": "EndDatabaseSessions", "why": "why", "recordedAt": at, "readyBefore": 1,
+                    "steps": [
+                        {"effect": "MarkTarget", "uid": "u", "state": "Done"},
+                        {"effect": "EndSessions", "object": "Database/mcp_prod", "uid": "u", "state": state, "sessions": {
+                            "database": "mcp_prod", "user": "mcp_user", "application": "mcp-server",
+                            "state": "idle in transaction", "list": ["1 a b", "2 a b"],
+                        }},
+                    ],
+                }],
+            }]}))
+        };
+        let recorded = timeline.see(&ends("Recorded"));
+        let last = recorded.last().unwrap();
+        assert!(
+            last.text.starts_with("EndDatabaseSessions, 2 sessions of mcp-server in mcp_prod"),
+            "{last:?}"
+        );
+        assert_eq!(last.step, Step::Recorded);
+        let acted = timeline.see(&ends("Done"));
+        assert_eq!(acted[0].text, "PostgreSQL was told to end 2 sessions of mcp_user in mcp_prod");
     }
 
     #[test]
