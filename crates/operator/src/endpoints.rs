@@ -42,6 +42,11 @@ impl Endpoint {
         })
     }
 
+    /// Where it is, whatever is spoken there: `host:port`.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     /// `user:password`, as it is written.
     pub fn credentials(&self) -> Option<&str> {
         self.credentials.as_deref()

@@ -1,8 +1,11 @@
 //! What the operator tells of itself: its log, and /metrics, /healthz, /readyz.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::{
@@ -11,7 +14,9 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use jiff::Timestamp;
 use mcp_health_api::{ActionType, McpServerHealthStatus, Outcome};
+use mcp_health_core::signals::CheckStep;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -65,6 +70,22 @@ struct QuestionLabels {
     question: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckLabels {
+    kind: &'static str,
+    outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlaceLabels {
+    place: String,
+}
+
 /// The operator's metrics. Names and units by Prometheus custom.
 pub struct Metrics {
     registry: Registry,
@@ -80,6 +101,9 @@ pub struct Metrics {
     polls: Histogram,
     probes: Family<ProbeLabels, Counter>,
     probe_duration: Family<QuestionLabels, Histogram, fn() -> Histogram>,
+    checks: Family<CheckLabels, Counter>,
+    check_duration: Family<KindLabels, Histogram, fn() -> Histogram>,
+    certificates: Family<PlaceLabels, Gauge>,
     ready: AtomicBool,
 }
 
@@ -131,6 +155,23 @@ impl Default for Metrics {
             "Duration of a question to a server",
             Family::clone(&probe_duration),
         );
+        let (checks, check_duration) = (Family::default(), Family::new_with_constructor(probe_times));
+        let certificates = Family::default();
+        registry.register(
+            "dependency_checks",
+            "Questions to what servers depend on, by kind and outcome: Ok, or the step that failed",
+            Family::clone(&checks),
+        );
+        registry.register(
+            "dependency_check_duration_seconds",
+            "Duration of a question to what servers depend on",
+            Family::clone(&check_duration),
+        );
+        registry.register(
+            "dependency_certificate_expiry_timestamp_seconds",
+            "Until when the certificate of what servers depend on holds, by its place, in seconds since 1970",
+            Family::clone(&certificates),
+        );
         Self {
             registry,
             reconciles,
@@ -145,6 +186,9 @@ impl Default for Metrics {
             polls,
             probes,
             probe_duration,
+            checks,
+            check_duration,
+            certificates,
             ready: AtomicBool::new(false),
         }
     }
@@ -198,6 +242,21 @@ impl Metrics {
         self.probe_duration.get_or_create(&QuestionLabels { question }).observe(took.as_secs_f64());
     }
 
+    /// Something that servers depend on was asked: the step that failed, if any.
+    pub fn checked(&self, kind: &'static str, failed: Option<CheckStep>, took: std::time::Duration) {
+        let outcome = failed.map_or_else(|| "Ok".to_owned(), |step| format!("{step:?}"));
+        self.checks.get_or_create(&CheckLabels { kind, outcome }).inc();
+        self.check_duration.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
+    }
+
+    /// Until when certificates hold, by their place: these, and no others any more.
+    pub fn certify(&self, certificates: BTreeMap<String, Timestamp>) {
+        self.certificates.clear();
+        for (place, not_after) in certificates {
+            self.certificates.get_or_create(&PlaceLabels { place }).set(not_after.as_second());
+        }
+    }
+
     /// What happens on all servers now.
     pub fn count(&self, counts: &Counts) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
@@ -214,7 +273,8 @@ impl Metrics {
         self.ready.store(true, Ordering::Relaxed);
     }
 
-    fn text(&self) -> Result<String, std::fmt::Error> {
+    /// All of them, as Prometheus reads them.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -32,8 +32,6 @@ const BRING_NOTHING_BACK: &[ActionType] = &[
     ActionType::Scale,
     ActionType::Rollback,
 ];
-/// Servers that are named in evidence.
-const NAMED: usize = 8;
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     if server.target.desired == 0 || declared(case.spec).next().is_none() {
@@ -123,14 +121,13 @@ fn describe(one: &Dependency) -> String {
 
 /// `3 other servers lean on postgres.mcp:5432: a, b, c`.
 fn shared_words(one: &Dependency) -> Option<String> {
-    let others = one.shared_with.len();
-    let lean = match others {
+    let lean = match one.others {
         0 => return None,
         1 => "1 other server leans".to_owned(),
         more => format!("{more} other servers lean"),
     };
-    let named = one.shared_with.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    let more = if others > NAMED { ", …" } else { "" };
+    let named = one.shared_with.join(", ");
+    let more = if one.others > one.shared_with.len() { ", …" } else { "" };
     Some(words::shorten(&format!("{lean} on {}: {named}{more}", one.place), 400))
 }
 

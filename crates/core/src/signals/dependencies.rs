@@ -12,6 +12,9 @@ const DOWN: usize = 3;
 /// How many answers are kept.
 pub const KEPT: usize = 5;
 
+/// How many other servers are named that lean on the same place.
+pub const NAMED: usize = 8;
+
 /// Something that the server depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dependency {
@@ -27,7 +30,9 @@ pub struct Dependency {
     pub known_as: String,
     /// It answered this operator once, or one before it, as it is asked now. What never did may have a wall in between.
     pub ever_answered: bool,
-    /// The other servers that lean on the same place: by their objects' names, with the namespace where that is another.
+    /// So many other servers lean on the same place.
+    pub others: usize,
+    /// The first of them, by their objects' names, with the namespace where that is another; at most [`NAMED`].
     pub shared_with: Vec<String>,
     /// The last answers, oldest first; at most [`KEPT`].
     pub results: Vec<(Timestamp, Result<(), Failure>)>,

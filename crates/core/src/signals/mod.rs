@@ -13,7 +13,9 @@ use std::net::IpAddr;
 pub use alerts::Alert;
 pub use circuits::{Circuit, CircuitState};
 pub use database::Database;
-pub use dependencies::{Certificate, CheckStep, Dependency, Failure, KEPT as DEPENDENCY_KEPT};
+pub use dependencies::{
+    Certificate, CheckStep, Dependency, Failure, KEPT as DEPENDENCY_KEPT, NAMED as LEANING_NAMED,
+};
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::ActionType;
 pub use metrics::{Metrics, RuleReading, Series, Span};

@@ -211,6 +211,7 @@ fn it_says_what_was_asked_which_step_failed_since_when_and_who_else_leans_on_it(
     let scene =
         scene(&[("queue", DOWN), ("redis-cache", DOWN), ("postgres", DOWN), ("well", WELL)]).with(|scene| {
             let all = seen(scene);
+            all[0].others = 3;
             all[0].shared_with = vec!["a".to_owned(), "b".to_owned(), "other/c".to_owned()];
             all[0].remarks = vec!["has 40 messages waiting in orders".to_owned()];
             let failed = Err(Failure::new(CheckStep::Name, "its name redis-cache.mcp does not resolve"));
@@ -391,7 +392,7 @@ fn of_twenty_servers_that_lean_on_it_each_has_an_incident_and_none_is_acted_on()
     for name in &names {
         let scene = scene(&[("queue", DOWN)]).with(|scene| {
             let others = names.iter().filter(|other| *other != name);
-            seen(scene)[0].shared_with = others.cloned().collect();
+            (seen(scene)[0].others, seen(scene)[0].shared_with) = (19, others.take(8).cloned().collect());
             let since = moment(scene.now - 60);
             scene.target().ready = 0;
             let Reading::Fresh(pods) = &mut scene.signals.pods else { unreachable!() };

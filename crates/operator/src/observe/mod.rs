@@ -5,6 +5,7 @@ mod alertmanager;
 mod autoscalers;
 mod budgets;
 mod config_maps;
+mod dependencies;
 mod deployments;
 mod jobs;
 mod judged;
@@ -101,6 +102,8 @@ pub struct Stores {
     pub probes: Option<probes::Probes>,
     /// Only where servers are asked.
     pub databases: Option<Databases>,
+    /// Only where what they depend on is asked, which is where they are.
+    pub dependencies: Option<dependencies::Dependencies>,
     /// What was asked for beside the tables.
     hearing: last_words::Hearing,
     settings: Settings,
@@ -149,6 +152,7 @@ impl Stores {
             volumes: config.kubelet_stats.then(volumes::Spaces::default),
             probes: config.probes.then(probes::Probes::default),
             databases: config.probes.then(Databases::default),
+            dependencies: config.probes.then(dependencies::Dependencies::default),
             hearing: last_words::Hearing::default(),
             settings: config.settings(),
             judged: judged::Judged::default(),
@@ -277,9 +281,8 @@ impl Stores {
         };
         let rows = || self.pods_of(namespace, target.as_ref().map_or("", |target| &target.uid));
         let volumes = self.volumes.as_ref().map_or(Reading::Off, |spaces| spaces.reading(&rows(), now));
-        let (probes, circuits, dependencies) = self.probed(object, row.as_deref(), now);
+        let (probes, circuits) = self.probed(object, row.as_deref(), now);
         let (database, postgres) = self.database_of(object, now);
-        let dependencies = postgres::with_database(dependencies, postgres);
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
         Signals {
             target: self.deployments.reading(namespace, now, target),
@@ -298,7 +301,7 @@ impl Stores {
             rules,
             probes,
             circuits,
-            dependencies,
+            dependencies: self.depended_on(object, postgres),
             database,
             alerts,
             report: annotation(object, REPORT_ANNOTATION).map(str::to_owned),

@@ -92,7 +92,7 @@ impl Looking {
                             looks.push(self.look(databases, key.clone()));
                         }
                     }
-                    self.stores.judge_again(std::mem::take(&mut news), Timestamp::now());
+                    self.stores.tell(std::mem::take(&mut news), Timestamp::now());
                 }
             }
         }

@@ -99,18 +99,3 @@ impl Stores {
         }
     }
 }
-
-/// What a server depends on, with its database first.
-pub fn with_database(
-    others: Reading<Vec<Dependency>>,
-    database: Option<Dependency>,
-) -> Reading<Vec<Dependency>> {
-    let Some(database) = database else { return others };
-    let first = |others: Vec<Dependency>| std::iter::once(database.clone()).chain(others).collect();
-    match others {
-        Reading::Fresh(others) => Reading::Fresh(first(others)),
-        Reading::Off => Reading::Fresh(first(Vec::new())),
-        Reading::Stale { value, at } => Reading::Stale { value: first(value), at },
-        Reading::Unavailable(why) => Reading::Unavailable(why),
-    }
-}

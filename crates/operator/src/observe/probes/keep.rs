@@ -14,8 +14,13 @@ use tokio::{
 };
 
 use super::{
-    super::{DeploymentRow, Stores, secrets::Secrets, table::Key},
-    Probes, circuits, dependencies, health, mcp,
+    super::{
+        DeploymentRow, Stores,
+        dependencies::round::{self, Rounds},
+        secrets::Secrets,
+        table::Key,
+    },
+    Probes, circuits, health, mcp,
     mcp::{Probers, Question},
     schedule::{Schedule, Topic},
     seen::{Came, Server},
@@ -27,6 +32,8 @@ use crate::{config::Config, endpoints::AllowList, telemetry::Metrics};
 const TICK: Duration = Duration::from_millis(250);
 /// How often it is looked which objects there are, in ticks.
 const OBJECTS_EACH: u32 = 4;
+/// How often metrics are told of certificates, in ticks.
+const CERTIFICATES_EACH: u32 = 60;
 /// An object that was not looked at yet is tried again so soon.
 const SOON: Duration = Duration::from_secs(1);
 /// A longer interval is looked at so often: it may have become shorter.
@@ -40,7 +47,7 @@ pub struct Asking {
     at_once: Semaphore,
     probers: Probers,
     secrets: Arc<Secrets>,
-    allowed: AllowList,
+    rounds: Rounds,
     metrics: Arc<Metrics>,
 }
 
@@ -62,12 +69,14 @@ impl Asking {
         allowed: AllowList,
         metrics: Arc<Metrics>,
     ) -> Self {
+        // What does not answer takes its time, and keeps no server from being asked.
+        let at_once = config.probe_concurrency.max(1);
         Self {
             stores,
-            at_once: Semaphore::new(config.probe_concurrency.max(1)),
+            at_once: Semaphore::new(at_once),
             probers: Probers::default(),
+            rounds: Rounds::new(Arc::clone(&secrets), allowed, Arc::clone(&metrics), at_once),
             secrets,
-            allowed,
             metrics,
         }
     }
@@ -96,13 +105,21 @@ impl Asking {
                     if ticks.is_multiple_of(OBJECTS_EACH) {
                         let gone = schedule.keep_to(self.stores.targets.all(), Instant::now());
                         probes.forget(&gone);
+                        if let Some(dependencies) = &self.stores.dependencies {
+                            dependencies.forget(&gone);
+                        }
                         goodbyes.extend(gone.into_iter().map(|key| self.probers.forget(key)));
+                    }
+                    if ticks.is_multiple_of(CERTIFICATES_EACH)
+                        && let Some(dependencies) = &self.stores.dependencies
+                    {
+                        self.metrics.certify(dependencies.certificates());
                     }
                     ticks = ticks.wrapping_add(1);
                     for what in schedule.take_due(Instant::now()) {
                         rounds.push(self.round(probes, what));
                     }
-                    self.tell(probes, std::mem::take(&mut news));
+                    self.stores.tell(std::mem::take(&mut news), Timestamp::now());
                 }
             }
         }
@@ -110,24 +127,6 @@ impl Asking {
         let _ = timeout(LAST_ANSWERS, rounds.collect::<Vec<_>>()).await;
         self.probers.end().await;
         probes.ended.notify_one();
-    }
-
-    /// Has the rules asked again.
-    fn tell(&self, probes: &Probes, news: BTreeSet<Key>) {
-        if news.is_empty() {
-            return;
-        }
-        let stores = &self.stores;
-        if probes.look_at_own_way() {
-            // What one server showed is nothing of its own any more; or is again.
-            return stores.judge_again(stores.targets.all(), Timestamp::now());
-        }
-        // What the status keeps of probes is written, whatever the rules say.
-        let (written, others): (Vec<_>, Vec<_>) = news
-            .into_iter()
-            .partition(|key| stores.judged.object(key).is_some_and(|one| probes.is_to_be_kept(key, &one)));
-        stores.wake(written);
-        stores.judge_again(others, Timestamp::now());
     }
 
     async fn round(&self, probes: &Probes, what: (Key, Topic, u64)) -> Round {
@@ -143,7 +142,7 @@ impl Asking {
             Some(match topic {
                 Topic::Mcp => self.mcp(probes, key, &object, &row).await,
                 Topic::Http => self.http(probes, key, &object, &row).await,
-                Topic::Dependencies => self.dependencies(probes, key, &object, &row).await,
+                Topic::Dependencies => (self.rounds.ask(&self.stores, key, &object).await, round::INTERVAL),
             })
         };
         let (is_news, pause) = done.await.unwrap_or((false, SOON));
@@ -279,37 +278,6 @@ impl Asking {
             is_news
         });
         (is_news, pause)
-    }
-
-    /// What the server depends on.
-    async fn dependencies(
-        &self,
-        probes: &Probes,
-        key: &Key,
-        object: &McpServerHealth,
-        row: &DeploymentRow,
-    ) -> (bool, Duration) {
-        let declared = &object.spec.signals.dependencies;
-        let asked = declared.iter().map(|one| async {
-            let _turn = self.at_once.acquire().await;
-            let (at, began) = (Timestamp::now(), Instant::now());
-            let came = dependencies::ask(one, &self.allowed).await;
-            if let Ok(result) = &came {
-                let outcome = if result.is_ok() { "Ok" } else { "Failed" };
-                self.metrics.probed("Dependency", outcome.to_owned(), began.elapsed());
-            }
-            (at, came)
-        });
-        let came = join_all(asked).await;
-        let is_news = probes.of(key, &row.target.uid, object, |server| {
-            server.keep_to_dependencies(declared);
-            let mut is_news = false;
-            for (one, (at, came)) in declared.iter().zip(came) {
-                is_news |= server.note_dependency(&one.name, at, came);
-            }
-            is_news
-        });
-        (is_news, dependencies::INTERVAL)
     }
 
     fn came(

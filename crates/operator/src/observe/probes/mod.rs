@@ -1,11 +1,10 @@
-//! What servers answer when they are asked: MCP, their health, their circuit breakers; and what they depend on. One task
-//! ([`keep`]) asks; what came of it is in memory, and each look at a server reads it here.
+//! What servers answer when they are asked: MCP, their health, their circuit breakers. One task ([`keep`]) asks them, and
+//! with them what they [depend on](super::dependencies); what came of it is in memory, and each look at a server reads it here.
 //!
 //! Who was never answered may have a wall in between, and whoever finds that all doors are shut has lost its own key:
 //! neither is evidence against a server (DESIGN §10).
 
 mod circuits;
-mod dependencies;
 mod health;
 mod keep;
 mod mcp;
@@ -16,7 +15,7 @@ mod tests;
 mod ways;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -26,7 +25,7 @@ use std::{
 
 use jiff::Timestamp;
 use mcp_health_api::McpServerHealth;
-use mcp_health_core::signals::{Circuit, Dependency, ProbeQuestion, Probed, Reading};
+use mcp_health_core::signals::{Circuit, ProbeQuestion, Probed, Reading};
 use tokio::{sync::Notify, time::timeout};
 
 use self::seen::{Server, unless_late};
@@ -51,8 +50,8 @@ pub struct Probes {
     ended: Notify,
 }
 
-/// What is read of them: probes, circuit breakers, dependencies.
-pub type Readings = (Reading<Vec<Probed>>, Reading<Vec<Circuit>>, Reading<Vec<Dependency>>);
+/// What is read of them: probes, circuit breakers.
+pub type Readings = (Reading<Vec<Probed>>, Reading<Vec<Circuit>>);
 
 impl Probes {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Server>> {
@@ -105,6 +104,16 @@ impl Probes {
         is_news
     }
 
+    /// Whether no server can be reached, for the operator's own reasons.
+    pub fn has_no_way(&self) -> bool {
+        self.no_way.load(Relaxed)
+    }
+
+    /// Whether any server could be reached the last time that it was asked.
+    pub fn reaches_some(&self) -> bool {
+        self.lock().values().map(Server::unreachable).any(|(unreachable, all)| unreachable < all)
+    }
+
     /// Whether the status of an object has yet to be told what probes came to.
     fn is_to_be_kept(&self, key: &Key, object: &McpServerHealth) -> bool {
         let servers = self.lock();
@@ -125,6 +134,31 @@ impl Probes {
 }
 
 impl Stores {
+    /// What these servers answered, or what they depend on did, may be news: has the rules asked again; where the
+    /// operator's own way is lost or found, about all.
+    pub(super) fn tell(&self, news: BTreeSet<Key>, now: Timestamp) {
+        let Some((probes, dependencies)) = self.probes.as_ref().zip(self.dependencies.as_ref()) else {
+            return;
+        };
+        if news.is_empty() {
+            return;
+        }
+        let (servers, others) =
+            (probes.look_at_own_way(), dependencies.look_at_own_way(probes.reaches_some()));
+        if servers || others {
+            // What one server showed is nothing of its own any more; or is again.
+            return self.judge_again(self.targets.all(), now);
+        }
+        // What the status keeps is written, whatever the rules say.
+        let is_to_be_kept = |key: &Key| {
+            let object = self.judged.object(key);
+            object.is_some_and(|one| probes.is_to_be_kept(key, &one) || dependencies.is_to_be_kept(key, &one))
+        };
+        let (written, others): (Vec<_>, Vec<_>) = news.into_iter().partition(is_to_be_kept);
+        self.wake(written);
+        self.judge_again(others, now);
+    }
+
     /// What probes tell of an object's server.
     pub(super) fn probed(
         &self,
@@ -132,7 +166,7 @@ impl Stores {
         row: Option<&DeploymentRow>,
         now: Timestamp,
     ) -> Readings {
-        let none = (Reading::Off, Reading::Off, Reading::Off);
+        let none = (Reading::Off, Reading::Off);
         let Some((probes, row)) = self.probes.as_ref().zip(row) else { return none };
         let (signals, key) = (&object.spec.signals, Key::of(object));
         let (mcp, http) = (keep::mcp_of(object), keep::http_of(object));
@@ -140,7 +174,7 @@ impl Stores {
             if enabled { ways::ways(self, object, row, port) } else { Vec::new() }
         };
         let (mcp_ways, http_ways) = (ways(mcp.enabled, mcp.port), ways(http.enabled, http.port));
-        let (probed, circuits, dependencies) = probes.of(&key, &row.target.uid, object, |server| {
+        let (probed, circuits) = probes.of(&key, &row.target.uid, object, |server| {
             server.see(ProbeQuestion::Mcp, &mcp_ways);
             server.see(ProbeQuestion::Health, &http_ways);
             let trouble = server.mcp_trouble.as_ref().filter(|_| mcp.enabled).cloned();
@@ -156,12 +190,12 @@ impl Stores {
                 None => unless_late(probed, interval, now),
             };
             let circuits = server.circuits(&http_ways, &http, signals.http.is_some());
-            (probed, circuits, server.dependencies(&signals.dependencies))
+            (probed, circuits)
         });
         if probes.no_way.load(Relaxed) {
-            return (lost(probed), lost(circuits), lost(dependencies));
+            return (lost(probed), lost(circuits));
         }
-        (probed, circuits, dependencies)
+        (probed, circuits)
     }
 }
 

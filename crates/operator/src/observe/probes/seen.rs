@@ -7,11 +7,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Answered, DependencySpec, HttpSignal, McpServerHealth, McpSignal};
+use mcp_health_api::{Answered, HttpSignal, McpServerHealth, McpSignal};
 use mcp_health_core::probes::FAILING;
 use mcp_health_core::signals::{
-    Circuit, DEPENDENCY_KEPT, Dependency, Failure, Fault, FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion,
-    ProbeResult, Probed, Reading, Tool,
+    Circuit, Fault, FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Tool,
 };
 
 use super::{schedule::Topic, ways::Way};
@@ -47,15 +46,6 @@ struct Told {
     misses: usize,
 }
 
-/// What a dependency came to.
-#[derive(Clone, Debug, Default)]
-struct Checked {
-    results: Vec<(Timestamp, Result<(), Failure>)>,
-    ever_answered: bool,
-    /// Why it is not asked.
-    barred: Option<String>,
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Server {
@@ -73,7 +63,6 @@ pub struct Server {
     begun: HashMap<Topic, Instant>,
     paths: BTreeMap<(ProbeQuestion, ProbePath), Seen>,
     circuits: BTreeMap<String, Told>,
-    dependencies: BTreeMap<String, Checked>,
     /// Why MCP cannot be asked at all.
     pub mcp_trouble: Option<String>,
 }
@@ -250,39 +239,6 @@ impl Server {
         }
     }
 
-    /// Notes what a dependency came to; `Err` where it may not be asked. True where the rules may make something else
-    /// of it.
-    pub fn note_dependency(
-        &mut self,
-        name: &str,
-        at: Timestamp,
-        came: Result<Result<(), Failure>, String>,
-    ) -> bool {
-        let checked = self.dependencies.entry(name.to_owned()).or_default();
-        match came {
-            Ok(result) => {
-                let is_news = checked.barred.take().is_some()
-                    || checked.results.is_empty()
-                    || result.is_err()
-                    || checked.results.iter().any(|(_, before)| before.is_err());
-                let surplus = (checked.results.len() + 1).saturating_sub(DEPENDENCY_KEPT);
-                checked.results.drain(..surplus);
-                checked.ever_answered |= result.is_ok();
-                checked.results.push((at, result));
-                is_news
-            }
-            Err(why) => {
-                checked.results.clear();
-                checked.barred.replace(why.clone()) != Some(why)
-            }
-        }
-    }
-
-    /// Forgets the dependencies that are not declared any more.
-    pub fn keep_to_dependencies(&mut self, declared: &[DependencySpec]) {
-        self.dependencies.retain(|name, _| declared.iter().any(|one| one.name == *name));
-    }
-
     /// What was answered by now, as the status has it.
     pub fn answered(&self) -> BTreeSet<Answered> {
         let own = self.answered.iter().filter_map(|(question, service)| match (question, service) {
@@ -354,26 +310,6 @@ impl Server {
             Some(at) => Reading::Stale { value: all, at },
             None => Reading::Fresh(all),
         }
-    }
-
-    /// What the dependencies came to.
-    pub fn dependencies(&self, declared: &[DependencySpec]) -> Reading<Vec<Dependency>> {
-        if declared.is_empty() {
-            return Reading::Off;
-        }
-        let view = |one: &DependencySpec| {
-            let Checked { results, ever_answered, barred } =
-                self.dependencies.get(&one.name).cloned().unwrap_or_default();
-            Dependency {
-                name: one.name.clone(),
-                words: super::dependencies::words(one),
-                ever_answered,
-                results,
-                barred,
-                ..Dependency::default()
-            }
-        };
-        Reading::Fresh(declared.iter().map(view).collect())
     }
 }
 

@@ -540,53 +540,6 @@ async fn a_server_that_wants_a_token_is_shown_the_one_of_the_secret_and_a_new_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn dependencies_are_asked_where_the_list_permits_and_the_step_that_failed_is_told() {
-    let listening = Listening::new().await;
-    listening.script.set("/redirect", 302, "");
-    listening.script.set("/down", 503, "");
-    let (port, closed) = (listening.port, Listening::new().await);
-    closed.stop().await;
-    let allowed =
-        format!("--allowed-endpoints=127.0.0.1:{port},127.0.0.1:{},localhost,*.invalid", closed.port);
-    let world = World::new(&[&allowed]);
-    let http = |name: &str, url: String| json!({"name": name, "http": {"url": url}});
-    let signals = json!({"dependencies": [
-        http("well", format!("http://127.0.0.1:{port}/redirect?q=1")),
-        http("down", format!("http://127.0.0.1:{port}/down")),
-        {"name": "port", "tcp": {"address": format!("127.0.0.1:{port}")}},
-        {"name": "closed", "tcp": {"address": format!("127.0.0.1:{}", closed.port)}},
-        http("nobody", "http://nobody.invalid/health".to_owned()),
-    ]});
-    let server = world.server("one", port, &signals, &[]);
-    sleep(Duration::from_secs(50)).await;
-    let Reading::Fresh(all) = server.signals().dependencies else { panic!("{:?}", server.signals()) };
-    let told: Vec<_> = all.iter().map(|one| one.results.last().unwrap().1.clone().err()).collect();
-    let told: Vec<_> = told.iter().map(|one| one.as_ref().map_or("", |one| &one.said)).collect();
-    assert_eq!((told[0], told[1], told[2]), ("", "answered 503", ""));
-    assert!(told[3].ends_with("refuses the connection"), "{told:?}");
-    assert_eq!(told[4], "its name nobody.invalid does not resolve");
-    assert_eq!(
-        all.iter().map(|one| (one.answers(), one.is_down())).collect::<Vec<_>>(),
-        [(true, false), (false, true), (true, false), (false, true), (false, true),]
-    );
-    assert_eq!(all[0].words, format!("GET http://127.0.0.1:{port}/redirect?q=1"));
-    assert_eq!(listening.script.asked("GET /redirect"), listening.script.asked("GET /down"), "not followed");
-
-    for (url, says) in [
-        ("http://elsewhere.example/", "http://elsewhere.example:80 is not on the operator's allow-list"),
-        ("http://localhost:1/", "localhost leads to "),
-    ] {
-        server.declare(&json!({"dependencies": [http("other", url.to_owned())]}), ALL);
-        listening.script.forget();
-        sleep(Duration::from_secs(20)).await;
-        let Reading::Fresh(all) = server.signals().dependencies else { panic!("{url}") };
-        let why = all[0].barred.clone().unwrap_or_default();
-        assert!(why.starts_with(says), "{why}");
-        assert_eq!(listening.script.asked("GET /"), 0);
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_object_that_is_gone_is_forgotten_and_its_sessions_are_ended() {
     let listening = Listening::new().await;
     let world = World::new(&[]);
