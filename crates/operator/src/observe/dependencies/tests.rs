@@ -302,6 +302,9 @@ fn only_what_may_change_a_verdict_is_news_and_what_was_answered_is_of_that_quest
     assert!(dependencies.lock().by_object.is_empty() && dependencies.lock().leaning.is_empty());
 }
 
+/// The server, the place, and the step that fails.
+type OfPlace = (&'static str, &'static str, Option<CheckStep>);
+
 #[test]
 fn where_there_is_a_way_to_nothing_it_is_the_operators_own_and_no_evidence() {
     use CheckStep::{Answer, Name, Port, Route};
@@ -322,9 +325,7 @@ fn where_there_is_a_way_to_nothing_it_is_the_operators_own_and_no_evidence() {
         dependencies.no_way.load(Relaxed)
     };
     let three = |step| [("one", "a", step), ("one", "b", step), ("two", "c", step)];
-    /// The server, the place, and the step that fails.
-    type Came = (&'static str, &'static str, Option<CheckStep>);
-    let rows: &[(&str, &[Came], bool, bool)] = &[
+    let rows: &[(&str, &[OfPlace], bool, bool)] = &[
         ("no way to any", &three(Some(Route)), false, true),
         ("but to servers", &three(Some(Route)), true, false),
         ("no name resolves, whatever of addresses", &three(Some(Name)), true, true),

@@ -195,6 +195,7 @@ fn declare(
 
 #[tokio::test(start_paused = true)]
 async fn credentials_show_nowhere_whatever_the_dependencies_do_with_them() {
+    use CheckStep::{Answer, Handshake, Login, Name, Port};
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone());
     let _guard = set_default(subscriber.finish());
@@ -237,7 +238,6 @@ async fn credentials_show_nowhere_whatever_the_dependencies_do_with_them() {
         shown.push_str(&told_to_people(object, answered.collect()));
         write!(shown, "{all:?}").unwrap();
     }
-    use CheckStep::{Answer, Handshake, Login, Name, Port};
     for step in [Name, Port, Handshake, Login, Answer] {
         assert!(steps.contains(&step), "{step} never failed: {steps:?}");
     }
