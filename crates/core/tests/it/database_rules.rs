@@ -217,6 +217,8 @@ fn while_pods_of_another_template_are_well_a_bad_rollout_is_rolled_back_whatever
 fn a_new_template_that_fills_the_database_and_crashes_is_rolled_back_though_no_old_pod_is_left() {
     let mut operator = based();
     operator.world.postgres.as_mut().unwrap().crowded = true;
+    operator.run(120, 1);
+    assert_eq!(operator.status().incidents[0].incident_type, DatabasePoolExhausted);
     operator.world.deployment.as_mut().unwrap().recreate = true;
     operator.world.roll_out(Template::CrashesAtOnce);
     operator.run_until("a rollback", 300, |status| status.last_action.is_some());

@@ -1,7 +1,7 @@
 //! What the operator's watches show of a world: all of it, the past, or nothing.
 
 use jiff::SignedDuration;
-use mcp_health_api::{Label, Measure};
+use mcp_health_api::{Label, Measure, PostgresSignal};
 use mcp_health_core::signals::{
     Alert, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec,
     Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Metrics, PROBES_KEPT, Pod, Probe, ProbeKind,
@@ -196,7 +196,8 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         probes: if world.probed { Reading::Fresh(probes(world)) } else { Reading::Off },
         circuits: if world.probed { Reading::Fresh(circuits(world)) } else { Reading::Off },
         dependencies: if world.probed {
-            Reading::Fresh(vec![dependency(world), queue(world)])
+            let postgres = world.postgres.iter().map(|_| postgres(world));
+            Reading::Fresh([dependency(world), queue(world)].into_iter().chain(postgres).collect())
         } else {
             Reading::Off
         },
@@ -326,6 +327,19 @@ fn queue(world: &World) -> Dependency {
         known_as: "queue:3f9a1c".to_owned(),
         ever_answered: true,
         results: asked.filter(|at| *at >= 0).map(|at| (moment(at), came(at))).collect(),
+        ..Dependency::default()
+    }
+}
+
+/// The database always lets the operator in.
+fn postgres(world: &World) -> Dependency {
+    Dependency {
+        name: PostgresSignal::NAME.to_owned(),
+        words: "PostgreSQL mcp_prod at postgres.mcp:5432".to_owned(),
+        place: "postgres.mcp:5432".to_owned(),
+        known_as: "postgres:7b20d4".to_owned(),
+        ever_answered: true,
+        results: dependency(world).results,
         ..Dependency::default()
     }
 }
