@@ -2,7 +2,7 @@
 
 use dependency_probe::postgres::{Ended, NotEnded};
 use mcp_health_api::SessionFence;
-use mcp_health_core::signals::database::{Database, Session};
+use mcp_health_core::signals::database::{Database, Session, SessionState};
 use tokio_postgres::Client;
 
 use super::support::*;
@@ -50,6 +50,17 @@ async fn what_was_leaked_is_ended_and_what_was_used_again_since_is_not() {
     assert_eq!(ended, Ok(Ended { recorded: 200, ended: 199 }));
     awaited(async || (postgres.count().await == 1).then_some(())).await;
     assert_eq!(pid(&leaked[7]).await, reused, "it lives on");
+    // One whose transaction has failed.
+    let aborted = postgres.session().await;
+    let _ = aborted.batch_execute("BEGIN; SELECT 1/0").await;
+    let failed = awaited(async || {
+        let seen = connection.look(APPLICATION, SOON).await.unwrap();
+        seen.sessions.into_iter().find(|one| one.state == SessionState::IdleInTransactionAborted)
+    })
+    .await;
+    let ended = connection.end_sessions(&fence("idle in transaction (aborted)", &[&failed]), SOON).await;
+    assert_eq!(ended, Ok(Ended { recorded: 1, ended: 1 }));
+    awaited(async || aborted.is_closed().then_some(())).await;
     // What is over is not ended again.
     assert_eq!(
         connection.end_sessions(&fence(OPEN, &all), SOON).await,
