@@ -50,11 +50,6 @@ pub struct Postgres<'a> {
 impl<'a> Postgres<'a> {
     /// Starts it with these settings (`max_connections = 20`), and waits until it takes connections.
     pub async fn start(story: &'a Story, settings: &[&str]) -> Self {
-        Self::start_on(story, settings, json!({})).await
-    }
-
-    /// The same, with its data on an `emptyDir` like this.
-    pub async fn start_on(story: &'a Story, settings: &[&str], disk: Value) -> Self {
         environment::needs_a_node("PostgreSQL in a pod");
         let version = xtask::postgres::version();
         let version = version.unwrap_or_else(|| panic!("{}", xtask::postgres::how_to_install()));
@@ -67,7 +62,7 @@ impl<'a> Postgres<'a> {
             "1-server.sql": server, "2-role.sql": ROLE, "3-password.sql": password,
         });
         let program = Program::new(NAME, &["/usr/bin/sh", "-c", KEEP], &[5432]);
-        let program = program.files(files).disk(disk).user(65532).start(story).await;
+        let program = program.files(files).user(65532).start(story).await;
         let postgres = Self { bin: format!("/usr/lib/postgresql/{version}/bin"), program };
         story.secret(NAME, &[("url", &postgres.url("mcp_health", OPERATOR_PASSWORD))]).await;
         story.secret(SERVER_SECRET, &[("url", &postgres.url(USER, SERVER_PASSWORD))]).await;
@@ -206,27 +201,6 @@ impl<'a> Postgres<'a> {
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{user}'"
         ))
         .await;
-    }
-
-    /// Fills its disk to the last byte, and has it write until it gives up.
-    pub async fn fill(&self) {
-        self.shell("cat /dev/zero > /data/full 2>/dev/null || true").await;
-        until("PostgreSQL finds no room", async || {
-            match self
-                .ask("CREATE TABLE more AS SELECT * FROM generate_series(1, 100000); DROP TABLE more")
-                .await
-            {
-                Ok(_) => Err("it still finds some".to_owned()),
-                Err(said) if said.contains("No space left") => Err("it does, and goes on".to_owned()),
-                Err(_) => Ok(()),
-            }
-        })
-        .await;
-    }
-
-    /// Makes room again.
-    pub async fn make_room(&self) {
-        self.shell("rm /data/full").await;
     }
 
     /// Takes so many connections of others, until the pod is gone.

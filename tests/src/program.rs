@@ -21,7 +21,6 @@ pub struct Program {
     ports: Vec<u16>,
     environment: Vec<(String, String)>,
     files: Value,
-    disk: Value,
     folders: Vec<(PathBuf, PathBuf)>,
     user: u32,
 }
@@ -35,7 +34,6 @@ impl Program {
             ports: ports.to_vec(),
             environment: Vec::new(),
             files: json!({}),
-            disk: json!({}),
             folders: host::system().into_iter().map(|path| (path.to_owned(), path.to_owned())).collect(),
             user: 0,
         }
@@ -52,13 +50,6 @@ impl Program {
     #[must_use]
     pub fn files(mut self, files: Value) -> Self {
         self.files = files;
-        self
-    }
-
-    /// With an `emptyDir` like this under [`DATA`].
-    #[must_use]
-    pub fn disk(mut self, disk: Value) -> Self {
-        self.disk = disk;
         self
     }
 
@@ -95,7 +86,7 @@ impl Program {
         let name = self.name;
         let mut volumes = vec![
             json!({"name": "files", "secret": {"secretName": format!("{name}-files")}}),
-            json!({"name": "data", "emptyDir": self.disk}),
+            json!({"name": "data", "emptyDir": {}}),
         ];
         let mut mounts =
             vec![json!({"name": "files", "mountPath": FILES}), json!({"name": "data", "mountPath": DATA})];

@@ -12,6 +12,7 @@ mod config_rollback;
 mod crash_causes;
 mod crash_loop;
 mod database;
+mod dependencies;
 mod errors;
 mod fleet;
 mod guards;
