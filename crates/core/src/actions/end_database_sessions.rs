@@ -168,7 +168,7 @@ fn steps(asked: &Asked, seen: &Database, own: &[&Session]) -> Vec<Step> {
         user: (*user).to_owned(),
         application: seen.application.clone(),
         state: state.to_string(),
-        list: sessions.iter().take(SESSIONS_LIMIT).map(|one| line(one)).collect(),
+        list: sessions.iter().filter_map(|one| line(one)).take(SESSIONS_LIMIT).collect(),
     };
     let step = |group| Step {
         object: Some(format!("Database/{}", seen.database)),
@@ -181,12 +181,10 @@ fn steps(asked: &Asked, seen: &Database, own: &[&Session]) -> Vec<Step> {
 }
 
 /// `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z`.
-fn line(session: &Session) -> String {
+fn line(session: &Session) -> Option<String> {
     let begun = |at: Timestamp| at.to_string();
-    match session.xact_start {
-        Some(xact) => format!("{} {} {}", session.pid, begun(session.backend_start), begun(xact)),
-        None => format!("{} {}", session.pid, begun(session.backend_start)),
-    }
+    let since = session.xact_start.or(session.state_change)?;
+    Some(format!("{} {} {}", session.pid, begun(session.backend_start), begun(since)))
 }
 
 /// `198 of 200 come from pod mcp-server-6f4c-x; most stopped after: update accounts set …`.

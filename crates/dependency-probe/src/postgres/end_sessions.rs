@@ -35,7 +35,8 @@ pub enum NotEnded {
 struct Recorded {
     pid: i32,
     backend_start: Timestamp,
-    xact_start: Option<Timestamp>,
+    /// When its transaction began; without one, when its state changed last: one that was used since is another.
+    since: Timestamp,
 }
 
 impl Recorded {
@@ -45,7 +46,7 @@ impl Recorded {
         let recorded = Self {
             pid: words.next()?.parse().ok().filter(|pid| *pid > 0)?,
             backend_start: words.next()?.parse().ok()?,
-            xact_start: words.next().map(str::parse).transpose().ok()?,
+            since: words.next()?.parse().ok()?,
         };
         words.next().is_none().then_some(recorded)
     }
@@ -68,15 +69,9 @@ impl Connection {
 
 /// The statement; why there must be none.
 fn statement(fence: &SessionFence) -> Result<String, String> {
-    let (is_open, is_idle) = match SessionState::of(&fence.state) {
-        SessionState::IdleInTransaction => (true, false),
-        // PostgreSQL forgets when a transaction began once it has failed.
-        SessionState::IdleInTransactionAborted => (false, false),
-        SessionState::Idle => (false, true),
-        SessionState::Active | SessionState::Other => {
-            return Err("only sessions that do nothing are ever ended".to_owned());
-        }
-    };
+    if matches!(SessionState::of(&fence.state), SessionState::Active | SessionState::Other) {
+        return Err("only sessions that do nothing are ever ended".to_owned());
+    }
     if fence.list.is_empty() || fence.list.len() > SESSIONS_LIMIT {
         return Err(format!("{} sessions are recorded, not 1 to {SESSIONS_LIMIT}", fence.list.len()));
     }
@@ -86,23 +81,16 @@ fn statement(fence: &SessionFence) -> Result<String, String> {
     let recorded = fence.list.iter().map(|line| Recorded::parse(line));
     let recorded: Vec<Recorded> =
         recorded.collect::<Option<_>>().ok_or("a recorded session cannot be read")?;
-    if recorded
-        .iter()
-        .any(|one| (is_open && one.xact_start.is_none()) || (is_idle && one.xact_start.is_some()))
-    {
-        return Err("a recorded session does not fit its state".to_owned());
-    }
     let value = |one: &Recorded| {
         let moment = |at: Timestamp| format!("'{at:.6}'::timestamptz");
-        let xact_start = one.xact_start.map_or_else(|| "NULL::timestamptz".to_owned(), moment);
-        format!("({}, {}, {xact_start})", one.pid, moment(one.backend_start))
+        format!("({}, {}, {})", one.pid, moment(one.backend_start), moment(one.since))
     };
     let values: Vec<String> = recorded.iter().map(value).collect();
     Ok(format!(
         "SELECT {MARK} a.pid, pg_terminate_backend(a.pid) FROM pg_stat_activity a
   JOIN pg_roles r ON r.oid = a.usesysid
-  JOIN (VALUES {}) recorded (pid, backend_start, xact_start) ON recorded.pid = a.pid
-    AND recorded.backend_start = a.backend_start AND recorded.xact_start IS NOT DISTINCT FROM a.xact_start
+  JOIN (VALUES {}) recorded (pid, backend_start, since) ON recorded.pid = a.pid
+    AND recorded.backend_start = a.backend_start AND recorded.since = coalesce(a.xact_start, a.state_change)
   WHERE a.state = {} AND a.usename::text = {} AND a.datname::text = {} AND a.datname = current_database()
     AND a.application_name = {} AND a.backend_type = 'client backend' AND NOT r.rolsuper AND NOT r.rolreplication
     AND a.pid <> pg_backend_pid()",
@@ -133,32 +121,30 @@ mod tests {
     }
 
     const OPEN: &str = "4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z";
-    const IDLE: &str = "4711 2026-11-21T10:00:00.000001Z";
 
     #[test]
     fn only_sessions_that_do_nothing_and_are_told_from_all_others_are_ended() {
         assert!(statement(&fence("idle in transaction", &[OPEN])).unwrap().contains(
             "(VALUES (4711, '2026-11-21T10:00:00.000001Z'::timestamptz, '2026-11-21T10:07:00.500000Z'::timestamptz))"
         ));
-        assert!(statement(&fence("idle in transaction (aborted)", &[IDLE])).is_ok());
-        assert!(statement(&fence("idle", &[IDLE])).unwrap().contains("NULL::timestamptz"));
+        assert!(statement(&fence("idle in transaction (aborted)", &[OPEN])).is_ok());
+        assert!(statement(&fence("idle", &[OPEN])).is_ok());
         for (state, list) in [
             ("active", vec![OPEN]),
             ("fastpath function call", vec![OPEN]),
             ("", vec![OPEN]),
             ("idle in transaction", vec![]),
-            ("idle in transaction", vec![IDLE]),
-            ("idle", vec![OPEN]),
-            ("idle", vec![IDLE; SESSIONS_LIMIT + 1]),
-            ("idle", vec!["0 2026-11-21T10:00:00Z"]),
+            ("idle", vec![OPEN; SESSIONS_LIMIT + 1]),
+            ("idle", vec!["0 2026-11-21T10:00:00Z 2026-11-21T10:00:00Z"]),
             ("idle", vec!["4711"]),
-            ("idle", vec!["4711 now"]),
-            ("idle", vec!["4711  2026-11-21T10:00:00Z"]),
+            ("idle", vec!["4711 2026-11-21T10:00:00Z"]),
+            ("idle", vec!["4711 now now"]),
+            ("idle", vec!["4711  2026-11-21T10:00:00Z 2026-11-21T10:00:00Z"]),
             ("idle in transaction", vec!["4711 2026-11-21T10:00:00Z 2026-11-21T10:00:00Z 1"]),
         ] {
             assert!(statement(&fence(state, &list)).is_err(), "{state} {list:?}");
         }
-        let nobodys = SessionFence { application: String::new(), ..fence("idle", &[IDLE]) };
+        let nobodys = SessionFence { application: String::new(), ..fence("idle", &[OPEN]) };
         assert!(statement(&nobodys).is_err());
     }
 
@@ -167,7 +153,7 @@ mod tests {
         fn nothing_that_is_recorded_becomes_sql(words in ".*") {
             let words = format!("'; DROP TABLE planted; --{words}");
             let fence = SessionFence {
-                user: words.clone(), database: words.clone(), application: words.clone(), ..fence("idle", &[IDLE])
+                user: words.clone(), database: words.clone(), application: words.clone(), ..fence("idle", &[OPEN])
             };
             prop_assert!(!statement(&fence).unwrap().contains("planted"));
             let unread = SessionFence { list: vec![words], ..fence };

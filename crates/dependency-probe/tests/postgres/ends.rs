@@ -10,8 +10,8 @@ use super::support::*;
 /// What is recorded of sessions, as the operator does before it ends them.
 fn fence(state: &str, sessions: &[&Session]) -> SessionFence {
     let line = |one: &&Session| {
-        let xact = one.xact_start.map(|at| format!(" {at}")).unwrap_or_default();
-        format!("{} {}{xact}", one.pid, one.backend_start)
+        let since = one.xact_start.or(one.state_change).unwrap();
+        format!("{} {} {since}", one.pid, one.backend_start)
     };
     SessionFence {
         database: "mcp_prod".to_owned(),
@@ -129,7 +129,12 @@ async fn nothing_is_ended_that_differs_in_anything_from_what_was_recorded() {
         // By what was recorded, they are ended.
         let both = connection.end_sessions(&whole, SOON).await;
         assert_eq!(both, Ok(Ended { recorded: 1, ended: 1 }));
-        let idle = connection.end_sessions(&fence("idle", &[idle_one]), SOON).await;
+        // One that was used since is at work, though it does nothing again.
+        pid(&idle).await;
+        let used = connection.end_sessions(&fence("idle", &[idle_one]), SOON).await;
+        assert_eq!(used, Ok(Ended { recorded: 1, ended: 0 }));
+        let seen = connection.look(APPLICATION, SOON).await.unwrap();
+        let idle = connection.end_sessions(&fence("idle", &[of(&seen, idle_one.pid)]), SOON).await;
         assert_eq!(idle, Ok(Ended { recorded: 1, ended: 1 }));
     };
     tokio::select! {
