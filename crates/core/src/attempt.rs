@@ -8,7 +8,7 @@ use mcp_health_api::{
 
 use crate::{
     Case, Server, Story,
-    actions::{Plan, Stop, run_job, stop},
+    actions::{Plan, Stop, run_job, stop, touches},
     signals::RecordedAction,
     time::after,
     verify::reach_of,
@@ -120,8 +120,7 @@ impl Story {
                     step.template = effect.template.clone().or_else(|| step.template.take());
                     step.note = effect.note.clone().or_else(|| step.note.take());
                 }
-                let patience =
-                    server.map_or(SignedDuration::from_mins(10), |server| server.target.progress_deadline);
+                let patience = patience(case, server, attempt);
                 begin_wait(attempt, patience, now);
                 let until = after(deadline(case, patience, attempt), reach);
                 attempt.verify_at = Some(Time(until));
@@ -163,6 +162,15 @@ impl Story {
 }
 
 /// When an attempt is judged at the latest: the rollout has its time, a Job its own, and what is seen then settles.
+/// How long what an attempt does may take to show. Where no pod is touched, none is waited for.
+fn patience(case: &Case, server: Option<&Server>, attempt: &Attempt) -> SignedDuration {
+    let postgres = case.spec.signals.postgres.as_ref().filter(|_| touches(attempt.action).sessions);
+    if let Some(postgres) = postgres {
+        return postgres.interval.span().saturating_mul(4).max(SignedDuration::from_mins(1));
+    }
+    server.map_or(SignedDuration::from_mins(10), |server| server.target.progress_deadline)
+}
+
 fn deadline(case: &Case, patience: SignedDuration, attempt: &Attempt) -> Timestamp {
     let job = attempt.steps.iter().any(|step| step.effect == Effect::RunJob);
     let patience = if job { patience.saturating_add(run_job::PATIENCE) } else { patience };

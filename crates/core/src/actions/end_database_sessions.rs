@@ -36,6 +36,8 @@ pub const ACTION: Action = Action {
 
 /// The most groups in one attempt: its steps are bounded, and the mark is one.
 const GROUPS: usize = 7;
+/// Sessions that are old enough within this time after the first are ended with it.
+const GATHERS: SignedDuration = SignedDuration::from_secs(15);
 /// How long what helped is watched: a leak shows again by then.
 pub const WATCHED: SignedDuration = SignedDuration::from_hours(1);
 /// Until a session is old enough, it is not looked at more often.
@@ -81,6 +83,10 @@ fn plan(asked: &Asked) -> Planned {
     if !seen.may_end_sessions {
         return Planned::impossible("GrantMissing", grant_words(seen));
     }
+    if let Some(until) = gathers(asked, seen) {
+        let why = "more sessions have soon done nothing for as long: they are ended together".to_owned();
+        return Planned::Later { until, why };
+    }
     let steps = steps(asked, seen, &own);
     let ended: usize =
         steps.iter().filter_map(|one| one.sessions.as_ref()).map(|fence| fence.list.len()).sum();
@@ -118,6 +124,24 @@ fn wanted<'a>(asked: &Asked<'a>, seen: &'a Database) -> Vec<&'a Session> {
     wanted.sort_by_key(|one| (!database::is_idle_in_transaction(one), one.state_change, one.pid));
     wanted.dedup_by_key(|one| one.pid);
     wanted
+}
+
+/// Of sessions that were left alone one soon after the other, the first is old enough before the others: until when to
+/// wait for these. Never for long, whatever else comes.
+fn gathers(asked: &Asked, seen: &Database) -> Option<Timestamp> {
+    let case = asked.case;
+    if asked.incident.incident_type == IncidentType::DatabaseBlockingLocks {
+        return None;
+    }
+    let limit = database::idle_limit(case);
+    let (soon, longest) = (GATHERS.min(limit / 4), GATHERS.min(limit / 4).saturating_mul(2));
+    let idle = database::own(case, seen).filter(|one| database::is_idle_in_transaction(one));
+    let ages: Vec<SignedDuration> = idle.filter_map(|one| database::unchanged(seen, one)).collect();
+    let over = ages.iter().max()?.saturating_sub(limit);
+    let left =
+        ages.iter().map(|age| limit.saturating_sub(*age)).filter(|left| !left.is_negative() && *left < soon);
+    let left = left.max().filter(|_| !over.is_negative() && over < longest)?;
+    Some(after(case.now, left.max(LOOKS_AGAIN)))
 }
 
 /// None is old enough, or there is none at all.

@@ -268,7 +268,7 @@ fn sessions(case: &Case, seen: &Database) -> Vec<String> {
 fn runbook(cause: Cause, _: &Server) -> &'static [ActionType] {
     match cause {
         Cause::IdleTransactions | Cause::ConnectionLeak => {
-            &[ActionType::EndDatabaseSessions, ActionType::SetEnv]
+            &[ActionType::EndDatabaseSessions, ActionType::EndDatabaseSessions, ActionType::SetEnv]
         }
         Cause::PoolTooSmall => &[ActionType::SetEnv],
         _ => &[],

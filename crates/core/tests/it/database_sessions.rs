@@ -306,11 +306,11 @@ fn leaked_transactions_that_exhaust_the_pool_are_ended_and_what_leaks_is_a_perso
 #[test]
 fn a_leak_that_shows_again_within_the_hour_is_handed_over() {
     let mut operator = based(|_| {});
-    operator.world.leak(80);
-    operator.run(700, 1);
-    operator.world.leak(80);
-    operator.run(700, 1);
-    assert_eq!(effects(&operator), [Effect::EndSessions]);
+    for _ in 0..3 {
+        operator.world.leak(80);
+        operator.run(700, 1);
+    }
+    assert_eq!(effects(&operator), [Effect::EndSessions; 2]);
     let escalation = operator.status().incidents[0].escalation.clone().unwrap();
     assert_eq!(escalation.reason, "VariableNotAllowed", "{}", escalation.message);
 }
@@ -506,4 +506,26 @@ fn connections_that_leak_without_a_transaction_are_ended_once_they_are_old_enoug
     assert_eq!(leaking(601).decision(), "Act EndDatabaseSessions");
     let fences = fences(&plan(&leaking(601)));
     assert_eq!((fences.len(), fences[0].state.as_str(), fences[0].list.len()), (1, "idle", 30));
+}
+
+#[test]
+fn what_was_left_alone_one_soon_after_the_other_is_ended_together_and_nobody_waits_for_long() {
+    let burst = |ages: &[i64]| {
+        leaked().with(|scene| {
+            let now = scene.now;
+            for (one, age) in database(scene).sessions.iter_mut().zip(ages) {
+                (one.state_change, one.xact_start) = (Some(moment(now - age)), Some(moment(now - age)));
+            }
+        })
+    };
+    for (ages, decision) in [
+        ([301, 301, 301], "Act EndDatabaseSessions"),
+        ([301, 290, 286], "Wait"),
+        ([301, 290, 284], "Wait"),
+        ([301, 284, 200], "Act EndDatabaseSessions"),
+        ([331, 299, 290], "Act EndDatabaseSessions"),
+    ] {
+        assert_eq!(burst(&ages).decision(), decision, "{ages:?}");
+    }
+    assert_eq!(pids(&burst(&[331, 299, 200])).len(), 1);
 }
