@@ -19,6 +19,8 @@ pub struct Forward {
 impl Forward {
     /// Opens a way to `target` (`service/name`, `pod/name`), or says why there is none.
     pub async fn open(namespace: &str, target: &str, port: u16) -> Result<Self, String> {
+        // Whoever asks along it has TLS compiled in where the operator does.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut kubectl = Command::new(environment::kubectl())
             .args(["--namespace", namespace, "port-forward", "--address=127.0.0.1", target])
             .arg(format!(":{port}"))

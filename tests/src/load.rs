@@ -31,12 +31,12 @@ impl Load {
     fn of(namespace: &str, service: &str, path: &'static str, body: Value) -> Self {
         let (namespace, target) = (namespace.to_owned(), format!("service/{service}"));
         Self(tokio::spawn(async move {
-            let client = reqwest::Client::new();
             for _ in 0..MOST / TURN {
                 let Ok(forward) = Forward::open(&namespace, &target, 80).await else {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 };
+                let client = reqwest::Client::new();
                 let url = format!("{}{path}", forward.url);
                 for _ in 0..TURN {
                     // Whether it is answered well is for metrics to tell; a pod that is gone answers nothing.

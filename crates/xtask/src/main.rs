@@ -133,6 +133,8 @@ impl Which {
 }
 
 fn main() -> ExitCode {
+    // Its clients have TLS compiled in where other packages of a build do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {

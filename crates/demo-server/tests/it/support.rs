@@ -100,6 +100,8 @@ impl Server {
     }
 
     fn run(command: &mut Command) -> Self {
+        // Its clients have TLS compiled in where other packages of a build do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("the server starts");
         let stdout = Lines::read(child.stdout.take().expect("piped"));
