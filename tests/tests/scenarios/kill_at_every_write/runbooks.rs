@@ -193,7 +193,11 @@ async fn played(name: String, runbook: Runbook, kill_after: Option<usize>) -> Ve
             operators.begin_another_life();
             ends(runbook, &server, &broken).await;
         }
-        () = ends(runbook, &server, &broken) => {}
+        // The kill may be at the write that shows the end: then nobody is left to look once more.
+        () = async {
+            ends(runbook, &server, &broken).await;
+            server.policy.considered_again().await;
+        } => {}
     }
     ended_well(runbook, &server).await;
     operators.end();
