@@ -191,13 +191,9 @@ async fn played(name: String, runbook: Runbook, kill_after: Option<usize>) -> Ve
     tokio::select! {
         () = killed => {
             operators.begin_another_life();
-            ends(runbook, &server, &broken).await;
+            ends_for_good(runbook, &server, &broken).await;
         }
-        // The kill may be at the write that shows the end: then nobody is left to look once more.
-        () = async {
-            ends(runbook, &server, &broken).await;
-            server.policy.considered_again().await;
-        } => {}
+        () = ends_for_good(runbook, &server, &broken) => {}
     }
     ended_well(runbook, &server).await;
     operators.end();
@@ -326,9 +322,14 @@ async fn ends(runbook: Runbook, server: &Server, broken: &BTreeSet<String>) {
         .await;
 }
 
+/// The end, and a look after it by whoever is left: the kill may be at the very write that shows the end.
+async fn ends_for_good(runbook: Runbook, server: &Server, broken: &BTreeSet<String>) {
+    ends(runbook, server, broken).await;
+    server.policy.considered_again().await;
+}
+
 /// One action that helped, and nothing else spent.
 async fn ended_well(runbook: Runbook, server: &Server) {
-    server.policy.considered_again().await;
     let status = server.policy.status().await;
     let last = status.last_action.as_ref().expect("the last action is told");
     assert_eq!((last.action, last.outcome), (runbook.action, Some(Outcome::Improved)), "{status:#?}");
