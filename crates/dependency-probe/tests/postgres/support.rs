@@ -134,6 +134,11 @@ impl Postgres {
         command
     }
 
+    /// A folder of programs where its owner may read it: a cache is often one user's alone.
+    pub fn within_reach(&self, name: &str, programs: &Path) -> PathBuf {
+        within_reach(self.folder.path().join(name), programs, self.owner)
+    }
+
     /// Has a program run as its owner in its folder.
     pub fn own(&self, command: &mut Command) {
         command.current_dir(self.folder.path());
@@ -238,6 +243,22 @@ pub async fn awaited<T>(mut holds: impl AsyncFnMut() -> Option<T>) -> T {
 /// A port that nothing listens on.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Where programs are, as `cargo xtask test` says.
+pub fn found(variable: &str) -> PathBuf {
+    let set = std::env::var_os(variable);
+    set.unwrap_or_else(|| panic!("{variable} is not set: run this by `cargo xtask test`")).into()
+}
+
+fn within_reach(copy: PathBuf, programs: &Path, owner: Option<(u32, u32)>) -> PathBuf {
+    let Some((user, group)) = owner else { return programs.to_owned() };
+    if !copy.exists() {
+        let run = |command: &mut std::process::Command| assert!(command.status().unwrap().success());
+        run(std::process::Command::new("cp").arg("-r").arg(programs).arg(&copy));
+        run(std::process::Command::new("chown").arg("-R").arg(format!("{user}:{group}")).arg(&copy));
+    }
+    copy
 }
 
 fn programs() -> Option<PathBuf> {

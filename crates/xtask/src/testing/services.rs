@@ -1,6 +1,6 @@
-//! Real servers of what MCP servers depend on: Redis and RabbitMQ from Debian's packages, unpacked into the cache and
-//! not installed, so that no daemon starts and nothing of the system changes; an S3 server built like the parts of the
-//! cluster. And the stage whose tests run them.
+//! Real servers of what MCP servers depend on: Redis, RabbitMQ and PgBouncer from Debian's packages, unpacked into the
+//! cache and not installed, so that no daemon starts and nothing of the system changes; an S3 server built like the parts
+//! of the cluster. And the stage whose tests run them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,10 @@ pub const RABBITMQ: Service = Service {
     packages: &["rabbitmq-server", "erlang-base"],
     has: "usr/lib/rabbitmq/bin/rabbitmq-server",
 };
+
+/// `usr/sbin/pgbouncer`.
+pub const PGBOUNCER: Service =
+    Service { name: "pgbouncer", packages: &["pgbouncer"], has: "usr/sbin/pgbouncer" };
 
 /// Whether Debian's packages can be had here.
 pub fn is_debian() -> bool {
@@ -119,6 +123,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let lacking: Vec<_> = [
         (debian, "redis::", "Redis", "Debian's packages (apt-get, dpkg-deb)"),
         (debian, "rabbitmq::", "RabbitMQ", "Debian's packages (apt-get, dpkg-deb)"),
+        (debian, "pooler::", "PgBouncer", "Debian's packages (apt-get, dpkg-deb)"),
         (go, "s3::", "S3", "Go, and room to build"),
     ]
     .into_iter()
@@ -129,10 +134,12 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             return Err(Error::other(format!("CI is set, which requires {name}: {wants}")));
         }
         let skipped = lacking.iter().flat_map(|(_, tests, ..)| ["--skip", *tests]);
-        let to_harness: Vec<&str> = ["--ignored"].into_iter().chain(skipped).collect();
-        let mut command = tests(&["--workspace", "--test", "real"], options, &to_harness);
+        let to_harness: Vec<&str> = ["--ignored", "--skip", "figures"].into_iter().chain(skipped).collect();
+        let which = ["--workspace", "--test", "real", "--test", "postgres"];
+        let mut command = tests(&which, options, &to_harness);
         if debian {
             command.env("MCP_HEALTH_REDIS", REDIS.root()?).env("MCP_HEALTH_RABBITMQ", RABBITMQ.root()?);
+            command.env("MCP_HEALTH_PGBOUNCER", PGBOUNCER.root()?);
         }
         if go {
             command.env("MCP_HEALTH_S3", parts::ensure(&[&parts::VERSITYGW])?.path("versitygw")?);
