@@ -2,7 +2,7 @@
 //! never anything else.
 
 use mcp_health_e2e::{
-    ActionType, Cause, ConditionType, IncidentType, Operator, Server, Story, host,
+    ActionType, Cause, ConditionType, Incident, IncidentType, Operator, Server, Story, host,
     postgres::{APPLICATION, OPERATOR_PASSWORD, Postgres, SERVER_PASSWORD, USER},
     server::Planned,
 };
@@ -23,6 +23,12 @@ fn using(story: &Story, postgres: &Postgres, pool: usize, more: Value) -> Planne
 /// A rule waits only so long.
 fn after(incident: &str, time: &str) -> Value {
     json!({"overrides": [{"incident": incident, "for": time}]})
+}
+
+/// How many sessions the attempts of an incident were recorded to end.
+fn recorded_sessions(incident: &Incident) -> usize {
+    let steps = incident.attempts.iter().flat_map(|attempt| &attempt.steps);
+    steps.filter_map(|step| step.sessions.as_ref()).map(|fence| fence.list.len()).sum()
 }
 
 async fn one_pod(server: &Server) -> String {
@@ -83,12 +89,7 @@ async fn two_hundred_forgotten_transactions_are_ended_and_no_pod_is_restarted() 
     server.policy.change(&json!({"suspend": false})).await;
     let incident = server.incident(IncidentType::DatabaseIdleInTransaction, Cause::IdleTransactions).await;
     let mitigated = server.policy.mitigated_by(&incident, ActionType::EndDatabaseSessions).await;
-    let fences = mitigated
-        .attempts
-        .iter()
-        .flat_map(|attempt| &attempt.steps)
-        .filter_map(|step| step.sessions.as_ref());
-    assert_eq!(fences.map(|fence| fence.list.len()).sum::<usize>(), 200, "{mitigated:#?}");
+    assert_eq!(recorded_sessions(&mitigated), 200, "{mitigated:#?}");
     assert!(!mitigated.follow_ups.is_empty(), "what leaks is a person's to find: {mitigated:#?}");
     assert_eq!(postgres.sessions(APPLICATION, "idle in transaction").await, 0);
     assert!(others.is_there(&postgres).await, "a session of another application is not the server's");
@@ -136,12 +137,7 @@ async fn of_a_chain_of_blockers_only_its_idle_root_is_ended_and_the_others_go_on
     server.policy.evidence(&incident, &format!("all for pid {}", root.pid)).await;
     server.policy.evidence(&incident, "UPDATE seats SET taken = taken + ? WHERE id = ?").await;
     let mitigated = server.policy.mitigated_by(&incident, ActionType::EndDatabaseSessions).await;
-    let fences = mitigated
-        .attempts
-        .iter()
-        .flat_map(|attempt| &attempt.steps)
-        .filter_map(|step| step.sessions.as_ref());
-    assert_eq!(fences.map(|fence| fence.list.len()).sum::<usize>(), 1, "{mitigated:#?}");
+    assert_eq!(recorded_sessions(&mitigated), 1, "{mitigated:#?}");
     assert!(!root.is_there(&postgres).await);
     for session in &waiting {
         assert!(session.is_there(&postgres).await, "those that waited go on");
