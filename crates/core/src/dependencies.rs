@@ -10,8 +10,6 @@ use crate::{
     words,
 };
 
-/// How often a dependency is asked.
-pub const INTERVAL: SignedDuration = SignedDuration::from_secs(15);
 /// How old an answer may be.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 

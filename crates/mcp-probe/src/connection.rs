@@ -63,7 +63,7 @@ impl Connection {
 }
 
 /// The TCP connection.
-pub async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Fault> {
+async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Fault> {
     let by = deadline.min(Instant::now() + CONNECT);
     let addresses: Vec<SocketAddr> = match &endpoint.address {
         Address::Socket(address) => vec![*address],

@@ -1,4 +1,4 @@
-//! What is asked of a server beside MCP, over the same way: whether it takes connections, and one `GET`.
+//! What is asked of a server beside MCP, over the same way: one `GET`.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
@@ -49,9 +49,4 @@ pub async fn get(endpoint: &Endpoint, limit: usize) -> Result<Got, Fault> {
         }
     }
     Ok(Got { status: head.status.as_u16(), body })
-}
-
-/// Whether something takes connections there.
-pub async fn reach(endpoint: &Endpoint) -> Result<(), Fault> {
-    connection::tcp(endpoint, Instant::now() + endpoint.timeout).await.map(drop)
 }

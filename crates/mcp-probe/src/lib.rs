@@ -18,7 +18,7 @@ mod token;
 mod websocket;
 
 pub use endpoint::{Address, Endpoint, InvalidEndpoint, Transport};
-pub use get::{Got, get, reach};
+pub use get::{Got, get};
 pub use mcp_health_core::mcp::Era;
 pub use prober::{Canaried, Canary, Look, Outcome, Prober};
 pub use token::Token;
