@@ -9,6 +9,7 @@ use mcp_health_core::{
 };
 
 use crate::support::{
+    measured,
     operator::Operator,
     policy,
     scene::Scene,
@@ -30,9 +31,7 @@ fn after(change: impl FnOnce(&mut Operator), seconds: i64) -> Operator {
 }
 
 fn judged(operator: &Operator, incident: IncidentType) -> Judgement {
-    let scene = Scene::of(operator);
-    let case = scene.case();
-    (catalogue::entry(incident).unwrap().judge)(&case, &Server::of(&case).unwrap())
+    measured::judged(&Scene::of(operator), incident)
 }
 
 fn found(operator: &Operator, incident: IncidentType) -> Finding {

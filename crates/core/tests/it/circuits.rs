@@ -3,12 +3,12 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Cause, Effect, IncidentType, Outcome};
 use mcp_health_core::{
-    Decision, Server, catalogue,
-    diagnose::Judgement,
+    Decision,
     signals::{CheckStep, Circuit, CircuitState, Dependency, Failure, Reading},
 };
 
 use crate::support::{
+    measured::{judged, word},
     moment,
     operator::Operator,
     policy,
@@ -62,21 +62,6 @@ fn guarding(answers: &'static [bool]) -> impl FnOnce(&mut Scene) {
             results,
             ..Dependency::default()
         }]);
-    }
-}
-
-fn judged(scene: &Scene) -> Judgement {
-    let case = scene.case();
-    let entry = catalogue::entry(IncidentType::CircuitStuckOpen).unwrap();
-    (entry.judge)(&case, &Server::of(&case).unwrap())
-}
-
-fn word(scene: &Scene) -> String {
-    match judged(scene) {
-        Judgement::Found(finding) | Judgement::Symptom { finding, .. } => finding.cause.to_string(),
-        Judgement::Clear => "Clear".to_owned(),
-        Judgement::Unknown => "Unknown".to_owned(),
-        Judgement::Suspected { .. } => "Suspected".to_owned(),
     }
 }
 
@@ -151,7 +136,7 @@ fn a_circuit_is_stuck_where_it_is_open_for_too_long_and_what_it_guards_answers()
         ("off", scene([WELL; 3]).with(|scene| scene.signals.circuits = Reading::Off), "Unknown"),
     ];
     for (what, scene, expected) in rows {
-        assert_eq!(word(&scene), expected, "{what}");
+        assert_eq!(word(&judged(&scene, IncidentType::CircuitStuckOpen)), expected, "{what}");
     }
 }
 

@@ -4,13 +4,14 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, McpServerHealthStatus, Severity};
 use mcp_health_core::{
-    Fleet, Server, catalogue, diagnose as ask_the_rules,
-    diagnose::{Finding, Judgement, Verdict},
+    Fleet, diagnose as ask_the_rules,
+    diagnose::{Judgement, Verdict},
     report,
     signals::{Certificate, CheckStep, Circuit, CircuitState, Database, Dependency, Failure, Reading},
 };
 
 use crate::support::{
+    measured::{found, judged, word},
     moment,
     operator::Operator,
     policy,
@@ -61,27 +62,6 @@ fn seen(scene: &mut Scene) -> &mut Vec<Dependency> {
     match &mut scene.signals.dependencies {
         Reading::Fresh(all) => all,
         other => panic!("no dependencies: {other:?}"),
-    }
-}
-
-fn judged(scene: &Scene, incident: IncidentType) -> Judgement {
-    let case = scene.case();
-    (catalogue::entry(incident).unwrap().judge)(&case, &Server::of(&case).unwrap())
-}
-
-fn found(scene: &Scene, incident: IncidentType) -> Finding {
-    match judged(scene, incident) {
-        Judgement::Found(finding) | Judgement::Symptom { finding, .. } => finding,
-        other => panic!("not found: {other:?}"),
-    }
-}
-
-fn word(judgement: &Judgement) -> String {
-    match judgement {
-        Judgement::Found(finding) | Judgement::Symptom { finding, .. } => finding.cause.to_string(),
-        Judgement::Clear => "Clear".to_owned(),
-        Judgement::Unknown => "Unknown".to_owned(),
-        Judgement::Suspected { .. } => "Suspected".to_owned(),
     }
 }
 

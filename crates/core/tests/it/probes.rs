@@ -3,7 +3,6 @@
 use mcp_health_api::{ActionType, Answered, Cause, IncidentType, McpSignal, Measure, ToolName};
 use mcp_health_core::{
     Server, catalogue,
-    diagnose::{Finding, Judgement},
     probes::{Failing, Told, told},
     signals::{
         CheckStep, Dependency, Exit, Failure, Fault,
@@ -14,6 +13,7 @@ use mcp_health_core::{
 };
 
 use crate::support::{
+    measured::{found, judged, word},
     moment,
     operator::Operator,
     policy,
@@ -81,27 +81,6 @@ fn with_a_readiness_probe(scene: &mut Scene) {
 fn on_a_new_template(scene: &mut Scene) {
     let healthy = scene.status.target.as_mut().unwrap().last_healthy.as_mut().unwrap();
     "before".clone_into(&mut healthy.template);
-}
-
-fn judged(scene: &Scene, incident: IncidentType) -> Judgement {
-    let case = scene.case();
-    (catalogue::entry(incident).unwrap().judge)(&case, &Server::of(&case).unwrap())
-}
-
-fn found(scene: &Scene, incident: IncidentType) -> Finding {
-    match judged(scene, incident) {
-        Judgement::Found(finding) | Judgement::Symptom { finding, .. } => finding,
-        other => panic!("{incident} is not found: {other:?}"),
-    }
-}
-
-fn word(judgement: &Judgement) -> String {
-    match judgement {
-        Judgement::Found(finding) | Judgement::Symptom { finding, .. } => finding.cause.to_string(),
-        Judgement::Clear => "Clear".to_owned(),
-        Judgement::Unknown => "Unknown".to_owned(),
-        Judgement::Suspected { .. } => "Suspected".to_owned(),
-    }
 }
 
 fn runbook(scene: &Scene, incident: IncidentType) -> &'static [ActionType] {

@@ -153,15 +153,23 @@ pub fn found(scene: &Scene, incident: IncidentType) -> Finding {
     }
 }
 
-/// `Clear`, `Unknown`, or the cause and the severity.
-pub fn words(scene: &Scene, incident: IncidentType) -> String {
-    match judged(scene, incident) {
+/// `Clear`, `Unknown`, or the cause.
+pub fn word(judgement: &Judgement) -> String {
+    match judgement {
         Judgement::Clear => "Clear".to_owned(),
         Judgement::Unknown => "Unknown".to_owned(),
         Judgement::Suspected { .. } => "Suspected".to_owned(),
+        Judgement::Symptom { finding, .. } | Judgement::Found(finding) => finding.cause.to_string(),
+    }
+}
+
+/// `Clear`, `Unknown`, or the severity and the cause.
+pub fn words(scene: &Scene, incident: IncidentType) -> String {
+    match judged(scene, incident) {
         Judgement::Symptom { finding, .. } | Judgement::Found(finding) => {
             format!("{} {}", finding.severity, finding.cause)
         }
+        other => word(&other),
     }
 }
 
