@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::support::*;
 
 /// What is recorded of sessions, as the operator does before it ends them.
-fn fence(state: &str, sessions: &[&Session]) -> SessionFence {
+pub fn fence(state: &str, sessions: &[&Session]) -> SessionFence {
     let line = |one: &&Session| {
         let since = one.xact_start.or(one.state_change).unwrap();
         format!("{} {} {since}", one.pid, one.backend_start)
@@ -30,7 +30,7 @@ fn of(seen: &Database, pid: i32) -> &Session {
     seen.sessions.iter().find(|one| one.pid == pid).unwrap()
 }
 
-const OPEN: &str = "idle in transaction";
+pub const OPEN: &str = "idle in transaction";
 
 #[tokio::test]
 async fn what_was_leaked_is_ended_and_what_was_used_again_since_is_not() {

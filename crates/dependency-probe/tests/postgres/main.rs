@@ -6,3 +6,4 @@ mod looks;
 mod pooler;
 mod steps;
 mod support;
+mod versions;

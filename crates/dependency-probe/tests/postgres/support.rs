@@ -47,12 +47,21 @@ impl Postgres {
             eprintln!("skipped: PostgreSQL is not installed");
             return None;
         };
-        let folder = tempfile::Builder::new().prefix("mcp-pg").tempdir_in("/tmp").unwrap();
-        let owner = owner(folder.path()).await;
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut one = Self { port: free_port(), settings, child: None, folder, owner, bin };
+        Some(Self::make(|_| bin, &[], settings).await)
+    }
+
+    /// One of this version, with checksums of its pages.
+    pub async fn of_version(major: i32, settings: &[&str]) -> Self {
+        let programs = found("MCP_HEALTH_POSTGRES").join(format!("postgres-{major}/native"));
+        Self::make(|one| one.within_reach("programs", &programs).join("bin"), &["-k"], settings).await
+    }
+
+    async fn make(bin: impl FnOnce(&Self) -> PathBuf, flags: &[&str], settings: &[&str]) -> Self {
+        let mut one = Self::empty(settings).await;
+        one.bin = bin(&one);
         let mut initdb = one.command("initdb");
-        initdb.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync", "-D"]).arg(one.data());
+        initdb.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]).args(flags);
+        initdb.arg("-D").arg(one.data());
         assert!(initdb.stdout(Stdio::null()).status().await.unwrap().success());
         one.run().await;
         let admin = one.client("postgres", "test").await;
@@ -64,7 +73,27 @@ impl Postgres {
         ] {
             admin.batch_execute(statement).await.unwrap();
         }
-        Some(one)
+        one
+    }
+
+    /// A folder for one.
+    async fn empty(settings: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("mcp-pg").tempdir_in("/tmp").unwrap();
+        let owner = owner(folder.path()).await;
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Self { port: free_port(), settings, child: None, folder, owner, bin: PathBuf::new() }
+    }
+
+    /// One that follows this one, called so; this one is stopped for it, and runs again.
+    pub async fn replica(&mut self, name: &str) -> Self {
+        let from = format!("host=127.0.0.1 port={} user=postgres application_name={name}", self.port);
+        let mut replica = Self::empty(&[&format!("primary_conninfo={from}")]).await;
+        replica.bin.clone_from(&self.bin);
+        self.copy(&self.data(), &replica.data());
+        replica.file("data/standby.signal", "");
+        self.run().await;
+        replica.run().await;
+        replica
     }
 
     /// Runs it, and waits until it answers.
@@ -105,7 +134,8 @@ impl Postgres {
         assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where its data are.
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -136,7 +166,23 @@ impl Postgres {
 
     /// A folder of programs where its owner may read it: a cache is often one user's alone.
     pub fn within_reach(&self, name: &str, programs: &Path) -> PathBuf {
-        within_reach(self.folder.path().join(name), programs, self.owner)
+        if self.owner.is_none() {
+            return programs.to_owned();
+        }
+        let copy = self.folder.path().join(name);
+        if !copy.exists() {
+            self.copy(programs, &copy);
+        }
+        copy
+    }
+
+    /// Copies a folder, for its owner.
+    fn copy(&self, from: &Path, to: &Path) {
+        let run = |command: &mut std::process::Command| assert!(command.status().unwrap().success());
+        run(std::process::Command::new("cp").arg("-a").arg(from).arg(to));
+        if let Some((user, group)) = self.owner {
+            run(std::process::Command::new("chown").arg("-R").arg(format!("{user}:{group}")).arg(to));
+        }
     }
 
     /// Has a program run as its owner in its folder.
@@ -249,16 +295,6 @@ pub fn free_port() -> u16 {
 pub fn found(variable: &str) -> PathBuf {
     let set = std::env::var_os(variable);
     set.unwrap_or_else(|| panic!("{variable} is not set: run this by `cargo xtask test`")).into()
-}
-
-fn within_reach(copy: PathBuf, programs: &Path, owner: Option<(u32, u32)>) -> PathBuf {
-    let Some((user, group)) = owner else { return programs.to_owned() };
-    if !copy.exists() {
-        let run = |command: &mut std::process::Command| assert!(command.status().unwrap().success());
-        run(std::process::Command::new("cp").arg("-r").arg(programs).arg(&copy));
-        run(std::process::Command::new("chown").arg("-R").arg(format!("{user}:{group}")).arg(&copy));
-    }
-    copy
 }
 
 fn programs() -> Option<PathBuf> {

@@ -12,6 +12,7 @@ mod report;
 pub mod services;
 mod stage;
 mod tools;
+mod versions;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

