@@ -13,6 +13,13 @@ pub enum Error {
     #[error("{0}")]
     Preflight(String),
 
+    /// The machine cannot run a node; the text lists what is missing.
+    #[error(
+        "this machine cannot run a node here and now:\n{0}\nInstead: mend this, take a cluster that you have \
+         (--context NAME), or let the node be simulated (--node simulated)"
+    )]
+    NoNode(String),
+
     /// A program could not be started at all.
     #[error("cannot run `{program}`: {source}{hint}")]
     Spawn {

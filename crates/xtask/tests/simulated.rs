@@ -196,6 +196,7 @@ fn ci_requires_a_real_node() {
     machine.without.splice(0..0, ["env".to_owned(), "CI=true".to_owned()]);
     let told = failed(&machine.run(&["test", "--name", "rights", "--no-install"]));
     assert!(told.contains("CI is set, which requires a real node") && told.contains("root"), "{told}");
+    assert!(!told.contains("--node simulated"), "it would be refused as well: {told}");
     machine.has_nothing_left();
 }
 

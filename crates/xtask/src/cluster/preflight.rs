@@ -44,12 +44,7 @@ pub fn choose(wanted: Wanted, there: Option<Kind>, install: bool) -> Result<Kind
         return Ok(Kind::Real);
     }
     if wanted == Wanted::Real {
-        return Err(Error::Preflight(format!(
-            "this machine cannot run a node here and now:\n{}\n\
-             Instead: mend this, take a cluster that you have (--context NAME), or let the node be simulated \
-             (--node simulated)",
-            list(&missing)
-        )));
+        return Err(Error::NoNode(list(&missing)));
     }
     say(&format!(
         "this machine cannot run a node here and now:\n{}\n\

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::kind::{Kind, Wanted};
 use crate::cluster::{Plan, parts, preflight};
 use crate::error::{Error, Result};
+use crate::progress::say;
 use crate::{Cluster, interrupt, postgres, workspace};
 use report::Report;
 use stage::{Stage, command};
@@ -79,12 +80,27 @@ fn kind(options: &Options) -> Result<Option<Kind>> {
     let ci = in_ci();
     let there = Cluster::kind(&options.name)?;
     let wanted = if ci { Wanted::Real } else { options.plan.node };
-    let refused = |error: Error| Error::other(format!("CI is set, which requires a real node: {error}"));
+    let refused = |why: String| {
+        Error::other(format!(
+            "CI is set, which requires a real node: {why}\nInstead: mend this, or take a cluster that you have \
+             (--context NAME). Without CI in the environment the node may be simulated."
+        ))
+    };
     if ci && options.plan.node == Wanted::Simulated {
-        return Err(refused(Error::other("--node simulated would leave tests out")));
+        return Err(refused("--node simulated would leave tests out".to_owned()));
     }
-    let chosen = preflight::choose(wanted, there, options.plan.install);
-    (if ci { chosen.map_err(refused) } else { chosen }).map(Some)
+    let chosen = preflight::choose(wanted, there, options.plan.install).map_err(|error| match error {
+        Error::NoNode(missing) if ci => {
+            refused(format!("this machine cannot run one here and now:\n{missing}"))
+        }
+        error if ci => refused(error.to_string()),
+        error => error,
+    })?;
+    if chosen == Kind::Simulated && options.only.is_none() {
+        let count = needs::a_node().len();
+        say(&format!("{count} tests need a real node. They are left out, and named at the end."));
+    }
+    Ok(Some(chosen))
 }
 
 /// Whether what cannot be tested here would be missed by nobody.
