@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use xtask::cluster::kind::Wanted;
 use xtask::cluster::preflight;
-use xtask::cluster::{Plan, down, parts, shell_environment, state::DEFAULT_NAME, status::Status};
+use xtask::cluster::state::{DEFAULT_NAME, name_option};
+use xtask::cluster::{Plan, down, parts, shell_environment, status::Status};
 use xtask::images::Image;
 use xtask::{Cluster, Result, cache, demo, testing};
 
@@ -174,7 +175,9 @@ fn cluster(command: ClusterCommand) -> Result<ExitCode> {
     match command {
         ClusterCommand::Up { name, node, simulated_nodes } => {
             let cluster = Cluster::up(&name.name, &node.plan(simulated_nodes))?;
-            eprintln!("  eval \"$(cargo xtask cluster env)\"   kubeconfig: {}", cluster.kubeconfig.display());
+            let option = name_option(&name.name);
+            let kubeconfig = cluster.kubeconfig.display();
+            eprintln!("  eval \"$(cargo xtask cluster env{option})\"   kubeconfig: {kubeconfig}");
         }
         ClusterCommand::Build(node) => {
             let wanted = parts::of(preflight::choose(node.node, None, !node.no_install)?);

@@ -179,7 +179,11 @@ impl Cluster {
         step.done();
         // Also where there are to be none any more.
         if programs.path("kwok").is_ok() {
-            let step = Step::start(format!("simulated nodes: {}", saved.simulated_nodes));
+            let step = Step::start(format!(
+                "simulated nodes: {}, for pods that tolerate {}",
+                saved.simulated_nodes,
+                kwok::TAINT
+            ));
             kwok::start(layout, network, &node, saved, programs)?;
             kwok::ensure_nodes(&cluster, layout, &node, saved, false)?;
             step.done();
@@ -195,7 +199,7 @@ impl Cluster {
         let (Some(network), Some(_)) = (saved.network, node::find(&layout, &saved)) else {
             return Err(Error::other(format!(
                 "the cluster {name} is not up: run `cargo xtask cluster up{}`",
-                if name == state::DEFAULT_NAME { String::new() } else { format!(" --name {name}") }
+                state::name_option(name)
             )));
         };
         let kind = saved.kind;

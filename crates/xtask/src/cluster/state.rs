@@ -19,6 +19,11 @@ use crate::progress::say;
 /// The name of the cluster where none is given.
 pub const DEFAULT_NAME: &str = "mcp-health";
 
+/// What is added to a command so that it is about the cluster of this name; nothing for the default one.
+pub fn name_option(name: &str) -> String {
+    if name == DEFAULT_NAME { String::new() } else { format!(" --name {name}") }
+}
+
 /// Where one cluster's files are.
 #[derive(Debug, Clone)]
 pub struct Layout {

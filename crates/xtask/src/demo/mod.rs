@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::Cluster;
 use crate::cluster::Plan;
-use crate::cluster::state::DEFAULT_NAME;
+use crate::cluster::state::name_option;
 use crate::cluster::status::Status;
 use crate::error::{Error, Result};
 use crate::install::{build_images, helm_install, load_postgres};
@@ -353,7 +353,7 @@ fn describe(cluster: &Cluster, act: &Act) -> Result<String> {
 }
 
 fn tell_how_to_look(options: &Options) {
-    let name = if options.name == DEFAULT_NAME { String::new() } else { format!(" --name {}", options.name) };
+    let name = name_option(&options.name);
     heading("It is all still there.");
     match &options.context {
         None => say(&format!(
