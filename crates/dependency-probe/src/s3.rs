@@ -48,7 +48,8 @@ pub async fn ask(
     ask_at(target, Timestamp::now(), trust, permit, patience).await
 }
 
-async fn ask_at(
+/// The same, by a clock that says `now`: what is signed says so too.
+pub async fn ask_at(
     target: &Target<'_>,
     now: Timestamp,
     trust: &Trust,

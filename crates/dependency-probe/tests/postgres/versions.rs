@@ -3,7 +3,7 @@
 use std::{fs::OpenOptions, os::unix::fs::FileExt, time::Duration};
 
 use dependency_probe::postgres::Ended;
-use mcp_health_core::signals::database::SessionState;
+use mcp_health_core::signals::{Reading, database::SessionState};
 use tokio_postgres::error::SqlState;
 
 use super::{
@@ -148,7 +148,7 @@ async fn tells_of_tables_settings_and_statements(postgres: &Postgres, major: i32
     }
     a_minute_passes().await;
     let seen = connection.look(APPLICATION, SOON).await.unwrap();
-    let statements = seen.statements.fresh().unwrap();
+    let Reading::Fresh(statements) = &seen.statements else { panic!("{:?}", seen.statements) };
     let slow = statements.iter().find(|one| one.query == "SELECT pg_sleep($1)").unwrap();
     assert!(slow.mean_ms >= 100.0 && slow.max_ms >= slow.mean_ms && slow.total_ms >= 300.0, "{slow:?}");
     assert_eq!((slow.calls, slow.rows), (3, 3));

@@ -13,6 +13,7 @@ use dependency_probe::{
     rabbitmq::{self, Queue, Target},
 };
 use mcp_health_core::signals::CheckStep;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::process::{ALL, SOON, Server, found, port};
 
@@ -182,4 +183,52 @@ async fn alarms_are_told_by_what_they_are_for() {
     let alarmed = alarmed.await;
     let says = "has an alarm for disk space and memory: publishers are blocked";
     assert_eq!(said(&alarmed), (CheckStep::Answer, says));
+}
+
+#[tokio::test]
+#[ignore = "runs RabbitMQ"]
+async fn tls_is_spoken_by_a_certificate_that_an_authority_vouches_for() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (ca, crt, pem) = (
+        file("ca.crt", authority.pem()),
+        file("tls.crt", certificate.pem()),
+        file("tls.key", key.serialize_pem()),
+    );
+    let (amqps, https) = (port(), port());
+    let (_server, broker) = broker(&format!(
+        "listeners.ssl.1 = 127.0.0.1:{amqps}\nssl_options.cacertfile = {ca}\nssl_options.certfile = {crt}\n\
+         ssl_options.keyfile = {pem}\nmanagement.ssl.ip = 127.0.0.1\nmanagement.ssl.port = {https}\n\
+         management.ssl.cacertfile = {ca}\nmanagement.ssl.certfile = {crt}\nmanagement.ssl.keyfile = {pem}"
+    ))
+    .await;
+    let trust = Trust::pem(authority.pem().as_bytes()).unwrap();
+    let management = format!("https://127.0.0.1:{https}");
+    let ask = async |host: &str, port, password, trust: &Trust| {
+        let access = Access::amqp(&format!("amqps://mcp:{password}@{host}:{port}")).unwrap();
+        let target = Target { access: &access, management: Some(&management), queues: &[] };
+        rabbitmq::ask(&target, trust, ALL, SOON).await.unwrap()
+    };
+    let well = ask("127.0.0.1", amqps, "s3cret", &trust).await;
+    assert_eq!(well.result, Ok(()));
+    assert!(well.remarks[0].starts_with("is RabbitMQ 3."), "{well:?}");
+    assert!(well.certificate.is_some_and(|shown| shown.not_after > jiff::Timestamp::now()));
+    let refused = ask("127.0.0.1", amqps, "s3cretly", &trust).await;
+    assert_eq!(said(&refused).0, CheckStep::Login, "{refused:?}");
+    let stranger = ask("127.0.0.1", amqps, "s3cret", &Trust::own()).await;
+    assert_eq!(said(&stranger).0, CheckStep::Certificate, "{stranger:?}");
+    let elsewhere = ask("localhost", amqps, "s3cret", &trust).await;
+    assert_eq!(said(&elsewhere).0, CheckStep::Certificate, "{elsewhere:?}");
+    let plain = ask("127.0.0.1", broker.amqp, "s3cret", &trust).await;
+    assert_eq!(said(&plain).0, CheckStep::Handshake, "{plain:?}");
 }

@@ -178,6 +178,49 @@ async fn one_that_takes_no_more_clients_and_a_replica_that_is_written_to_are_tol
 
 #[tokio::test]
 #[ignore = "runs Redis"]
+async fn one_that_cannot_save_its_data_is_told_since_it_refuses_writes() {
+    let mut server = Server::new();
+    let (port, folder) = (port(), server.folder.path().join("gone"));
+    std::fs::create_dir(&folder).unwrap();
+    let settings = ["--save", "3600 1000", "--stop-writes-on-bgsave-error", "yes"];
+    run(&mut server, port, &[&settings[..], &["--dir", folder.to_str().unwrap()]].concat()).await;
+    let url = format!("redis://127.0.0.1:{port}");
+    let (asked, before) = look(&url, None).await;
+    assert_eq!(asked.result, Ok(()));
+    // Nobody can write there, not even root.
+    std::fs::remove_dir(folder).unwrap();
+    assert!(command(port, &["SET", "a", "b"]).starts_with("+OK"));
+    assert!(command(port, &["BGSAVE"]).starts_with('+'));
+    server.awaited(async || command(port, &["SET", "a", "c"]).starts_with("-MISCONF").then_some(())).await;
+    let (asked, _) = look(&url, before.as_ref()).await;
+    let says = "refuses writes: it cannot write its data to disk (MISCONF)";
+    assert_eq!(said(&asked), (CheckStep::Answer, says));
+    // It may be told to write all the same.
+    command(port, &["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]);
+    let asked = ask(port).await;
+    assert_eq!(asked.result, Ok(()));
+    assert!(asked.remarks.iter().any(|one| one == "its last snapshot failed"), "{asked:?}");
+}
+
+#[tokio::test]
+#[ignore = "runs Redis"]
+async fn one_that_loads_its_data_is_told_until_it_has_them() {
+    let (mut server, port) = redis(&[]).await;
+    assert!(fill(port, 60).starts_with("+OK"));
+    assert!(command(port, &["SAVE"]).starts_with("+OK"));
+    server.stop();
+    // Each value takes a second.
+    let slow = ["--key-load-delay", "1000000", "--loading-process-events-interval-bytes", "1024"];
+    run(&mut server, port, &slow).await;
+    let says = "is loading its data, and answers nothing until then";
+    assert_eq!(said(&ask(port).await), (CheckStep::Answer, says));
+    command(port, &["CONFIG", "SET", "key-load-delay", "0"]);
+    server.awaited(async || ask(port).await.result.ok()).await;
+    assert!(command(port, &["DBSIZE"]).starts_with(":60"));
+}
+
+#[tokio::test]
+#[ignore = "runs Redis"]
 async fn tls_is_spoken_by_a_certificate_that_holds() {
     let (mut server, plain, port) = (Server::new(), port(), port());
     let key = KeyPair::generate().unwrap();
