@@ -212,6 +212,8 @@ pub enum Cause {
     TemporaryFiles,
     /// Data on a volume that outlives the pod.
     VolumeData,
+    /// PostgreSQL can write no file any more: the volume that its data is on is full.
+    DatabaseDisk,
     /// An alert says so, whatever is behind it.
     Alert,
     /// Something that the server depends on does not answer the operator either.

@@ -40,6 +40,11 @@ pub enum Origin<'a> {
 
 /// What the database of a server tells, where it may be relied on.
 pub fn of<'a>(case: &Case<'a>) -> Option<&'a Database> {
+    asked(case).filter(|database| database.unread.is_none())
+}
+
+/// The same, also where it told nothing but what is wrong with its own files.
+pub fn asked<'a>(case: &Case<'a>) -> Option<&'a Database> {
     case.spec.signals.postgres.as_ref()?;
     case.signals.database.fresh()
 }
@@ -180,8 +185,9 @@ pub fn blocked<'a>(case: &Case<'a>, database: &'a Database) -> Vec<&'a BlockingC
 
 /// Why the database lets nobody in, or must be left alone, as a sentence.
 pub fn shut_words(case: &Case) -> Option<String> {
-    let database = of(case)?;
-    damage(case, database).or_else(|| full_words(database))
+    let database = asked(case)?;
+    let shut = damage(case, database).or_else(|| disk_words(database));
+    shut.or_else(|| full_words(of(case)?))
 }
 
 /// Why the database keeps this server from working, as a sentence.
@@ -216,6 +222,13 @@ pub fn damage(case: &Case, database: &Database) -> Option<String> {
     let last = last.map(|last| format!(", the last at {last:.0}")).unwrap_or_default();
     let failed = if count == 1 { "1 page".to_owned() } else { format!("{count} pages") };
     (!is_settled).then(|| format!("{}: {failed} failed their checksum{last}", name(database)))
+}
+
+/// That the database can write nothing more to its disk, as a sentence, where it is so.
+pub fn disk_words(database: &Database) -> Option<String> {
+    let full = database.disk_full.fresh()?.as_ref()?;
+    let said = words::shorten(&mask(&full.said), 240);
+    Some(format!("{}: its disk is full, and nothing more can be written: {said}", name(database)))
 }
 
 /// Since when something is so that is so for `span` by PostgreSQL's clock, by the operator's; a year ago at most.

@@ -163,7 +163,11 @@ fn distance_from_root(finding: &Finding) -> u8 {
         _ if finding.incident == IncidentType::OutOfMemory && finding.youngest_pod.is_some() => 1,
         // Of these, metrics show the trace in the server; what they forbid binds all the same.
         Cause::DatabaseConnection | Cause::DependencyDown if is_told_by_metrics(finding.incident) => 2,
-        Cause::DatabaseConnection | Cause::DependencyDown | Cause::ChecksumFailure | Cause::DataDamaged => 0,
+        Cause::DatabaseConnection
+        | Cause::DependencyDown
+        | Cause::DatabaseDisk
+        | Cause::ChecksumFailure
+        | Cause::DataDamaged => 0,
         // While nobody is let in, nothing else helps; else what is wrong with the server itself comes first.
         _ if finding.incident == IncidentType::DatabasePoolExhausted
             && finding.forbids.contains(&ActionType::Rollback) =>
@@ -247,7 +251,7 @@ fn is_told_by_metrics(incident: IncidentType) -> bool {
     matches!(incident, IncidentType::HighErrorRate | IncidentType::HighLatency)
 }
 
-/// Whether something that does not answer may be why. What a rollback would mend is the rollout's own fault; and what is
+/// Whether something that does not answer, or can write nothing, may be why. What a rollback would mend is the rollout's own fault; and what is
 /// wrong in a database that lets the operator in is its own.
 fn follows_from(down: &Finding, finding: &Finding, server: &Server) -> bool {
     use IncidentType::{DatabaseBlockingLocks, DatabaseIdleInTransaction, DatabasePoolExhausted};
@@ -259,6 +263,7 @@ fn follows_from(down: &Finding, finding: &Finding, server: &Server) -> bool {
         _ if ladder.is_some_and(|ladder| ladder.contains(&ActionType::Rollback)) => false,
         Cause::DatabaseConnection
         | Cause::DependencyDown
+        | Cause::DatabaseDisk
         | Cause::NeverHealthy
         | Cause::DatabasePool
         | Cause::CacheMisses
@@ -358,13 +363,17 @@ fn unseen(case: &Case, known: &Pending) -> Pending {
 }
 
 /// The primary finding first: the one nearest to the root; among equals, the catalogue's order: what shows most of
-/// the fault comes first. While something that the server depends on is down, what that does not explain comes before it,
-/// and is mended all the same.
+/// the fault comes first. While something that the server depends on is down, or its database can write nothing more, what that
+/// does not explain comes before it, and is mended all the same.
 pub fn rank(findings: &mut [Finding], server: &Server) {
-    let down = findings.iter().find(|finding| finding.incident == IncidentType::DependencyDown).cloned();
+    let is_disk = |finding: &Finding| finding.cause == Cause::DatabaseDisk;
+    let is_down = |finding: &Finding| finding.incident == IncidentType::DependencyDown;
+    let mut all = findings.iter();
+    let down = all.clone().find(|one| is_down(one)).or_else(|| all.find(|one| is_disk(one))).cloned();
     findings.sort_by_key(|finding| {
         let place = CATALOGUE.iter().position(|entry| entry.incident == finding.incident);
         let follows = down.as_ref().is_some_and(|down| follows_from(down, finding, server));
-        (follows, distance_from_root(finding), place.unwrap_or(CATALOGUE.len()), finding.incident)
+        let (distance, place) = (distance_from_root(finding), place.unwrap_or(CATALOGUE.len()));
+        (follows, distance, !is_disk(finding), place, finding.incident)
     });
 }

@@ -48,7 +48,7 @@ type Group<'a> = (&'a str, SessionState);
 fn plan(asked: &Asked) -> Planned {
     let Asked { case, server, incident, .. } = *asked;
     let Some(seen) = database::of(case) else {
-        let why = case.signals.database.problem("its database");
+        let why = case.signals.problem_of_database();
         let why = why.unwrap_or_else(|| "spec.signals.postgres names no database".to_owned());
         return Planned::impossible("DatabaseNotSeen", why);
     };

@@ -40,7 +40,7 @@ impl<'a> Room<'a> {
     fn of(asked: &Asked<'a>) -> Result<Self, String> {
         let Asked { case, server, .. } = *asked;
         let Some(seen) = database::of(case) else {
-            let why = case.signals.database.problem("its database");
+            let why = case.signals.problem_of_database();
             let why = why.unwrap_or_else(|| "spec.signals.postgres names no database".to_owned());
             return Err(format!("max_connections is not known, so neither is how far a pool may go: {why}"));
         };

@@ -37,11 +37,11 @@ fn judge(case: &Case, _: &Server) -> Judgement {
     if case.spec.signals.postgres.is_none() {
         return Judgement::Clear;
     }
-    let Some(seen) = database::of(case) else { return Judgement::Unknown };
+    let Some(seen) = database::asked(case) else { return Judgement::Unknown };
     if let Some(words) = database::damage(case, seen) {
         return Judgement::Found(finding(case, words, seen));
     }
-    if is_settled(case, seen) { Judgement::Clear } else { Judgement::Unknown }
+    if database::of(case).is_some() && is_settled(case, seen) { Judgement::Clear } else { Judgement::Unknown }
 }
 
 /// What was found once is not undone by reading elsewhere, nor by a counter that is off.

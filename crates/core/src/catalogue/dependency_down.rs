@@ -25,7 +25,7 @@ use crate::{
 pub const ENTRY: Entry = Entry { incident: IncidentType::DependencyDown, judge, looks_back: false, runbook };
 
 /// None of these brings a dependency back, and more pods would only ask it more.
-const BRING_NOTHING_BACK: &[ActionType] = &[
+pub(super) const BRING_NOTHING_BACK: &[ActionType] = &[
     ActionType::RolloutRestart,
     ActionType::RecyclePod,
     ActionType::DrainAndRestart,

@@ -1,25 +1,34 @@
-//! DiskFilling: the space that a pod may use runs out (guide 004, Disk Space).
+//! DiskFilling: the space that a pod may use runs out, or its database can write nothing more (guide 004, Disk Space).
 //!
 //! Judged by the kubelets' statistics: 80 % is SEV3, 95 % is SEV2. The pod's own space goes with the pod, before the
 //! kubelet evicts it; data on a volume that outlives the pod is a person's.
+//!
+//! And by PostgreSQL, which is asked each minute to write a temporary file: reads go on when its disk is full. That is
+//! SEV2 and comes before a space of the server's own; a person makes room, and no pod is restarted or added meanwhile.
+//! Each is over by its own word only: what of it an open incident tells must be seen to be well.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::Entry;
+use super::{Entry, by_metrics as by, dependency_down::BRING_NOTHING_BACK};
 use crate::{
-    Case, Server,
+    Case, Server, database,
     diagnose::{Finding, Judgement},
-    signals::{Pod, Volume, VolumeKind},
+    signals::{Database, Pod, Volume, VolumeKind, database::DiskFull},
     usage::mib,
+    words,
 };
 
 pub const ENTRY: Entry = Entry { incident: IncidentType::DiskFilling, judge, looks_back: false, runbook };
 
 /// Statistics that are older tell nothing of now.
 const STALE: SignedDuration = SignedDuration::from_mins(5);
+/// How evidence of the database's disk begins, whatever the database is called.
+const OF_DATABASE: &str = "PostgreSQL";
+/// How evidence of a claim begins.
+const CLAIM: &str = "PersistentVolumeClaim";
 
 /// How full a space is, as far as a verdict depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,29 +59,140 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     if server.target.desired == 0 {
         return Judgement::Clear;
     }
-    let Some(spaces) = spaces(case, server) else { return Judgement::Unknown };
-    let full: Vec<_> = spaces.iter().filter(|(_, space)| fullness(space) > Fullness::Well).collect();
-    let Some((_, first)) = full.first() else {
-        // A claim that nobody mounts at this moment is as full as it was.
-        let claims = spaces.iter().any(|(_, space)| space.kind == VolumeKind::Claim);
-        return if was_a_claim(case) && !claims { Judgement::Unknown } else { Judgement::Clear };
+    let seen = spaces(case, server);
+    let spaces = seen.as_deref().unwrap_or_default();
+    let full: Vec<_> = spaces.iter().filter(|(_, space)| fullness(space) > Fullness::Well).copied().collect();
+    let disk = database::asked(case).and_then(|one| Some((one, one.disk_full.fresh()?)));
+    if let Some((database, Some(disk))) = disk {
+        return Judgement::Found(of_database(case, server, (database, disk), &full));
+    }
+    // That nobody can ask does not mean that there is room again.
+    let hidden = told(case).of_database && disk.is_none() && case.spec.signals.postgres.is_some();
+    if full.is_empty() {
+        return if !hidden && is_over(case, seen.as_deref()) { Judgement::Clear } else { Judgement::Unknown };
+    }
+    Judgement::Found(of_spaces(case, server, &full, hidden))
+}
+
+/// What an open incident tells of.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    of_database: bool,
+    of_spaces: bool,
+    of_claim: bool,
+}
+
+fn told(case: &Case) -> Told {
+    let mut open = case.status.incidents.iter();
+    let Some(open) = open.find(|one| one.incident_type == IncidentType::DiskFilling) else {
+        return Told::default();
     };
-    let own = || full.iter().filter(|(_, space)| space.kind != VolumeKind::Claim);
-    Judgement::Found(Finding {
+    let of_database = |line: &String| line.starts_with(OF_DATABASE);
+    let of_spaces = |line: &String| line.starts_with("pod ") || line.starts_with(CLAIM);
+    Told {
+        of_database: open.cause == Cause::DatabaseDisk || open.evidence.iter().any(of_database),
+        of_spaces: open.cause != Cause::DatabaseDisk || open.evidence.iter().any(of_spaces),
+        of_claim: open.cause == Cause::VolumeData || open.evidence.iter().any(|line| line.starts_with(CLAIM)),
+    }
+}
+
+/// Whether the spaces, of which none is full, are known to be well as far as an open incident tells of them.
+fn is_over(case: &Case, spaces: Option<&[(&Pod, &Volume)]>) -> bool {
+    let told = told(case);
+    let Some(spaces) = spaces else { return told.of_database && !told.of_spaces };
+    // A claim that nobody mounts at this moment is as full as it was.
+    !told.of_claim || spaces.iter().any(|(_, space)| space.kind == VolumeKind::Claim)
+}
+
+/// Spaces of the server's own. `hidden`: the database's disk was full, and it cannot be seen whether it still is.
+fn of_spaces(case: &Case, server: &Server, full: &[(&Pod, &Volume)], hidden: bool) -> Finding {
+    let kind = full.first().map(|(_, space)| space.kind);
+    let is_full = full.iter().any(|(_, space)| fullness(space) == Fullness::Full);
+    let mut evidence: Vec<String> = full.iter().take(4).map(|(pod, space)| describe(pod, space)).collect();
+    if hidden {
+        evidence.push(format!("{OF_DATABASE}: it cannot be seen whether its disk, which was full, still is"));
+    }
+    let own = full.iter().filter(|(_, space)| space.kind != VolumeKind::Claim);
+    Finding {
         incident: IncidentType::DiskFilling,
         rule: None,
-        cause: match first.kind {
-            VolumeKind::Claim => Cause::VolumeData,
-            VolumeKind::Logs => Cause::ContainerLogs,
-            VolumeKind::Ephemeral | VolumeKind::Files => Cause::TemporaryFiles,
+        cause: match kind {
+            Some(VolumeKind::Claim) => Cause::VolumeData,
+            Some(VolumeKind::Logs) => Cause::ContainerLogs,
+            _ => Cause::TemporaryFiles,
         },
-        severity: if fullness(first) == Fullness::Full { Severity::SEV2 } else { Severity::SEV3 },
+        severity: if is_full { Severity::SEV2 } else { Severity::SEV3 },
         since: full.iter().map(|(_, space)| space.at).min().unwrap_or(case.now),
-        evidence: full.iter().take(4).map(|(pod, space)| describe(pod, space)).collect(),
-        youngest_pod: own().map(|(pod, _)| pod.created).max(),
+        evidence,
+        youngest_pod: own.map(|(pod, _)| pod.created).max(),
         lapses: super::lapse(full.iter().map(|(_, space)| space.at), STALE),
-        forbids: &[],
-    })
+        forbids: if hidden { forbidden(server) } else { &[] },
+    }
+}
+
+/// The database's disk, and what else is full.
+fn of_database(
+    case: &Case,
+    server: &Server,
+    (database, disk): (&Database, &DiskFull),
+    full: &[(&Pod, &Volume)],
+) -> Finding {
+    let mut evidence: Vec<String> = database::disk_words(database).into_iter().collect();
+    evidence.extend(what_takes_the_space(disk));
+    let slot = if disk.slots.iter().any(|slot| !slot.is_active) {
+        ", or drop the replication slot that nobody reads from (pg_drop_replication_slot)"
+    } else {
+        ""
+    };
+    evidence.push(format!(
+        "enlarge its volume{slot}, or remove rows or tables that nobody needs; never remove files from pg_wal"
+    ));
+    evidence.push("no pod is restarted or added meanwhile: that would make no room".to_owned());
+    evidence.extend(full.iter().take(3).map(|(pod, space)| describe(pod, space)));
+    // A space of the server's own that only this look cannot see stays told.
+    let told = told(case);
+    if full.is_empty() && told.of_spaces && spaces(case, server).is_none() {
+        let mut open = case.status.incidents.iter();
+        let open = open.find(|one| one.incident_type == IncidentType::DiskFilling);
+        let lines = open.into_iter().flat_map(|open| &open.evidence);
+        evidence.extend(lines.filter(|line| line.starts_with("pod ") || line.starts_with(CLAIM)).cloned());
+    }
+    Finding {
+        incident: IncidentType::DiskFilling,
+        rule: None,
+        cause: Cause::DatabaseDisk,
+        severity: Severity::SEV2,
+        since: case.now,
+        evidence,
+        youngest_pod: None,
+        lapses: None,
+        forbids: forbidden(server),
+    }
+}
+
+/// A template that never worked is taken back all the same.
+fn forbidden(server: &Server) -> &'static [ActionType] {
+    if server.rollout_is_to_blame() { &BRING_NOTHING_BACK[..4] } else { BRING_NOTHING_BACK }
+}
+
+/// `its space: 9.5 GiB this database, …; replication slot standby, which nobody reads from, keeps … of it`.
+fn what_takes_the_space(disk: &DiskFull) -> Option<String> {
+    let sizes = [
+        ("this database", disk.database),
+        ("all databases", disk.all),
+        ("the write-ahead log (pg_wal)", disk.wal),
+    ];
+    let sizes = sizes.into_iter().filter_map(|(what, bytes)| Some(format!("{what} {}", mib(bytes?))));
+    let slots = disk.slots.iter().map(|slot| {
+        format!(
+            "replication slot {}, {}, keeps {} of the log",
+            by::foreign(&slot.name),
+            if slot.is_active { "which is read from" } else { "which nobody reads from" },
+            mib(slot.kept)
+        )
+    });
+    let all: Vec<String> = sizes.chain(slots).collect();
+    (!all.is_empty()).then(|| format!("what takes its space: {}", words::shorten(&all.join("; "), 400)))
 }
 
 /// The spaces of the pods in force, the fullest first, a claim once; `None` where they cannot be seen.
@@ -94,12 +214,6 @@ fn spaces<'a>(case: &Case<'a>, server: &Server<'a>) -> Option<Vec<(&'a Pod, &'a 
     Some(spaces)
 }
 
-fn was_a_claim(case: &Case) -> bool {
-    let open = case.status.incidents.iter();
-    open.into_iter()
-        .any(|one| one.incident_type == IncidentType::DiskFilling && one.cause == Cause::VolumeData)
-}
-
 /// The pod whose own space is fullest.
 pub(super) fn worst<'a>(case: &Case<'a>, server: &Server<'a>) -> Option<&'a Pod> {
     let spaces = spaces(case, server)?;
@@ -109,7 +223,7 @@ pub(super) fn worst<'a>(case: &Case<'a>, server: &Server<'a>) -> Option<&'a Pod>
 
 fn describe(pod: &Pod, space: &Volume) -> String {
     let what = match space.kind {
-        VolumeKind::Claim => format!("PersistentVolumeClaim {} (in pod {})", space.name, pod.name),
+        VolumeKind::Claim => format!("{CLAIM} {} (in pod {})", space.name, pod.name),
         VolumeKind::Ephemeral => format!("pod {}, volume {}", pod.name, space.name),
         VolumeKind::Files => format!("pod {}, mostly its containers' files", pod.name),
         VolumeKind::Logs => format!("pod {}, mostly its containers' logs", pod.name),
@@ -119,7 +233,7 @@ fn describe(pod: &Pod, space: &Volume) -> String {
 
 fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
     match cause {
-        Cause::VolumeData => &[],
+        Cause::VolumeData | Cause::DatabaseDisk => &[],
         _ if server.rollout_is_to_blame() => &[ActionType::Rollback, ActionType::RecyclePod],
         _ => &[ActionType::RecyclePod],
     }

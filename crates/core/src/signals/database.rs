@@ -15,6 +15,8 @@ pub const CHAINS_SEEN: usize = 8;
 pub const STATEMENTS_SEEN: usize = 20;
 /// The most statements that are listed for how often they run.
 pub const FREQUENT_SEEN: usize = 5;
+/// The most replication slots that are listed, those that keep most first.
+pub const SLOTS_SEEN: usize = 4;
 /// The most tables that are listed.
 pub const TABLES_SEEN: usize = 10;
 
@@ -76,8 +78,40 @@ pub struct Database {
     pub checksum_failures: Option<(i64, Option<Timestamp>)>,
     /// SQLSTATE XX001 or XX002 that a question of the operator's came to, with the message.
     pub damage: Option<String>,
+    /// Whether PostgreSQL can still write files: `None` where a temporary one could be written a minute ago at most.
+    /// Unavailable where nothing tells.
+    pub disk_full: Reading<Option<DiskFull>>,
+    /// Why its sessions could not be read though it answers, as a sentence: nothing but `damage` and `disk_full` is told
+    /// then.
+    pub unread: Option<String>,
     /// Settings that differ from what the guides advise, each as a sentence (guide 004; scaled, advice only).
     pub settings: Vec<String>,
+}
+
+/// A disk that PostgreSQL can write nothing more to, and what takes the space, as far as it may be asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskFull {
+    /// PostgreSQL's own message (SQLSTATE 53100).
+    pub said: String,
+    /// Bytes of this database.
+    pub database: Option<i64>,
+    /// Bytes of all databases.
+    pub all: Option<i64>,
+    /// Bytes of the write-ahead log.
+    pub wal: Option<i64>,
+    /// Replication slots for whose sake the write-ahead log is kept; at most [`SLOTS_SEEN`].
+    pub slots: Vec<Slot>,
+}
+
+/// A replication slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// Somebody reads from it at this moment.
+    pub is_active: bool,
+    /// Bytes of the write-ahead log that are kept for it.
+    pub kept: i64,
 }
 
 /// How many sessions there are, by state.

@@ -156,7 +156,13 @@ impl Signals {
 
     /// What the end of database sessions rests on beside that and cannot be relied on, as sentences.
     pub fn problems_of_sessions(&self) -> Vec<String> {
-        self.database.problem("its database").into_iter().collect()
+        self.problem_of_database().into_iter().collect()
+    }
+
+    /// Why what its database tells may not be relied on.
+    pub fn problem_of_database(&self) -> Option<String> {
+        let unread = || Some(format!("its database: {}", self.database.fresh()?.unread.as_ref()?));
+        self.database.problem("its database").or_else(unread)
     }
 
     /// Which of the policy's own rules have no answer, as sentences.
@@ -214,7 +220,7 @@ impl Signals {
             self.never_answered(),
             self.circuits.problem("its circuit breakers"),
             self.dependencies.problem("its dependencies"),
-            self.database.problem("its database"),
+            self.problem_of_database(),
             self.alerts.problem("its alerts"),
             self.namespace_suspended.problem("the namespace's switch"),
             self.cluster_suspended.problem("the cluster-wide switch"),

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_core::{
     mcp::foreign,
-    signals::database::{Database, SESSIONS_SEEN, Session, SessionCounts, SessionState, Statement, Table},
+    signals::database::{
+        Database, DiskFull, SESSIONS_SEEN, SLOTS_SEEN, Session, SessionCounts, SessionState, Slot, Statement,
+        Table,
+    },
 };
 use serde::Deserialize;
 
@@ -94,6 +97,22 @@ struct Checksums {
 struct Replica {
     name: Option<String>,
     behind: Option<f64>,
+}
+
+/// The answer to `questions::space`.
+#[derive(Deserialize)]
+pub struct Space {
+    database: Option<i64>,
+    all: Option<i64>,
+    wal: Option<i64>,
+    slots: Option<Vec<SlotRow>>,
+}
+
+#[derive(Deserialize)]
+struct SlotRow {
+    name: String,
+    active: bool,
+    kept: Option<i64>,
 }
 
 /// The answer to `questions::upkeep`.
@@ -240,6 +259,18 @@ impl SessionRow {
 impl WaitingRow {
     fn view(self) -> Waiting {
         Waiting { pid: self.pid, since: self.since, blockers: self.blockers }
+    }
+}
+
+impl Space {
+    /// What takes the space of a disk that is full, beside what was said of it.
+    pub fn view(self, said: String) -> DiskFull {
+        let slots = self.slots.unwrap_or_default().into_iter().filter_map(|row| {
+            let kept = row.kept.filter(|kept| *kept > 0)?;
+            Some(Slot { name: foreign(&row.name, None), is_active: row.active, kept })
+        });
+        let slots = slots.take(SLOTS_SEEN).collect();
+        DiskFull { said, database: self.database, all: self.all, wal: self.wal, slots }
     }
 }
 

@@ -67,6 +67,13 @@ pub fn damage(error: &Error, password: Option<&str>) -> Option<String> {
     is_damage.then(|| format!("{} ({})", foreign(said.message(), password), said.code().code()))
 }
 
+/// A disk that nothing more can be written to (SQLSTATE 53100), as a sentence. What a role may use up (53400) is
+/// another thing.
+pub fn disk_full(error: &Error, password: Option<&str>) -> Option<String> {
+    let said = error.as_db_error().filter(|said| *said.code() == SqlState::DISK_FULL)?;
+    Some(format!("{} ({})", foreign(said.message(), password), said.code().code()))
+}
+
 fn is_end(code: &SqlState) -> bool {
     [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW].contains(code)
 }

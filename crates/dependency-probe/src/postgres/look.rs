@@ -1,5 +1,5 @@
 //! One look at a database, as one application has it: what changes with each second by one statement, and what costs
-//! more by two others, at most each minute.
+//! more by a few others, at most each minute.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,7 +8,8 @@ use mcp_health_core::{
     signals::{
         Failure, Reading,
         database::{
-            Database, FREQUENT_SEEN, Frequent, SESSIONS_SEEN, STATEMENTS_SEEN, Statement, TABLES_SEEN, Table,
+            Database, DiskFull, FREQUENT_SEEN, Frequent, SESSIONS_SEEN, STATEMENTS_SEEN, Statement,
+            TABLES_SEEN, Table,
         },
     },
 };
@@ -42,8 +43,9 @@ pub struct Remembered {
     pub(super) pooler: Option<String>,
 }
 
-#[derive(Clone)]
-struct Seldom {
+/// What is asked for seldom.
+#[derive(Clone, Default)]
+pub(super) struct Seldom {
     tables: Vec<Table>,
     candidates: Vec<String>,
     settings: Vec<String>,
@@ -53,14 +55,22 @@ struct Seldom {
     counts: Option<(Instant, BTreeMap<i64, i64>)>,
     calls: Option<i64>,
     damage: Option<String>,
+    pub(super) disk_full: Reading<Option<DiskFull>>,
+}
+
+/// A disk that is known to be full.
+pub(super) fn full(disk: &Reading<Option<DiskFull>>) -> Option<&DiskFull> {
+    disk.fresh()?.as_ref()
 }
 
 impl Connection {
     /// Looks at the database as `application` has it; each question is answered within `patience`.
     pub async fn look(&mut self, application: &str, patience: Duration) -> Result<Database, Failure> {
         let question = questions::sessions(self.major, application, SESSIONS_SEEN);
-        let answer: Sessions =
-            self.question(&question, patience).await.map_err(|refusal| self.failure(&refusal))?;
+        let answer: Sessions = match self.question(&question, patience).await {
+            Ok(answer) => answer,
+            Err(refusal) => return self.unread(application, &refusal),
+        };
         self.watch_for_pooler(answer.pid);
         let (sees_statements, pooler) =
             (answer.sees_all || answer.owns == Some(true), self.remembered.pooler.clone());
@@ -73,7 +83,8 @@ impl Connection {
                 seldom
             }
         };
-        let Seldom { tables, candidates, settings, statements, frequent, calls, damage, .. } = seldom;
+        let Seldom { tables, candidates, settings, statements, frequent, calls, damage, disk_full, .. } =
+            seldom;
         let index_candidates = candidates;
         Ok(Database {
             pooler,
@@ -84,8 +95,22 @@ impl Connection {
             frequent,
             calls,
             damage,
+            disk_full,
             ..view
         })
+    }
+
+    /// What is told by a database that says of its own files, instead of an answer, that they are damaged or find no
+    /// room; any other refusal is a failure.
+    fn unread(&self, application: &str, refusal: &Refusal) -> Result<Database, Failure> {
+        let mut seen = Seldom::default();
+        let unread = self.note(&mut seen, refusal)?;
+        let Seldom { damage, disk_full, .. } = seen;
+        if damage.is_none() && full(&disk_full).is_none() {
+            return Err(self.failure(refusal));
+        }
+        let (words, application) = (self.target.words(), application.to_owned());
+        Ok(Database { words, application, damage, disk_full, unread: Some(unread), ..Database::default() })
     }
 
     /// The process that greets is the one that answers, unless somebody stands in between.
@@ -102,16 +127,8 @@ impl Connection {
     }
 
     async fn seldom(&self, version: i32, sees_all: bool, patience: Duration) -> Result<Seldom, Failure> {
-        let mut seen = Seldom {
-            tables: Vec::new(),
-            candidates: Vec::new(),
-            settings: Vec::new(),
-            statements: Reading::Off,
-            frequent: Vec::new(),
-            counts: None,
-            calls: None,
-            damage: None,
-        };
+        let mut seen = Seldom::default();
+        self.spill(&mut seen, patience).await?;
         let question = questions::upkeep(TABLES_SEEN, CANDIDATES, &advice::SETTINGS);
         match self.question::<Upkeep>(&question, patience).await {
             Ok(mut upkeep) => {
@@ -121,10 +138,10 @@ impl Connection {
                 self.statements(&mut seen, extension, sees_all, patience).await?;
             }
             Err(refusal) => {
-                seen.damage = self.tolerable(&refusal)?;
-                seen.statements = Reading::Unavailable(self.failure(&refusal).said);
+                seen.statements = Reading::Unavailable(self.note(&mut seen, &refusal)?);
             }
         }
+        self.space(&mut seen, patience).await?;
         Ok(seen)
     }
 
@@ -167,26 +184,33 @@ impl Connection {
                     "pg_stat_statements may not be read: GRANT USAGE ON SCHEMA {schema} to the operator's role"
                 ))
             }
-            Err(refusal) => {
-                seen.damage = self.tolerable(&refusal)?;
-                Reading::Unavailable(self.failure(&refusal).said)
-            }
+            Err(refusal) => Reading::Unavailable(self.note(seen, &refusal)?),
         };
         Ok(())
     }
 
-    /// A refused question that leaves the session as it was; and the damage that it found, if it did.
-    fn tolerable(&self, refusal: &Refusal) -> Result<Option<String>, Failure> {
+    /// Notes what a refusal tells of the database's own files, where it leaves the session as it was; as a sentence.
+    pub(super) fn note(&self, seen: &mut Seldom, refusal: &Refusal) -> Result<String, Failure> {
+        let failure = self.failure(refusal);
         match refusal {
             Refusal::Said(error) if error.as_db_error().is_some() && !self.is_closed() => {
-                Ok(failures::damage(error, self.target.password()))
+                let password = self.target.password();
+                seen.damage = seen.damage.take().or_else(|| failures::damage(error, password));
+                if let Some(said) = failures::disk_full(error, password) {
+                    seen.disk_full = Reading::Fresh(Some(DiskFull { said, ..DiskFull::default() }));
+                }
+                Ok(failure.said)
             }
-            Refusal::Unread => Ok(None),
-            _ => Err(self.failure(refusal)),
+            Refusal::Unread => Ok(failure.said),
+            _ => Err(failure),
         }
     }
 
-    async fn question<T: DeserializeOwned>(&self, question: &str, patience: Duration) -> Result<T, Refusal> {
+    pub(super) async fn question<T: DeserializeOwned>(
+        &self,
+        question: &str,
+        patience: Duration,
+    ) -> Result<T, Refusal> {
         let rows = self.ask(question, patience).await?;
         rows.last().and_then(|text| serde_json::from_str(text).ok()).ok_or(Refusal::Unread)
     }

@@ -8,6 +8,8 @@ pub const MARK: &str = "/* mcp-health-operator */";
 const TEXT: usize = 1000;
 /// The most sessions that wait for a lock of which it is asked for whom.
 const WAITING: usize = 100;
+/// Rows that are more than `work_mem` holds, so that they are written to a file.
+const SPILLED: usize = 20_000;
 
 /// A text as SQL, whatever it contains and whatever the settings say of quotes.
 pub fn text(text: &str) -> String {
@@ -25,6 +27,29 @@ pub fn limited(question: &str, patience: Duration) -> String {
     format!(
         "SET LOCAL search_path = pg_catalog; SET LOCAL transaction_read_only = on; SET LOCAL statement_timeout = \
          {millis}; SET LOCAL jit = off; SET LOCAL lock_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}; {question}"
+    )
+}
+
+/// Whether a file can still be written where the database's own are: a temporary one of some hundred kB, that is gone with
+/// its statement. Allowed to everybody, also read-only and on a server that only follows another. Each minute.
+pub fn spill() -> String {
+    format!(
+        "SET LOCAL work_mem = '64kB'; SET LOCAL temp_tablespaces = ''; SELECT {MARK} count(*) FROM generate_series(1, {SPILLED})"
+    )
+}
+
+/// What takes the space of a disk that is full. The write-ahead log may be listed by `pg_monitor` alone.
+pub fn space(with_wal: bool, slots: usize) -> String {
+    let wal = if with_wal { "(SELECT sum(size)::int8 FROM pg_ls_waldir())" } else { "NULL" };
+    format!(
+        "SELECT {MARK} json_build_object('database', pg_database_size(current_database()),
+  'all', CASE WHEN pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN
+    (SELECT sum(pg_database_size(oid))::int8 FROM pg_database) END,
+  'wal', {wal},
+  'slots', (SELECT json_agg(json_build_object('name', slot_name, 'active', active, 'kept', kept)) FROM (
+    SELECT slot_name, active, pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn()
+      ELSE pg_current_wal_lsn() END, restart_lsn)::int8 AS kept
+    FROM pg_replication_slots WHERE restart_lsn IS NOT NULL ORDER BY 3 DESC NULLS LAST LIMIT {slots}) most))"
     )
 }
 

@@ -138,9 +138,14 @@ const PHRASES: &[Phrase] = &[
         &["too many connections"],
         &["fatal", "1040", "er_con", "role", "mysql", "database"],
     ),
+    with(Cause::DatabaseConnection, &["no space left on device"], DATABASES),
     one_of(
         Cause::DatabaseConnection,
         &[
+            // PostgreSQL's disk is full (53100).
+            "could not extend file",
+            "diskfull",
+            "disk_full",
             "password authentication failed",
             "no pg_hba.conf entry",
             "too many clients already",

@@ -134,6 +134,9 @@ impl Seen {
 }
 
 fn remarks(seen: &Database) -> Vec<String> {
+    if seen.unread.is_some() {
+        return Vec::new();
+    }
     let mut remarks = vec![format!("has {} of {} connections taken", seen.connections, seen.max_connections)];
     remarks.extend(seen.replicas.iter().filter_map(|(name, behind)| {
         let behind = behind.filter(|behind| *behind > SignedDuration::from_secs(10))?;
@@ -151,6 +154,8 @@ fn is_quiet(seen: &Database) -> bool {
         && seen.chains.is_empty()
         && seen.connections * 2 < seen.max_connections
         && seen.damage.is_none()
+        && seen.unread.is_none()
+        && !seen.disk_full.fresh().is_some_and(Option::is_some)
 }
 
 /// The rules see no difference between the two, but in who does what at the moment.
@@ -163,4 +168,5 @@ fn is_alike(one: &Database, other: &Database) -> bool {
         && one.frequent == other.frequent
         && one.tables == other.tables
         && one.settings == other.settings
+        && one.disk_full == other.disk_full
 }
