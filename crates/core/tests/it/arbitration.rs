@@ -35,6 +35,7 @@ type Found = (IncidentType, Cause, Severity);
 fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
     use mcp_health_api::ActionType::{DrainAndRestart, RecyclePod, Rollback, RolloutRestart, Scale};
     match cause {
+        DatabaseDisk => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale, Rollback],
         DatabaseConnection => &[RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
         OthersConnections => &[Scale, RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
         DatabasePool => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale],
@@ -111,6 +112,7 @@ const KILLED: Found = (IncidentType::OutOfMemory, LimitTooSmall, SEV2);
 const LEAK: Found = (MemoryLeak, Leak, SEV3);
 const BUSY: Found = (CpuSaturation, Saturation, SEV3);
 const FULL: Found = (DiskFilling, TemporaryFiles, SEV2);
+const NO_ROOM: Found = (DiskFilling, DatabaseDisk, SEV2);
 const ALERT: Found = (IncidentType::AlertFiring, Cause::Alert, SEV2);
 const SILENT: Found = (ServiceNotResponding, TimedOut, SEV1);
 const NEEDS: Found = (ServiceNotResponding, Cause::DependencyDown, SEV1);
@@ -205,6 +207,14 @@ fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
         ("errors are nearer than slow answers", &[SLOW, ERRORS], HighErrorRate),
         ("a pool that is used up is nearer than errors", &[SLOW_POOL, ERRORS], HighLatency),
         ("a server that is down is nearer than its errors", &[ERRORS, DOWN], ServiceNotResponding),
+        (
+            "a database that can write nothing more is why",
+            &[NO_ROOM, DATABASE, DATABASE_ERRORS, DOWN],
+            DiskFilling,
+        ),
+        ("also of processes that end", &[NO_ROOM, EXIT, DOWN], DiskFilling),
+        ("but not of a new template that crashes", &[NO_ROOM, STUCK, CRASH], CrashLoop),
+        ("nor of memory that runs out", &[NO_ROOM, KILLED, EXIT], IncidentType::OutOfMemory),
         ("damaged data come before all", &[DAMAGED, DATABASE, FULL_DATABASE, STUCK], DatabaseCorruption),
         (
             "a database that lets nobody in is nearer than the loops that it makes",

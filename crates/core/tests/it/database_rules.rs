@@ -240,7 +240,7 @@ fn a_database_that_is_full_holds_every_restart() {
 }
 
 /// Three pods, and their database.
-fn based() -> Operator {
+pub fn based() -> Operator {
     let mut world = World::with(Template::Good, 3);
     world.postgres = Some(crate::support::postgres::Postgres::default());
     let mut operator = Operator::new(world, policy::with_database(policy::enforcing()));

@@ -11,6 +11,7 @@ mod circuits;
 mod config;
 mod crash_causes;
 mod cut_off;
+mod database_disk;
 mod database_rules;
 mod database_sessions;
 mod dependencies;

@@ -37,17 +37,38 @@ pub struct Postgres {
     folder: TempDir,
     owner: Option<(u32, u32)>,
     bin: PathBuf,
+    /// MiB of a disk of its own, that nobody else sees.
+    disk: Option<u32>,
 }
 
 impl Postgres {
     /// Starts one. None where PostgreSQL is not installed, except in CI, which must have it.
     pub async fn start(settings: &[&str]) -> Option<Self> {
+        Self::start_on(None, settings).await
+    }
+
+    /// The same on a disk of so many MiB. None also where nothing may be mounted.
+    pub async fn start_on_a_disk(mib: u32, settings: &[&str]) -> Option<Self> {
+        let mount =
+            apart(postgres_user().await).args(["sh", "-c", "mount -t tmpfs tmpfs /tmp"]).output().await;
+        if !mount.as_ref().is_ok_and(|mount| mount.status.success()) {
+            eprintln!("skipped: no disk can be mounted, neither as root nor in a user namespace: {mount:?}");
+            return None;
+        }
+        Self::start_on(Some(mib), settings).await
+    }
+
+    async fn start_on(disk: Option<u32>, settings: &[&str]) -> Option<Self> {
         let Some(bin) = programs() else {
             assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed");
             eprintln!("skipped: PostgreSQL is not installed");
             return None;
         };
-        Some(Self::make(|_| bin, &[], settings).await)
+        let on_it = |one: &mut Self| {
+            one.disk = disk;
+            bin
+        };
+        Some(Self::make(on_it, &[], settings).await)
     }
 
     /// One of this version, with checksums of its pages.
@@ -56,9 +77,9 @@ impl Postgres {
         Self::make(|one| one.within_reach("programs", &programs).join("bin"), &["-k"], settings).await
     }
 
-    async fn make(bin: impl FnOnce(&Self) -> PathBuf, flags: &[&str], settings: &[&str]) -> Self {
+    async fn make(bin: impl FnOnce(&mut Self) -> PathBuf, flags: &[&str], settings: &[&str]) -> Self {
         let mut one = Self::empty(settings).await;
-        one.bin = bin(&one);
+        one.bin = bin(&mut one);
         let mut initdb = one.command("initdb");
         initdb.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]).args(flags);
         initdb.arg("-D").arg(one.data());
@@ -81,7 +102,7 @@ impl Postgres {
         let folder = tempfile::Builder::new().prefix("mcp-pg").tempdir_in("/tmp").unwrap();
         let owner = owner(folder.path()).await;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        Self { port: free_port(), settings, child: None, folder, owner, bin: PathBuf::new() }
+        Self { port: free_port(), settings, child: None, folder, owner, bin: PathBuf::new(), disk: None }
     }
 
     /// One that follows this one, called so; this one is stopped for it, and runs again.
@@ -98,7 +119,10 @@ impl Postgres {
 
     /// Runs it, and waits until it answers.
     pub async fn run(&mut self) {
-        let mut command = self.command("postgres");
+        let mut command = match self.disk {
+            Some(mib) => self.on_a_disk(mib),
+            None => self.command("postgres"),
+        };
         command.arg("-D").arg(self.data()).arg("-k").arg(self.folder.path());
         command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
         for setting in &self.settings {
@@ -108,6 +132,26 @@ impl Postgres {
         command.stdout(Stdio::null()).stderr(log).kill_on_drop(true);
         self.child = Some(command.spawn().unwrap());
         awaited(async || self.try_client("postgres", "postgres", "test").await.ok()).await;
+    }
+
+    /// PostgreSQL with a copy of its data on a disk that only it sees, and that is gone with it.
+    fn on_a_disk(&self, mib: u32) -> Command {
+        const MOUNT: &str = "mkdir disk && mount -t tmpfs -o size=$0m tmpfs disk && cp -a data/. disk && \
+                             mount --bind disk data && exec \"$@\"";
+        let mut command = apart(self.owner);
+        command.current_dir(self.folder.path()).args(["sh", "-c", MOUNT, &mib.to_string()]);
+        match self.owner {
+            Some((user, group)) => {
+                let (user, group) = (format!("--reuid={user}"), format!("--regid={group}"));
+                command.args(["setpriv", &user, &group, "--clear-groups"]);
+            }
+            // Root of its own namespace; PostgreSQL takes nobody by that name.
+            None => {
+                command.args(["unshare", "--user", "--map-user=1000", "--map-group=1000"]);
+            }
+        }
+        command.arg(self.bin.join("postgres"));
+        command
     }
 
     /// Ends it at once, with everybody's sessions.
@@ -286,6 +330,16 @@ pub async fn awaited<T>(mut holds: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
+/// A program in mounts of its own, which root may make, and others as root of a namespace of their own.
+fn apart(owner: Option<(u32, u32)>) -> Command {
+    let mut command = Command::new("unshare");
+    command.arg("--mount");
+    if owner.is_none() {
+        command.arg("--map-root-user");
+    }
+    command
+}
+
 /// A port that nothing listens on.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -307,12 +361,17 @@ fn programs() -> Option<PathBuf> {
 
 /// Postgres refuses to run as root: then it runs as its own user, who gets the folder.
 async fn owner(folder: &Path) -> Option<(u32, u32)> {
+    let owner = postgres_user().await?;
+    chown(folder, Some(owner.0), Some(owner.1)).unwrap();
+    Some(owner)
+}
+
+/// Postgres' own user, where the test runs as root.
+async fn postgres_user() -> Option<(u32, u32)> {
     if id("-u", None).await != Some(0) {
         return None;
     }
-    let owner = (id("-u", Some("postgres")).await?, id("-g", Some("postgres")).await?);
-    chown(folder, Some(owner.0), Some(owner.1)).unwrap();
-    Some(owner)
+    Some((id("-u", Some("postgres")).await?, id("-g", Some("postgres")).await?))
 }
 
 async fn id(flag: &str, user: Option<&str>) -> Option<u32> {

@@ -30,7 +30,15 @@ fn the_last_lines_of_real_programs_name_their_cause() {
             DatabaseConnection,
             "Error: MongoDB: Server selection timeout: No available servers. Topology: { Type: Unknown, Servers: [ { Address: mongo:27017, Error: Kind: I/O error: failed to lookup address information } ] }",
         ),
+        (
+            DatabaseConnection,
+            "Error: Database(PgDatabaseError { severity: Error, code: \"53100\", message: \"could not extend file \\\"base/16384/16397\\\": No space left on device\" })",
+        ),
         // Databases: Python.
+        (
+            DatabaseConnection,
+            "psycopg.errors.DiskFull: could not write to file \"base/pgsql_tmp/pgsql_tmp7.0\"",
+        ),
         (
             DatabaseConnection,
             "psycopg2.OperationalError: connection to server at \"db\" (10.96.4.1), port 5432 failed: Connection refused\n\tIs the server running on that host and accepting TCP/IP connections?",

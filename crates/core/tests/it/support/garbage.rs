@@ -11,7 +11,9 @@ use mcp_health_core::{
     catalogue::CATALOGUE,
     signals::{
         Database, Reading,
-        database::{BlockingChain, Frequent, Session, SessionCounts, SessionState, Statement, Table},
+        database::{
+            BlockingChain, DiskFull, Frequent, Session, SessionCounts, SessionState, Slot, Statement, Table,
+        },
     },
 };
 use proptest::{option, prelude::*, sample::select};
@@ -175,13 +177,21 @@ pub fn databases() -> BoxedStrategy<Database> {
             option::of((count(), count())),
             option::of((count(), option::of(time()))),
             option::weighted(0.1, text()),
+            (option::weighted(0.1, (text(), option::of(count()), count())), option::weighted(0.1, text())),
         ),
         (text(), option::of(text()), any::<bool>()),
     )
         .prop_map(
             |(numbers, sessions, chains, statements, tables, frequent, counted, (words, pooler, may))| {
                 let (at, max_connections, reserved_connections, connections, total) = numbers;
-                let (cache, checksums, damage) = counted;
+                let (cache, checksums, damage, (disk, unread)) = counted;
+                let disk = disk.map(|(said, bytes, kept)| DiskFull {
+                    said: said.clone(),
+                    database: bytes,
+                    wal: bytes,
+                    slots: vec![Slot { name: said, is_active: false, kept }],
+                    ..DiskFull::default()
+                });
                 Database {
                     words,
                     database: "mcp_prod".to_owned(),
@@ -203,6 +213,8 @@ pub fn databases() -> BoxedStrategy<Database> {
                     index_candidates: vec!["orders.id".to_owned(), "nonsense".to_owned(), ".".to_owned()],
                     checksum_failures: checksums.map(|(count, at)| (count, at.map(|at| at.0))),
                     damage,
+                    disk_full: Reading::Fresh(disk),
+                    unread,
                     ..Database::default()
                 }
             },

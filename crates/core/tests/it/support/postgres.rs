@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use mcp_health_api::SessionFence;
 use mcp_health_core::signals::{
     Database, Reading,
-    database::{BlockingChain, Session, SessionCounts, SessionState, Statement},
+    database::{BlockingChain, DiskFull, Session, SessionCounts, SessionState, Slot, Statement},
 };
 
 use super::moment;
@@ -32,6 +32,8 @@ pub struct Postgres {
     pub locked: Option<i64>,
     /// A statement takes more than a second.
     pub slow: bool,
+    /// Nothing more can be written.
+    pub disk_full: bool,
     /// Checksums that failed.
     pub failures: i64,
     /// What the operator saw last.
@@ -82,7 +84,20 @@ pub fn well(now: i64) -> Database {
         connections: OTHERS,
         statements: Reading::Fresh(vec![Statement { mean_ms: 3.0, calls: 100, ..Statement::default() }]),
         checksum_failures: Some((0, None)),
+        disk_full: Reading::Fresh(None),
         ..Database::default()
+    }
+}
+
+/// A disk that is full, mostly of what is kept for a replica that is gone.
+pub fn full_disk() -> DiskFull {
+    let said = "could not write to file \"base/pgsql_tmp/pgsql_tmp81.0\": No space left on device (53100)";
+    DiskFull {
+        said: said.to_owned(),
+        database: Some(2 << 30),
+        all: Some(2100 << 20),
+        wal: Some(8 << 30),
+        slots: vec![Slot { name: "standby".to_owned(), is_active: false, kept: 8000 << 20 }],
     }
 }
 
@@ -175,6 +190,7 @@ impl Postgres {
             counts,
             sessions,
             chains: waits.into_iter().collect(),
+            disk_full: Reading::Fresh(self.disk_full.then(full_disk)),
             checksum_failures: Some((self.failures, (self.failures > 0).then(|| moment(at)))),
             ..well(at)
         }
