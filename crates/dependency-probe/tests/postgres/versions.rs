@@ -1,9 +1,16 @@
 //! PostgreSQL of each version, 12 to 18: one look tells all that there is to tell, and what was recorded is ended.
 
-use std::{fs::OpenOptions, os::unix::fs::FileExt, time::Duration};
+use std::{
+    fs::{OpenOptions, remove_file},
+    os::unix::fs::{FileExt, symlink},
+    time::Duration,
+};
 
 use dependency_probe::postgres::Ended;
-use mcp_health_core::signals::{Reading, database::SessionState};
+use mcp_health_core::signals::{
+    Reading,
+    database::{SessionState, Slot},
+};
 use tokio_postgres::error::SqlState;
 
 use super::{
@@ -63,6 +70,7 @@ async fn tells_all(major: i32) {
     postgres.administer("CREATE EXTENSION pg_stat_statements").await;
     tells_of_sessions_and_ends_what_holds_up_others(&postgres, major).await;
     tells_of_tables_settings_and_statements(&postgres, major).await;
+    tells_of_a_full_disk(&postgres).await;
     tells_of_damage_and_replicas(&mut postgres).await;
 }
 
@@ -138,6 +146,7 @@ async fn tells_of_tables_settings_and_statements(postgres: &Postgres, major: i32
     assert_eq!(first.index_candidates, ["many.r"]);
     assert!(first.cache.is_some_and(|(hit, all)| all >= hit), "{:?}", first.cache);
     assert_eq!(first.checksum_failures, Some((0, None)));
+    assert_eq!(first.disk_full, Reading::Fresh(None));
     let workers = if major < 18 { "4 is suggested (takes a restart)" } else { "4 is suggested" };
     let told = |advice: &str| first.settings.iter().any(|one| one == advice);
     assert!(told(&format!("autovacuum_max_workers is 3; {workers}")), "{:?}", first.settings);
@@ -161,6 +170,36 @@ async fn a_minute_passes() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(61)).await;
     tokio::time::resume();
+}
+
+async fn tells_of_a_full_disk(postgres: &Postgres) {
+    postgres.administer("SELECT pg_create_physical_replication_slot('standby', true)").await;
+    // So that there is a folder for temporary files.
+    postgres.administer("SET work_mem = '64kB'; SELECT count(*) FROM generate_series(1, 100000)").await;
+    let temporary = postgres.data().join("base/pgsql_tmp");
+    let mut connection = postgres.connection().await;
+    let admin = postgres.client("postgres", "test").await;
+    let newest = "SELECT pid FROM pg_stat_activity WHERE application_name = 'mcp-health-operator'
+        ORDER BY backend_start DESC LIMIT 1";
+    let pid: i32 = admin.query_one(newest, &[]).await.unwrap().get(0);
+    // What this one session writes finds no room.
+    let files: Vec<_> = (0..9).map(|number| temporary.join(format!("pgsql_tmp{pid}.{number}"))).collect();
+    for file in &files {
+        symlink("/dev/full", file).unwrap();
+    }
+    let full = connection.look(APPLICATION, SOON).await.unwrap();
+    let Reading::Fresh(Some(disk)) = &full.disk_full else { panic!("{:?}", full.disk_full) };
+    assert!(disk.said.contains("No space left on device (53100)"), "{disk:?}");
+    assert!(disk.database > Some(0) && disk.all > disk.database && disk.wal >= Some(16 << 20), "{disk:?}");
+    let [Slot { name, is_active: false, kept: 1.. }] = &disk.slots[..] else { panic!("{disk:?}") };
+    assert_eq!(name, "standby");
+    for file in files {
+        // PostgreSQL takes away what it could not write.
+        let _ = remove_file(file);
+    }
+    a_minute_passes().await;
+    assert_eq!(connection.look(APPLICATION, SOON).await.unwrap().disk_full, Reading::Fresh(None));
+    postgres.administer("SELECT pg_drop_replication_slot('standby')").await;
 }
 
 async fn tells_of_damage_and_replicas(postgres: &mut Postgres) {
