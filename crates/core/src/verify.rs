@@ -375,11 +375,13 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
         let since = server.ready_since().unwrap_or(now).max(attempt.recorded_at.0);
         let settled = after(since, case.settings.settle.max(seen.reach));
         return if settled <= now {
-            let since = words::moment(since);
-            Judged::Ended(
-                Outcome::Improved,
-                format!("{ready} of {} pods ready since {since}", server.target.desired),
-            )
+            let helped = if actions::touches(attempt.action).sessions {
+                "what it was done for is not found any more, and no pod was touched".to_owned()
+            } else {
+                let since = words::moment(since);
+                format!("{ready} of {} pods ready since {since}", server.target.desired)
+            };
+            Judged::Ended(Outcome::Improved, helped)
         } else {
             Judged::Pending(settled)
         };

@@ -3,14 +3,14 @@
 //! and is never repeated.
 
 use dependency_probe::postgres::{Ended, NotEnded};
-use mcp_health_api::Step;
+use mcp_health_api::{Attempt, Step, StepState};
 use mcp_health_core::{attempt::Effected, words};
 
 use super::{Stepped, Target};
 use crate::observe::table::Key;
 
 /// Ends the sessions, and says what came of it.
-pub async fn carry_out(target: &Target<'_>, step: &Step) -> Stepped {
+pub async fn carry_out(target: &Target<'_>, attempt: &Attempt, step: &Step) -> Stepped {
     let Some(fence) = &step.sessions else {
         return Stepped::superseded("it is not recorded which sessions are to end");
     };
@@ -21,6 +21,11 @@ pub async fn carry_out(target: &Target<'_>, step: &Step) -> Stepped {
         );
     };
     match databases.end_sessions(&Key::of(target.object), fence, target.timeout).await {
+        // Nothing was touched, and what did nothing for long has gone on: the next look decides anew.
+        Ok(Ended { recorded, ended: 0 }) if !has_ended_some(attempt) => Stepped::superseded(format!(
+            "of {} recorded, none was as it was any more: no session was ended",
+            words::count(recorded, "session")
+        )),
         Ok(Ended { recorded, ended }) => {
             let all = words::count(recorded, "session");
             let left = match recorded.saturating_sub(ended) {
@@ -37,6 +42,11 @@ pub async fn carry_out(target: &Target<'_>, step: &Step) -> Stepped {
             words::count(fence.list.len(), "session")
         )),
     }
+}
+
+/// Whether another group of sessions was asked to be ended before.
+fn has_ended_some(attempt: &Attempt) -> bool {
+    attempt.steps.iter().any(|step| step.sessions.is_some() && step.state == StepState::Done)
 }
 
 fn done(note: String) -> Stepped {

@@ -211,7 +211,7 @@ impl Target<'_> {
             Effect::EvictPod => evict::carry_out(self, step).await,
             Effect::CallHook => Ok(hook::carry_out(self, attempt, step).await),
             Effect::ResetCircuit => Ok(reset_circuit::carry_out(self, step).await),
-            Effect::EndSessions => Ok(end_sessions::carry_out(self, step).await),
+            Effect::EndSessions => Ok(end_sessions::carry_out(self, attempt, step).await),
             Effect::RunJob => run_job::carry_out(self, attempt, step).await,
             Effect::RestoreConfig => {
                 let prepared = fresh.map(|(prepared, _)| prepared);

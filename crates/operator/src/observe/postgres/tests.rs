@@ -12,7 +12,7 @@ use clap::Parser;
 use futures::channel::mpsc::unbounded;
 use http::{Request, Response, StatusCode};
 use kube::{client::Body, runtime::watcher::Event};
-use mcp_health_core::{diagnose::Verdict, signals::CheckStep};
+use mcp_health_core::{attempt::Acted, diagnose::Verdict, signals::CheckStep};
 use serde_json::json;
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -286,5 +286,11 @@ async fn sessions_are_ended_over_the_line_that_is_there_and_over_no_other() {
     let (acted, word) = crate::act::tests::end_sessions(databases, &object, &fence).await;
     assert_eq!(word.as_deref(), Some("ended 1 of 2 sessions; 1 was not so any more"), "{acted:?}");
     awaited(async || leaked.is_closed().then_some(())).await;
+    // Nothing of it is left: nothing was done, and it does not count as done.
+    let (again, _) = crate::act::tests::end_sessions(databases, &object, &fence).await;
+    assert!(
+        matches!(&again, Acted::Superseded(why) if why.starts_with("of 2 sessions recorded, none")),
+        "{again:?}"
+    );
     assert!(timeout(support::SOON, kept.batch_execute("SELECT 4")).await.unwrap().is_ok());
 }
