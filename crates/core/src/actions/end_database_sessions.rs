@@ -53,14 +53,7 @@ fn plan(asked: &Asked) -> Planned {
         return Planned::impossible("DatabaseNotSeen", why);
     };
     if let Some(pooler) = &seen.pooler {
-        let pooler = words::shorten(&mask(pooler), 160);
-        return Planned::impossible(
-            "PoolerBetween",
-            format!(
-                "a pooler stands between the server and PostgreSQL ({pooler}): a session is not one pod's, and is not \
-                 ended"
-            ),
-        );
+        return Planned::impossible("PoolerBetween", pooler_words(case, seen, pooler));
     }
     let wanted = wanted(asked, seen);
     if wanted.is_empty() {
@@ -74,7 +67,8 @@ fn plan(asked: &Asked) -> Planned {
             "UnknownClients",
             format!(
                 "{} to end, from {}, which is no pod of this server: a pooler, a translated address, or somebody else \
-                 under the same application name; spec.actions.endDatabaseSessions.clients may name it",
+                 under the same application name; spec.actions.endDatabaseSessions.clients may name it, unless it is a \
+                 pooler, which can end what is left alone itself (PgBouncer: idle_transaction_timeout)",
                 words::count(strange.len(), "session"),
                 words::shorten(&mask(client), 64)
             ),
@@ -167,6 +161,19 @@ fn none_wanted(asked: &Asked, seen: &Database) -> Planned {
             "no session of the server's own does nothing for long enough: one at work is never ended",
         ),
     }
+}
+
+/// What the operator is connected to lends sessions: which is whose, and which is its own, changes meanwhile.
+fn pooler_words(case: &Case, seen: &Database, pooler: &str) -> String {
+    let secret = case.spec.signals.postgres.as_ref().map(|postgres| &postgres.connection_secret_ref);
+    let secret = secret.map(|of| format!("Secret {} (key {})", of.name, of.key)).unwrap_or_default();
+    format!(
+        "{}: {}: which session is whose cannot be told through it, and none is ended; a person ends what is left alone, \
+         at PostgreSQL or by the pooler (PgBouncer: idle_transaction_timeout); where {secret} names PostgreSQL itself, the \
+         operator ends what comes from the server's own pods",
+        database::name(seen),
+        words::shorten(&mask(pooler), 160)
+    )
 }
 
 fn grant_words(seen: &Database) -> String {

@@ -37,8 +37,13 @@ fn judge(case: &Case, _: &Server) -> Judgement {
     left.sort_by_key(|one| std::cmp::Reverse(idle(one)));
     let Some(first) = left.first() else { return Judgement::Clear };
     let longest: SignedDuration = idle(first);
+    let all = database::own(case, seen).filter(|one| database::is_idle_in_transaction(one)).count();
+    let younger = match all - left.len() {
+        0 => String::new(),
+        younger => format!("; {younger} more not yet for so long"),
+    };
     let mut evidence = vec![format!(
-        "{} of {} {} idle in transaction for more than {} (of {}), the longest for {}",
+        "{} of {} {} idle in transaction for more than {} (of {}), the longest for {}{younger}",
         words::count(left.len(), "session"),
         words::shorten(&first.application, 64),
         if left.len() == 1 { "is" } else { "are" },
