@@ -301,7 +301,7 @@ pub(crate) const fn waits_outside(incident: IncidentType) -> &'static str {
         IncidentType::CertificateExpiring => {
             "waits until it is renewed; a person is called when the answer is due"
         }
-        _ => "waits until it answers; a person is called when the answer is due",
+        _ => "waits until it is well; a person is called when the answer is due",
     }
 }
 

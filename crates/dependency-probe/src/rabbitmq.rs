@@ -177,6 +177,7 @@ impl Management<'_> {
         };
         let told = format!("queue {name} has {messages} messages and {consumers} consumers");
         let wrong = match (queue.max_messages, queue.min_consumers) {
+            (_, Some(least)) if consumers == 0 && least > 0 => Some(format!("{told}: nobody takes from it")),
             (_, Some(least)) if consumers < least => Some(format!("{told}: fewer than {least} consumers")),
             (Some(most), _) if messages > most => Some(format!("{told}: more than {most} messages")),
             _ => None,

@@ -113,10 +113,18 @@ fn describe(one: &Dependency) -> String {
     let said = one.failure().map(|why| format!(": {}", words::shorten(&why.said, 160))).unwrap_or_default();
     let since = since(one).map(|at| format!(" since {}", words::moment(at))).unwrap_or_default();
     format!(
-        "{}{step}: {} failed the last {failures} times,{since}{said}",
+        "{}{step}: {} failed the last {failures} times,{since}{said}{}",
         headline(&one.name),
-        words::shorten(&one.words, 120)
+        words::shorten(&one.words, 120),
+        first_words(one)
     )
+}
+
+/// What failed first, where it has become something else since: a queue grows, a port that refused is silent.
+fn first_words(one: &Dependency) -> String {
+    let first = one.results.iter().rev().map_while(|(_, result)| result.as_ref().err()).last();
+    let other = first.filter(|first| one.failure().is_some_and(|last| last != *first));
+    other.map(|first| format!("; at first: {}", words::shorten(&first.said, 120))).unwrap_or_default()
 }
 
 /// `3 other servers lean on postgres.mcp:5432: a, b, c`.

@@ -208,7 +208,7 @@ fn it_says_what_was_asked_which_step_failed_since_when_and_who_else_leans_on_it(
             ),
             format!(
                 "dependency redis-cache is down (name): a connection to redis-cache.mcp:5672 failed the last 3 times, \
-                 since {since}: its name redis-cache.mcp does not resolve"
+                 since {since}: its name redis-cache.mcp does not resolve; at first: 10.0.0.7:5672 refuses the connection"
             ),
             format!(
                 "dependency queue is down (port): a connection to queue.mcp:5672 failed the last 3 times, since {since}: \
@@ -271,7 +271,7 @@ fn an_outage_is_waited_for_a_person_is_called_when_the_answer_is_due_and_it_clos
     assert!(first.escalation.is_none() && first.hold.is_none(), "{first:#?}");
     assert_eq!(
         first.next.as_deref(),
-        Some("waits until it answers; a person is called when the answer is due")
+        Some("waits until it is well; a person is called when the answer is due")
     );
     let writes = operator.looks.iter().filter(|look| look.wrote).count();
     operator.run(3500, 5);

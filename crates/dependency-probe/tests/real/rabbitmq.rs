@@ -167,7 +167,7 @@ async fn a_broker_is_logged_in_to_and_tells_of_its_queues() {
     let says = "queue jobs/slow has 3 messages and 0 consumers: more than 2 messages";
     assert_eq!(said(&deep), (CheckStep::Answer, says));
     let lonely = broker.ask("mcp:s3cret", "", &queue("jobs/slow", None, Some(1))).await;
-    let says = "queue jobs/slow has 3 messages and 0 consumers: fewer than 1 consumers";
+    let says = "queue jobs/slow has 3 messages and 0 consumers: nobody takes from it";
     assert_eq!(said(&lonely), (CheckStep::Answer, says));
 }
 
