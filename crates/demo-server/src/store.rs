@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::config::DatabaseConfig;
 use crate::pool::Pool;
@@ -184,7 +184,7 @@ impl Store {
                 Ok(assignment)
             }
             Self::Postgres(pool) => {
-                let rows = query(pool, INSERT, &[&title, &assignee]).await?;
+                let rows = query(pool, INSERT, &[(&title, Type::TEXT), (&assignee, Type::TEXT)]).await?;
                 // An INSERT of one row returns one row.
                 rows.first().map(assignment).ok_or(StoreError::PoolClosed)
             }
@@ -195,10 +195,10 @@ impl Store {
     pub async fn ask_in_vain(&self, slow: Option<Duration>, repeated: u32) -> Result<(), StoreError> {
         let Self::Postgres(pool) = self else { return Ok(()) };
         if let Some(delay) = slow {
-            query(pool, SLOW, &[&delay.as_secs_f64()]).await?;
+            query(pool, SLOW, &[(&delay.as_secs_f64(), Type::FLOAT8)]).await?;
         }
         for id in 0..repeated {
-            query(pool, ONE, &[&i64::from(id)]).await?;
+            query(pool, ONE, &[(&i64::from(id), Type::INT8)]).await?;
         }
         Ok(())
     }
@@ -210,9 +210,11 @@ impl Store {
                 let memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok(memory.assignments.iter().take(limit as usize).cloned().collect())
             }
-            Self::Postgres(pool) => {
-                Ok(query(pool, LIST, &[&i64::from(limit)]).await?.iter().map(assignment).collect())
-            }
+            Self::Postgres(pool) => Ok(query(pool, LIST, &[(&i64::from(limit), Type::INT8)])
+                .await?
+                .iter()
+                .map(assignment)
+                .collect()),
         }
     }
 
@@ -226,20 +228,22 @@ impl Store {
                 Ok(found.take(limit as usize).cloned().collect())
             }
             Self::Postgres(pool) => {
-                let rows = query(pool, SEARCH, &[&words, &i64::from(limit)]).await?;
+                let rows =
+                    query(pool, SEARCH, &[(&words, Type::TEXT), (&i64::from(limit), Type::INT8)]).await?;
                 Ok(rows.iter().map(assignment).collect())
             }
         }
     }
 }
 
+/// Nothing is prepared by a name: behind a pooler, the next statement may meet another session.
 async fn query(
     pool: &Arc<Pool>,
     query: &'static str,
-    values: &[&(dyn ToSql + Sync)],
+    values: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<Vec<Row>, StoreError> {
     let connection = pool.get().await?;
-    tokio::time::timeout(pool.timeout(), connection.query(query, values))
+    tokio::time::timeout(pool.timeout(), connection.query_typed(query, values))
         .await
         .map_err(|_| StoreError::QueryTimeout(pool.timeout(), query))?
         .map_err(|source| StoreError::Query { query, source })
