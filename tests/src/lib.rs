@@ -33,7 +33,7 @@ pub mod until;
 pub use fault::Fault;
 pub use mcp_health_api::{
     ActionType, Attempt, Cause, ConditionType, Incident, IncidentState, IncidentType, McpServerHealth,
-    McpServerHealthSpec, McpServerHealthStatus, Mode, Outcome, PastIncident, Reason, Severity,
+    McpServerHealthSpec, McpServerHealthStatus, Mode, Outcome, PastIncident, Reason, SessionFence, Severity,
 };
 pub use policy::Policy;
 pub use server::{Planned, Server};

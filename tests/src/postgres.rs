@@ -25,6 +25,8 @@ pub const OPERATOR_PASSWORD: &str = "pl4nted-0perator";
 pub const DATABASE: &str = "mcp_prod";
 /// The role that the server comes as.
 pub const USER: &str = "mcp_user";
+/// The role that the operator comes as.
+pub const OPERATOR: &str = "mcp_health";
 /// What the server's sessions call themselves where nothing else is said.
 pub const APPLICATION: &str = "mcp-server";
 
@@ -56,7 +58,7 @@ impl<'a> Postgres<'a> {
         let server = format!(
             "CREATE ROLE {USER} LOGIN PASSWORD '{SERVER_PASSWORD}';\nGRANT CREATE ON SCHEMA public TO {USER};\n"
         );
-        let password = format!("ALTER ROLE mcp_health PASSWORD '{OPERATOR_PASSWORD}';\n");
+        let password = format!("ALTER ROLE {OPERATOR} PASSWORD '{OPERATOR_PASSWORD}';\n");
         let files = json!({
             "start.sh": START, "settings.conf": settings.join("\n"),
             "1-server.sql": server, "2-role.sql": ROLE, "3-password.sql": password,
@@ -64,8 +66,9 @@ impl<'a> Postgres<'a> {
         let program = Program::new(NAME, &["/usr/bin/sh", "-c", KEEP], &[5432]);
         let program = program.files(files).user(65532).start(story).await;
         let postgres = Self { bin: format!("/usr/lib/postgresql/{version}/bin"), program };
-        story.secret(NAME, &[("url", &postgres.url("mcp_health", OPERATOR_PASSWORD))]).await;
-        story.secret(SERVER_SECRET, &[("url", &postgres.url(USER, SERVER_PASSWORD))]).await;
+        let address = postgres.address();
+        postgres.operator_asks(&address).await;
+        postgres.server_uses(&address).await;
         postgres.ready().await;
         postgres
     }
@@ -75,9 +78,20 @@ impl<'a> Postgres<'a> {
         until("PostgreSQL answers", async || self.ask("SELECT 1").await.map(drop)).await;
     }
 
+    /// Has the operator's Secret lead there.
+    pub async fn operator_asks(&self, address: &str) {
+        let url = url(OPERATOR, OPERATOR_PASSWORD, address);
+        self.program.story.secret(NAME, &[("url", &url)]).await;
+    }
+
+    /// Has the servers' Secret lead there.
+    pub async fn server_uses(&self, address: &str) {
+        self.program.story.secret(SERVER_SECRET, &[("url", &url(USER, SERVER_PASSWORD, address))]).await;
+    }
+
     /// The URL of a role, by the Service.
     pub fn url(&self, user: &str, password: &str) -> String {
-        format!("postgres://{user}:{password}@{}/{DATABASE}", self.address())
+        url(user, password, &self.address())
     }
 
     /// Where it is, by the Service.
@@ -226,6 +240,10 @@ impl<'a> Postgres<'a> {
         let script = format!("PATH=/usr/bin; {script}");
         self.program.run(&["/usr/bin/sh", "-c", &script, &self.bin]).await.ok();
     }
+}
+
+fn url(user: &str, password: &str, address: &str) -> String {
+    format!("postgres://{user}:{password}@{address}/{DATABASE}")
 }
 
 /// A session that stays until it is dropped, or ended by somebody.

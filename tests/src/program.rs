@@ -22,6 +22,7 @@ pub struct Program {
     environment: Vec<(String, String)>,
     files: Value,
     folders: Vec<(PathBuf, PathBuf)>,
+    small: Option<(&'static str, &'static str)>,
     user: u32,
 }
 
@@ -35,6 +36,7 @@ impl Program {
             environment: Vec::new(),
             files: json!({}),
             folders: host::system().into_iter().map(|path| (path.to_owned(), path.to_owned())).collect(),
+            small: None,
             user: 0,
         }
     }
@@ -73,6 +75,13 @@ impl Program {
         self
     }
 
+    /// With a folder that holds no more than so much (`64Mi`): in memory, where a limit is one. It may be [`DATA`].
+    #[must_use]
+    pub fn small_folder(mut self, at: &'static str, size: &'static str) -> Self {
+        self.small = Some((at, size));
+        self
+    }
+
     /// As this user, in place of root.
     #[must_use]
     pub fn user(mut self, user: u32) -> Self {
@@ -84,12 +93,18 @@ impl Program {
     pub async fn start(self, story: &Story) -> Running<'_> {
         environment::needs_a_node("a program in a pod");
         let name = self.name;
-        let mut volumes = vec![
-            json!({"name": "files", "secret": {"secretName": format!("{name}-files")}}),
-            json!({"name": "data", "emptyDir": {}}),
-        ];
-        let mut mounts =
-            vec![json!({"name": "files", "mountPath": FILES}), json!({"name": "data", "mountPath": DATA})];
+        let mut volumes = vec![json!({"name": "files", "secret": {"secretName": format!("{name}-files")}})];
+        let mut mounts = vec![json!({"name": "files", "mountPath": FILES})];
+        let mut folder = |volume: &str, at: &str, holds: Value| {
+            volumes.push(json!({"name": volume, "emptyDir": holds}));
+            mounts.push(json!({"name": volume, "mountPath": at}));
+        };
+        if let Some((at, size)) = self.small {
+            folder("small", at, json!({"medium": "Memory", "sizeLimit": size}));
+        }
+        if self.small.is_none_or(|(at, _)| at != DATA) {
+            folder("data", DATA, json!({}));
+        }
         for (number, (folder, at)) in self.folders.iter().enumerate() {
             let volume = format!("host-{number}");
             volumes.push(json!({"name": volume, "hostPath": {"path": folder}}));

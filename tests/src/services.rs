@@ -1,17 +1,24 @@
-//! Real services that servers depend on, as pods of a story: Redis, RabbitMQ, an S3 server and TLS endpoints.
+//! Real services that servers depend on, as pods of a story: Redis, RabbitMQ, an S3 server, TLS endpoints, and PgBouncer
+//! before a PostgreSQL.
 
 use std::{path::Path, time::SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use xtask::{
     cluster::parts,
-    testing::services::{RABBITMQ, REDIS, Service},
+    testing::services::{PGBOUNCER, RABBITMQ, REDIS, Service},
 };
 
 use crate::{
     forward::Forward,
+    postgres::{DATABASE, OPERATOR, OPERATOR_PASSWORD, Postgres, SERVER_PASSWORD, USER},
     program::{Program, Running},
+    until,
 };
 
 /// What clients of Redis log in with; nobody is to see it.
@@ -56,13 +63,13 @@ pub fn rabbitmq() -> Program {
         ("RABBITMQ_CONFIG_FILE", "/files/rabbitmq.conf"),
     ];
     let start = ["/usr/bin/sh", "/usr/lib/rabbitmq/bin/rabbitmq-server"];
-    let program = Program::new("rabbitmq", &start, &[5672, 15672])
+    let program = Program::new("rabbitmq", &start, &[5672, 15672, 61613])
         .only_folders(&folders)
         .folder(&root.join(&system[1..]))
         .folder_at(&lib.join("rabbitmq"), Path::new("/usr/lib/rabbitmq"))
         .folder_at(&lib.join("erlang"), Path::new("/usr/lib/erlang"))
         .environment("LD_LIBRARY_PATH", &libraries(&root))
-        .files(json!({"rabbitmq.conf": config, "enabled_plugins": "[rabbitmq_management]."}));
+        .files(json!({"rabbitmq.conf": config, "enabled_plugins": "[rabbitmq_management, rabbitmq_stomp]."}));
     environment.iter().fold(program, |program, (name, value)| program.environment(name, value))
 }
 
@@ -79,6 +86,52 @@ pub async fn ask_rabbitmq(
     let request = request.basic_auth("mcp", Some(RABBITMQ_PASSWORD)).json(body);
     let answer = request.send().await.and_then(reqwest::Response::error_for_status);
     answer.map(drop).map_err(|error| error.to_string())
+}
+
+/// Consumes a queue until it is dropped.
+pub struct Consumer {
+    _stream: TcpStream,
+    _forward: Forward,
+}
+
+/// Consumes a queue: by STOMP, which is words.
+pub async fn consumer(rabbitmq: &Running<'_>, queue: &str) -> Consumer {
+    let consume = async || {
+        let forward = Forward::open(&rabbitmq.story.namespace, "service/rabbitmq", 61613).await?;
+        let address = forward.url.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let words = format!(
+            "CONNECT\naccept-version:1.2\nhost:/\nlogin:mcp\npasscode:{RABBITMQ_PASSWORD}\n\n\0\
+             SUBSCRIBE\nid:0\ndestination:/amq/queue/{queue}\nreceipt:there\n\n\0"
+        );
+        stream.write_all(words.as_bytes()).await.map_err(|error| error.to_string())?;
+        let mut heard = Vec::new();
+        while !String::from_utf8_lossy(&heard).contains("receipt-id:there") {
+            let read = stream.read_buf(&mut heard).await.map_err(|error| error.to_string())?;
+            if read == 0 {
+                return Err(String::from_utf8_lossy(&heard).into_owned());
+            }
+        }
+        Ok(Consumer { _stream: stream, _forward: forward })
+    };
+    until(&format!("queue {queue} is consumed"), consume).await
+}
+
+/// A PgBouncer before this PostgreSQL: a session there is whoever's has a transaction at the moment.
+pub fn pgbouncer(postgres: &Postgres<'_>) -> Program {
+    let root = root(&PGBOUNCER);
+    let config = format!(
+        "[databases]\n{DATABASE} = host={} port=5432\n[pgbouncer]\nlisten_addr = *\nlisten_port = 6432\n\
+         unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = /files/users.txt\npool_mode = transaction\n",
+        postgres.program.host()
+    );
+    let users = format!("\"{USER}\" \"{SERVER_PASSWORD}\"\n\"{OPERATOR}\" \"{OPERATOR_PASSWORD}\"\n");
+    let program = root.join("usr/sbin/pgbouncer").display().to_string();
+    Program::new("pgbouncer", &[&program, "/files/pgbouncer.ini"], &[6432])
+        .environment("LD_LIBRARY_PATH", &libraries(&root))
+        .folder(&root)
+        .files(json!({"pgbouncer.ini": config, "users.txt": users}))
+        .user(65532)
 }
 
 /// An S3 server with one bucket.

@@ -95,6 +95,11 @@ async fn a_database_that_is_stopped_hangs_or_refuses_restarts_nobody() {
     story.is_silent_about(&[postgres::SERVER_PASSWORD, postgres::OPERATOR_PASSWORD, "another@"]).await;
 }
 
+/// The numbers that stand before this word.
+fn numbers_before(line: &str, word: &str) -> Vec<i64> {
+    line.split(word).filter_map(|part| part.rsplit(' ').next()?.parse().ok()).collect()
+}
+
 /// A name that resolves to this address.
 async fn resolves_to(story: &Story, name: &str, address: &str) {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [
@@ -219,6 +224,53 @@ async fn of_what_a_server_depends_on_each_failure_is_told_by_its_step_and_no_pod
     let planted =
         [services::REDIS_PASSWORD, services::RABBITMQ_PASSWORD, services::S3_SECRET, "pl4nted-wr0ng-key"];
     story.is_silent_about(&planted).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_nobody_consumes_is_told_by_its_depth_and_no_pod_is_touched() {
+    if !host::is_this_machine("RabbitMQ without consumers") {
+        return;
+    }
+    let story = Story::begin_with_values("queue", VALUES).await;
+    let rabbitmq = services::rabbitmq().start(&story).await;
+    let ask = async |method: &str, path: &str, body: Value| {
+        services::ask_rabbitmq(&rabbitmq, method, path, &body).await
+    };
+    until("a queue", async || ask("PUT", "queues/%2f/work", json!({})).await).await;
+    let url = format!("amqp://mcp:{}@{}:5672/%2f", services::RABBITMQ_PASSWORD, rabbitmq.host());
+    story.secret("rabbitmq", &[("url", &url)]).await;
+    let policy = json!({"signals": {"dependencies": [{"name": "jobs", "rabbitmq": {
+        "connectionSecretRef": {"name": "rabbitmq", "key": "url"},
+        "managementUrl": format!("http://{}:15672", rabbitmq.host()),
+        "queues": [{"name": "work", "minConsumers": 1}],
+    }}]}});
+    let consumer = services::consumer(&rabbitmq, "work").await;
+    let server = story.server().policy(policy).healthy().await;
+    let lives = server.lives().await;
+    answered(&server, &["jobs"]).await;
+
+    // Whoever consumed ends, and others go on to publish.
+    drop(consumer);
+    let publishing = async {
+        loop {
+            let message = json!({"properties": {}, "routing_key": "work", "payload": "x", "payload_encoding": "string"});
+            ask("POST", "exchanges/%2f/amq.default/publish", message).await.expect("it is published");
+        }
+    };
+    let told = ["0 consumers: nobody takes from it", "; at first: queue work has "];
+    let incident = tokio::select! {
+        () = publishing => unreachable!("it has no end"),
+        incident = is_down(&server, Cause::DependencyDown, &told) => incident,
+    };
+    let depths = numbers_before(&incident.evidence[0], " messages");
+    assert!(matches!(depths[..], [now, first] if now > first), "it grows: {}", incident.evidence[0]);
+    server.policy.considered_again().await;
+
+    let _consumer = services::consumer(&rabbitmq, "work").await;
+    is_back(&server, &incident).await;
+    assert_eq!(server.lives().await, lives, "no pod was restarted");
+    server.is_untouched().await;
+    story.is_silent_about(&[services::RABBITMQ_PASSWORD]).await;
 }
 
 #[tokio::test]

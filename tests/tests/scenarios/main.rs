@@ -20,6 +20,7 @@ mod hooks;
 mod kill_at_every_write;
 mod own_rules;
 mod owner_after_us;
+mod pooler;
 mod probes;
 mod prometheus;
 mod protocol;

@@ -5,6 +5,7 @@
 //! right after the API server has accepted it. Then another life begins, with nothing but what the API server knows.
 
 mod runbooks;
+mod sessions;
 mod stage;
 mod witness;
 
