@@ -31,6 +31,9 @@ const PARTS: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "
 /// The operator, where it runs beside such a cluster.
 pub const OPERATOR: &str = "mcp-health-operator";
 
+/// What asks such a cluster something: a command that was killed leaves one behind.
+const CLIENTS: [&str; 2] = ["kubectl", "helm"];
+
 /// A running node, or the place of the parts that need none.
 pub struct Node<'a> {
     layout: &'a Layout,
@@ -148,14 +151,18 @@ fn create_mount_point(saved: &mut Saved, path: &Path) -> Result<()> {
 
 /// The processes of a cluster without a node.
 fn parts_here(layout: &Layout) -> Vec<Process> {
+    // The operator is called by a link in the folder; nothing else of its command line has it.
+    called_here(layout, |name| PARTS.contains(&name) || name == OPERATOR)
+}
+
+/// The processes of such a name that have the cluster's folder on their command lines, in the order of their start.
+fn called_here(layout: &Layout, is_wanted: impl Fn(&str) -> bool) -> Vec<Process> {
     let folder = format!("{}/", layout.dir.display());
     let mut found = process::find(|argv| {
-        let name = |word: &String| word.rsplit('/').next().unwrap_or_default().to_owned();
+        let mut names = argv.iter().map(|word| word.rsplit('/').next().unwrap_or_default());
         // One that has not become its part yet is one all the same.
-        let name = argv.iter().map(name).find(|name| name != "setsid").unwrap_or_default();
-        // The operator is called by a link in the folder; nothing else of its command line has it.
-        let ours = PARTS.contains(&name.as_str()) || name == OPERATOR;
-        ours && argv.iter().any(|argument| argument.contains(&folder))
+        let name = names.find(|name| !["env", "setsid"].contains(name)).unwrap_or_default();
+        is_wanted(name) && argv.iter().any(|argument| argument.contains(&folder))
     });
     found.sort_by_key(|process| process.record.started);
     found
@@ -321,7 +328,8 @@ pub fn stop(layout: &Layout, saved: &Saved) -> Result<()> {
 
 /// Ends the processes of a cluster without a node, the store last.
 fn stop_parts(layout: &Layout) -> Result<()> {
-    for process in parts_here(layout).into_iter().rev() {
+    let clients = called_here(layout, |name| CLIENTS.contains(&name));
+    for process in clients.into_iter().chain(parts_here(layout).into_iter().rev()) {
         process.record.kill();
         if !process.record.wait_gone(Duration::from_secs(15)) {
             let name = process.argv.first().cloned().unwrap_or_default();

@@ -103,15 +103,17 @@ fn list(keep: impl Fn(i32) -> bool) -> Vec<Process> {
         .collect()
 }
 
-/// The start time in a `/proc/PID/stat` line; none for a zombie, which has ended but was not yet collected.
+/// The start time in a `/proc/PID/stat` line; none for a zombie, which has ended but was not yet collected. One whose
+/// first thread alone has ended is no such: its others hold its files and ports.
 fn start_time(stat: &str) -> Option<u64> {
     // The second field is the program's name in parentheses and may hold anything, parentheses too.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    if state == "X" || (state == "Z" && threads <= 1) {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    fields.nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -129,6 +131,12 @@ mod tests {
     #[test]
     fn a_zombie_has_ended() {
         assert_eq!(start_time(&format!("5 (etcd) Z {TAIL}")), None);
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_before_the_others_has_not() {
+        let three = TAIL.replace(" 20 0 1 0 ", " 20 0 3 0 ");
+        assert_eq!(start_time(&format!("5 (etcd) Z {three}")), Some(98765));
     }
 
     #[test]

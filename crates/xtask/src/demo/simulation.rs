@@ -64,7 +64,7 @@ pub fn say_before(not_shown: &[NotShown]) {
 /// Says it again, once one has seen it.
 pub fn say_after(acts: &[&Act], not_shown: &[NotShown]) {
     heading("What this does not show");
-    let names = acts.iter().map(|act| act.name).collect::<Vec<_>>().join(", ");
+    let names = acts.iter().map(|act| act.name).collect::<Vec<_>>().join(" and ");
     println!(
         "The pods of {names} were simulated: every crash, every kill and every ready pod above was played. That an MCP \
          client is served again was not shown: nothing ran that could have served one."
