@@ -11,7 +11,8 @@ pub async fn python(name: &str, packages: &[&str]) -> PathBuf {
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
         run(Command::new(folder.join("bin/python")).args(pip).args(packages));
     };
-    kept("python", name, install).await.join("bin/python")
+    // What it was made of may have gone with an upgrade, and it leads nowhere then.
+    kept("python", name, |folder| folder.join("bin/python").exists(), install).await.join("bin/python")
 }
 
 /// A folder whose programs find these packages.
@@ -22,11 +23,16 @@ pub async fn node(name: &str, packages: &[&str]) -> PathBuf {
         let npm = ["install", "--silent", "--no-audit", "--no-fund", "--save-exact"];
         run(Command::new("npm").args(npm).args(packages).current_dir(folder));
     };
-    kept("node", name, install).await
+    kept("node", name, |_| true, install).await
 }
 
-/// Makes the folder, the first time; no two at the same time.
-async fn kept(language: &str, name: &str, install: impl FnOnce(&Path)) -> PathBuf {
+/// Makes the folder, the first time and where it is not whole any more; no two at the same time.
+async fn kept(
+    language: &str,
+    name: &str,
+    is_whole: impl FnOnce(&Path) -> bool,
+    install: impl FnOnce(&Path),
+) -> PathBuf {
     let root = cache().join(language);
     std::fs::create_dir_all(&root).unwrap();
     let lock = File::create(root.join("lock")).unwrap();
@@ -34,7 +40,7 @@ async fn kept(language: &str, name: &str, install: impl FnOnce(&Path)) -> PathBu
     let _lock = lock.unwrap().unwrap();
     let folder = root.join(name);
     let done = folder.join("done");
-    if !done.exists() {
+    if !(done.exists() && is_whole(&folder)) {
         install(&folder);
         std::fs::write(&done, "").unwrap();
     }
