@@ -1,4 +1,5 @@
-//! A disk that is full is told, with what takes its space, and so is that there is room again.
+//! What PostgreSQL says of its own files: a disk that is full is told, with what takes its space, and that there is room
+//! again; and so is damage, whatever question meets it.
 
 use mcp_health_core::signals::{
     Database, Reading,
@@ -79,4 +80,43 @@ async fn a_role_that_may_write_no_file_tells_nothing_of_the_disk_and_all_else() 
     let Reading::Unavailable(why) = &seen.disk_full else { panic!("{:?}", seen.disk_full) };
     assert!(why.contains("53400"), "{why}");
     assert!(seen.unread.is_none() && !seen.settings.is_empty(), "{seen:?}");
+}
+
+/// What a view that every look reads comes to: this, or what is there.
+async fn roles(postgres: &Postgres, code: Option<&str>) {
+    let says = match code {
+        Some(code) => format!("RAISE EXCEPTION 'invalid page in block 7, pl4nted' USING ERRCODE = '{code}';"),
+        None => String::new(),
+    };
+    let function = format!(
+        "CREATE OR REPLACE FUNCTION broken() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN {says} RETURN true; END $$"
+    );
+    postgres.administer(&function).await;
+}
+
+#[tokio::test]
+async fn damage_that_the_question_for_sessions_meets_is_told_as_such_and_nothing_else_is() {
+    let Some(postgres) = Postgres::start(&[]).await else { return };
+    roles(&postgres, None).await;
+    let view = "SET allow_system_table_mods = on; DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW pg_catalog.pg_roles AS '
+        || rtrim(pg_get_viewdef('pg_catalog.pg_roles'), ';') || ' WHERE public.broken()'; END $$";
+    postgres.administer(view).await;
+    let mut connection = postgres.connection().await;
+    assert!(connection.look(APPLICATION, SOON).await.unwrap().unread.is_none());
+    for code in ["XX001", "XX002"] {
+        roles(&postgres, Some(code)).await;
+        let seen = connection.look(APPLICATION, SOON).await.unwrap();
+        assert_eq!(seen.damage, Some(format!("invalid page in block 7, *** ({code})")));
+        assert!(seen.unread.is_some_and(|why| why.contains(code)));
+        assert_eq!((seen.counts.total, seen.max_connections, seen.disk_full), (0, 0, Reading::Off));
+    }
+    roles(&postgres, Some("53100")).await;
+    let seen = connection.look(APPLICATION, SOON).await.unwrap();
+    assert!(told(&seen).said.contains("53100") && seen.damage.is_none(), "{seen:?}");
+    // What is nothing of the kind is a failure, as before.
+    roles(&postgres, Some("22012")).await;
+    let failure = connection.look(APPLICATION, SOON).await.unwrap_err();
+    assert!(failure.said.contains("22012") && !connection.is_closed(), "{failure}");
+    roles(&postgres, None).await;
+    assert!(connection.look(APPLICATION, SOON).await.unwrap().unread.is_none());
 }
