@@ -2,7 +2,10 @@
 //! Query Performance; 004, High Latency, from 100 ms on for tuning). Advice for whoever writes the statements: nothing is
 //! ever done.
 //!
-//! Judged by `pg_stat_statements`, which counts since it was reset: what was mended is over once that is.
+//! Judged by what ran between looks, over ten minutes at the most: `pg_stat_statements` counts since it was reset, and by
+//! that mean a statement would be slow for long after an index was made. It is over when what runs of it is fast, or when
+//! it did not run at all for so long. What it says in the first minute is no evidence of now: it neither opens nor closes
+//! (but where all is counted for less than ten minutes). The mean since then is told beside.
 
 use jiff::SignedDuration;
 use mcp_health_api::{Cause, IncidentType, Severity};
@@ -15,7 +18,7 @@ use crate::{
     metrics::{Traffic, View},
     signals::{
         Database, Reading,
-        database::{Statement, Table},
+        database::{Recent, Statement, Table},
     },
     words,
 };
@@ -53,22 +56,28 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let Some(seen) = database::of(case) else { return Judgement::Unknown };
     let Reading::Fresh(statements) = &seen.statements else { return Judgement::Unknown };
     let above = |least: f64| {
-        let mut all: Vec<&Statement> = statements.iter().filter(|one| one.mean_ms > least).collect();
-        all.sort_by(|a, b| b.mean_ms.total_cmp(&a.mean_ms));
+        let ran = statements.iter().filter_map(|one| Some((one, one.recent.filter(|ran| ran.calls > 0)?)));
+        let mut all: Vec<(&Statement, Recent)> = ran.filter(|(_, ran)| ran.mean_ms > least).collect();
+        all.sort_by(|(_, a), (_, b)| b.mean_ms.total_cmp(&a.mean_ms));
         all
     };
     let slow = above(SLOW);
-    let Some(first) = slow.first() else { return Judgement::Clear };
+    let Some((first, ran)) = slow.first() else {
+        // No run was slower than its slowest.
+        let may_be = |one: &Statement| one.recent.is_none() && (one.max_ms > SLOW || one.mean_ms > SLOW);
+        return if statements.iter().any(may_be) { Judgement::Unknown } else { Judgement::Clear };
+    };
     let view = View::of(case, server);
     let (cause, why) = cause(seen, first, view.as_ref());
-    let mut evidence: Vec<String> = slow.iter().take(NAMED).map(|one| describe(one)).collect();
+    let mut evidence: Vec<String> = slow.iter().take(NAMED).map(|(one, ran)| describe(one, *ran)).collect();
     evidence.splice(1..1, why);
     evidence.push(format!(
-        "{} above {SLOW} ms on average, {} above {TUNING} ms (by pg_stat_statements, since it was reset: \
-         pg_stat_statements_reset() once they are mended)",
+        "{} above {SLOW} ms on average, {} above {TUNING} ms, of what ran in the last {} (by pg_stat_statements)",
         words::count(slow.len(), "statement"),
-        above(TUNING).len()
+        above(TUNING).len(),
+        words::span(ran.span)
     ));
+    evidence.extend(mended(statements));
     evidence.extend(repeated(seen, view.as_ref()).filter(|_| cause != Cause::RepeatedStatement));
     evidence.extend(upkeep(seen));
     evidence.extend(settings(seen));
@@ -85,10 +94,29 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     })
 }
 
-/// `2300 ms on average (threshold 1000 ms), 120 calls, 276 s in all, 9000 ms at most: select …`.
-fn describe(one: &Statement) -> String {
+/// `slower than that since they are counted, and not lately: 1 statement ran faster, 2 did not run`.
+fn mended(statements: &[Statement]) -> Option<String> {
+    let was = statements.iter().filter(|one| one.mean_ms > SLOW);
+    let is = was.filter_map(|one| one.recent).filter(|ran| ran.calls == 0 || ran.mean_ms <= SLOW);
+    let (idle, fast): (Vec<Recent>, Vec<Recent>) = is.partition(|ran| ran.calls == 0);
+    (!idle.is_empty() || !fast.is_empty()).then(|| {
+        format!(
+            "slower than that since they are counted, and not lately: {} ran faster, {} did not run",
+            words::count(fast.len(), "statement"),
+            idle.len()
+        )
+    })
+}
+
+/// `2300 ms on average in 12 runs of the last 9m (threshold 1000 ms); since it is counted 1500 ms ± 20, 120 calls, 276 s
+/// in all, 9000 ms at most: select …`.
+fn describe(one: &Statement, ran: Recent) -> String {
     format!(
-        "{} ms on average (threshold {SLOW} ms), ± {}, {} calls, {} s in all, {} ms at most: {}",
+        "{} ms on average in {} of the last {} (threshold {SLOW} ms); since it is counted {} ms ± {}, {} calls, {} s in \
+         all, {} ms at most: {}",
+        by::number(ran.mean_ms),
+        words::count(usize::try_from(ran.calls).unwrap_or_default(), "run"),
+        words::span(ran.span),
         by::number(one.mean_ms),
         by::number(one.stddev_ms),
         one.calls,

@@ -11,7 +11,7 @@ use super::Reading;
 pub const SESSIONS_SEEN: usize = 400;
 /// The most blocking chains that are listed, the longest wait first.
 pub const CHAINS_SEEN: usize = 8;
-/// The most statements that are listed, the slowest by mean first (guide 004: worst 20).
+/// The most statements that are listed, the slowest by what ran lately first (guide 004: worst 20).
 pub const STATEMENTS_SEEN: usize = 20;
 /// The most statements that are listed for how often they run.
 pub const FREQUENT_SEEN: usize = 5;
@@ -196,7 +196,7 @@ pub struct Statement {
     pub id: i64,
     /// Normalised, bounded to 200 characters.
     pub query: String,
-    /// How often it ran.
+    /// How often it ran since it is counted, as all that follows.
     pub calls: i64,
     /// Milliseconds in all.
     pub total_ms: f64,
@@ -208,6 +208,19 @@ pub struct Statement {
     pub stddev_ms: f64,
     /// Rows that it brought in all.
     pub rows: i64,
+    /// What ran of it in the last minutes; `None` where nothing tells yet, which a minute does.
+    pub recent: Option<Recent>,
+}
+
+/// What ran of a statement between looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Recent {
+    /// How often it ran.
+    pub calls: i64,
+    /// Milliseconds of one of these runs, on average.
+    pub mean_ms: f64,
+    /// In this time.
+    pub span: SignedDuration,
 }
 
 /// A statement, and how often it ran between two looks.

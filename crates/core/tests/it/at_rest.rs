@@ -9,7 +9,7 @@ use mcp_health_core::{
     report,
     signals::{
         Database, Reading, Sample, Signals, Usage,
-        database::{BlockingChain, Session, SessionCounts, SessionState, Statement, Table},
+        database::{BlockingChain, Recent, Session, SessionCounts, SessionState, Statement, Table},
     },
     usage::remember,
     verify,
@@ -20,7 +20,7 @@ use crate::support::{
     moment,
     operator::Operator,
     policy,
-    postgres::{idle, left_alone, well},
+    postgres::{idle, left_alone, ran, well},
     world::{Template, World},
 };
 
@@ -123,8 +123,12 @@ fn database(now: i64, signals: &Signals, chance: &mut Chance) -> Database {
     let waits = SignedDuration::from_secs(number(0, 59));
     let chain =
         BlockingChain { root: sessions[0].clone(), waiting: vec![(sessions[1].clone(), waits)], count: 1 };
-    let statement =
-        Statement { calls: number(1, 1 << 20), mean_ms: chance.between(1, 999), ..Statement::default() };
+    let statement = Statement {
+        calls: number(1, 1 << 20),
+        mean_ms: chance.between(1, 1500),
+        recent: Some(Recent { mean_ms: chance.between(1, 999), ..ran(9.0) }),
+        ..Statement::default()
+    };
     #[allow(clippy::cast_possible_truncation)]
     let mut number = |low, high| chance.between(low, high) as i64;
     Database {

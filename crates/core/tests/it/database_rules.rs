@@ -8,7 +8,7 @@ use mcp_health_api::{
 };
 use mcp_health_core::signals::{
     Database, Reading,
-    database::{BlockingChain, Frequent, Session, SessionState, Statement, Table},
+    database::{BlockingChain, Frequent, Recent, Session, SessionState, Statement, Table},
 };
 
 use crate::support::{
@@ -16,7 +16,7 @@ use crate::support::{
     moment,
     operator::Operator,
     policy,
-    postgres::{MAX_CONNECTIONS, RESERVED, idle, left_alone, well},
+    postgres::{MAX_CONNECTIONS, RESERVED, idle, left_alone, ran, well},
     scene::Scene,
     world::{Template, World},
 };
@@ -439,6 +439,8 @@ fn slow(query: &str, mean_ms: f64) -> Statement {
         calls: 120,
         mean_ms,
         total_ms: mean_ms * 120.0,
+        max_ms: mean_ms,
+        recent: Some(ran(mean_ms)),
         ..Statement::default()
     }
 }
@@ -504,6 +506,55 @@ fn slow_statements_are_advice_with_a_cause() {
             assert!(finding.evidence[1].contains(advice), "{what}: {:#?}", finding.evidence);
         }
     }
+}
+
+#[test]
+fn a_statement_is_slow_by_what_ran_of_it_lately_and_over_by_nothing_else() {
+    let idle = Recent { calls: 0, mean_ms: 0.0, ..ran(0.0) };
+    let rows: &[(&str, f64, Option<Recent>, &str)] = &[
+        ("slow now, and never before", 20.0, Some(ran(1001.0)), "SEV4 SlowStatement"),
+        ("slow before, and mended", 5000.0, Some(ran(20.0)), "Clear"),
+        ("slow before, and not run since", 5000.0, Some(idle), "Clear"),
+        ("slow before, and nobody knows of now", 5000.0, None, "Unknown"),
+        ("never slow, as far as is known", 999.0, None, "Clear"),
+        ("nonsense", 5000.0, Some(Recent { mean_ms: f64::NAN, ..idle }), "Clear"),
+    ];
+    for (what, mean_ms, recent, expected) in rows {
+        let scene = scene().with(|scene| {
+            let one = Statement { recent: *recent, ..slow("SELECT $1", *mean_ms) };
+            database(scene).statements = Reading::Fresh(vec![one]);
+        });
+        assert_eq!(words(&scene, DatabaseSlowQueries), *expected, "{what}");
+    }
+    // A single run that was slow may be one of the last ones.
+    let outlier = Statement { max_ms: 1001.0, recent: None, ..slow("SELECT $1", 20.0) };
+    let scene = scene().with(|scene| database(scene).statements = Reading::Fresh(vec![outlier]));
+    assert_eq!(words(&scene, DatabaseSlowQueries), "Unknown");
+}
+
+#[test]
+fn evidence_of_a_slow_statement_says_which_number_is_of_when() {
+    let scene = scene().with(|scene| {
+        let idle = Recent { calls: 0, mean_ms: 0.0, ..ran(0.0) };
+        database(scene).statements = Reading::Fresh(vec![
+            Statement { mean_ms: 20.0, stddev_ms: 3.0, ..slow("SELECT $1", 2300.0) },
+            Statement { recent: Some(ran(5.0)), ..slow("SELECT $2", 4000.0) },
+            Statement { recent: Some(idle), ..slow("SELECT $3", 4000.0) },
+        ]);
+    });
+    let evidence = found(&scene, DatabaseSlowQueries).evidence;
+    assert_eq!(
+        evidence[0],
+        "2300 ms on average in 12 runs of the last 9m (threshold 1000 ms); since it is counted 20 ms ± 3, 120 calls, \
+         276 s in all, 2300 ms at most: SELECT $1"
+    );
+    assert_eq!(
+        evidence[2..4],
+        [
+            "1 statement above 1000 ms on average, 1 above 100 ms, of what ran in the last 9m (by pg_stat_statements)",
+            "slower than that since they are counted, and not lately: 1 statement ran faster, 1 did not run",
+        ]
+    );
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! What PostgreSQL answered, and the view that is made of it. Nothing of an answer is taken at its word but numbers,
 //! moments and names: texts are normalised, masked and bounded here.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_core::{
     mcp::foreign,
     signals::database::{
-        Database, DiskFull, SESSIONS_SEEN, SLOTS_SEEN, Session, SessionCounts, SessionState, Slot, Statement,
-        Table,
+        Database, DiskFull, Recent, SESSIONS_SEEN, SLOTS_SEEN, Session, SessionCounts, SessionState, Slot,
+        Statement, Table,
     },
 };
 use serde::Deserialize;
@@ -148,27 +148,22 @@ pub struct Extension {
 #[derive(Deserialize)]
 pub struct Statements {
     pub calls: Option<i64>,
-    slowest: Option<Vec<StatementRow>>,
-    /// Those that ran most often.
-    counts: Option<Vec<CountRow>>,
+    /// How many statements are counted, those among them that may not be seen as one.
+    groups: usize,
+    /// Seconds since all began to be counted.
+    counted_for: Option<f64>,
+    listed: Option<Vec<StatementRow>>,
 }
 
-/// How often a statement ran since they are counted.
+/// A statement, as it is counted, whoever ran it.
 #[derive(Deserialize)]
-pub struct CountRow {
+pub struct StatementRow {
     pub id: i64,
-    pub calls: i64,
-    query: String,
-}
-
-#[derive(Deserialize)]
-struct StatementRow {
-    id: i64,
     query: Option<String>,
-    calls: i64,
-    total: f64,
-    mean: f64,
-    max: f64,
+    pub calls: i64,
+    /// Milliseconds in all.
+    pub total: f64,
+    pub max: f64,
     stddev: f64,
     rows: i64,
 }
@@ -300,32 +295,49 @@ impl Extension {
     }
 }
 
-impl CountRow {
-    /// The statement.
-    pub fn query(&self) -> String {
-        normalise(&self.query)
+impl Statements {
+    /// Those that matter.
+    pub fn rows(&self) -> &[StatementRow] {
+        self.listed.as_deref().unwrap_or_default()
+    }
+
+    /// None was left out.
+    pub fn is_whole(&self) -> bool {
+        self.rows().len() == self.groups
+    }
+
+    /// For how long they are counted.
+    pub fn counted_for(&self) -> Option<Duration> {
+        Duration::try_from_secs_f64(self.counted_for?).ok()
     }
 }
 
-impl Statements {
-    /// How often which ran, the most frequent first.
-    pub fn counts(&mut self) -> Vec<CountRow> {
-        self.counts.take().unwrap_or_default()
+impl StatementRow {
+    /// The statement.
+    pub fn query(&self) -> String {
+        self.query.as_deref().map(normalise).unwrap_or_default()
     }
 
-    /// The statements.
-    pub fn view(self) -> Vec<Statement> {
-        let view = |row: StatementRow| Statement {
-            id: row.id,
-            query: row.query.map(|text| normalise(&text)).unwrap_or_default(),
-            calls: row.calls,
-            total_ms: row.total,
-            mean_ms: row.mean,
-            max_ms: row.max,
-            stddev_ms: row.stddev,
-            rows: row.rows,
-        };
-        self.slowest.unwrap_or_default().into_iter().map(view).collect()
+    /// Milliseconds of one run, on average since it is counted.
+    pub fn mean(&self) -> f64 {
+        #[allow(clippy::cast_precision_loss)] // To be judged by, not to be counted with.
+        let calls = self.calls.max(1) as f64;
+        self.total / calls
+    }
+
+    /// The statement, with what ran of it lately.
+    pub fn view(&self, recent: Option<Recent>) -> Statement {
+        Statement {
+            id: self.id,
+            query: self.query(),
+            calls: self.calls,
+            total_ms: self.total,
+            mean_ms: self.mean(),
+            max_ms: self.max,
+            stddev_ms: self.stddev,
+            rows: self.rows,
+            recent,
+        }
     }
 }
 

@@ -1,16 +1,13 @@
 //! One look at a database, as one application has it: what changes with each second by one statement, and what costs
 //! more by a few others, at most each minute.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use mcp_health_core::{
     mcp::foreign,
     signals::{
         Failure, Reading,
-        database::{
-            Database, DiskFull, FREQUENT_SEEN, Frequent, SESSIONS_SEEN, STATEMENTS_SEEN, Statement,
-            TABLES_SEEN, Table,
-        },
+        database::{Database, DiskFull, Frequent, SESSIONS_SEEN, Statement, TABLES_SEEN, Table},
     },
 };
 use serde::de::DeserializeOwned;
@@ -19,8 +16,9 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     advice,
-    answers::{CountRow, Extension, Sessions, Statements, Upkeep},
+    answers::{Extension, Sessions, Statements, Upkeep},
     connection::{Connection, Refusal},
+    counts::Counts,
     failures, questions,
 };
 
@@ -28,8 +26,8 @@ use super::{
 const SELDOM: Duration = Duration::from_mins(1);
 /// The most index candidates that are told.
 const CANDIDATES: usize = 10;
-/// The most statements of which it is remembered how often they ran.
-const COUNTED: usize = 200;
+/// The most statements of each kind, the most frequent, the slowest and so on, of which it is remembered how often they ran.
+const COUNTED: usize = 60;
 /// What is said where nobody counts statements.
 const NOT_INSTALLED: &str = "pg_stat_statements is not installed: set shared_preload_libraries = 'pg_stat_statements', \
      restart PostgreSQL, then CREATE EXTENSION pg_stat_statements in this database";
@@ -38,6 +36,7 @@ const NOT_INSTALLED: &str = "pg_stat_statements is not installed: set shared_pre
 #[derive(Default)]
 pub struct Remembered {
     seldom: Option<(Instant, Seldom)>,
+    counts: Counts,
     /// The process that answered last.
     pid: Option<i32>,
     pub(super) pooler: Option<String>,
@@ -51,8 +50,6 @@ pub(super) struct Seldom {
     settings: Vec<String>,
     statements: Reading<Vec<Statement>>,
     frequent: Vec<Frequent>,
-    /// How often which statement had run by then.
-    counts: Option<(Instant, BTreeMap<i64, i64>)>,
     calls: Option<i64>,
     damage: Option<String>,
     pub(super) disk_full: Reading<Option<DiskFull>>,
@@ -126,7 +123,7 @@ impl Connection {
         self.remembered.pooler = Some(format!("{why}: a pooler stands in between"));
     }
 
-    async fn seldom(&self, version: i32, sees_all: bool, patience: Duration) -> Result<Seldom, Failure> {
+    async fn seldom(&mut self, version: i32, sees_all: bool, patience: Duration) -> Result<Seldom, Failure> {
         let mut seen = Seldom::default();
         self.spill(&mut seen, patience).await?;
         let question = questions::upkeep(TABLES_SEEN, CANDIDATES, &advice::SETTINGS);
@@ -146,7 +143,7 @@ impl Connection {
     }
 
     async fn statements(
-        &self,
+        &mut self,
         seen: &mut Seldom,
         extension: Option<Extension>,
         sees_all: bool,
@@ -156,16 +153,12 @@ impl Connection {
             seen.statements = Reading::Unavailable(NOT_INSTALLED.to_owned());
             return Ok(());
         };
-        let question =
-            questions::statements(&extension.schema, extension.version(), STATEMENTS_SEEN, COUNTED);
+        let question = questions::statements(&extension.schema, extension.version(), COUNTED);
         seen.statements = match self.question::<Statements>(&question, patience).await {
-            Ok(mut answer) => {
+            Ok(answer) => {
                 seen.calls = answer.calls;
-                let counts = answer.counts();
-                let before = self.remembered.seldom.as_ref().and_then(|(_, seldom)| seldom.counts.as_ref());
-                seen.frequent = before.map(|before| frequent(before, &counts)).unwrap_or_default();
-                seen.counts = Some((Instant::now(), counts.iter().map(|one| (one.id, one.calls)).collect()));
-                let statements = answer.view();
+                let statements;
+                (statements, seen.frequent) = self.remembered.counts.of(&answer);
                 if statements.is_empty() && !sees_all {
                     let why =
                         "statements of other roles cannot be seen: GRANT pg_monitor to the operator's role";
@@ -213,54 +206,5 @@ impl Connection {
     ) -> Result<T, Refusal> {
         let rows = self.ask(question, patience).await?;
         rows.last().and_then(|text| serde_json::from_str(text).ok()).ok_or(Refusal::Unread)
-    }
-}
-
-/// The statements that ran most often since they were counted last. Of one that was not among the most frequent then it
-/// is not known how often it had run.
-fn frequent((then, before): &(Instant, BTreeMap<i64, i64>), counts: &[CountRow]) -> Vec<Frequent> {
-    let seconds = then.elapsed().as_secs_f64().max(0.001);
-    let is_whole = before.len() < COUNTED;
-    let ran = |one: &CountRow| {
-        let before = before.get(&one.id).copied().or(is_whole.then_some(0))?;
-        // Fewer than before: they are counted anew since.
-        u32::try_from(one.calls.checked_sub(before)?).ok().filter(|ran| *ran > 0)
-    };
-    let mut all: Vec<_> = counts.iter().filter_map(|one| Some((ran(one)?, one))).collect();
-    all.sort_by_key(|(ran, _)| std::cmp::Reverse(*ran));
-    let view = |(ran, one): &(u32, &CountRow)| Frequent {
-        id: one.id,
-        query: one.query(),
-        a_second: f64::from(*ran) / seconds,
-    };
-    all.iter().take(FREQUENT_SEEN).map(view).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn counts(all: &[(i64, i64)]) -> Vec<CountRow> {
-        let rows = all.iter().map(|(id, calls)| {
-            serde_json::json!({"id": id, "calls": calls, "query": format!("SELECT {id} FROM t{id}")})
-        });
-        serde_json::from_value(rows.collect()).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_ran_most_between_two_looks_is_told_by_the_second_and_a_count_that_began_anew_is_not() {
-        let before = (Instant::now(), BTreeMap::from([(1, 1000), (2, 50), (3, 900)]));
-        tokio::time::advance(Duration::from_secs(10)).await;
-        let told = frequent(&before, &counts(&[(1, 1010), (2, 650), (3, 10), (4, 30), (5, 0)]));
-        let told: Vec<_> = told.iter().map(|one| (one.id, one.a_second, one.query.as_str())).collect();
-        assert_eq!(
-            told,
-            [(2, 60.0, "SELECT ? FROM t2"), (4, 3.0, "SELECT ? FROM t4"), (1, 1.0, "SELECT ? FROM t1")]
-        );
-        // Of one that was not among so many it is not known how often it had run.
-        let many = (before.0, (100..).take(COUNTED).map(|id| (id, 1)).collect());
-        assert!(frequent(&many, &counts(&[(4, 30)])).is_empty());
     }
 }

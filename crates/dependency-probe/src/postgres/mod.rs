@@ -10,6 +10,7 @@ mod advice;
 mod answers;
 mod chains;
 mod connection;
+mod counts;
 mod disk;
 mod end_sessions;
 mod failures;

@@ -143,25 +143,37 @@ pub fn upkeep(tables: usize, candidates: usize, settings: &[&str]) -> String {
     )
 }
 
-/// The statements of this database that are slowest by mean, those that ran most often, and the calls of all. `schema` is a name in quotes, as SQL;
-/// columns are called otherwise since 1.8.
-pub fn statements(schema: &str, version: (u32, u32), listed: usize, counted: usize) -> String {
-    let (total, mean, max, stddev) = if version >= (1, 8) {
-        ("total_exec_time", "mean_exec_time", "max_exec_time", "stddev_exec_time")
+/// The statements of this database that matter: of each kind so many, those that ran most often, that took most time in
+/// all, that are slowest by mean and by their slowest run; and the calls of all. `schema` is a name in quotes, as SQL;
+/// columns are called otherwise since 1.8, and since when is counted is told from 1.9 on.
+pub fn statements(schema: &str, version: (u32, u32), listed: usize) -> String {
+    let (total, max, stddev) = if version >= (1, 8) {
+        ("total_exec_time", "max_exec_time", "stddev_exec_time")
     } else {
-        ("total_time", "mean_time", "max_time", "stddev_time")
+        ("total_time", "max_time", "stddev_time")
+    };
+    let counted_for = if version >= (1, 9) {
+        format!(
+            "(SELECT extract(epoch FROM clock_timestamp() - stats_reset)::float8 FROM {schema}.pg_stat_statements_info)"
+        )
+    } else {
+        "NULL".to_owned()
     };
     format!(
         "WITH counted AS MATERIALIZED (
-  SELECT queryid, query, calls, {total} AS total, {mean} AS mean, {max} AS max, {stddev} AS stddev, rows
+  SELECT queryid AS id, min(left(query, {TEXT})) AS query, sum(calls)::int8 AS calls, sum({total}) AS total,
+    max({max}) AS max, max({stddev}) AS stddev, sum(rows)::int8 AS rows
   FROM {schema}.pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND coalesce(query, '') NOT LIKE '%{MARK}%' AND coalesce(query, '') NOT LIKE 'SET LOCAL %'
+    AND coalesce(query, '') NOT LIKE '%{MARK}%' AND coalesce(query, '') NOT LIKE 'SET LOCAL %' GROUP BY queryid
+), seen AS (
+  SELECT * FROM counted WHERE id IS NOT NULL AND query <> '<insufficient privilege>'
+), picked AS (
+  (SELECT id FROM seen ORDER BY calls DESC LIMIT {listed}) UNION (SELECT id FROM seen ORDER BY total DESC LIMIT {listed})
+  UNION (SELECT id FROM seen ORDER BY total / greatest(calls, 1) DESC LIMIT {listed})
+  UNION (SELECT id FROM seen ORDER BY max DESC LIMIT {listed})
 )
-SELECT {MARK} json_build_object('calls', (SELECT sum(calls)::int8 FROM counted), 'slowest', (SELECT json_agg(
-  json_build_object('id', coalesce(queryid, 0), 'query', left(query, {TEXT}), 'calls', calls, 'total', total, 'mean',
-  mean, 'max', max, 'stddev', stddev, 'rows', rows)) FROM (SELECT * FROM counted WHERE query <> '<insufficient privilege>'
-  ORDER BY mean DESC LIMIT {listed}) slowest), 'counts', (SELECT json_agg(json_build_object('id', queryid, 'calls', calls,
-  'query', left(query, {TEXT}))) FROM (SELECT queryid, sum(calls)::int8 AS calls, min(query) AS query FROM counted
-  WHERE queryid IS NOT NULL AND query <> '<insufficient privilege>' GROUP BY queryid ORDER BY 2 DESC LIMIT {counted}) most))"
+SELECT {MARK} json_build_object('calls', (SELECT sum(calls)::int8 FROM counted), 'groups', (SELECT count(*) FROM counted),
+  'counted_for', {counted_for}, 'listed', (SELECT json_agg(json_build_object('id', id, 'query', query, 'calls', calls,
+  'total', total, 'max', max, 'stddev', stddev, 'rows', rows)) FROM seen WHERE id IN (SELECT id FROM picked)))"
     )
 }

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use mcp_health_core::signals::{Reading, database::SessionState};
+use mcp_health_core::signals::{
+    Reading,
+    database::{Database, SessionState},
+};
 
-use super::support::*;
+use super::{support::*, versions::a_minute_passes};
 
 #[tokio::test]
 async fn two_hundred_leaked_sessions_are_seen_each_with_all_that_tells_it_from_others() {
@@ -180,6 +183,40 @@ async fn statements_tables_candidates_and_settings_are_told_and_asked_for_each_m
     assert_eq!(seen.index_candidates, ["many.r"]);
     assert!(seen.cache.is_some_and(|(hit, all)| hit > 0 && all >= hit));
     assert_eq!(seen.checksum_failures, None);
+}
+
+#[tokio::test]
+async fn a_statement_is_told_by_what_ran_of_it_between_looks() {
+    let Some(postgres) = Postgres::start(&["shared_preload_libraries=pg_stat_statements"]).await else {
+        return;
+    };
+    postgres.administer("CREATE EXTENSION pg_stat_statements").await;
+    let app = postgres.session().await;
+    app.batch_execute("SELECT pg_sleep(0.4)").await.unwrap();
+    // Not long after counting began, all that is counted is what ran lately.
+    let mut connection = postgres.connection().await;
+    let recent = |seen: &Database| {
+        let statements = seen.statements.fresh().unwrap();
+        let one = statements.iter().find(|one| one.query == "SELECT pg_sleep($1)").unwrap();
+        (one.mean_ms, one.recent.unwrap())
+    };
+    let (mean, first) = recent(&connection.look(APPLICATION, SOON).await.unwrap());
+    assert!(mean >= 400.0 && first.calls == 1 && first.mean_ms >= 400.0, "{first:?}");
+    assert!(first.span.as_secs() < 600, "{first:?}");
+    for _ in 0..3 {
+        app.batch_execute("SELECT pg_sleep(0)").await.unwrap();
+    }
+    app.batch_execute("SELECT 'new', 'pl4nted'").await.unwrap();
+    a_minute_passes().await;
+    // Counted for longer than the clock of PostgreSQL says, as the test has it: by what was counted a minute ago.
+    let seen = connection.look(APPLICATION, SOON).await.unwrap();
+    assert!(!format!("{seen:?}").contains("pl4nted"));
+    // Reset since: nothing of what ran before is left.
+    postgres.administer("SELECT pg_stat_statements_reset()").await;
+    app.batch_execute("SELECT pg_sleep(0)").await.unwrap();
+    a_minute_passes().await;
+    let (mean, last) = recent(&connection.look(APPLICATION, SOON).await.unwrap());
+    assert!(mean < 100.0 && last.calls == 1 && last.mean_ms < 100.0, "{last:?}");
 }
 
 #[tokio::test]

@@ -161,12 +161,15 @@ async fn tells_of_tables_settings_and_statements(postgres: &Postgres, major: i32
     let slow = statements.iter().find(|one| one.query == "SELECT pg_sleep($1)").unwrap();
     assert!(slow.mean_ms >= 100.0 && slow.max_ms >= slow.mean_ms && slow.total_ms >= 300.0, "{slow:?}");
     assert_eq!((slow.calls, slow.rows), (3, 3));
+    let recent = slow.recent.unwrap();
+    assert!(recent.calls == 3 && recent.mean_ms >= 100.0, "{recent:?}");
+    assert_eq!(first.disk_full, Reading::Fresh(None));
     assert!(seen.frequent.iter().any(|one| one.id == slow.id), "{:?}", seen.frequent);
     assert!(seen.calls.is_some_and(|calls| calls > first.calls.unwrap()), "{:?}", seen.calls);
 }
 
 /// What is asked seldom is asked again.
-async fn a_minute_passes() {
+pub async fn a_minute_passes() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(61)).await;
     tokio::time::resume();

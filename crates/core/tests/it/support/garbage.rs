@@ -12,7 +12,8 @@ use mcp_health_core::{
     signals::{
         Database, Reading,
         database::{
-            BlockingChain, DiskFull, Frequent, Session, SessionCounts, SessionState, Slot, Statement, Table,
+            BlockingChain, DiskFull, Frequent, Recent, Session, SessionCounts, SessionState, Slot, Statement,
+            Table,
         },
     },
 };
@@ -148,14 +149,17 @@ pub fn databases() -> BoxedStrategy<Database> {
         let waiting = waiting.into_iter().map(|(one, waits)| (one, SignedDuration::from_secs(waits)));
         BlockingChain { root, waiting: waiting.collect(), count: 0 }
     });
-    let statement =
-        (text(), count(), millis(), millis()).prop_map(|(query, calls, mean_ms, total_ms)| Statement {
+    let statement = (text(), count(), millis(), millis(), option::of((count(), millis()))).prop_map(
+        |(query, calls, mean_ms, total_ms, ran)| Statement {
             query: format!("select id from orders where {query}"),
             calls,
             mean_ms,
             total_ms,
+            max_ms: total_ms,
+            recent: ran.map(|(calls, mean_ms)| Recent { calls, mean_ms, span: SignedDuration::MAX }),
             ..Statement::default()
-        });
+        },
+    );
     let table = (count(), count(), count(), option::of(time())).prop_map(|(live, dead, changed, at)| Table {
         name: "public.orders".to_owned(),
         live_rows: live,

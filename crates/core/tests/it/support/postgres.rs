@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use mcp_health_api::SessionFence;
 use mcp_health_core::signals::{
     Database, Reading,
-    database::{BlockingChain, DiskFull, Session, SessionCounts, SessionState, Slot, Statement},
+    database::{BlockingChain, DiskFull, Recent, Session, SessionCounts, SessionState, Slot, Statement},
 };
 
 use super::moment;
@@ -82,11 +82,21 @@ pub fn well(now: i64) -> Database {
         max_connections: MAX_CONNECTIONS,
         reserved_connections: RESERVED,
         connections: OTHERS,
-        statements: Reading::Fresh(vec![Statement { mean_ms: 3.0, calls: 100, ..Statement::default() }]),
+        statements: Reading::Fresh(vec![ran_on_average(3.0)]),
         checksum_failures: Some((0, None)),
         disk_full: Reading::Fresh(None),
         ..Database::default()
     }
+}
+
+/// A statement that ran as long lately as since it is counted.
+fn ran_on_average(mean_ms: f64) -> Statement {
+    Statement { mean_ms, calls: 100, recent: Some(ran(mean_ms)), ..Statement::default() }
+}
+
+/// Runs that took so long on average.
+pub fn ran(mean_ms: f64) -> Recent {
+    Recent { calls: 12, mean_ms, span: SignedDuration::from_mins(9) }
 }
 
 /// A disk that is full, mostly of what is kept for a replica that is gone.
@@ -183,9 +193,8 @@ impl Postgres {
             BlockingChain { root, waiting, count: 1 }
         });
         let mean_ms = if self.slow { 1500.0 } else { 3.0 };
-        let statement = Statement { mean_ms, calls: 100, ..Statement::default() };
         Database {
-            statements: Reading::Fresh(vec![statement]),
+            statements: Reading::Fresh(vec![ran_on_average(mean_ms)]),
             connections: (others + counts.total).min(MAX_CONNECTIONS - RESERVED),
             counts,
             sessions,
