@@ -38,6 +38,9 @@ const SERVER_SECRET: &str = "server-database";
 /// The container with `psql` in a server's pods.
 const BESIDE: &str = "psql";
 
+/// Where a small disk of its own is.
+const SMALL: &str = "/small";
+
 /// Keeps it running, but for while it is stopped. Its data outlives it.
 const KEEP: &str =
     "while :; do [ -e /data/stopped ] || /usr/bin/sh /files/start.sh; /usr/bin/sleep 0.1; done";
@@ -52,6 +55,27 @@ pub struct Postgres<'a> {
 impl<'a> Postgres<'a> {
     /// Starts it with these settings (`max_connections = 20`), and waits until it takes connections.
     pub async fn start(story: &'a Story, settings: &[&str]) -> Self {
+        Self::start_with(story, settings, |program| program).await
+    }
+
+    /// The same, with the database on a disk of its own that holds no more than so much (`48Mi`); its write-ahead log is
+    /// elsewhere.
+    pub async fn start_on_a_small_disk(story: &'a Story, settings: &[&str], size: &'static str) -> Self {
+        let postgres = Self::start_with(story, settings, |program| program.small_folder(SMALL, size)).await;
+        let moved = format!(
+            "mkdir {SMALL}/database && echo \"CREATE TABLESPACE small LOCATION '{SMALL}/database'; \
+             ALTER DATABASE {DATABASE} SET TABLESPACE small\" | \
+             \"$0\"/psql -Xq --set=ON_ERROR_STOP=1 --host=/tmp --username=postgres --dbname=postgres"
+        );
+        postgres.shell(&moved).await;
+        postgres
+    }
+
+    async fn start_with(
+        story: &'a Story,
+        settings: &[&str],
+        change: impl FnOnce(Program) -> Program,
+    ) -> Self {
         environment::needs_a_node("PostgreSQL in a pod");
         let version = xtask::postgres::version();
         let version = version.unwrap_or_else(|| panic!("{}", xtask::postgres::how_to_install()));
@@ -64,7 +88,7 @@ impl<'a> Postgres<'a> {
             "1-server.sql": server, "2-role.sql": ROLE, "3-password.sql": password,
         });
         let program = Program::new(NAME, &["/usr/bin/sh", "-c", KEEP], &[5432]);
-        let program = program.files(files).user(65532).start(story).await;
+        let program = change(program.files(files).user(65532)).start(story).await;
         let postgres = Self { bin: format!("/usr/lib/postgresql/{version}/bin"), program };
         let address = postgres.address();
         postgres.operator_asks(&address).await;
@@ -207,6 +231,17 @@ impl<'a> Postgres<'a> {
     pub async fn start_again(&self) {
         self.shell("rm /data/stopped").await;
         self.ready().await;
+    }
+
+    /// Fills its disk with rows, to the last page.
+    pub async fn fill(&self) {
+        self.query("CREATE TABLE filler (words text)").await;
+        let more = "INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 2000)";
+        until("the disk is full", async || match self.ask(more).await {
+            Err(error) if error.contains("No space left on device") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
     }
 
     /// Ends all sessions of a role.

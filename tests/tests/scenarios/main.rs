@@ -15,6 +15,7 @@ mod database;
 mod dependencies;
 mod errors;
 mod fleet;
+mod full_disk;
 mod guards;
 mod hooks;
 mod kill_at_every_write;
