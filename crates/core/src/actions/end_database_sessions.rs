@@ -255,7 +255,7 @@ fn did(attempt: &Attempt) -> String {
     let database = ended(attempt).next().map(|(_, fence)| format!(" in database {}", fence.database));
     let notes: Vec<&str> = ended(attempt).filter_map(|(step, _)| step.note.as_deref()).collect();
     let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) };
-    format!("had {} ended{}{notes}", words::count(count, "session"), database.unwrap_or_default())
+    format!("asked for the end of {}{}{notes}", words::count(count, "session"), database.unwrap_or_default())
 }
 
 /// Whatever left them so does it again: for an hour, it is a person's to find.

@@ -300,7 +300,7 @@ fn leaked_transactions_that_exhaust_the_pool_are_ended_and_what_leaks_is_a_perso
     assert_eq!(status.history[0].resolution, "EndDatabaseSessions helped, and it did not happen again");
     let news = operator.looks.iter().flat_map(|look| report::news(&look.before, &look.after));
     let taken: Vec<String> = news.filter(|one| one.reason == "ActionTaken").map(|one| one.note).collect();
-    assert!(taken[0].starts_with("had 80 sessions ended in database mcp_prod"), "{taken:?}");
+    assert!(taken[0].starts_with("asked for the end of 80 sessions in database mcp_prod"), "{taken:?}");
 }
 
 #[test]
