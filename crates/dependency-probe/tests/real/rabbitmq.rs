@@ -84,7 +84,13 @@ async fn broker(settings: &str) -> (Server, Broker) {
             call(management, "GET", "/api/overview", "").filter(|answer| answer.contains(" 200 "))
         })
         .await;
+    // It listens for others once all its plugins run.
+    listens(&mut server, amqp).await;
     (server, Broker { amqp, management })
+}
+
+async fn listens(server: &mut Server, port: u16) {
+    server.awaited(async || TcpStream::connect(("127.0.0.1", port)).ok()).await;
 }
 
 /// A call of the management API; the answer, where there is one.
@@ -206,12 +212,15 @@ async fn tls_is_spoken_by_a_certificate_that_an_authority_vouches_for() {
         file("tls.key", key.serialize_pem()),
     );
     let (amqps, https) = (port(), port());
-    let (_server, broker) = broker(&format!(
+    let (mut server, broker) = broker(&format!(
         "listeners.ssl.1 = 127.0.0.1:{amqps}\nssl_options.cacertfile = {ca}\nssl_options.certfile = {crt}\n\
          ssl_options.keyfile = {pem}\nmanagement.ssl.ip = 127.0.0.1\nmanagement.ssl.port = {https}\n\
          management.ssl.cacertfile = {ca}\nmanagement.ssl.certfile = {crt}\nmanagement.ssl.keyfile = {pem}"
     ))
     .await;
+    for port in [amqps, https] {
+        listens(&mut server, port).await;
+    }
     let trust = Trust::pem(authority.pem().as_bytes()).unwrap();
     let management = format!("https://127.0.0.1:{https}");
     let ask = async |host: &str, port, password, trust: &Trust| {

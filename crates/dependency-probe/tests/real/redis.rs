@@ -160,7 +160,9 @@ async fn one_that_takes_no_more_clients_and_a_replica_that_is_written_to_are_tol
     let full = server.awaited(async || {
         let _first = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let asked = ask(port).await;
-        asked.result.is_err().then_some(asked)
+        // It may cut the connection so soon that its words are lost.
+        let is_told = asked.result.as_ref().is_err_and(|failure| !failure.said.starts_with("cuts "));
+        is_told.then_some(asked)
     });
     assert_eq!(said(&full.await), (CheckStep::Answer, "takes no more clients (maxclients is reached)"));
     let (_server, port) = redis(&["--replicaof", "127.0.0.1 1"]).await;
