@@ -28,8 +28,8 @@ pub fn may_lead_to(list: &AllowList, address: SocketAddr) -> bool {
             ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast()
         }
     };
-    let named = || Endpoint::parse(&format!("http://{}", SocketAddr::new(ip, address.port())));
-    !(is_special || METADATA.contains(&ip)) || named().is_ok_and(|named| list.permits(&named))
+    !(is_special || METADATA.contains(&ip))
+        || list.permits(&Endpoint::of(&ip.to_string(), address.port()))
 }
 
 #[cfg(test)]

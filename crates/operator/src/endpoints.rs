@@ -4,6 +4,7 @@
 use std::fmt;
 
 use http::Uri;
+use mcp_health_core::mcp::foreign;
 
 /// An HTTP endpoint. Shown without its credentials.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +41,13 @@ impl Endpoint {
             port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
             path,
         })
+    }
+
+    /// A port of a host, whatever is spoken there. An IPv6 address may stand in brackets or without them.
+    pub fn of(host: &str, port: u16) -> Self {
+        let host = host.to_ascii_lowercase();
+        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
+        Self { tls: false, credentials: None, host, port, path: String::new() }
     }
 
     /// Where it is, whatever is spoken there: `host:port`.
@@ -100,6 +108,15 @@ impl AllowList {
             Ok(Allowed::Host(host.to_ascii_lowercase(), port))
         });
         entries.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// That an object may name this endpoint; `Err` is a sentence for people.
+    pub fn check(&self, endpoint: &Endpoint) -> Result<(), String> {
+        if self.permits(endpoint) {
+            return Ok(());
+        }
+        let place = foreign(&endpoint.place(), None);
+        Err(format!("{place} is not on the operator's allow-list (signals.allowedEndpoints)"))
     }
 
     /// Whether an object may name this endpoint.
@@ -167,6 +184,17 @@ mod tests {
             ("http://[::1]:81", false),
         ] {
             assert_eq!(list.permits(&Endpoint::parse(url).unwrap()), permitted, "{url}");
+        }
+        for (host, port, permitted) in [
+            ("A.b", 1, true),
+            ("c", 9091, false),
+            ("::1", 80, true),
+            ("[::1]", 80, true),
+            ("::1", 81, false),
+            ("a.b/x", 1, false),
+            ("evil@a.b", 1, false),
+        ] {
+            assert_eq!(list.check(&Endpoint::of(host, port)).is_ok(), permitted, "{host}:{port}");
         }
         assert!(!AllowList::default().permits(&Endpoint::parse("http://a").unwrap()));
         for wrong in ["a:b", "a*b", "user@host", "host/path", "ftp://a"] {

@@ -115,14 +115,12 @@ impl Declared<'_> {
             About { words: foreign(&words, None), place: foreign(&place, None), question }
         };
         let url = |words: String, url: &str| match Endpoint::parse(url) {
-            Ok(endpoint) => (Some(about(words, endpoint.place())), permitted(allowed, &endpoint)),
+            Ok(endpoint) => (Some(about(words, endpoint.place())), allowed.check(&endpoint)),
             Err(why) => (Some(about(words, String::new())), Err(why)),
         };
         let at = |words: &str, host: &str, port: u16| {
             let place = format!("{host}:{port}");
-            let endpoint = Endpoint::parse(&format!("http://{place}"));
-            let permit = endpoint.and_then(|endpoint| permitted(allowed, &endpoint));
-            (Some(about(format!("{words} {place}"), place)), permit)
+            (Some(about(format!("{words} {place}"), place)), allowed.check(&Endpoint::of(host, port)))
         };
         let access = async |of: &SecretKeyRef, parse: fn(&str) -> Result<Access, String>| {
             let value = secrets.get(namespace, of).await?;
@@ -157,7 +155,7 @@ impl Declared<'_> {
                     };
                     let (about, permit) = at("RabbitMQ at", &access.host, access.port);
                     let permit = permit.and_then(|()| match management_url {
-                        Some(url) => permitted(allowed, &Endpoint::parse(url)?),
+                        Some(url) => allowed.check(&Endpoint::parse(url)?),
                         None => Ok(()),
                     });
                     let queue = |one: &QueueSpec| (one.name.clone(), one.max_messages, one.min_consumers);
@@ -225,16 +223,6 @@ impl Declared<'_> {
         };
         (about, question)
     }
-}
-
-fn permitted(allowed: &AllowList, endpoint: &Endpoint) -> Result<(), String> {
-    if allowed.permits(endpoint) {
-        return Ok(());
-    }
-    Err(format!(
-        "{} is not on the operator's allow-list (signals.allowedEndpoints)",
-        foreign(&endpoint.place(), None)
-    ))
 }
 
 impl Question {

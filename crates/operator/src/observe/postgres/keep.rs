@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use dependency_probe::postgres::Target;
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 use mcp_health_api::{McpServerHealth, PostgresSignal};
@@ -145,7 +144,9 @@ impl Looking {
         };
         let identity = Identity { url, authorities };
         let line = databases.line(&identity)?;
-        self.permits(&line.target)?;
+        for (host, port) in line.target.hosts() {
+            self.allowed.check(&Endpoint::of(host, *port))?;
+        }
         noted(databases, key, postgres, |seen| {
             let words = format!("PostgreSQL {}", line.target.words());
             seen.ask_over(&identity, words, line.target.place());
@@ -161,22 +162,6 @@ impl Looking {
             self.metrics.probed("Postgres", outcome, began.elapsed());
         }
         Ok(noted(databases, key, postgres, |seen| seen.note(came)))
-    }
-
-    /// Whether all hosts of a target are on the allow-list, by their names.
-    fn permits(&self, target: &Target) -> Result<(), String> {
-        for (host, port) in target.hosts() {
-            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-            // The list is of endpoints, whatever is spoken there.
-            let endpoint = Endpoint::parse(&format!("http://{host}:{port}"));
-            if !endpoint.is_ok_and(|endpoint| self.allowed.permits(&endpoint)) {
-                let place = target.place();
-                return Err(format!(
-                    "{place} is not on the operator's allow-list (signals.allowedEndpoints)"
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// A number from 0 to 1.
