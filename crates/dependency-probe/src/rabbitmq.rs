@@ -32,7 +32,7 @@ pub struct Target<'a> {
 }
 
 /// A queue, and what is expected of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Queue {
     /// Its name.
     pub name: String,

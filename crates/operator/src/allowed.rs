@@ -28,8 +28,7 @@ pub fn may_lead_to(list: &AllowList, address: SocketAddr) -> bool {
             ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast()
         }
     };
-    !(is_special || METADATA.contains(&ip))
-        || list.permits(&Endpoint::of(&ip.to_string(), address.port()))
+    !(is_special || METADATA.contains(&ip)) || list.permits(&Endpoint::of(&ip.to_string(), address.port()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What servers depend on: whether it answers, and what is worth saying of it. Asked by the [rounds](round) of the task
-//! that asks servers themselves, and PostgreSQL by a [source of its own](super::postgres); what came of it is in memory, by object, and
-//! each look at a server reads it here.
+//! that asks servers themselves, and PostgreSQL by a [source of its own](super::postgres); what came of it is in memory,
+//! by object, and each look at a server reads it here.
 //!
 //! What never answered may have a wall in between; and whoever finds that there is a way to nothing at all has lost its
 //! own: neither is evidence (DESIGN §10). That something has answered is kept in the status.

@@ -47,7 +47,7 @@ enum What {
     RabbitMq {
         url: Value,
         management: Option<String>,
-        queues: Vec<(String, Option<i64>, Option<i64>)>,
+        queues: Vec<rabbitmq::Queue>,
     },
     S3 {
         endpoint: String,
@@ -158,7 +158,11 @@ impl Declared<'_> {
                         Some(url) => allowed.check(&Endpoint::parse(url)?),
                         None => Ok(()),
                     });
-                    let queue = |one: &QueueSpec| (one.name.clone(), one.max_messages, one.min_consumers);
+                    let queue = |one: &QueueSpec| rabbitmq::Queue {
+                        name: one.name.clone(),
+                        max_messages: one.max_messages,
+                        min_consumers: one.min_consumers,
+                    };
                     let what = permit.map(|()| What::RabbitMq {
                         url: value,
                         management: management_url.clone(),
@@ -252,17 +256,8 @@ impl Question {
                 return redis::ask(&access, &trust, before, &permit, PATIENCE).await;
             }
             What::RabbitMq { url, management, queues } => {
-                let queues: Vec<rabbitmq::Queue> = queues
-                    .iter()
-                    .map(|(name, max_messages, min_consumers)| rabbitmq::Queue {
-                        name: name.clone(),
-                        max_messages: *max_messages,
-                        min_consumers: *min_consumers,
-                    })
-                    .collect();
                 let access = Access::amqp(url.reveal())?;
-                let target =
-                    rabbitmq::Target { access: &access, management: management.as_deref(), queues: &queues };
+                let target = rabbitmq::Target { access: &access, management: management.as_deref(), queues };
                 rabbitmq::ask(&target, &trust, &permit, PATIENCE).await
             }
             What::S3 { endpoint, bucket, region, virtual_hosts, access_key, secret_key } => {

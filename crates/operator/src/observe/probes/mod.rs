@@ -1,5 +1,6 @@
 //! What servers answer when they are asked: MCP, their health, their circuit breakers. One task ([`keep`]) asks them, and
-//! with them what they [depend on](super::dependencies); what came of it is in memory, and each look at a server reads it here.
+//! with them what they [depend on](super::dependencies); what came of it is in memory, and each look at a server reads
+//! it here.
 //!
 //! Who was never answered may have a wall in between, and whoever finds that all doors are shut has lost its own key:
 //! neither is evidence against a server (DESIGN §10).
