@@ -12,6 +12,7 @@ use mcp_health_core::{
     mcp::foreign,
     signals::{Certificate, CheckStep, Failure},
 };
+use mcp_probe::roots;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout_at},
@@ -26,7 +27,7 @@ use tokio_rustls::{
             danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         },
         crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-        pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+        pki_types::{CertificateDer, ServerName, UnixTime},
     },
 };
 
@@ -43,35 +44,20 @@ impl fmt::Debug for Trust {
 }
 
 impl Trust {
-    /// That of the authorities that this machine trusts. They are read once: they alone are some hundred kilobytes.
+    /// That of the authorities that this machine trusts.
     pub fn own() -> Self {
         static OWN: OnceLock<Trust> = OnceLock::new();
-        let read = || {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            Self::of(roots)
-        };
-        OWN.get_or_init(read).clone()
+        OWN.get_or_init(|| Self::of(roots::system())).clone()
     }
 
     /// That of these authorities alone, as PEM.
     pub fn pem(pem: &[u8]) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|_| "the certificate authorities are no PEM".to_owned())?;
-            if roots.add(certificate).is_err() {
-                return Err("a certificate authority's certificate cannot be read".to_owned());
-            }
-        }
-        if roots.is_empty() {
-            return Err("there is no certificate among the certificate authorities".to_owned());
-        }
-        Ok(Self::of(roots))
+        roots::pem(pem).map(Self::of)
     }
 
-    fn of(roots: RootCertStore) -> Self {
+    fn of(roots: Arc<RootCertStore>) -> Self {
         let provider = Arc::new(ring::default_provider());
-        Self(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok())
+        Self(WebPkiServerVerifier::builder_with_provider(roots, provider).build().ok())
     }
 }
 

@@ -16,10 +16,11 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::endpoint::{Address, Endpoint};
+use crate::roots;
 
 /// How long a server's machine may take to accept a connection (guides: port checks, 3 s).
 const CONNECT: Duration = Duration::from_secs(3);
@@ -122,15 +123,13 @@ async fn tls(tcp: TcpStream, endpoint: &Endpoint, deadline: Instant) -> Result<i
     }
 }
 
-/// One for all: the roots alone are some hundred kilobytes.
+/// One for all.
 fn client_config() -> Option<Arc<ClientConfig>> {
     static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
     let make = || {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().ok()?;
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        let mut config = builder.with_root_certificates(roots::system()).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Some(Arc::new(config))
     };

@@ -3,7 +3,8 @@
 //!
 //! [`Prober::ask`] → a [channel](channel) of one transport, open for this one probe → questions and answers over it
 //! → [`Outcome`]. Between two probes there is no open socket, only the era, the transport, and the id of a legacy
-//! session: never more than one. [`get`] asks over the same way what servers tell beside MCP.
+//! session: never more than one. [`get`] asks over the same way what servers tell beside MCP. Whose word
+//! on certificates is taken, here and by the other probes, stands in [`roots`].
 
 mod channel;
 mod connection;
@@ -13,6 +14,7 @@ mod frames;
 mod get;
 mod prober;
 mod request;
+pub mod roots;
 mod streamable;
 mod token;
 mod websocket;

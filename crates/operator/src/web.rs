@@ -1,15 +1,12 @@
 //! The HTTP client for what the operator's own flags name: Prometheus and Alertmanager. Certificates that the system
 //! trusts, or those of a file instead; no redirect is followed, no proxy is used, and answers are bounded.
 
-use std::{io, time::Duration};
+use std::{fs, io, time::Duration};
 
 use mcp_health_api::MANAGER;
+use mcp_probe::roots;
 use reqwest::{Client, Response, redirect::Policy};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, crypto::ring};
 
 /// Connections that nobody uses are kept for as long.
 const IDLE: Duration = Duration::from_secs(90);
@@ -24,7 +21,11 @@ pub enum Unread {
 
 /// A client that trusts what the system does, or the certificates in `ca_file` instead.
 pub fn client(ca_file: &str) -> Result<Client, String> {
-    let roots = if ca_file.is_empty() { system_roots() } else { roots_of(ca_file)? };
+    let of = |file| roots::pem(&fs::read(file).map_err(|error| error.to_string())?);
+    let roots = match ca_file {
+        "" => roots::system(),
+        file => of(file).map_err(|why| format!("{file}: {why}"))?,
+    };
     let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -70,20 +71,4 @@ pub fn refusal(error: &(dyn std::error::Error + 'static)) -> &'static str {
         cause = one.source();
     }
     if is_connecting { "no connection" } else { "the connection broke off" }
-}
-
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
-}
-
-fn roots_of(file: &str) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| format!("{file}: {error}"))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| format!("{file}: {error}"))?;
-        roots.add(certificate).map_err(|error| format!("{file}: {error}"))?;
-    }
-    if roots.is_empty() { Err(format!("{file} holds no certificate")) } else { Ok(roots) }
 }
