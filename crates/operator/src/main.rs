@@ -7,6 +7,7 @@ mod act;
 mod allowed;
 mod config;
 mod controller;
+mod draw;
 mod endpoints;
 mod error;
 mod events;
@@ -36,7 +37,7 @@ use crate::{
     config::Config,
     endpoints::AllowList,
     lease::Lease,
-    observe::{Asking, Looking, Poller, Secrets, Stores, table::Key},
+    observe::{Asking, Poller, Secrets, Stores, table::Key},
     reconcile::Context,
     telemetry::Metrics,
 };
@@ -95,17 +96,9 @@ async fn run(config: Config) -> Result<(), String> {
     watches.push(Box::pin(poller.keep(Arc::clone(&stores))));
     let watches = tokio::spawn(join_all(watches));
     let secrets = Arc::new(Secrets::new(config.read_secrets.then(|| client.clone())));
-    let looking = Looking::new(
-        Arc::clone(&stores),
-        Arc::clone(&secrets),
-        &config,
-        allowed.clone(),
-        Arc::clone(&metrics),
-    );
     let asking = Asking::new(Arc::clone(&stores), secrets, &config, allowed, Arc::clone(&metrics));
     // A task of its own: what it waits for wakes none of the watches.
     let asking = tokio::spawn(asking.keep());
-    let looking = tokio::spawn(looking.keep());
     let leases = lease::api(&client, &config);
     let work = async {
         first_lists(&stores).await;
@@ -144,7 +137,6 @@ async fn run(config: Config) -> Result<(), String> {
         probes.end().await;
     }
     asking.abort();
-    looking.abort();
     watches.abort();
     ended
 }

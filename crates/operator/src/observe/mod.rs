@@ -52,7 +52,7 @@ use mcp_health_core::{
 pub use config_maps::ConfigMapWire;
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
 pub use pod_spec::config_maps as config_maps_of;
-pub use postgres::{Databases, Looking};
+pub use postgres::Databases;
 pub use probes::Asking;
 pub use prometheus::Poller;
 pub use replica_sets::ReplicaSetWire;

@@ -1,9 +1,9 @@
-//! What the databases of servers tell. One task ([`keep`]) asks them, over one [line] for each set of the same
-//! parameters and credentials, whatever the number of objects; what came of it is in memory, and each look at a server
-//! reads it here. The sessions that an attempt ends are ended over the same line.
+//! What the databases of servers tell. They are [looked at](looks) by the task that asks servers themselves, over one
+//! [line] for each set of the same parameters and credentials, whatever the number of objects; what came of it is in
+//! memory, and each look at a server reads it here. The sessions that an attempt ends are ended over the same line.
 
-mod keep;
 mod line;
+pub mod looks;
 mod seen;
 #[cfg(test)]
 mod tests;
@@ -24,8 +24,6 @@ use self::{
     seen::Seen,
 };
 use super::{Stores, table::Key};
-
-pub use keep::Looking;
 
 /// See the module.
 #[derive(Default)]
@@ -54,10 +52,17 @@ impl Databases {
         Ok(line)
     }
 
-    /// Forgets objects that are gone, or declare no database any more, and hangs up where nobody is left.
-    fn keep_to(&self, declaring: &HashSet<Key>) {
+    /// Forgets objects that are gone.
+    pub fn forget(&self, gone: &[Key]) {
         let mut objects = self.objects();
-        objects.retain(|key, _| declaring.contains(key));
+        for key in gone {
+            objects.remove(key);
+        }
+    }
+
+    /// Hangs up where nobody is left.
+    pub fn hang_up(&self) {
+        let objects = self.objects();
         let used: HashSet<&Identity> = objects.values().filter_map(|seen| seen.identity.as_ref()).collect();
         self.lines().retain(|identity, _| used.contains(identity));
     }

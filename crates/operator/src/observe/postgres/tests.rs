@@ -19,7 +19,9 @@ use tokio::{task::JoinHandle, time::timeout};
 use self::support::{APPLICATION, Postgres, awaited};
 use super::*;
 use crate::{
-    config::Config, endpoints::AllowList, observe::note_targets, observe::secrets::Secrets,
+    config::Config,
+    endpoints::AllowList,
+    observe::{Asking, deployments, note_targets, secrets::Secrets},
     telemetry::Metrics,
 };
 
@@ -27,18 +29,18 @@ use crate::{
 #[allow(dead_code)]
 mod support;
 
-/// An operator's stores, and what looks at databases for them.
+/// An operator's stores, and what asks for them.
 struct World {
     stores: Arc<Stores>,
     /// What Secrets hold, by namespace and name.
     secrets: Arc<Mutex<BTreeMap<String, String>>>,
     read: Arc<AtomicUsize>,
-    looking: JoinHandle<()>,
+    asking: JoinHandle<()>,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.looking.abort();
+        self.asking.abort();
     }
 }
 
@@ -78,10 +80,9 @@ impl World {
         let stores = Arc::new(Stores::new(&config, wake).unwrap());
         let allowed = AllowList::parse(&config.allowed_endpoints).unwrap();
         let reader = Arc::new(Secrets::new(config.read_secrets.then_some(client)));
-        let looking =
-            Looking::new(Arc::clone(&stores), reader, &config, allowed, Arc::new(Metrics::default()));
-        let looking = tokio::spawn(looking.keep());
-        Self { stores, secrets, read, looking }
+        let asking = Asking::new(Arc::clone(&stores), reader, &config, allowed, Arc::new(Metrics::default()));
+        let asking = tokio::spawn(asking.keep());
+        Self { stores, secrets, read, asking }
     }
 
     /// What a Secret holds from now on.
@@ -100,6 +101,10 @@ impl World {
             },
         }))
         .unwrap();
+        let metadata = json!({"name": name, "namespace": namespace, "uid": name, "resourceVersion": "1"});
+        let deployment = json!({"metadata": metadata, "spec": {}});
+        let (key, row) = deployments::view(&serde_json::from_value(deployment).unwrap()).unwrap();
+        self.stores.deployments.apply("", key, row);
         note_targets(&self.stores.targets, "", &Event::Apply(guarded(&object)));
         self.stores.judged.note(&Key::of(&object), Arc::new(object.clone()), Verdict::default());
         object

@@ -17,6 +17,7 @@ use super::{
     super::{
         DeploymentRow, Stores,
         dependencies::round::{self, Rounds},
+        postgres::looks::Looks,
         secrets::Secrets,
         table::Key,
     },
@@ -48,6 +49,7 @@ pub struct Asking {
     probers: Probers,
     secrets: Arc<Secrets>,
     rounds: Rounds,
+    looks: Looks,
     metrics: Arc<Metrics>,
 }
 
@@ -75,7 +77,8 @@ impl Asking {
             stores,
             at_once: Semaphore::new(at_once),
             probers: Probers::default(),
-            rounds: Rounds::new(Arc::clone(&secrets), allowed, Arc::clone(&metrics), at_once),
+            rounds: Rounds::new(Arc::clone(&secrets), allowed.clone(), Arc::clone(&metrics), at_once),
+            looks: Looks::new(Arc::clone(&secrets), allowed, Arc::clone(&metrics), at_once),
             secrets,
             metrics,
         }
@@ -107,6 +110,10 @@ impl Asking {
                         probes.forget(&gone);
                         if let Some(dependencies) = &self.stores.dependencies {
                             dependencies.forget(&gone);
+                        }
+                        if let Some(databases) = &self.stores.databases {
+                            databases.forget(&gone);
+                            databases.hang_up();
                         }
                         goodbyes.extend(gone.into_iter().map(|key| self.probers.forget(key)));
                     }
@@ -143,6 +150,7 @@ impl Asking {
                 Topic::Mcp => self.mcp(probes, key, &object, &row).await,
                 Topic::Http => self.http(probes, key, &object, &row).await,
                 Topic::Dependencies => (self.rounds.ask(&self.stores, key, &object).await, round::INTERVAL),
+                Topic::Postgres => self.looks.look(&self.stores, key, &object).await,
             })
         };
         let (is_news, pause) = done.await.unwrap_or((false, SOON));

@@ -3,13 +3,13 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
-    hash::{BuildHasher, RandomState},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::super::table::Key;
+use crate::draw::draw;
 
 /// Servers that are new at the same time begin so far apart, within an interval.
 const SPACING: Duration = Duration::from_millis(15);
@@ -23,12 +23,14 @@ pub enum Topic {
     Mcp,
     /// Its health and its circuit breakers, over HTTP.
     Http,
-    /// What it depends on.
+    /// What it depends on, but its PostgreSQL.
     Dependencies,
+    /// Its PostgreSQL.
+    Postgres,
 }
 
 /// All topics.
-const TOPICS: [Topic; 3] = [Topic::Mcp, Topic::Http, Topic::Dependencies];
+const TOPICS: [Topic; 4] = [Topic::Mcp, Topic::Http, Topic::Dependencies, Topic::Postgres];
 
 /// See the module.
 #[derive(Default)]
@@ -37,8 +39,6 @@ pub struct Schedule {
     /// The objects, each with the number of its life: what is due of an earlier one is void.
     known: HashMap<Key, u64>,
     lives: u64,
-    random: RandomState,
-    drawn: u64,
 }
 
 impl Schedule {
@@ -55,7 +55,7 @@ impl Schedule {
             self.lives += 1;
             self.known.insert(key.clone(), self.lives);
             for topic in TOPICS {
-                let at = now + spread.mul_f64(self.draw());
+                let at = now + spread.mul_f64(draw());
                 self.due.push(Reverse((at, key.clone(), topic, self.lives)));
             }
         }
@@ -78,15 +78,8 @@ impl Schedule {
 
     /// It was asked at `begun`: it is due again a pause later, or a little less or more.
     pub fn again(&mut self, (key, topic, life): (Key, Topic, u64), begun: Instant, pause: Duration) {
-        let at = begun + pause.mul_f64(0.9 + 0.2 * self.draw());
+        let at = begun + pause.mul_f64(0.9 + 0.2 * draw());
         self.due.push(Reverse((at, key, topic, life)));
-    }
-
-    /// A number from 0 to 1.
-    #[allow(clippy::cast_precision_loss)] // It need not be exact.
-    fn draw(&mut self) -> f64 {
-        self.drawn += 1;
-        (self.random.hash_one(self.drawn) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
@@ -109,8 +102,10 @@ mod tests {
         schedule.keep_to(keys(1000), now);
         let of_a_second: Vec<usize> =
             (0..15).map(|second| schedule.take_due(now + Duration::from_secs(second + 1)).len()).collect();
-        assert_eq!(of_a_second.iter().sum::<usize>(), 3000);
-        assert!(of_a_second.iter().all(|count| (100..320).contains(count)), "{of_a_second:?}");
+        let all = 1000 * TOPICS.len();
+        assert_eq!(of_a_second.iter().sum::<usize>(), all);
+        let even = all / of_a_second.len();
+        assert!(of_a_second.iter().all(|count| (even / 2..even * 3 / 2).contains(count)), "{of_a_second:?}");
     }
 
     #[test]
