@@ -190,12 +190,9 @@ impl Dependencies {
         self.lock().forget(key, |name| declared(&object.spec).any(|one| one == name));
     }
 
-    /// Forgets objects that are gone.
-    pub fn forget(&self, objects: &[Key]) {
-        let mut inner = self.lock();
-        for key in objects {
-            inner.forget(key, |_| false);
-        }
+    /// Forgets an object that is gone.
+    pub fn forget(&self, object: &Key) {
+        self.lock().forget(object, |_| false);
     }
 
     /// Looks whether the operator's own way is at fault: no name resolves; or there is no way to any place, nor to any

@@ -40,7 +40,7 @@ impl Looks {
     pub async fn look(&self, stores: &Stores, key: &Key, object: &McpServerHealth) -> (bool, Duration) {
         let Some(databases) = &stores.databases else { return (false, DECLARED) };
         let Some(postgres) = &object.spec.signals.postgres else {
-            databases.objects().remove(key);
+            databases.forget(key);
             return (false, DECLARED);
         };
         let is_news = match self.came(databases, key, postgres).await {

@@ -52,12 +52,9 @@ impl Databases {
         Ok(line)
     }
 
-    /// Forgets objects that are gone.
-    pub fn forget(&self, gone: &[Key]) {
-        let mut objects = self.objects();
-        for key in gone {
-            objects.remove(key);
-        }
+    /// Forgets an object that is gone, or declares no database any more.
+    pub fn forget(&self, object: &Key) {
+        self.objects().remove(object);
     }
 
     /// Hangs up where nobody is left.

@@ -98,6 +98,11 @@ impl Asking {
                 () = probes.ending.notified() => break,
                 Some(round) = rounds.next() => {
                     let Round { what, begun, pause, is_news } = round;
+                    if !schedule.knows(&what.0) {
+                        // It went while it was asked: what came of that is forgotten, too.
+                        goodbyes.push(self.forget(probes, what.0));
+                        continue;
+                    }
                     if is_news {
                         news.insert(what.0.clone());
                     }
@@ -107,15 +112,10 @@ impl Asking {
                 _ = clock.tick() => {
                     if ticks.is_multiple_of(OBJECTS_EACH) {
                         let gone = schedule.keep_to(self.stores.targets.all(), Instant::now());
-                        probes.forget(&gone);
-                        if let Some(dependencies) = &self.stores.dependencies {
-                            dependencies.forget(&gone);
-                        }
+                        goodbyes.extend(gone.into_iter().map(|key| self.forget(probes, key)));
                         if let Some(databases) = &self.stores.databases {
-                            databases.forget(&gone);
                             databases.hang_up();
                         }
-                        goodbyes.extend(gone.into_iter().map(|key| self.probers.forget(key)));
                     }
                     if ticks.is_multiple_of(CERTIFICATES_EACH)
                         && let Some(dependencies) = &self.stores.dependencies
@@ -134,6 +134,18 @@ impl Asking {
         let _ = timeout(LAST_ANSWERS, rounds.collect::<Vec<_>>()).await;
         self.probers.end().await;
         probes.ended.notify_one();
+    }
+
+    /// Forgets an object that is gone, and ends the sessions that its server keeps.
+    fn forget(&self, probes: &Probes, key: Key) -> impl Future<Output = ()> {
+        probes.forget(&key);
+        if let Some(dependencies) = &self.stores.dependencies {
+            dependencies.forget(&key);
+        }
+        if let Some(databases) = &self.stores.databases {
+            databases.forget(&key);
+        }
+        self.probers.forget(key)
     }
 
     async fn round(&self, probes: &Probes, what: (Key, Topic, u64)) -> Round {

@@ -75,12 +75,9 @@ impl Probes {
         with(server)
     }
 
-    /// Forgets objects that are gone.
-    fn forget(&self, objects: &[Key]) {
-        let mut servers = self.lock();
-        for key in objects {
-            servers.remove(key);
-        }
+    /// Forgets an object that is gone.
+    fn forget(&self, object: &Key) {
+        self.lock().remove(object);
     }
 
     /// Looks whether the operator's own way is at fault. True where that is news.

@@ -62,6 +62,11 @@ impl Schedule {
         gone
     }
 
+    /// Whether an object is there.
+    pub fn knows(&self, object: &Key) -> bool {
+        self.known.contains_key(object)
+    }
+
     /// What is due. It is due again once it was [asked](Self::again).
     pub fn take_due(&mut self, now: Instant) -> Vec<(Key, Topic, u64)> {
         let mut taken = Vec::new();

@@ -277,6 +277,13 @@ impl Server {
         self.stores.judged.note(&self.key(), Arc::new(object), Verdict::default());
     }
 
+    /// The object is gone.
+    fn delete(&self) {
+        let object = self.stores.judged.object(&self.key()).unwrap();
+        let guarded = serde_json::from_value(serde_json::to_value(&*object).unwrap()).unwrap();
+        note_targets(&self.stores.targets, "", &Event::Delete(guarded));
+    }
+
     /// A reconcile looks, and notes what the rules say.
     fn look(&self) {
         let object = self.stores.judged.object(&self.key()).unwrap();
@@ -540,14 +547,27 @@ async fn a_server_that_wants_a_token_is_shown_the_one_of_the_secret_and_a_new_on
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_object_that_goes_while_it_is_asked_is_forgotten_and_its_sessions_are_ended() {
+    let listening = Listening::new().await;
+    *listening.script.slow.lock().unwrap() = Duration::from_millis(1500);
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({}), &[]);
+    sleep(Duration::from_secs(1)).await;
+    assert_ne!(listening.script.under_way.load(Relaxed), 0);
+    server.delete();
+    sleep(Duration::from_mins(1)).await;
+    let begun = listening.script.asked("POST initialize");
+    assert_eq!((begun, listening.script.asked("DELETE /mcp")), (2, 2));
+    assert!(world.stores.probes.as_ref().unwrap().lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_object_that_is_gone_is_forgotten_and_its_sessions_are_ended() {
     let listening = Listening::new().await;
     let world = World::new(&[]);
     let server = world.server("one", listening.port, &json!({}), &[]);
     sleep(Duration::from_secs(2)).await;
-    let object = world.stores.judged.object(&server.key()).unwrap();
-    let guarded = serde_json::from_value(serde_json::to_value(&*object).unwrap()).unwrap();
-    note_targets(&world.stores.targets, "", &Event::Delete(guarded));
+    server.delete();
     listening.script.forget();
     sleep(Duration::from_mins(1)).await;
     assert_eq!(*listening.script.asked.lock().unwrap(), ["DELETE /mcp", "DELETE /mcp"]);
