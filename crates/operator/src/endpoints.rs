@@ -5,6 +5,7 @@ use std::fmt;
 
 use http::Uri;
 use mcp_health_core::mcp::foreign;
+use percent_encoding::percent_decode_str;
 
 /// An HTTP endpoint. Shown without its credentials.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,7 +32,9 @@ impl Endpoint {
         let authority = uri.authority().ok_or("it names no host")?.as_str();
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("it names no host")?.to_ascii_lowercase();
         let path = uri.path().trim_end_matches('/').to_owned();
-        if path.split('/').any(|part| matches!(part, "." | "..")) {
+        // As whoever asks reads it: there, `%2e` is a dot, and `\` may be a slash.
+        let plain = percent_decode_str(&path).decode_utf8_lossy();
+        if plain.split(['/', '\\']).any(|part| matches!(part, "." | "..")) {
             return Err("its path has dots to go elsewhere".to_owned());
         }
         Ok(Self {
@@ -155,8 +158,11 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_no_endpoint() {
-        for url in ["", "prometheus:9090", "ftp://a", "http://", "http://a/../b", "http://a b"] {
+        for url in ["", "prometheus:9090", "ftp://a", "http://", "http://a b"] {
             assert!(Endpoint::parse(url).is_err(), "{url}");
+        }
+        for path in ["../b", "team/%2E%2e/b", "team/.%2e/b", "team/x\\..\\..\\b", "team/..%2fb", "."] {
+            assert!(Endpoint::parse(&format!("http://a/{path}")).is_err(), "{path}");
         }
     }
 
