@@ -171,10 +171,11 @@ async fn issuer(discovery: &'static str, keys: &'static str) -> String {
 async fn an_issuer_is_what_it_calls_itself_and_has_keys() {
     let whole = r#"{"issuer": "{}", "jwks_uri": "{}/keys"}"#;
     let elsewhere = r#"{"issuer": "{}", "jwks_uri": "http://keys.invalid/keys"}"#;
-    let none = &(|_: &str| false);
+    // Of its server, what is below the issuer.
+    let below = &(|url: &str| url.starts_with("http://127.0.0.1:") && url.contains("/realm/"));
     let ask = async |discovery, keys| {
         let url = issuer(discovery, keys).await;
-        oidc::ask(&url, none, &Trust::own(), ALL, SOON).await.unwrap()
+        oidc::ask(&url, below, &Trust::own(), ALL, SOON).await.unwrap()
     };
     let well = ask(whole, r#"{"keys": [{"kty": "RSA"}, {}]}"#).await;
     assert_eq!((well.result, &*well.remarks[0]), (Ok(()), "has 2 keys"));
@@ -193,6 +194,9 @@ async fn an_issuer_is_what_it_calls_itself_and_has_keys() {
     let far = ask(elsewhere, "").await;
     assert_eq!(far.result, Ok(()));
     assert!(far.remarks[0].starts_with("its keys are at keys.invalid, "), "{far:?}");
+    let beside = ask(r#"{"issuer": "{}", "jwks_uri": "{}/../keys"}"#, "<html>").await;
+    assert_eq!(beside.result, Ok(()), "nobody looks there");
+    assert!(beside.remarks[0].starts_with("its keys are at 127.0.0.1, "), "{beside:?}");
     let url = issuer(elsewhere, "").await;
     let far = oidc::ask(&url, &|_| true, &Trust::own(), ALL, SOON).await.unwrap();
     assert_eq!(said(&far).0, CheckStep::Name);
