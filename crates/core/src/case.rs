@@ -1,7 +1,7 @@
 //! One server at one moment: what every pure function is given.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{McpServerHealthSpec, McpServerHealthStatus};
+use mcp_health_api::{Incident, IncidentType, McpServerHealthSpec, McpServerHealthStatus};
 
 use crate::signals::Signals;
 
@@ -71,4 +71,11 @@ pub struct Case<'a> {
     pub settings: &'a Settings,
     /// The moment; to the second, as statuses keep it.
     pub now: Timestamp,
+}
+
+impl<'a> Case<'a> {
+    /// The open incident of a type.
+    pub fn open(&self, incident: IncidentType) -> Option<&'a Incident> {
+        self.status.incidents.iter().find(|one| one.incident_type == incident)
+    }
 }

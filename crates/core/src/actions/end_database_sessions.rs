@@ -213,9 +213,8 @@ fn steps(asked: &Asked, seen: &Database, own: &[&Session]) -> Vec<Step> {
 
 /// `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z`.
 fn line(session: &Session) -> Option<String> {
-    let begun = |at: Timestamp| at.to_string();
     let since = session.xact_start.or(session.state_change)?;
-    Some(format!("{} {} {}", session.pid, begun(session.backend_start), begun(since)))
+    Some(format!("{} {} {since}", session.pid, session.backend_start))
 }
 
 /// `198 of 200 come from pod mcp-server-6f4c-x; most stopped after: update accounts set …`.

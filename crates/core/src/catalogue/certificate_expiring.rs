@@ -45,8 +45,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         .collect();
     let next = known.iter().filter_map(|(_, certificate)| next_threshold(certificate, case.now)).min();
     let Some(severity) = ending.iter().map(|(severity, ..)| *severity).min() else {
-        let mut open = case.status.incidents.iter();
-        let open = open.find(|one| one.incident_type == IncidentType::CertificateExpiring);
+        let open = case.open(IncidentType::CertificateExpiring);
         let told = |one: &Dependency| {
             open.is_some_and(|open| open.evidence.iter().any(|line| line.starts_with(&headline(&one.name))))
         };
@@ -93,8 +92,8 @@ fn headline(name: &str) -> String {
     format!("the certificate of {name} ")
 }
 
-/// `the certificate of idp ends in less than 7 days: idp.example.com, issued by Example CA, until 2026-11-28T12:00:00Z (6 days
-/// left)`. What stands before the first colon is the same until it is another story.
+/// `the certificate of idp ends in less than 7 days: idp.example.com, issued by Example CA, until 2026-11-28T12:00:00Z
+/// (6 days left)`. What stands before the first colon is the same until it is another story.
 fn describe(one: &Dependency, certificate: &Certificate, now: Timestamp) -> String {
     let left = certificate.not_after.duration_since(now);
     let days = usize::try_from(left.abs().as_hours() / 24).unwrap_or_default();

@@ -139,8 +139,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 fn is_over(case: &Case, server: &Server, view: Option<&View>, has_gauges: bool) -> bool {
     let declared = case.spec.signals.postgres.is_some();
     let of_database = !declared || database::of(case).and_then(database::is_full) == Some(false);
-    let mut open = case.status.incidents.iter();
-    let open = open.find(|one| one.incident_type == IncidentType::DatabasePoolExhausted);
+    let open = case.open(IncidentType::DatabasePoolExhausted);
     let by_pools = open.is_some_and(|open| open.evidence.iter().any(|line| line.starts_with(BY_POOLS)));
     let is_seen = |view: &View| {
         let measures = [Measure::DatabasePoolInUse, Measure::DatabasePoolWaiters];
@@ -169,7 +168,7 @@ fn cause(
     let grew = growth.is_some_and(|(now, before)| now > before * GROWTH);
     if let Some(seen) = seen {
         let own: Vec<&Session> = database::own(case, seen).collect();
-        let total = seen.counts.total.max(i64::try_from(own.len()).unwrap_or(i64::MAX));
+        let total = total(case, seen);
         let application = words::shorten(&seen.application, 64);
         let others = seen.connections.saturating_sub(total);
         if is_full && !by_pools && others > total {
@@ -180,10 +179,8 @@ fn cause(
             return (Cause::OthersConnections, why);
         }
         let count = |is: &dyn Fn(&Session) -> bool| own.iter().filter(|one| is(one)).count();
-        let is_most =
-            |part: usize| part > 0 && i64::try_from(part).unwrap_or(i64::MAX).saturating_mul(2) >= total;
         let left = count(&|one| database::is_left_alone(seen, one, LEAK));
-        if is_most(left) {
+        if is_most(left, total) {
             let why = format!(
                 "{left} of {total} sessions of {application} are idle in transaction for more than {}",
                 words::span(LEAK)
@@ -192,11 +189,11 @@ fn cause(
         }
         let patience = if by_pools { LEAK } else { UNUSED };
         let unused = left + count(&|one| database::is_unused(seen, one, patience));
-        if is_most(unused) && !grew {
+        if is_most(unused, total) && !grew {
             let why = format!(
                 "{unused} of {total} sessions of {application} do nothing for more than {}, and no more is asked for \
                  than before: {requests}",
-                words::span(if by_pools { LEAK } else { UNUSED })
+                words::span(patience)
             );
             return (Cause::ConnectionLeak, why);
         }
@@ -207,6 +204,16 @@ fn cause(
     (Cause::DatabasePool, format!("nothing tells what holds them: {requests}"))
 }
 
+/// How many sessions are the server's own: those that are seen one by one, and those that are only counted.
+fn total(case: &Case, seen: &Database) -> i64 {
+    seen.counts.total.max(i64::try_from(database::own(case, seen).count()).unwrap_or(i64::MAX))
+}
+
+/// Half of them, or more.
+fn is_most(part: usize, of: i64) -> bool {
+    part > 0 && i64::try_from(part).unwrap_or(i64::MAX).saturating_mul(2) >= of
+}
+
 /// When it shows whether what holds most connections is a leak: until then, no other reason is looked for.
 fn shows_at(case: &Case, seen: &Database, by_pools: bool) -> Option<Timestamp> {
     let held = |than: SignedDuration| {
@@ -214,16 +221,12 @@ fn shows_at(case: &Case, seen: &Database, by_pools: bool) -> Option<Timestamp> {
             database::is_left_alone(seen, one, than) || (by_pools && database::is_unused(seen, one, than))
         })
     };
-    let is_most = |count: usize| {
-        let all = seen.counts.total.max(i64::try_from(database::own(case, seen).count()).unwrap_or(i64::MAX));
-        count > 0 && i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(2) >= all
-    };
+    let is_most = |than| is_most(held(than).count(), total(case, seen));
     // What was quiet begins anew this very moment.
-    let mut open = case.status.incidents.iter();
-    let open = open.find(|one| one.incident_type == IncidentType::DatabasePoolExhausted);
+    let open = case.open(IncidentType::DatabasePoolExhausted);
     let begins = open.is_some_and(|open| open.quiet_since.is_some());
     let at_work = if begins { SignedDuration::from_secs(-1) } else { AT_WORK };
-    if !is_most(held(at_work).count()) || is_most(held(LEAK).count()) {
+    if !is_most(at_work) || is_most(LEAK) {
         return None;
     }
     let young = held(at_work).filter_map(|one| database::unchanged(seen, one)).filter(|age| *age <= LEAK);

@@ -80,8 +80,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 /// Whether all is known to be well: of what the open incident tells, and of what failed lately, each answers; of the
 /// rest, each was asked.
 fn is_over(case: &Case, seen: &[Dependency]) -> bool {
-    let mut open = case.status.incidents.iter();
-    let open = open.find(|one| one.incident_type == IncidentType::DependencyDown);
+    let open = case.open(IncidentType::DependencyDown);
     declared(case.spec).all(|name| {
         let Some(one) = seen.iter().find(|one| one.name == name) else { return false };
         let told =
@@ -105,8 +104,8 @@ fn headline(name: &str) -> String {
     format!("dependency {name} is down")
 }
 
-/// `dependency queue is down (port): AMQP mcp at rabbitmq.mcp:5672, 3 times since 12:01:07: it refuses the connection`.
-/// What stands before the first colon is the same until it is another story.
+/// `dependency queue is down (port): RabbitMQ at rabbitmq.mcp:5672 failed the last 3 times, since 12:01:07: 10.0.0.7:5672
+/// refuses the connection`. What stands before the first colon is the same until it is another story.
 fn describe(one: &Dependency) -> String {
     let failures = one.results.iter().rev().take_while(|(_, result)| result.is_err()).count();
     let step = one.failure().map(|why| format!(" ({})", why.step)).unwrap_or_default();

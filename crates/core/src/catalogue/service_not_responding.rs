@@ -47,10 +47,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 /// It was found by probes, as far as its cause tells, and those have answered before: they will again.
 fn was_found_outside(case: &Case) -> bool {
     let answered = case.status.target.as_ref().is_some_and(|target| !target.answered.is_empty());
-    let mut open = case.status.incidents.iter();
-    let open = open.find(|one| one.incident_type == IncidentType::ServiceNotResponding);
     answered
-        && open.is_some_and(|open| {
+        && case.open(IncidentType::ServiceNotResponding).is_some_and(|open| {
             !matches!(
                 open.cause,
                 Cause::BadRollout | Cause::NeverHealthy | Cause::NotReady | Cause::ServiceMismatch
