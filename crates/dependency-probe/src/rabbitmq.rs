@@ -135,7 +135,7 @@ struct Management<'a> {
 
 impl Management<'_> {
     async fn look(&mut self, queues: &[Queue], remarks: &mut Vec<String>) -> Result<(), Barred> {
-        let overview: Overview = self.read(&["overview"]).await?;
+        let overview: Overview = document(&self.get(&["overview"]).await?, "its overview")?;
         let version = self.said(&overview.rabbitmq_version);
         let messages = overview.queue_totals.messages.map(|count| format!(", {count} messages in all"));
         let overview = format!("is RabbitMQ {version}{}", messages.unwrap_or_default());
@@ -184,11 +184,6 @@ impl Management<'_> {
         };
         remarks.push(told);
         Ok(wrong.map_or(Ok(()), |wrong| Err(Failure::new(CheckStep::Answer, wrong))))
-    }
-
-    async fn read<T: DeserializeOwned>(&mut self, path: &[&str]) -> Result<T, Barred> {
-        let got = self.get(path).await?;
-        Ok(document(&got, "its overview")?)
     }
 
     async fn get(&mut self, path: &[&str]) -> Result<Got, Barred> {

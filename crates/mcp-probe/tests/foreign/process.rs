@@ -10,8 +10,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// No server takes longer to start, however busy the machine.
-const START: Duration = Duration::from_mins(1);
+/// No server takes longer to start or to stop, however busy the machine.
+const BUSY: Duration = Duration::from_mins(1);
 
 pub struct Server {
     child: Child,
@@ -32,7 +32,7 @@ impl Server {
                 }
             }
         };
-        let port = tokio::time::timeout(START, port).await.expect("it tells its port in time");
+        let port = tokio::time::timeout(BUSY, port).await.expect("it tells its port in time");
         // It goes on to write what nobody reads.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { child, address: ([127, 0, 0, 1], port).into() }
@@ -62,9 +62,12 @@ impl Server {
                 status.map_or(true, |status| status.lines().any(|line| line.starts_with("State:\tT")))
             })
         };
-        while !stopped() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let all_stopped = async {
+            while !stopped() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(BUSY, all_stopped).await.expect("it stops in time");
     }
 
     /// Ends it at once.

@@ -65,9 +65,12 @@ async fn a_prometheus_that_never_answers_delays_no_other_and_is_not_asked_over_a
         }
     });
     let polling = tokio::spawn(world.poller.keep(world.stores.clone()));
-    while quick.asked.lock().unwrap().len() < 3 * of_one_mapping() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let three_ticks = async {
+        while quick.asked.lock().unwrap().len() < 3 * of_one_mapping() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), three_ticks).await.unwrap();
     polling.abort();
     assert!(slow.count() <= 8, "no more than at once, in three ticks of the other");
 }
