@@ -616,7 +616,8 @@ pub struct QueueSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("format" = "int64"))]
     pub max_messages: Option<i64>,
-    /// The fewest consumers that it has.
+    /// The fewest consumers that it has. For a queue that others take from: while one is missing, this server's pods
+    /// are not restarted, though they may be the consumers that are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("format" = "int64"))]
     pub min_consumers: Option<i64>,

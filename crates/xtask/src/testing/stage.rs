@@ -25,6 +25,9 @@ pub struct Counts {
     pub failed: u64,
 }
 
+/// So many tests that are left out are named in a command line.
+const FEW: usize = 3;
+
 /// What a stage has run so far.
 #[derive(Debug, Default)]
 pub struct Stage {
@@ -51,12 +54,19 @@ pub fn command(command: &mut Command, limit: Duration) -> Result<()> {
     succeeded(status)
 }
 
-/// The command line, with the program as a person calls it.
+/// The command line, with the program as a person calls it. Of tests that are left out, more than a few are counted:
+/// the report names them.
 fn shown(command: &Command) -> String {
     let line = display(command);
     let program = command.get_program().to_string_lossy();
     let name = program.rsplit('/').next().unwrap_or_default();
-    line.replacen(program.as_ref(), name, 1)
+    let line = line.replacen(program.as_ref(), name, 1);
+    let mut parts = line.split(" --skip ");
+    let head = parts.next().unwrap_or_default();
+    match parts.clone().count() {
+        ..=FEW => line,
+        many => format!("{head} --skip … ({many} tests)"),
+    }
 }
 
 fn succeeded(status: ExitStatus) -> Result<()> {
@@ -132,6 +142,16 @@ fn result(line: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_line_names_a_few_tests_that_are_left_out_and_counts_many() {
+        let line = |names: &[&str]| {
+            let mut command = Command::new("/opt/bin/cargo");
+            shown(command.args(["test", "--"]).args(names.iter().flat_map(|name| ["--skip", *name])))
+        };
+        assert_eq!(line(&["a", "b"]), "cargo test -- --skip a --skip b");
+        assert_eq!(line(&["a", "b", "c", "d"]), "cargo test -- --skip … (4 tests)");
+    }
 
     #[test]
     fn results_are_read_with_colour_and_without() {
