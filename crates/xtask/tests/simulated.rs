@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use xtask::cluster::parts;
 use xtask::cluster::process::{self, wait_until};
@@ -35,7 +36,10 @@ impl Machine {
         let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
         open(folder.path());
         let program = folder.path().join("xtask");
-        fs::copy(env!("CARGO_BIN_EXE_xtask"), &program).unwrap();
+        // Not copied by this process: a program that another test starts meanwhile would have the copy open for writing.
+        let copied =
+            Command::new("cp").args([env!("CARGO_BIN_EXE_xtask").as_ref(), program.as_path()]).status();
+        assert!(copied.unwrap().success());
         let cache = folder.path().join("cache");
         fs::create_dir(&cache).unwrap();
         open(&cache);
@@ -117,6 +121,15 @@ impl Machine {
     fn has_nothing_left(&self) {
         assert_eq!(self.processes(), BTreeSet::new());
         assert_eq!(self.clusters(), Vec::<PathBuf>::new());
+    }
+}
+
+impl Drop for Machine {
+    /// What a test that failed has left.
+    fn drop(&mut self) {
+        for pid in self.processes().into_iter().filter_map(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 
