@@ -237,9 +237,14 @@ proptest! {
         operator.crash = None;
         let looks = operator.looks.len();
         // Longer than any answer may take: a rule of the policy's own is answered within four hours (SEV3).
-        let still = operator.run_with_still_signals(5 * 3600);
+        let seconds = 5 * 3600;
+        // Sessions of a database that is read no more grow no older: again and again they are about to show, at most each
+        // five seconds.
+        let most = if history.based { seconds / 5 } else { 500 };
+        let still = operator.run_with_still_signals(seconds);
         let (status, done) = (operator.status(), operator.world.done.len());
-        prop_assert!(operator.looks.len() - looks < 500, "{} looks", operator.looks.len() - looks);
+        let looks = i64::try_from(operator.looks.len() - looks).unwrap();
+        prop_assert!(looks <= most, "{looks} looks");
         for _ in 0..3 {
             operator.world.now += 24 * 3600;
             operator.look_at(&still);
