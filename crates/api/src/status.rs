@@ -626,8 +626,8 @@ pub struct SessionFence {
     pub application: String,
     /// Their state, as `pg_stat_activity` has it: `idle in transaction`, `idle in transaction (aborted)` or `idle`.
     pub state: String,
-    /// Each as its process id, the moment that it began, and the moment that its transaction began or, without one, that
-    /// its state changed last, to the microsecond: `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z`.
+    /// Each as its process id, the moments that it began, that its transaction began (`-` without one) and that its state
+    /// changed last, to the microsecond: `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z 2026-11-21T10:07:01Z`.
     #[schemars(length(max = 200))]
     pub list: Vec<String>,
 }

@@ -211,10 +211,10 @@ fn steps(asked: &Asked, seen: &Database, own: &[&Session]) -> Vec<Step> {
     groups.iter().take(GROUPS).map(step).collect()
 }
 
-/// `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z`.
+/// `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z 2026-11-21T10:07:01Z`.
 fn line(session: &Session) -> Option<String> {
-    let since = session.xact_start.or(session.state_change)?;
-    Some(format!("{} {} {since}", session.pid, session.backend_start))
+    let xact = session.xact_start.map_or_else(|| "-".to_owned(), |at| at.to_string());
+    Some(format!("{} {} {xact} {}", session.pid, session.backend_start, session.state_change?))
 }
 
 /// `198 of 200 come from pod mcp-server-6f4c-x; most stopped after: update accounts set …`.

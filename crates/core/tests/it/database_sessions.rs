@@ -80,7 +80,8 @@ fn sessions_are_recorded_by_all_that_tells_them_from_others() {
         ("mcp_prod", "mcp", "mcp-server", "idle in transaction")
     );
     let (begun, xact) = (moment(scene.now - 306), moment(scene.now - 301));
-    assert_eq!(fence.list[0], format!("1 {begun} {xact}"));
+    let changed = database(&mut scene.clone()).sessions[0].state_change.unwrap();
+    assert_eq!(fence.list[0], format!("1 {begun} {xact} {changed}"));
     let step = &plan.steps[1];
     assert_eq!((step.effect, step.object.as_deref()), (Effect::EndSessions, Some("Database/mcp_prod")));
     assert_eq!(plan.what, "end 3 sessions in PostgreSQL mcp_prod at postgres.mcp:5432");

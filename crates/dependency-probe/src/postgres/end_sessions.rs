@@ -35,18 +35,24 @@ pub enum NotEnded {
 struct Recorded {
     pid: i32,
     backend_start: Timestamp,
-    /// When its transaction began; without one, when its state changed last: one that was used since is another.
-    since: Timestamp,
+    /// When its transaction began, where there is one.
+    xact_start: Option<Timestamp>,
+    /// When its state changed last: one that was used since is at work, though it does nothing again.
+    state_change: Timestamp,
 }
 
 impl Recorded {
-    /// `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z`.
+    /// `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z 2026-11-21T10:07:01Z`; `-` for no transaction.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let recorded = Self {
             pid: words.next()?.parse().ok().filter(|pid| *pid > 0)?,
             backend_start: words.next()?.parse().ok()?,
-            since: words.next()?.parse().ok()?,
+            xact_start: match words.next()? {
+                "-" => None,
+                at => Some(at.parse().ok()?),
+            },
+            state_change: words.next()?.parse().ok()?,
         };
         words.next().is_none().then_some(recorded)
     }
@@ -83,14 +89,16 @@ fn statement(fence: &SessionFence) -> Result<String, String> {
         recorded.collect::<Option<_>>().ok_or("a recorded session cannot be read")?;
     let value = |one: &Recorded| {
         let moment = |at: Timestamp| format!("'{at:.6}'::timestamptz");
-        format!("({}, {}, {})", one.pid, moment(one.backend_start), moment(one.since))
+        let xact = one.xact_start.map_or_else(|| "NULL".to_owned(), moment);
+        format!("({}, {}, {xact}, {})", one.pid, moment(one.backend_start), moment(one.state_change))
     };
     let values: Vec<String> = recorded.iter().map(value).collect();
     Ok(format!(
         "SELECT {MARK} a.pid, pg_terminate_backend(a.pid) FROM pg_stat_activity a
   JOIN pg_roles r ON r.oid = a.usesysid
-  JOIN (VALUES {}) recorded (pid, backend_start, since) ON recorded.pid = a.pid
-    AND recorded.backend_start = a.backend_start AND recorded.since = coalesce(a.xact_start, a.state_change)
+  JOIN (VALUES {}) recorded (pid, backend_start, xact_start, state_change)
+    ON recorded.pid = a.pid AND recorded.backend_start = a.backend_start AND recorded.state_change = a.state_change
+    AND recorded.xact_start::timestamptz IS NOT DISTINCT FROM a.xact_start
   WHERE a.state = {} AND a.usename::text = {} AND a.datname::text = {} AND a.datname = current_database()
     AND a.application_name = {} AND a.backend_type = 'client backend' AND NOT r.rolsuper AND NOT r.rolreplication
     AND a.pid <> pg_backend_pid()",
@@ -120,27 +128,33 @@ mod tests {
         }
     }
 
-    const OPEN: &str = "4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z";
+    const OPEN: &str = "4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z 2026-11-21T10:07:01Z";
 
     #[test]
     fn only_sessions_that_do_nothing_and_are_told_from_all_others_are_ended() {
-        assert!(statement(&fence("idle in transaction", &[OPEN])).unwrap().contains(
-            "(VALUES (4711, '2026-11-21T10:00:00.000001Z'::timestamptz, '2026-11-21T10:07:00.500000Z'::timestamptz))"
+        let written = |state: &str, line: &str| statement(&fence(state, &[line])).unwrap();
+        assert!(written("idle in transaction", OPEN).contains(
+            "(VALUES (4711, '2026-11-21T10:00:00.000001Z'::timestamptz, '2026-11-21T10:07:00.500000Z'::timestamptz, \
+             '2026-11-21T10:07:01.000000Z'::timestamptz))"
         ));
-        assert!(statement(&fence("idle in transaction (aborted)", &[OPEN])).is_ok());
-        assert!(statement(&fence("idle", &[OPEN])).is_ok());
+        for state in ["idle in transaction (aborted)", "idle"] {
+            let without = written(state, "4711 2026-11-21T10:00:00Z - 2026-11-21T10:07:01Z");
+            assert!(without.contains("::timestamptz, NULL, '2026-11-21T10:07:01.000000Z'"));
+        }
         for (state, list) in [
             ("active", vec![OPEN]),
             ("fastpath function call", vec![OPEN]),
             ("", vec![OPEN]),
             ("idle in transaction", vec![]),
             ("idle", vec![OPEN; SESSIONS_LIMIT + 1]),
-            ("idle", vec!["0 2026-11-21T10:00:00Z 2026-11-21T10:00:00Z"]),
+            ("idle", vec!["0 2026-11-21T10:00:00Z - 2026-11-21T10:00:00Z"]),
             ("idle", vec!["4711"]),
-            ("idle", vec!["4711 2026-11-21T10:00:00Z"]),
-            ("idle", vec!["4711 now now"]),
-            ("idle", vec!["4711  2026-11-21T10:00:00Z 2026-11-21T10:00:00Z"]),
-            ("idle in transaction", vec!["4711 2026-11-21T10:00:00Z 2026-11-21T10:00:00Z 1"]),
+            ("idle", vec!["4711 2026-11-21T10:00:00Z - -"]),
+            ("idle", vec!["4711 - - 2026-11-21T10:00:00Z"]),
+            ("idle", vec!["4711 2026-11-21T10:00:00Z 2026-11-21T10:00:00Z"]),
+            ("idle", vec!["4711 now - now"]),
+            ("idle", vec!["4711  2026-11-21T10:00:00Z - 2026-11-21T10:00:00Z"]),
+            ("idle in transaction", vec!["4711 2026-11-21T10:00:00Z - 2026-11-21T10:00:00Z 1"]),
         ] {
             assert!(statement(&fence(state, &list)).is_err(), "{state} {list:?}");
         }

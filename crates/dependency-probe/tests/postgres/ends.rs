@@ -10,8 +10,8 @@ use super::support::*;
 /// What is recorded of sessions, as the operator does before it ends them.
 pub fn fence(state: &str, sessions: &[&Session]) -> SessionFence {
     let line = |one: &&Session| {
-        let since = one.xact_start.or(one.state_change).unwrap();
-        format!("{} {} {since}", one.pid, one.backend_start)
+        let xact = one.xact_start.map_or_else(|| "-".to_owned(), |at| at.to_string());
+        format!("{} {} {xact} {}", one.pid, one.backend_start, one.state_change.unwrap())
     };
     SessionFence {
         database: "mcp_prod".to_owned(),
@@ -46,10 +46,12 @@ async fn what_was_leaked_is_ended_and_what_was_used_again_since_is_not() {
     // One of them ends its transaction and begins another: the same session, the same state.
     let reused = pid(&leaked[7]).await;
     leaked[7].batch_execute("COMMIT; BEGIN; SELECT 1").await.unwrap();
+    // Another goes on in the transaction that it has.
+    let went_on = pid(&leaked[8]).await;
     let ended = connection.end_sessions(&fence(OPEN, &all), SOON).await;
-    assert_eq!(ended, Ok(Ended { recorded: 200, ended: 199 }));
-    awaited(async || (postgres.count().await == 1).then_some(())).await;
-    assert_eq!(pid(&leaked[7]).await, reused, "it lives on");
+    assert_eq!(ended, Ok(Ended { recorded: 200, ended: 198 }));
+    awaited(async || (postgres.count().await == 2).then_some(())).await;
+    assert_eq!((pid(&leaked[7]).await, pid(&leaked[8]).await), (reused, went_on), "they live on");
     // One whose transaction has failed.
     let aborted = postgres.session().await;
     let _ = aborted.batch_execute("BEGIN; SELECT 1/0").await;
@@ -112,6 +114,14 @@ async fn nothing_is_ended_that_differs_in_anything_from_what_was_recorded() {
             (
                 "in another transaction",
                 fence(OPEN, &[&Session { xact_start: Some(seen.at), ..leaked_one.clone() }]),
+            ),
+            ("without a transaction", fence(OPEN, &[&Session { xact_start: None, ..leaked_one.clone() }])),
+            (
+                "used since",
+                fence(
+                    OPEN,
+                    &[&Session { state_change: Some(leaked_one.backend_start), ..leaked_one.clone() }],
+                ),
             ),
             (
                 "of another beginning",

@@ -138,10 +138,8 @@ impl Postgres {
     /// What `pg_terminate_backend` ends of what was recorded: only what is all of that.
     pub fn end(&mut self, fence: &SessionFence) -> Vec<String> {
         let is_recorded = |one: &mut Session| {
-            let line = match one.xact_start {
-                Some(xact) => format!("{} {} {xact}", one.pid, one.backend_start),
-                None => format!("{} {}", one.pid, one.backend_start),
-            };
+            let xact = one.xact_start.map_or_else(|| "-".to_owned(), |at| at.to_string());
+            let line = format!("{} {} {xact} {}", one.pid, one.backend_start, one.state_change.unwrap());
             fence.list.contains(&line)
                 && fence.state == one.state.to_string()
                 && (&fence.user, &fence.database, &fence.application)

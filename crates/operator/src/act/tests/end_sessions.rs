@@ -48,7 +48,7 @@ async fn without_a_connection_nothing_is_ended_and_it_says_so() {
         user: "mcp".to_owned(),
         application: "mcp-server".to_owned(),
         state: "idle".to_owned(),
-        list: vec!["4711 2026-11-21T10:00:00Z 2026-11-21T10:00:01Z".to_owned()],
+        list: vec!["4711 2026-11-21T10:00:00Z 2026-11-21T10:00:01Z 2026-11-21T10:00:02Z".to_owned()],
     };
     let none = Databases::default();
     for (databases, says) in [

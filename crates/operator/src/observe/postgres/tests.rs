@@ -276,7 +276,8 @@ async fn sessions_are_ended_over_the_line_that_is_there_and_over_no_other() {
     let seen = world.seen(&object, |seen| seen.counts.idle_in_transaction == 2).await;
     kept.batch_execute("COMMIT; BEGIN; SELECT 3").await.unwrap();
     let line = |one: &mcp_health_core::signals::database::Session| {
-        format!("{} {} {}", one.pid, one.backend_start, one.xact_start.unwrap())
+        let (xact, changed) = (one.xact_start.unwrap(), one.state_change.unwrap());
+        format!("{} {} {xact} {changed}", one.pid, one.backend_start)
     };
     let fence = SessionFence {
         database: "mcp_prod".to_owned(),
