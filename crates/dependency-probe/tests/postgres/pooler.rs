@@ -38,7 +38,7 @@ async fn a_pooler_is_found_out_and_nothing_is_set_in_the_sessions_that_it_lends(
         let mut connection = Connection::open(&target, None, ALL, SOON).await.0.unwrap();
         let seen = connection.look(APPLICATION, SOON).await.unwrap();
         assert!(seen.pooler.is_some_and(|why| why.contains("a pooler stands in between")), "{mode}");
-        let line = format!("{} {} {}", i32::MAX, seen.at, seen.at);
+        let line = format!("{} {} - {}", i32::MAX, seen.at, seen.at);
         let fence = SessionFence {
             database: "mcp_prod".to_owned(),
             user: "mcp".to_owned(),
