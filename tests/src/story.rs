@@ -19,6 +19,7 @@ use crate::{
     operator::Release,
     report,
     server::Planned,
+    until::until,
 };
 
 /// Whether the CRD is applied.
@@ -153,5 +154,10 @@ async fn define() {
     let apply = ["apply", "--server-side", "--force-conflicts", "--filename", &file];
     kubectl(&apply, "").await.ok();
     let wait = ["wait", "--for=condition=Established", "--timeout=60s", "--filename", &file];
-    kubectl(&wait, "").await.ok();
+    // Of a definition that has no conditions yet at all, kubectl says that it cannot read them.
+    until("the definition is established", async || {
+        let said = kubectl(&wait, "").await;
+        if said.well { Ok(()) } else { Err(said.err) }
+    })
+    .await;
 }
