@@ -75,7 +75,7 @@ impl Program {
         self
     }
 
-    /// With a folder that holds no more than so much (`64Mi`): in memory, where a limit is one. It may be [`DATA`].
+    /// With a folder that holds no more than so much (`64Mi`): in memory, where a limit is one.
     #[must_use]
     pub fn small_folder(mut self, at: &'static str, size: &'static str) -> Self {
         self.small = Some((at, size));
@@ -93,17 +93,15 @@ impl Program {
     pub async fn start(self, story: &Story) -> Running<'_> {
         environment::needs_a_node("a program in a pod");
         let name = self.name;
-        let mut volumes = vec![json!({"name": "files", "secret": {"secretName": format!("{name}-files")}})];
-        let mut mounts = vec![json!({"name": "files", "mountPath": FILES})];
-        let mut folder = |volume: &str, at: &str, holds: Value| {
-            volumes.push(json!({"name": volume, "emptyDir": holds}));
-            mounts.push(json!({"name": volume, "mountPath": at}));
-        };
+        let mut volumes = vec![
+            json!({"name": "files", "secret": {"secretName": format!("{name}-files")}}),
+            json!({"name": "data", "emptyDir": {}}),
+        ];
+        let mut mounts =
+            vec![json!({"name": "files", "mountPath": FILES}), json!({"name": "data", "mountPath": DATA})];
         if let Some((at, size)) = self.small {
-            folder("small", at, json!({"medium": "Memory", "sizeLimit": size}));
-        }
-        if self.small.is_none_or(|(at, _)| at != DATA) {
-            folder("data", DATA, json!({}));
+            volumes.push(json!({"name": "small", "emptyDir": {"medium": "Memory", "sizeLimit": size}}));
+            mounts.push(json!({"name": "small", "mountPath": at}));
         }
         for (number, (folder, at)) in self.folders.iter().enumerate() {
             let volume = format!("host-{number}");

@@ -5,9 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::McpServerHealthSpec;
 
 use crate::{
-    Case, Server,
-    catalogue::by_metrics::names_a_database,
-    database, dependencies,
+    Case, Server, database, dependencies,
     mask::mask,
     probes,
     signals::{Circuit, CircuitState, Pod, ProbeQuestion},
@@ -114,9 +112,9 @@ pub fn is_hidden(case: &Case) -> bool {
 
 /// What is known of the dependency of this name, where the policy has one.
 fn by_dependency(case: &Case, name: &str) -> Option<Guarded> {
-    let is_full = || database::asked(case).is_some_and(|database| database::disk_words(database).is_some());
+    let is_full = || database::asked(case).is_some_and(|database| database.full_disk().is_some());
     // It lets everybody in, and what writes fails all the same.
-    if names_a_database(name) && is_full() {
+    if database::is_named_by(name) && is_full() {
         return Some(Guarded::Down);
     }
     dependencies::declared(case.spec).find(|declared| *declared == name)?;

@@ -224,9 +224,15 @@ pub fn damage(case: &Case, database: &Database) -> Option<String> {
     (!is_settled).then(|| format!("{}: {failed} failed their checksum{last}", name(database)))
 }
 
+/// Whether a word of the server's own speaks of its database.
+pub fn is_named_by(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    ["database", "postgres", "sql", "db_", "connection_pool"].iter().any(|one| word.contains(one))
+}
+
 /// That the database can write nothing more to its disk, as a sentence, where it is so.
 pub fn disk_words(database: &Database) -> Option<String> {
-    let full = database.disk_full.fresh()?.as_ref()?;
+    let full = database.full_disk()?;
     let said = words::shorten(&mask(&full.said), 240);
     Some(format!("{}: its disk is full, and nothing more can be written: {said}", name(database)))
 }

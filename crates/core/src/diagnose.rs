@@ -251,8 +251,8 @@ fn is_told_by_metrics(incident: IncidentType) -> bool {
     matches!(incident, IncidentType::HighErrorRate | IncidentType::HighLatency)
 }
 
-/// Whether something that does not answer, or can write nothing, may be why. What a rollback would mend is the rollout's own fault; and what is
-/// wrong in a database that lets the operator in is its own.
+/// Whether something that does not answer, or can write nothing, may be why. What a rollback would mend is the rollout's
+/// own fault; and what is wrong in a database that lets the operator in is its own.
 fn follows_from(down: &Finding, finding: &Finding, server: &Server) -> bool {
     use IncidentType::{DatabaseBlockingLocks, DatabaseIdleInTransaction, DatabasePoolExhausted};
     let ladder = catalogue::entry(finding.incident).map(|entry| (entry.runbook)(finding.cause, server));
@@ -363,8 +363,8 @@ fn unseen(case: &Case, known: &Pending) -> Pending {
 }
 
 /// The primary finding first: the one nearest to the root; among equals, the catalogue's order: what shows most of
-/// the fault comes first. While something that the server depends on is down, or its database can write nothing more, what that
-/// does not explain comes before it, and is mended all the same.
+/// the fault comes first. While something that the server depends on is down, or its database can write nothing more,
+/// what that does not explain comes before it, and is mended all the same.
 pub fn rank(findings: &mut [Finding], server: &Server) {
     let is_disk = |finding: &Finding| finding.cause == Cause::DatabaseDisk;
     let is_down = |finding: &Finding| finding.incident == IncidentType::DependencyDown;

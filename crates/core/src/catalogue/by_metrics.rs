@@ -4,7 +4,7 @@
 use mcp_health_api::{Cause, IncidentType, Measure, Thresholds};
 
 use crate::{
-    Case, Server,
+    Case, Server, database,
     diagnose::Judgement,
     mask::mask,
     metrics::{STALE, View},
@@ -75,7 +75,7 @@ pub fn rollout_is_to_blame(
 /// The operator saw it before the first of these pods was there, and found that no rollout was why.
 fn was_there_before(case: &Case, incident: IncidentType, pods: &[&Pod]) -> bool {
     let Some(first) = pods.iter().map(|pod| pod.created).min() else { return false };
-    let open = case.status.incidents.iter().find(|one| one.incident_type == incident);
+    let open = case.open(incident);
     let pending = case.status.pending.iter().find(|one| one.incident_type == incident);
     match (open, pending) {
         (Some(open), _) => open.cause != Cause::BadRollout && open.since.0 < first,
@@ -109,14 +109,8 @@ pub fn database_by_health(case: &Case) -> Option<String> {
     let probes = case.signals.probes.fresh()?;
     let faults = probes.iter().filter(|probed| probed.question == ProbeQuestion::Health);
     let mut said = faults.filter_map(|probed| Some((probed, probed.fault()?.said.as_str())));
-    let (_, said) = said.find(|(_, said)| names_a_database(said))?;
+    let (_, said) = said.find(|(_, said)| database::is_named_by(said))?;
     Some(format!("its health answer says: {}", words::shorten(said, 160)))
-}
-
-/// Whether a word of the server's own speaks of its database.
-pub fn names_a_database(word: &str) -> bool {
-    let word = word.to_ascii_lowercase();
-    ["database", "postgres", "sql", "db_", "connection_pool"].iter().any(|one| word.contains(one))
 }
 
 /// `search (120), fetch (31), list (2)`: the largest, as numbers in the window.

@@ -46,10 +46,7 @@ fn judge(case: &Case, _: &Server) -> Judgement {
 
 /// What was found once is not undone by reading elsewhere, nor by a counter that is off.
 fn is_settled(case: &Case, seen: &Database) -> bool {
-    let mut open = case.status.incidents.iter();
-    let Some(open) = open.find(|one| one.incident_type == IncidentType::DatabaseCorruption) else {
-        return true;
-    };
+    let Some(open) = case.open(IncidentType::DatabaseCorruption) else { return true };
     let by_a_person = case.signals.settled.is_some_and(|settled| settled >= open.since.0);
     let by_counter = seen.checksum_failures.is_some_and(|(count, _)| count == 0);
     by_a_person || (by_counter && open.cause == Cause::ChecksumFailure)

@@ -25,7 +25,7 @@ use crate::{
 pub const ENTRY: Entry = Entry { incident: IncidentType::DependencyDown, judge, looks_back: false, runbook };
 
 /// None of these brings a dependency back, and more pods would only ask it more.
-pub(super) const BRING_NOTHING_BACK: &[ActionType] = &[
+const BRING_NOTHING_BACK: &[ActionType] = &[
     ActionType::RolloutRestart,
     ActionType::RecyclePod,
     ActionType::DrainAndRestart,
@@ -66,15 +66,16 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         evidence,
         youngest_pod: None,
         lapses: last.filter_map(|(at, patience)| lapse([at].into_iter(), patience)).min(),
-        // A template that never worked is taken back all the same.
-        forbids: if database && !server.rollout_is_to_blame() {
-            BRING_NOTHING_BACK
-        } else {
-            &BRING_NOTHING_BACK[..4]
-        },
+        forbids: if database { forbidden(server) } else { &BRING_NOTHING_BACK[..4] },
     };
     // Three failures have taken their time already.
     Judgement::Symptom { finding, lasting: jiff::SignedDuration::ZERO }
+}
+
+/// What is not done while a database keeps the server from working. A template that never worked is taken back all the
+/// same.
+pub(super) fn forbidden(server: &Server) -> &'static [ActionType] {
+    if server.rollout_is_to_blame() { &BRING_NOTHING_BACK[..4] } else { BRING_NOTHING_BACK }
 }
 
 /// Whether all is known to be well: of what the open incident tells, and of what failed lately, each answers; of the

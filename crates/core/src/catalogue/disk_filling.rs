@@ -12,7 +12,7 @@ use std::{cmp::Reverse, collections::BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::{Entry, by_metrics as by, dependency_down::BRING_NOTHING_BACK};
+use super::{Entry, by_metrics as by, dependency_down::forbidden};
 use crate::{
     Case, Server, database,
     diagnose::{Finding, Judgement},
@@ -63,13 +63,22 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let spaces = seen.as_deref().unwrap_or_default();
     let full: Vec<_> = spaces.iter().filter(|(_, space)| fullness(space) > Fullness::Well).copied().collect();
     let disk = database::asked(case).and_then(|one| Some((one, one.disk_full.fresh()?)));
+    let told = told(case);
     if let Some((database, Some(disk))) = disk {
-        return Judgement::Found(of_database(case, server, (database, disk), &full));
+        let mut finding = of_database(case, server, (database, disk), &full);
+        // A space of the server's own that only this look cannot see stays told.
+        if seen.is_none() && told.of_spaces {
+            let open = case.open(IncidentType::DiskFilling).into_iter();
+            finding
+                .evidence
+                .extend(open.flat_map(|open| &open.evidence).filter(|line| is_of_space(line)).cloned());
+        }
+        return Judgement::Found(finding);
     }
     // That nobody can ask does not mean that there is room again.
-    let hidden = told(case).of_database && disk.is_none() && case.spec.signals.postgres.is_some();
+    let hidden = told.of_database && disk.is_none() && case.spec.signals.postgres.is_some();
     if full.is_empty() {
-        return if !hidden && is_over(case, seen.as_deref()) { Judgement::Clear } else { Judgement::Unknown };
+        return if !hidden && is_over(told, seen.as_deref()) { Judgement::Clear } else { Judgement::Unknown };
     }
     Judgement::Found(of_spaces(case, server, &full, hidden))
 }
@@ -83,22 +92,22 @@ struct Told {
 }
 
 fn told(case: &Case) -> Told {
-    let mut open = case.status.incidents.iter();
-    let Some(open) = open.find(|one| one.incident_type == IncidentType::DiskFilling) else {
-        return Told::default();
-    };
-    let of_database = |line: &String| line.starts_with(OF_DATABASE);
-    let of_spaces = |line: &String| line.starts_with("pod ") || line.starts_with(CLAIM);
+    let Some(open) = case.open(IncidentType::DiskFilling) else { return Told::default() };
+    let tells = |is: fn(&str) -> bool| open.evidence.iter().any(|line| is(line));
     Told {
-        of_database: open.cause == Cause::DatabaseDisk || open.evidence.iter().any(of_database),
-        of_spaces: open.cause != Cause::DatabaseDisk || open.evidence.iter().any(of_spaces),
-        of_claim: open.cause == Cause::VolumeData || open.evidence.iter().any(|line| line.starts_with(CLAIM)),
+        of_database: open.cause == Cause::DatabaseDisk || tells(|line| line.starts_with(OF_DATABASE)),
+        of_spaces: open.cause != Cause::DatabaseDisk || tells(is_of_space),
+        of_claim: open.cause == Cause::VolumeData || tells(|line| line.starts_with(CLAIM)),
     }
 }
 
+/// Whether a line of evidence is of a space of the server's own.
+fn is_of_space(line: &str) -> bool {
+    line.starts_with("pod ") || line.starts_with(CLAIM)
+}
+
 /// Whether the spaces, of which none is full, are known to be well as far as an open incident tells of them.
-fn is_over(case: &Case, spaces: Option<&[(&Pod, &Volume)]>) -> bool {
-    let told = told(case);
+fn is_over(told: Told, spaces: Option<&[(&Pod, &Volume)]>) -> bool {
     let Some(spaces) = spaces else { return told.of_database && !told.of_spaces };
     // A claim that nobody mounts at this moment is as full as it was.
     !told.of_claim || spaces.iter().any(|(_, space)| space.kind == VolumeKind::Claim)
@@ -149,14 +158,6 @@ fn of_database(
     ));
     evidence.push("no pod is restarted or added meanwhile: that would make no room".to_owned());
     evidence.extend(full.iter().take(3).map(|(pod, space)| describe(pod, space)));
-    // A space of the server's own that only this look cannot see stays told.
-    let told = told(case);
-    if full.is_empty() && told.of_spaces && spaces(case, server).is_none() {
-        let mut open = case.status.incidents.iter();
-        let open = open.find(|one| one.incident_type == IncidentType::DiskFilling);
-        let lines = open.into_iter().flat_map(|open| &open.evidence);
-        evidence.extend(lines.filter(|line| line.starts_with("pod ") || line.starts_with(CLAIM)).cloned());
-    }
     Finding {
         incident: IncidentType::DiskFilling,
         rule: None,
@@ -168,11 +169,6 @@ fn of_database(
         lapses: None,
         forbids: forbidden(server),
     }
-}
-
-/// A template that never worked is taken back all the same.
-fn forbidden(server: &Server) -> &'static [ActionType] {
-    if server.rollout_is_to_blame() { &BRING_NOTHING_BACK[..4] } else { BRING_NOTHING_BACK }
 }
 
 /// `its space: 9.5 GiB this database, …; replication slot standby, which nobody reads from, keeps … of it`.

@@ -281,7 +281,8 @@ fn fails(view: &View, span: Span, threshold: f64) -> Option<bool> {
 fn of_database(case: &Case, view: &View) -> Option<String> {
     let types = view.by(Counter::Errors.series(view, Span::Window), Label::Type);
     let all: f64 = types.iter().map(|(_, rate)| rate).sum();
-    let theirs: f64 = types.iter().filter(|(kind, _)| by::names_a_database(kind)).map(|(_, rate)| rate).sum();
+    let theirs: f64 =
+        types.iter().filter(|(kind, _)| database::is_named_by(kind)).map(|(_, rate)| rate).sum();
     if theirs * 2.0 > all {
         let percent = by::number(by::share(theirs, all));
         return Some(format!("{percent} % of the errors are the database's: look at the database"));

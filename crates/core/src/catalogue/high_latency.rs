@@ -188,7 +188,7 @@ fn pool(view: &View) -> Option<String> {
 
 fn database_circuit(case: &Case) -> Option<String> {
     let mut circuits = case.signals.circuits.fresh()?.iter();
-    let open = circuits.find(|one| one.state == CircuitState::Open && by::names_a_database(&one.name))?;
+    let open = circuits.find(|one| one.state == CircuitState::Open && database::is_named_by(&one.name))?;
     Some(format!("circuit breaker {} is open on pod {}", by::foreign(&open.name), open.pod))
 }
 

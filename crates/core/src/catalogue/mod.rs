@@ -2,7 +2,7 @@
 //! what is tried by default. A new type is a file here, a line in [`CATALOGUE`], its name in the API, a test.
 
 mod alert_firing;
-pub(crate) mod by_metrics;
+mod by_metrics;
 mod certificate_expiring;
 mod circuit_stuck_open;
 mod connection_drops;

@@ -10,7 +10,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
 use super::{Entry, by_metrics as by};
 use crate::{
-    Case, Server,
+    Case, Server, database,
     diagnose::{Finding, Judgement},
     metrics::View,
     signals::Span,
@@ -79,7 +79,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             Judgement::Unknown
         };
     }
-    let is_open = case.status.incidents.iter().any(|one| one.incident_type == IncidentType::ToolFailing);
+    let is_open = case.open(IncidentType::ToolFailing).is_some();
     let unsure = tools.iter().any(|tool| fails(&tool));
     if unsure || !view.unseen(&server.current_pods()).is_empty() {
         Judgement::Unknown
@@ -157,7 +157,7 @@ fn of_type(kind: &str) -> Cause {
         Cause::ToolNotFound
     } else if is(&["validation", "argument", "invalid"]) {
         Cause::ToolArguments
-    } else if by::names_a_database(&kind)
+    } else if database::is_named_by(&kind)
         || is(&["dependency", "circuit", "connection", "network", "unavailable", "upstream"])
     {
         Cause::ToolDependency

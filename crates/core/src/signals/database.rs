@@ -88,6 +88,13 @@ pub struct Database {
     pub settings: Vec<String>,
 }
 
+impl Database {
+    /// Its disk, where that is known to be full.
+    pub fn full_disk(&self) -> Option<&DiskFull> {
+        self.disk_full.fresh()?.as_ref()
+    }
+}
+
 /// A disk that PostgreSQL can write nothing more to, and what takes the space, as far as it may be asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskFull {

@@ -62,15 +62,18 @@ pub fn of_answer(error: &Error, password: Option<&str>) -> Failure {
 
 /// Data that is broken (SQLSTATE XX001, XX002), as a sentence.
 pub fn damage(error: &Error, password: Option<&str>) -> Option<String> {
-    let said = error.as_db_error()?;
-    let is_damage = [SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED].contains(said.code());
-    is_damage.then(|| format!("{} ({})", foreign(said.message(), password), said.code().code()))
+    one_of(&[SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED], error, password)
 }
 
 /// A disk that nothing more can be written to (SQLSTATE 53100), as a sentence. What a role may use up (53400) is
 /// another thing.
 pub fn disk_full(error: &Error, password: Option<&str>) -> Option<String> {
-    let said = error.as_db_error().filter(|said| *said.code() == SqlState::DISK_FULL)?;
+    one_of(&[SqlState::DISK_FULL], error, password)
+}
+
+/// The message of an error with one of these codes, and its code.
+fn one_of(codes: &[SqlState], error: &Error, password: Option<&str>) -> Option<String> {
+    let said = error.as_db_error().filter(|said| codes.contains(said.code()))?;
     Some(format!("{} ({})", foreign(said.message(), password), said.code().code()))
 }
 

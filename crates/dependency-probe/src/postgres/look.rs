@@ -26,7 +26,8 @@ use super::{
 const SELDOM: Duration = Duration::from_mins(1);
 /// The most index candidates that are told.
 const CANDIDATES: usize = 10;
-/// The most statements of each kind, the most frequent, the slowest and so on, of which it is remembered how often they ran.
+/// The most statements of each kind, the most frequent, the slowest and so on, of which it is remembered how often they
+/// ran.
 const COUNTED: usize = 60;
 /// What is said where nobody counts statements.
 const NOT_INSTALLED: &str = "pg_stat_statements is not installed: set shared_preload_libraries = 'pg_stat_statements', \
@@ -80,8 +81,7 @@ impl Connection {
                 seldom
             }
         };
-        let Seldom { tables, candidates, settings, statements, frequent, calls, damage, disk_full, .. } =
-            seldom;
+        let Seldom { tables, candidates, settings, statements, frequent, calls, damage, disk_full } = seldom;
         let index_candidates = candidates;
         Ok(Database {
             pooler,

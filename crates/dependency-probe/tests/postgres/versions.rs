@@ -163,7 +163,7 @@ async fn tells_of_tables_settings_and_statements(postgres: &Postgres, major: i32
     assert_eq!((slow.calls, slow.rows), (3, 3));
     let recent = slow.recent.unwrap();
     assert!(recent.calls == 3 && recent.mean_ms >= 100.0, "{recent:?}");
-    assert_eq!(first.disk_full, Reading::Fresh(None));
+    assert_eq!(seen.disk_full, Reading::Fresh(None));
     assert!(seen.frequent.iter().any(|one| one.id == slow.id), "{:?}", seen.frequent);
     assert!(seen.calls.is_some_and(|calls| calls > first.calls.unwrap()), "{:?}", seen.calls);
 }

@@ -155,7 +155,7 @@ fn is_quiet(seen: &Database) -> bool {
         && seen.connections * 2 < seen.max_connections
         && seen.damage.is_none()
         && seen.unread.is_none()
-        && !seen.disk_full.fresh().is_some_and(Option::is_some)
+        && seen.full_disk().is_none()
 }
 
 /// The rules see no difference between the two, but in who does what at the moment.
