@@ -83,6 +83,10 @@ pub struct TargetStatus {
     pub desired_replicas: i32,
     /// Digest of the pod template in force.
     pub template: String,
+    /// A pod of this template has been Ready, and the template is not known good yet: that other pods of it do not get
+    /// Ready is then not the template's fault alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub became_ready: bool,
     /// The template to go back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_healthy: Option<HealthyRevision>,

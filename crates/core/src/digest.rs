@@ -9,17 +9,28 @@ use mcp_health_api::{ANNOTATION_PREFIX, POD_TEMPLATE_HASH_LABEL, RESTARTED_AT_AN
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The template without what controllers add: `pod-template-hash`, our annotations, the restart annotation.
+/// Labels that controllers add to a template to tell its revisions apart.
+const REVISION_LABELS: [&str; 3] =
+    [POD_TEMPLATE_HASH_LABEL, "controller-revision-hash", "rollouts-pod-template-hash"];
+/// Prefixes of annotations by which tools restart pods after a ConfigMap or Secret has changed: the Helm convention, and
+/// Wave. Those of Reloader are told by [`RELOADER`], because it puts the kind of the object before that.
+const CHECKSUMS: [&str; 2] = ["checksum", "wave.pusher.com"];
+/// The domain of Reloader's annotations.
+const RELOADER: &str = "reloader.stakater.com";
+/// What Reloader's other strategy adds: variables of this prefix that end in one of these.
+const RELOADER_VARIABLES: (&str, [&str; 2]) = ("STAKATER_", ["_CONFIGMAP", "_SECRET"]);
+
+/// The template without what controllers add and without what only restarts its pods: labels that name a revision, our
+/// annotations, `kubectl rollout restart`, checksums and the marks of reloaders.
 pub fn canonical(template: &Value) -> Value {
     let mut template = template.clone();
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|_, value| !value.is_null());
         if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
-            labels.remove(POD_TEMPLATE_HASH_LABEL);
+            labels.retain(|name, _| !REVISION_LABELS.contains(&name.as_str()));
         }
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-            annotations
-                .retain(|name, _| !name.starts_with(ANNOTATION_PREFIX) && name != RESTARTED_AT_ANNOTATION);
+            annotations.retain(|name, _| !name.starts_with(ANNOTATION_PREFIX) && !is_restart(name));
         }
         for map in ["labels", "annotations"] {
             if metadata.get(map).and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
@@ -27,7 +38,34 @@ pub fn canonical(template: &Value) -> Value {
             }
         }
     }
+    for list in ["initContainers", "containers"] {
+        let containers = template.pointer_mut(&format!("/spec/{list}")).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            forget_reloads(container);
+        }
+    }
     template
+}
+
+/// Whether an annotation of a template only has its pods restarted.
+fn is_restart(name: &str) -> bool {
+    let prefix = name.split_once('/').map_or("", |(prefix, _)| prefix);
+    name == RESTARTED_AT_ANNOTATION || CHECKSUMS.contains(&prefix) || prefix.ends_with(RELOADER)
+}
+
+/// Leaves out the variables by which Reloader has a container restarted.
+fn forget_reloads(container: &mut Value) {
+    let (prefix, suffixes) = RELOADER_VARIABLES;
+    let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) else { return };
+    env.retain(|variable| {
+        let name = variable.get("name").and_then(Value::as_str).unwrap_or_default();
+        !(name.starts_with(prefix) && suffixes.iter().any(|suffix| name.ends_with(suffix)))
+    });
+    if env.is_empty()
+        && let Some(container) = container.as_object_mut()
+    {
+        container.remove("env");
+    }
 }
 
 /// Ten hexadecimal digits that identify the template's content.
@@ -91,6 +129,40 @@ mod tests {
             "spec": {"containers": [{"name": "server", "image": "a:1"}]},
         });
         assert_eq!(of_template(&deployment), of_template(&replica_set));
+    }
+
+    #[test]
+    fn what_only_restarts_pods_does_not_change_the_identity_of_a_template() {
+        let plain = json!({"spec": {"containers": [{"name": "server", "image": "a:1"}]}});
+        for (annotation, restarts) in [
+            ("checksum/config", true),
+            ("kubectl.kubernetes.io/restartedAt", true),
+            ("reloader.stakater.com/last-reloaded-from", true),
+            ("configmap.reloader.stakater.com/last-reload", true),
+            ("wave.pusher.com/config-hash", true),
+            ("team.example.com/checksum", false),
+            ("checksum", false),
+            ("my-reloader.example.com/x", false),
+        ] {
+            let mut template = plain.clone();
+            template["metadata"] = json!({"annotations": {annotation: "5f70bf18"}});
+            assert_eq!(of_template(&template) == of_template(&plain), restarts, "{annotation}");
+        }
+        for (variable, restarts) in [
+            ("STAKATER_SETTINGS_CONFIGMAP", true),
+            ("STAKATER_DB_SECRET", true),
+            ("STAKATER_URL", false),
+            ("DB_SECRET", false),
+        ] {
+            let mut template = plain.clone();
+            template["spec"]["containers"][0]["env"] = json!([{"name": variable, "value": "5f70bf18"}]);
+            assert_eq!(of_template(&template) == of_template(&plain), restarts, "{variable}");
+        }
+        for label in ["controller-revision-hash", "rollouts-pod-template-hash"] {
+            let mut template = plain.clone();
+            template["metadata"] = json!({"labels": {label: "5f70bf18"}});
+            assert_eq!(of_template(&template), of_template(&plain), "{label}");
+        }
     }
 
     #[test]

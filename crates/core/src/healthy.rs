@@ -28,12 +28,15 @@ pub fn target_status(
     anything_wrong: bool,
 ) -> (TargetStatus, Option<Timestamp>) {
     let (proven, look_again) = if anything_wrong { (None, None) } else { proven(case, server) };
+    let last_healthy = proven.or_else(|| server.last_healthy.cloned());
+    let is_known_good = last_healthy.as_ref().is_some_and(|known| known.template == server.target.template);
     let status = TargetStatus {
         uid: server.target.uid.clone(),
         ready_replicas: server.ready_replicas(),
         desired_replicas: server.target.desired,
         template: server.target.template.clone(),
-        last_healthy: proven.or_else(|| server.last_healthy.cloned()),
+        became_ready: !is_known_good && server.became_ready(),
+        last_healthy,
         answered: answered(case, server),
         answered_dependencies: answered_dependencies(case, server),
     };

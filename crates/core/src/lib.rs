@@ -7,6 +7,7 @@
 
 pub mod actions;
 pub mod attempt;
+mod blame;
 mod case;
 pub mod catalogue;
 pub mod circuits;

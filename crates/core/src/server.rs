@@ -2,10 +2,10 @@
 //! Exists only where all that it is made of is fresh.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Cause, Effect, HealthyConfig, HealthyRevision, Incident};
+use mcp_health_api::{Effect, HealthyConfig, HealthyRevision, Incident};
 
 use crate::{
-    Case,
+    Case, blame,
     mask::mask,
     signals::{Config, ContainerSpec, Pod, ProbeKind, Revision, Target},
     words,
@@ -33,6 +33,10 @@ pub struct Server<'a> {
     pub last_healthy: Option<&'a HealthyRevision>,
     /// The template in force, and those that the operator has made it from by edits of its own; the newest first.
     lineage: Vec<&'a str>,
+    /// Since when pods fail, by the open incidents.
+    pub(crate) failing_since: Vec<Timestamp>,
+    /// By the status, a pod of the template in force has been Ready.
+    pub(crate) was_ready_before: bool,
 }
 
 impl<'a> Server<'a> {
@@ -51,6 +55,9 @@ impl<'a> Server<'a> {
             container: case.spec.container.as_deref(),
             last_healthy: remembered.and_then(|remembered| remembered.last_healthy.as_ref()),
             lineage: lineage(&target.template, &case.status.incidents),
+            was_ready_before: remembered
+                .is_some_and(|known| known.became_ready && known.template == target.template),
+            failing_since: blame::failing_since(&case.status.incidents),
         })
     }
 
@@ -144,23 +151,6 @@ impl<'a> Server<'a> {
         let revisions = self.revisions.iter().filter(|revision| revision.template == healthy.template);
         let pods: Vec<_> = revisions.flat_map(|revision| self.pods_of(revision)).collect();
         (!pods.is_empty() && pods.iter().all(|pod| !pod.ready)).then_some(healthy)
-    }
-
-    /// Whom to blame when the template in force does not work: itself, where another one did;
-    /// `otherwise`, where it worked before.
-    pub fn cause(&self, otherwise: Cause) -> Cause {
-        if self.template_was_healthy() || self.healthy_ends_too().is_some() {
-            otherwise
-        } else if self.last_healthy.is_some() || self.serving_beside().is_some() {
-            Cause::BadRollout
-        } else {
-            Cause::NeverHealthy
-        }
-    }
-
-    /// The rollout of the template in force is to blame: it was never seen healthy, and another one was.
-    pub fn rollout_is_to_blame(&self) -> bool {
-        self.cause(Cause::NotReady) == Cause::BadRollout
     }
 
     /// The container that is the server itself: the one that the object names; else the first with a port; else

@@ -97,6 +97,7 @@ pub const GUARDS: &[fn(&Question) -> Verdict] = &[
     suspended::check,
     action_allowed::check,
     evidence_fresh::check,
+    prohibition::check,
     attempt_in_flight::check,
     rollout_in_progress::check,
     paused::check,
@@ -113,7 +114,6 @@ pub const GUARDS: &[fn(&Question) -> Verdict] = &[
     concurrent_actions::check,
     fleet_unhealthy::check,
     flapping::check,
-    prohibition::check,
     locked_out::check,
 ];
 

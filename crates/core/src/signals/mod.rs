@@ -551,6 +551,8 @@ pub struct Pod {
     pub ready: bool,
     /// Since when its `Ready` condition is as it is.
     pub ready_changed: Timestamp,
+    /// It is Ready, or was at some time since its creation.
+    pub was_ready: bool,
     /// Its address in the cluster.
     pub address: Option<IpAddr>,
     /// Why no node takes it.

@@ -5,6 +5,7 @@
 mod alerts;
 mod arbitration;
 mod at_rest;
+mod blame;
 mod bodies;
 mod catalogue;
 mod circuits;

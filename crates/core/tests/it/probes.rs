@@ -335,7 +335,7 @@ fn while_a_dependency_is_down_no_pod_is_restarted_for_what_follows_from_it() {
     });
     assert_eq!(found(&unready, ServiceNotResponding).cause, Cause::DependencyDown);
     assert_eq!(unready.decision(), "Wait");
-    // Pods that end by themselves, and a new template, have a fault of their own.
+    // Pods that end by themselves have a fault of their own.
     let ending = unready.clone().with(|scene| {
         let at = moment(scene.now - 70);
         let Reading::Fresh(pods) = &mut scene.signals.pods else { unreachable!() };
@@ -345,9 +345,10 @@ fn while_a_dependency_is_down_no_pod_is_restarted_for_what_follows_from_it() {
         container.last_exit = Some(Exit { code, reason, at, started: None, message: None });
     });
     assert_eq!(found(&ending, ServiceNotResponding).cause, Cause::NotReady);
+    // A new template whose pods were ready waits for it, too.
     let new = unready.with(on_a_new_template);
-    assert_eq!(found(&new, ServiceNotResponding).cause, Cause::BadRollout);
-    assert_eq!(new.decision(), "Act Rollback");
+    assert_eq!(found(&new, ServiceNotResponding).cause, Cause::DependencyDown);
+    assert_eq!(new.decision(), "Wait");
     let silent = silent.with(on_a_new_template);
     assert_eq!(found(&silent, ServiceNotResponding).cause, Cause::ErrorAnswers);
     assert_eq!(silent.decision(), "Act Rollback");

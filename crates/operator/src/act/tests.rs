@@ -426,6 +426,7 @@ fn pod(uid: &str, deleting: bool) -> mcp_health_core::signals::Pod {
         finished: false,
         ready: true,
         ready_changed: Timestamp::UNIX_EPOCH,
+        was_ready: true,
         address: None,
         unschedulable: None,
         containers: Vec::new(),

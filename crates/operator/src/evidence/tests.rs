@@ -73,6 +73,7 @@ fn pod(name: &str, ready: bool, restarts: i32) -> Seen {
         finished: false,
         ready,
         ready_changed: Timestamp::UNIX_EPOCH,
+        was_ready: true,
         address: None,
         unschedulable: None,
         containers: vec![container],

@@ -398,6 +398,7 @@ mod tests {
             finished: false,
             ready: true,
             ready_changed: at(0),
+            was_ready: true,
             unschedulable: None,
             address: None,
             containers: vec![Container {

@@ -122,6 +122,7 @@ impl Row for PodRow {
     }
 
     fn succeed(&mut self, before: &Self) {
+        self.pod.was_ready |= before.pod.was_ready && before.pod.uid == self.pod.uid;
         for container in &mut self.pod.containers {
             let Some(known) = before.pod.containers.iter().find(|one| one.name == container.name) else {
                 continue;
@@ -142,6 +143,15 @@ impl Row for PodRow {
             stores.wake_target(&owner.deployment);
         }
     }
+}
+
+/// Whether a pod is Ready or was. The kubelet writes `Ready=False` with its first status, not later than `Initialized`
+/// becomes True; what was Ready changed after that.
+fn was_ready(ready: Option<&PodCondition>, initialized: Option<&PodCondition>) -> bool {
+    let Some(ready) = ready else { return false };
+    let changed = |one: &PodCondition| one.last_transition_time.as_ref().map(|at| at.0);
+    let initialized = initialized.filter(|one| one.status == "True").and_then(changed);
+    ready.status == "True" || initialized.zip(changed(ready)).is_some_and(|(first, then)| then > first)
 }
 
 /// The row of a pod that belongs to a ReplicaSet.
@@ -181,6 +191,7 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
         ready_changed: ready
             .and_then(|condition| condition.last_transition_time.as_ref())
             .map_or(created, |at| at.0),
+        was_ready: was_ready(ready, condition("Initialized")),
         address: status.pod_ip,
         unschedulable,
         containers,
@@ -284,5 +295,33 @@ mod tests {
         let mut third = row(&ended(THIRD), &ended(SECOND));
         third.succeed(&waiting);
         assert_eq!(exits(&third), [FIRST, SECOND, THIRD]);
+    }
+
+    fn with_conditions(conditions: &[(&str, &str, &str)]) -> Pod {
+        let conditions: Vec<Value> = conditions
+            .iter()
+            .map(|(kind, status, at)| json!({"type": kind, "status": status, "lastTransitionTime": at}))
+            .collect();
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true});
+        let wire = json!({
+            "metadata": {"name": "a", "namespace": "mcp", "ownerReferences": [owner]},
+            "status": {"phase": "Running", "conditions": conditions},
+        });
+        view(&serde_json::from_value(wire).unwrap()).unwrap().1.pod
+    }
+
+    #[test]
+    fn a_pod_was_ready_if_its_readiness_changed_after_its_init_containers_were_done() {
+        let rows: &[(&str, &[(&str, &str, &str)], bool)] = &[
+            ("no kubelet has it yet", &[], false),
+            ("ready", &[("Initialized", "True", FIRST), ("Ready", "True", SECOND)], true),
+            ("started", &[("Initialized", "True", FIRST), ("Ready", "False", FIRST)], false),
+            ("init containers done", &[("Initialized", "True", SECOND), ("Ready", "False", FIRST)], false),
+            ("init containers run", &[("Initialized", "False", FIRST), ("Ready", "False", FIRST)], false),
+            ("readiness lost", &[("Initialized", "True", FIRST), ("Ready", "False", THIRD)], true),
+        ];
+        for (what, conditions, was_ready) in rows {
+            assert_eq!(with_conditions(conditions).was_ready, *was_ready, "{what}");
+        }
     }
 }

@@ -384,6 +384,7 @@ fn target(known: Vec<String>) -> BoxedStrategy<TargetStatus> {
             uid,
             ready_replicas,
             desired_replicas,
+            became_ready: ready_replicas > 1,
             template,
             last_healthy: healthy.map(|(template, replica_set, uid, revision, since)| HealthyRevision {
                 template,

@@ -451,6 +451,7 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
         finished: false,
         ready: pod.ready,
         ready_changed: moment(pod.ready_changed),
+        was_ready: pod.was_ready,
         address: Some(pod.address()),
         unschedulable: (!placed).then(|| "0/1 nodes are available: 1 Insufficient memory.".to_owned()),
         containers: vec![Container {

@@ -131,6 +131,7 @@ pub struct Pod {
     pub back_at: Option<i64>,
     pub ready: bool,
     pub ready_changed: i64,
+    pub was_ready: bool,
     pub going: Option<i64>,
     pub restarts: i32,
     pub exits: Vec<i64>,
@@ -183,6 +184,8 @@ pub struct World {
     pub full: bool,
     /// What every template needs is down: all containers end.
     pub dependency_down: bool,
+    /// What every template needs is down: all containers run, and none is ready.
+    pub unready: bool,
     /// What every container says before it ends.
     pub said: &'static str,
     /// The Service's selector selects nothing.
@@ -251,6 +254,7 @@ impl World {
             quota: false,
             full: false,
             dependency_down: false,
+            unready: false,
             said: "Traceback (most recent call last):\nRuntimeError: it does not work\n",
             service_astray: false,
             service_since: 0,
@@ -674,7 +678,7 @@ impl World {
     fn kubelet(&mut self) {
         let now = self.now;
         self.pods.retain(|pod| pod.going.is_none_or(|gone| gone > now));
-        let (full, down) = (self.full, self.dependency_down);
+        let (full, down, unready) = (self.full, self.dependency_down, self.unready);
         for at in 0..self.pods.len() {
             let kind = self.behaviour(&self.pods[at].template);
             let content = self.config.as_ref().map(|config| config.content.clone());
@@ -684,6 +688,7 @@ impl World {
                     pod.read = content;
                 }
                 let ends = down || pod.read.as_deref() == Some(BAD);
+                let kind = if unready { Template::NeverReady } else { kind };
                 pod.run(if ends { Template::CrashesAtOnce } else { kind }, now);
             }
         }
@@ -788,6 +793,7 @@ impl World {
                     back_at: None,
                     ready: false,
                     ready_changed: now,
+                    was_ready: false,
                     going: None,
                     restarts: 0,
                     exits: Vec::new(),
@@ -877,6 +883,7 @@ impl Pod {
     fn set_ready(&mut self, ready: bool, now: i64) {
         if self.ready != ready {
             self.ready = ready;
+            self.was_ready |= ready;
             self.ready_changed = now;
         }
     }

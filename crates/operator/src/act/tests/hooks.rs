@@ -39,6 +39,7 @@ pub fn pod(name: &str, address: Option<IpAddr>, ready: bool, created: i64, ready
         finished: false,
         ready,
         ready_changed: at(ready_changed),
+        was_ready: true,
         address,
         unschedulable: None,
         containers: Vec::new(),

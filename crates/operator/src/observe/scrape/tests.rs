@@ -32,6 +32,7 @@ fn pod(name: &str) -> Pod {
         finished: false,
         ready: true,
         ready_changed: at(0),
+        was_ready: true,
         address: None,
         unschedulable: None,
         containers: Vec::new(),
