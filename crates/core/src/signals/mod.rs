@@ -534,6 +534,7 @@ pub struct Revision {
 
 /// A pod of the target.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 pub struct Pod {
     /// Its name.
     pub name: String,

@@ -42,7 +42,7 @@ fn a_new_revision_that_was_ready_is_not_rolled_back_when_what_all_templates_need
             operator.world.roll_out(Template::Good);
             operator.run(1, 1);
             for _ in 0..60 {
-                operator.run(if is_rolled_out(&operator) { 0 } else { 1 }, 1);
+                operator.run(i64::from(!is_rolled_out(&operator)), 1);
             }
             assert!(is_rolled_out(&operator));
             operator.run(ready_for, 1);
@@ -125,7 +125,7 @@ fn a_revision_is_to_blame_by_a_failure_of_its_own_or_beside_known_good_pods_that
             &[|scene| {
                 let now = scene.now;
                 let mut others = pods(scene).1;
-                let pod = &mut others[0];
+                let pod = &mut *others[0];
                 (pod.ready, pod.was_ready) = (false, false);
                 (pod.created, pod.ready_changed) = (moment(now - 5), moment(now - 5));
             }],

@@ -312,7 +312,8 @@ mod tests {
 
     #[test]
     fn a_pod_was_ready_if_its_readiness_changed_after_its_init_containers_were_done() {
-        let rows: &[(&str, &[(&str, &str, &str)], bool)] = &[
+        type Condition = (&'static str, &'static str, &'static str);
+        let rows: &[(&str, &[Condition], bool)] = &[
             ("no kubelet has it yet", &[], false),
             ("ready", &[("Initialized", "True", FIRST), ("Ready", "True", SECOND)], true),
             ("started", &[("Initialized", "True", FIRST), ("Ready", "False", FIRST)], false),
