@@ -8,7 +8,7 @@ use mcp_health_api::{ActionType, Answered, HealthyConfig, HealthyRevision, Targe
 use crate::{
     Case, Server, dependencies, digest,
     metrics::reach,
-    signals::{Pod, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading},
+    signals::{Config, Pod, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading},
     time::after,
 };
 
@@ -57,7 +57,10 @@ fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Time
     });
     let sound = server.target.desired > 0 && server.is_rolled_out() && pods.iter().all(|pod| pod.ready);
     let (Some(since), true, false) = (server.ready_since(), sound, remembered) else { return (None, None) };
-    let replaces = server.last_healthy.is_some_and(|healthy| healthy.template != current.template);
+    // Another content of a ConfigMap is proven as another template is: it may fail as late.
+    let replaces = server.last_healthy.is_some_and(|healthy| {
+        healthy.template != current.template || healthy.config.iter().any(|known| !config.contains(known))
+    });
     let wait = if replaces {
         // Metrics look back: for so long they show more of the template before than of this one.
         let reach =
@@ -156,22 +159,25 @@ fn tools(case: &Case) -> Vec<String> {
     tools
 }
 
-/// The content of the ConfigMaps that the pods in force were started with: a pod that is younger than the last change
-/// has read it. Until there is one, or where the ConfigMap is gone, the content that was known before stays.
+/// The content of the ConfigMaps that the pods of the template were started with, once all pods are ready long enough: a
+/// pod that is younger than the last change has read it. Until there is one, or where the ConfigMap is gone, the content
+/// that was known before stays. A content that running pods see in a volume is not proven by them: most read it once.
 fn healthy_config(case: &Case, server: &Server) -> Vec<HealthyConfig> {
     if !case.spec.actions.allow.contains(&ActionType::RollbackConfig) {
         return Vec::new();
     }
     let before = server.last_healthy.filter(|healthy| healthy.template == server.target.template);
-    let before = before.map(|healthy| healthy.config.as_slice()).unwrap_or_default();
-    let Some(configs) = case.signals.configs.fresh() else { return before.to_vec() };
+    let known = before.map(|healthy| healthy.config.as_slice()).unwrap_or_default();
+    let Some(configs) = case.signals.configs.fresh() else { return known.to_vec() };
+    let proven = before.map(|healthy| healthy.since.0);
     let pods = server.current_pods();
     let (oldest, youngest) =
         (pods.iter().map(|pod| pod.created).min(), pods.iter().map(|pod| pod.created).max());
     let kept = server.target.config_maps.iter().filter_map(|used| {
-        let known = before.iter().find(|known| known.name == used.name).cloned();
+        let known = known.iter().find(|known| known.name == used.name).cloned();
         let Some(config) = configs.iter().find(|config| config.name == used.name) else { return known };
-        if youngest.is_some_and(|created| config.changed < created) {
+        let changed = changed_at(config, known.as_ref().zip(proven));
+        if youngest.is_some_and(|created| changed < created) {
             return Some(HealthyConfig {
                 name: config.name.clone(),
                 content: config.content.clone(),
@@ -179,10 +185,21 @@ fn healthy_config(case: &Case, server: &Server) -> Vec<HealthyConfig> {
             });
         }
         // Made in the very second of the change, they may have read either.
-        let none_is_older = oldest.is_some_and(|created| created >= config.changed);
+        let none_is_older = oldest.is_some_and(|created| created >= changed);
         known.filter(|known| !none_is_older || known.content == config.content)
     });
     kept.take(CONFIGS).collect()
+}
+
+/// When a ConfigMap got the content that it has. Where its managers tell of no change since another content was proven,
+/// it is not known: at the latest when the operator observed it.
+fn changed_at(config: &Config, known: Option<(&HealthyConfig, Timestamp)>) -> Timestamp {
+    match known {
+        Some((known, proven)) if known.content != config.content && config.changed <= proven => {
+            config.first_seen
+        }
+        _ => config.changed,
+    }
 }
 
 /// The name of the copy that holds a content of a ConfigMap: the same whenever it is asked for.

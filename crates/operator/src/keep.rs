@@ -76,7 +76,10 @@ impl Copies {
         }
         let before = named(case.status.target.as_ref(), &case.status.incidents);
         let after = named(story.target.as_ref(), &story.incidents);
-        if before != after {
+        // While an incident is open, what may have to come back is not known yet: nothing is deleted.
+        let is_open = |incidents: &[Incident]| !incidents.is_empty();
+        let changes = before != after || (is_open(&case.status.incidents) && !before.is_empty());
+        if changes && !is_open(&story.incidents) {
             let needed: BTreeSet<_> = before.into_iter().chain(after).collect();
             if let Err(error) = in_time(delete_surplus(client, object, &needed)).await {
                 tracing::warn!(%error, "old copies of ConfigMaps could not be deleted; the next copy tries again");

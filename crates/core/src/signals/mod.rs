@@ -401,9 +401,11 @@ pub struct Config {
     pub resource_version: String,
     /// Digest of its content.
     pub content: String,
-    /// When its content was changed last, as far as its managers tell; a second before its creation, where it is as
-    /// it was created: whoever needs it cannot have started without it.
+    /// When its content was changed last, as far as its managers tell, or as the operator observed it; a second before
+    /// its creation, where it is as it was created: pods that need it cannot have started without it.
     pub changed: Timestamp,
+    /// Since when the operator observes this content. Its managers do not tell when another one removed a key of theirs.
+    pub first_seen: Timestamp,
     /// Who owns its content, as [`ownership`](crate::ownership) names it.
     pub owner: Option<String>,
     /// `immutable: true`.

@@ -121,6 +121,61 @@ fn a_content_that_no_pod_has_started_with_is_not_healthy() {
 }
 
 #[test]
+fn a_bad_content_that_one_new_pod_never_got_ready_with_is_not_known_good_and_what_was_before_comes_back() {
+    let mut operator = healthy();
+    operator.world.configure(BAD);
+    operator.world.kill_a_pod();
+    for _ in 0..120 {
+        operator.run(1, 1);
+        assert!(!known(&operator.status()).contains(&BAD), "{:#?}", operator.status());
+    }
+    assert_eq!(content(&operator), GOOD);
+    assert_eq!(operator.world.restored.len(), 1);
+}
+
+#[test]
+fn a_content_with_which_pods_end_after_half_a_minute_is_not_known_good() {
+    let mut operator = healthy();
+    operator.world.configure("late000000");
+    operator.world.restart();
+    operator.run(40, 1);
+    assert!(operator.world.pods.iter().all(|pod| pod.ready), "{:#?}", operator.world.pods);
+    assert_eq!(known(&operator.status()), [GOOD]);
+    // As long as another template has to, they were ready.
+    operator.run(60, 1);
+    assert_eq!(known(&operator.status()), ["late000000"]);
+}
+
+#[test]
+fn a_removed_key_that_no_managers_time_tells_of_is_not_known_good_by_the_pods_that_run() {
+    for restarts in [false, true] {
+        let mut operator = healthy();
+        operator.run(30, 1);
+        operator.world.configure_untold(BAD);
+        if restarts {
+            operator.restart(5);
+        }
+        operator.run(300, 1);
+        assert_eq!(known(&operator.status()), [GOOD], "no pod has started with it");
+        operator.world.kill_a_pod();
+        operator.run_until("mitigated", 120, is_mitigated);
+        assert_eq!(content(&operator), GOOD);
+        assert_eq!(operator.world.restored.len(), 1);
+    }
+}
+
+#[test]
+fn a_key_that_was_removed_for_good_is_known_good_once_pods_started_without_it() {
+    let mut operator = healthy();
+    operator.run(30, 1);
+    operator.world.configure_untold(BETTER);
+    operator.run(5, 1);
+    operator.world.restart();
+    operator.run(120, 1);
+    assert_eq!(known(&operator.status()), [BETTER]);
+}
+
+#[test]
 fn of_pods_that_were_made_in_the_second_of_a_change_nobody_knows_what_they_read() {
     for (same, expected) in [(false, vec![]), (true, vec![GOOD])] {
         let mut operator = healthy();
@@ -130,7 +185,8 @@ fn of_pods_that_were_made_in_the_second_of_a_change_nobody_knows_what_they_read(
         operator.run(6, 1);
         let created = operator.world.pods.iter().map(|pod| pod.created).max().unwrap();
         assert!(operator.world.pods.iter().all(|pod| pod.created == created));
-        operator.world.config.as_mut().unwrap().changed = created;
+        let config = operator.world.config.as_mut().unwrap();
+        (config.changed, config.first_seen) = (created, created);
         operator.run(60, 1);
         assert_eq!(known(&operator.status()), expected);
     }

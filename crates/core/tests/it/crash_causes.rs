@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, HealthyConfig, IncidentType, Mode};
 use mcp_health_core::{
     Decision, Server, catalogue,
@@ -139,17 +139,22 @@ fn with_changed_config(before: i64) -> impl FnOnce(&mut Scene) {
             content: "good".to_owned(),
             copy: "settings.good".to_owned(),
         }];
-        scene.signals.configs = Reading::Fresh(vec![Config {
-            name: "settings".to_owned(),
-            uid: "1".to_owned(),
-            resource_version: "1".to_owned(),
-            content: "bad".to_owned(),
-            changed,
-            owner: None,
-            immutable: false,
-            gitops: None,
-            shared_with: Vec::new(),
-        }]);
+        scene.signals.configs = Reading::Fresh(vec![changed_config(changed)]);
+    }
+}
+
+fn changed_config(changed: Timestamp) -> Config {
+    Config {
+        name: "settings".to_owned(),
+        uid: "1".to_owned(),
+        resource_version: "1".to_owned(),
+        content: "bad".to_owned(),
+        changed,
+        first_seen: changed,
+        owner: None,
+        immutable: false,
+        gitops: None,
+        shared_with: Vec::new(),
     }
 }
 
@@ -412,6 +417,30 @@ fn a_config_map_that_was_changed_before_the_first_end_is_what_goes_back() {
         server.recent_exits.clear();
     });
     assert_eq!(finding(&proven).cause, ConfigError);
+}
+
+#[test]
+fn a_key_that_is_missing_in_the_changed_config_map_is_brought_back_and_one_of_another_object_is_not() {
+    let rolled_back = BTreeSet::from(["RollbackConfig".to_owned()]);
+    for (reason, message, expected) in [
+        ("CreateContainerConfigError", "couldn't find key MODE in ConfigMap mcp/settings", &rolled_back),
+        ("CreateContainerConfigError", "couldn't find key MODE in ConfigMap mcp/other", &BTreeSet::new()),
+        ("CreateContainerConfigError", "couldn't find key TOKEN in Secret mcp/settings", &BTreeSet::new()),
+        ("ImagePullBackOff", "Back-off pulling image", &BTreeSet::new()),
+    ] {
+        let scene = Scene::process_exit().with(waits(reason, message));
+        let scene = scene.with(|scene| {
+            let created = scene.now - 20;
+            let healthy = scene.status.target.as_mut().unwrap().last_healthy.as_mut().unwrap();
+            healthy.config = vec![HealthyConfig {
+                name: "settings".to_owned(),
+                content: "good".to_owned(),
+                copy: "settings.good".to_owned(),
+            }];
+            scene.signals.configs = Reading::Fresh(vec![changed_config(moment(created - 5))]);
+        });
+        assert_eq!(&possible(&scene), expected, "{message}");
+    }
 }
 
 #[test]

@@ -151,3 +151,37 @@ async fn the_newest_copies_stay_and_those_that_a_status_names() {
     assert_eq!((*first, *second), ("d", "e"));
     assert_eq!(fence["preconditions"]["uid"], "d");
 }
+
+#[tokio::test]
+async fn while_an_incident_is_open_no_copy_is_deleted_and_once_it_is_over_those_that_nothing_names_are() {
+    let (before, after) = (copy_name("settings", &of("1")), copy_name("settings", &of("2")));
+    let incident = |open: bool| {
+        let one = json!({
+            "id": "i-1", "type": "CrashLoop", "severity": "SEV2", "cause": "ConfigError", "state": "Detected",
+            "since": "2026-01-01T00:00:00Z", "openedAt": "2026-01-01T00:00:00Z",
+            "respondBy": "2026-01-01T01:00:00Z", "attempts": [],
+        });
+        let incidents: Vec<Incident> =
+            if open { vec![serde_json::from_value(one).unwrap()] } else { Vec::new() };
+        incidents
+    };
+    for (still_open, expected) in [(true, vec![]), (false, vec!["d", "e"])] {
+        let all = copies(&[&after, "b", "c", "d", &before, "e"]);
+        let answers = vec![live("2"), (StatusCode::CREATED, live("2").1), all, deleted(), deleted()];
+        let (client, sent) = api_server(answers);
+        let (object, settings, signals) = (object(), Settings::default(), Signals::default());
+        let target = Some(healthy("1"));
+        let status =
+            McpServerHealthStatus { target, incidents: incident(true), ..McpServerHealthStatus::default() };
+        let now = Timestamp::UNIX_EPOCH;
+        let (spec, status, signals, settings) = (&object.spec, &status, &signals, &settings);
+        let case = Case { generation: 1, spec, status, signals, settings, now };
+        let target = Some(healthy("2"));
+        let mut story = Story { target, incidents: incident(still_open), ..Story::default() };
+        Copies::default().keep(&client, &object, &case, &mut story).await;
+        let sent = sent.lock().unwrap().clone();
+        let gone = sent.iter().filter(|sent| sent.method == Method::DELETE);
+        let gone: Vec<_> = gone.map(|sent| sent.path.rsplit('/').next().unwrap()).collect();
+        assert_eq!(gone, expected);
+    }
+}

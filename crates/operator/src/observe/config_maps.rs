@@ -60,6 +60,17 @@ impl Row for ConfigMapRow {
         same != before.config
     }
 
+    fn succeed(&mut self, before: &Self) {
+        let (now, known) = (&mut self.config, &before.config);
+        if now.content == known.content {
+            now.first_seen = known.first_seen;
+            now.changed = now.changed.max(known.changed);
+        } else if now.changed <= known.changed {
+            // A manager's time does not move when another manager removes a key of its own.
+            now.changed = now.first_seen;
+        }
+    }
+
     fn wake(&self, key: &Key, stores: &Stores) {
         stores.wake_readers(key);
     }
@@ -75,6 +86,7 @@ pub fn view(wire: &ConfigMapWire) -> Option<(Key, ConfigMapRow)> {
         resource_version: meta.resource_version.clone()?,
         content: wire.content(),
         changed: changed(meta),
+        first_seen: whole_second(Timestamp::now()),
         owner: content_owner(&managed_fields(meta)),
         immutable: wire.immutable,
         gitops: gitops_owner(meta),
@@ -98,6 +110,11 @@ fn changed(meta: &ObjectMeta) -> Timestamp {
     }
 }
 
+/// As the API server's own times are kept.
+fn whole_second(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -119,6 +136,10 @@ mod tests {
         view(&serde_json::from_value(wire).unwrap()).unwrap().1.config
     }
 
+    fn at(time: &str) -> Timestamp {
+        format!("2026-01-01T{time}Z").parse().unwrap()
+    }
+
     #[test]
     fn only_another_content_is_another_digest() {
         let same = row(|_| {}).content;
@@ -138,9 +159,38 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_another_manager_removes_is_a_change_although_no_managers_time_moves() {
+        let before = ConfigMapRow { config: Config { first_seen: at("00:00:20"), ..row(|_| {}) } };
+        let mut removed = ConfigMapRow { config: row(|wire| wire["data"] = json!({})) };
+        removed.config.first_seen = at("00:05:00");
+        assert_eq!(removed.config.changed, before.config.changed);
+        removed.succeed(&before);
+        assert_eq!((removed.config.changed, removed.config.first_seen), (at("00:05:00"), at("00:05:00")));
+        // Observed again, it is the same change.
+        let mut same = ConfigMapRow { config: row(|wire| wire["data"] = json!({})) };
+        same.config.first_seen = at("00:06:00");
+        same.succeed(&removed);
+        assert_eq!((same.config.changed, same.config.first_seen), (at("00:05:00"), at("00:05:00")));
+    }
+
+    #[test]
+    fn where_a_managers_time_tells_of_a_change_that_is_when_it_was() {
+        let before = ConfigMapRow { config: row(|_| {}) };
+        let mut edited = ConfigMapRow {
+            config: row(|wire| {
+                wire["data"] = json!({"A": "2"});
+                wire["metadata"]["managedFields"][0]["time"] = json!("2026-01-01T00:04:00Z");
+            }),
+        };
+        edited.succeed(&before);
+        assert_eq!(edited.config.changed, at("00:04:00"));
+    }
+
+    #[test]
     fn a_new_version_without_another_content_wakes_nobody() {
         let (before, mut after) =
             (ConfigMapRow { config: row(|_| {}) }, ConfigMapRow { config: row(|_| {}) });
+        after.config.first_seen = before.config.first_seen;
         after.config.resource_version = "2".to_owned();
         assert!(!after.changes_verdict(&before));
         after.config.content = "other".to_owned();

@@ -224,11 +224,20 @@ fn config_to_blame<'a>(server: &Server<'a>) -> Option<(&'a Config, &'a HealthyCo
     let changed = server.changed_config()?;
     let sick = sick(server);
     let other = sick.iter().any(|one| {
-        one.cannot_start.is_some()
+        one.cannot_start.as_ref().is_some_and(|words| !lacks_key(words, &changed.0.name))
             || one.told.cause == Some(Cause::OutOfMemory)
             || one.since() < changed.0.changed
     });
     (!sick.is_empty() && !other).then_some(changed)
+}
+
+/// The kubelet says that a key which the container or a volume needs is not in the ConfigMap.
+fn lacks_key(words: &str, config: &str) -> bool {
+    let named =
+        words.split_once("couldn't find key ").and_then(|(_, rest)| rest.split_once(" in ConfigMap "));
+    let of_container = named.and_then(|(_, object)| object.split_whitespace().next()?.split_once('/'));
+    of_container.is_some_and(|(_, name)| name == config)
+        || words.contains("references non-existent config key")
 }
 
 /// Pods that took their settings before the change are ready: what they need is there.

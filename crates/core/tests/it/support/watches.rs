@@ -351,6 +351,7 @@ fn config(config: &ConfigMap) -> Config {
         resource_version: config.version.to_string(),
         content: config.content.clone(),
         changed: moment(config.changed),
+        first_seen: moment(config.first_seen),
         owner: Some("team/Apply".to_owned()),
         immutable: config.immutable,
         gitops: config.gitops.clone(),

@@ -98,6 +98,7 @@ pub struct ConfigMap {
     pub version: u64,
     pub content: String,
     pub changed: i64,
+    pub first_seen: i64,
     pub immutable: bool,
     pub gitops: Option<String>,
     pub shared_with: Vec<String>,
@@ -435,13 +436,25 @@ impl World {
             version,
             content: String::new(),
             changed: now,
+            first_seen: now,
             immutable: false,
             gitops: None,
             shared_with: Vec::new(),
             mark: None,
         };
         let config = before.unwrap_or_else(fresh);
-        self.config = Some(ConfigMap { version, content: content.to_owned(), changed: now, ..config });
+        let first_seen = if config.content == content { config.first_seen } else { now };
+        let content = content.to_owned();
+        self.config = Some(ConfigMap { version, content, changed: now, first_seen, ..config });
+    }
+
+    /// The same, as no manager's time tells of it: a key is removed that another manager had set.
+    pub fn configure_untold(&mut self, content: &str) {
+        let changed = self.config.as_ref().map(|config| config.changed);
+        self.configure(content);
+        if let Some((config, changed)) = self.config.as_mut().zip(changed) {
+            config.changed = changed;
+        }
     }
 
     // ---- what the operator does
@@ -476,6 +489,7 @@ impl World {
         let before = std::mem::replace(&mut config.content, content.clone());
         self.copies.insert(copy_name(CONFIG_MAP, &before), before);
         (config.version, config.changed, config.mark) = (version, now, Some(attempt.id.clone()));
+        config.first_seen = now;
         self.restored.push((attempt.id.clone(), content));
         Ok(())
     }
