@@ -83,6 +83,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [get, list, watch]
+{{- if include "mcp-health-operator.changesTemplates" . }}
+# Before a rollback: whether what the template names still exists. By name, metadata only.
+- apiGroups: [""]
+  resources: [configmaps, serviceaccounts, persistentvolumeclaims]
+  verbs: [get]
+{{- end }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]

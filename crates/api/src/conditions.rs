@@ -59,6 +59,8 @@ pub enum Reason {
     Verifying,
     /// No guard holds.
     Permitted,
+    /// No guard holds, but a rollback would have no revision to go back to.
+    NoRollbackTarget,
     /// A person is needed.
     PersonNeeded,
     /// Nothing is in the way of the operator's work.

@@ -8,7 +8,8 @@ use mcp_health_api::{ActionType, Answered, HealthyConfig, HealthyRevision, Targe
 use crate::{
     Case, Server, dependencies, digest,
     metrics::reach,
-    signals::{Config, Pod, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading},
+    references::{Usable, usable},
+    signals::{Config, Pod, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Revision},
     time::after,
 };
 
@@ -225,14 +226,19 @@ pub enum Way {
     AlreadyThere,
     /// The ReplicaSet that held it is gone.
     Gone(HealthyRevision),
+    /// What its template names is gone: its pods could not start.
+    Incomplete(HealthyRevision, Vec<String>),
+    /// Whether what its template names exists is not known: why.
+    Unverified(String),
     /// None was ever seen healthy.
     NeverSeen,
 }
 
-/// The way back from the template in force. What serves right now comes before what is remembered.
-pub fn way_back(server: &Server, seen_healthy_after: SignedDuration, now: Timestamp) -> Way {
+/// The rollback target of the template in force. What serves right now comes before what is remembered; but old pods that
+/// serve are no proof that new ones could start.
+pub fn way_back(case: &Case, server: &Server) -> Way {
     let beside = server.serving_beside().map(|(revision, since)| {
-        let due = after(since, seen_healthy_after);
+        let due = after(since, case.settings.seen_healthy_after);
         let found = HealthyRevision {
             template: revision.template.clone(),
             replica_set: revision.name.clone(),
@@ -242,31 +248,75 @@ pub fn way_back(server: &Server, seen_healthy_after: SignedDuration, now: Timest
             config: Vec::new(),
             tools: Vec::new(),
         };
-        if due <= now { Way::To(found) } else { Way::Soon(due) }
+        if due <= case.now { startable(case, revision, found) } else { Way::Soon(due) }
     });
     if let Some(Way::To(found)) = beside {
         return Way::To(found);
     }
-    let remembered = server.last_healthy.map(|healthy| {
-        if healthy.template == server.target.template {
-            Way::AlreadyThere
-        } else if server.revisions.iter().any(|revision| revision.uid == healthy.uid) {
-            Way::To(healthy.clone())
-        } else if let Some(same) =
-            server.revisions.iter().find(|revision| revision.template == healthy.template)
-        {
-            Way::To(HealthyRevision {
-                replica_set: same.name.clone(),
-                uid: same.uid.clone(),
-                ..healthy.clone()
-            })
-        } else {
-            Way::Gone(healthy.clone())
-        }
-    });
+    let remembered = server.last_healthy.map(|healthy| remembered(case, server, healthy));
     match (remembered, beside) {
-        (Some(Way::Gone(_)) | None, Some(soon)) => soon,
+        (
+            Some(Way::Gone(_) | Way::Incomplete(..)) | None,
+            Some(later @ (Way::Soon(_) | Way::Unverified(_))),
+        ) => later,
+        (Some(Way::Gone(_)) | None, Some(incomplete)) => incomplete,
         (Some(way), _) => way,
         (None, None) => Way::NeverSeen,
     }
+}
+
+fn remembered(case: &Case, server: &Server, healthy: &HealthyRevision) -> Way {
+    if healthy.template == server.target.template {
+        return Way::AlreadyThere;
+    }
+    if let Some(kept) = server.revisions.iter().find(|revision| revision.uid == healthy.uid) {
+        return startable(case, kept, healthy.clone());
+    }
+    match server.revisions.iter().find(|revision| revision.template == healthy.template) {
+        Some(same) => {
+            let (replica_set, uid) = (same.name.clone(), same.uid.clone());
+            startable(case, same, HealthyRevision { replica_set, uid, ..healthy.clone() })
+        }
+        None => Way::Gone(healthy.clone()),
+    }
+}
+
+/// To a revision, if its pods can start.
+fn startable(case: &Case, revision: &Revision, healthy: HealthyRevision) -> Way {
+    match usable(case, revision) {
+        Usable::Yes { .. } => Way::To(healthy),
+        Usable::Missing(missing) => Way::Incomplete(healthy, missing),
+        Usable::Unknown(why) => Way::Unverified(why),
+    }
+}
+
+/// Why a rollback would have no target, should this template or the next one fail; `None` where it has one, none is
+/// allowed, or no template is known good yet.
+pub fn no_rollback_target(case: &Case, server: &Server) -> Option<String> {
+    if !case.spec.actions.allow.contains(&ActionType::Rollback) {
+        return None;
+    }
+    match way_back(case, server) {
+        Way::Gone(healthy) => Some(format!(
+            "no rollback target: ReplicaSet {} with the known-good template {} is gone",
+            healthy.replica_set, healthy.template
+        )),
+        Way::Incomplete(healthy, missing) => Some(format!(
+            "no rollback target: {}, which template {} needs",
+            gone(&missing),
+            healthy.template
+        )),
+        _ if server.target.keeps_no_revision => Some(
+            "no rollback target once a rollout is complete: spec.revisionHistoryLimit of the Deployment is 0, \
+             set it to 1 or more"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+/// `ConfigMap a is gone`, `ConfigMap a and Secret b are gone`.
+pub fn gone(missing: &[String]) -> String {
+    let verb = if missing.len() == 1 { "is" } else { "are" };
+    format!("{} {verb} gone", missing.join(" and "))
 }

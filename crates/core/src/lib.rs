@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod ownership;
 pub mod probes;
 pub mod quantity;
+pub mod references;
 pub mod report;
 mod server;
 pub mod signals;

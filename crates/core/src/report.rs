@@ -7,7 +7,10 @@ use mcp_health_api::{
     McpServerHealthStatus, Outcome, Reason, Severity, Time,
 };
 
-use crate::{Case, Decision, Diagnosis, Server, Story, actions::did, decide::waits_outside, words};
+use crate::{
+    Case, Decision, Diagnosis, Server, Story, actions::did, decide::waits_outside,
+    healthy::no_rollback_target, words,
+};
 
 /// Longest text of a condition or an event.
 const LONGEST: usize = 900;
@@ -293,9 +296,13 @@ fn conditions(
             (None, Some(_)) => {
                 ("False", named(&Reason::PersonNeeded), "a person is in charge until this is over".to_owned())
             }
-            (None, None) => {
-                ("True", named(&Reason::Permitted), "the operator may act, within its limits".to_owned())
-            }
+            (None, None) => match server.and_then(|server| no_rollback_target(case, server)) {
+                // Other actions than a rollback may be taken.
+                Some(why) => ("True", named(&Reason::NoRollbackTarget), why),
+                None => {
+                    ("True", named(&Reason::Permitted), "the operator may act, within its limits".to_owned())
+                }
+            },
         },
     };
     let person = match escalated {

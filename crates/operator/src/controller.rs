@@ -51,6 +51,7 @@ pub async fn run(
             for object in gone {
                 noting.stores.wake(noting.fleet.forget(&object));
                 noting.stores.judged.forget(&object);
+                noting.stores.references.forget(&object);
                 noting.metrics.count(&noting.fleet.counts());
             }
             if let watcher::Event::Delete(object) = event {

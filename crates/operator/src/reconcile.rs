@@ -12,8 +12,8 @@ use kube::{
 };
 use mcp_health_api::{McpServerHealth, McpServerHealthStatus};
 use mcp_health_core::{
-    Case, Decision, Diagnosis, Server, Settings, Story, attempt, decide, diagnose, diagnose::Verdict, report,
-    signals::Signals, verify,
+    Case, Decision, Diagnosis, Server, Settings, Story, attempt, attempt::Acted, decide, diagnose,
+    diagnose::Verdict, references, report, signals::Signals, verify,
 };
 
 use crate::{
@@ -64,7 +64,10 @@ pub async fn reconcile(
     let before = object.status.clone().unwrap_or_default();
     let now = whole_second(Timestamp::now());
 
-    let signals = context.stores.signals(&object, now); // observe
+    let mut signals = context.stores.signals(&object, now); // observe
+    let wanted = references::wanted(&case(&context, &object, &before, &signals, now));
+    let looked_up = context.stores.references.of(&context.client, &context.stores, &key, wanted, now);
+    signals.references = looked_up.await;
     let case = case(&context, &object, &before, &signals, now);
     let diagnosis = diagnose(&case);
     let mut story = verify(&case, &diagnosis);
@@ -183,6 +186,10 @@ async fn record_and_act(
         }
         _ => return Ok(object),
     };
+    if matches!(acted, Acted::Superseded(_)) {
+        // What was looked up may be what has changed.
+        context.stores.references.forget(&Key::of(&*recorded));
+    }
     story.acted(case, server.as_ref(), &acted);
     Ok(object)
 }

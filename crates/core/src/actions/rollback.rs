@@ -1,14 +1,21 @@
 //! Rollback: the template of a ReplicaSet that was seen healthy comes back (guide 004, Rollback Procedure).
 //! Undone by rolling forward again.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Attempt, Cause, Effect, HealthyRevision, IncidentType, Step};
 
 use super::{
     Action, Asked, Plan, Planned, TEMPLATE, Touches, await_rollout, hand_back, no_follow_up, run_job, step,
     undo_template,
 };
-use crate::healthy::{Way, way_back};
+use crate::{
+    healthy::{Way, gone, way_back},
+    references::{Usable, usable},
+    time::after,
+};
+
+/// When references without an answer are looked up again.
+const LOOKED_UP_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
 pub const ACTION: Action = Action {
     action: ActionType::Rollback,
@@ -27,7 +34,7 @@ fn plan(asked: &Asked) -> Planned {
             why: "the probes of the old pods may not have noticed the database yet".to_owned(),
         };
     }
-    match way_back(server, case.settings.seen_healthy_after, case.now) {
+    match way_back(case, server) {
         Way::To(healthy) if ends(asked, &healthy) => Planned::impossible(
             "RollbackTargetUnwell",
             format!(
@@ -41,10 +48,11 @@ fn plan(asked: &Asked) -> Planned {
                 action: ActionType::Rollback,
                 what: format!("roll back to the template of {to}"),
                 why: format!(
-                    "{} ({}): {} was never seen healthy, {to} was",
+                    "{} ({}): {} was never seen healthy, {to} was{}",
                     incident.name(),
                     incident.cause,
-                    server.current_words()
+                    server.current_words(),
+                    not_checked(asked, &healthy)
                 ),
                 steps: steps(asked, &healthy),
                 undoes: None,
@@ -68,6 +76,18 @@ fn plan(asked: &Asked) -> Planned {
                 healthy.replica_set, healthy.template
             ),
         },
+        Way::Incomplete(healthy, missing) => Planned::Impossible {
+            reason: "NoRollbackTarget",
+            message: format!(
+                "{}, which {} needs: its pods could not start; restore it, or roll forward",
+                gone(&missing),
+                words(&healthy)
+            ),
+        },
+        Way::Unverified(why) => Planned::Later {
+            until: after(case.now, LOOKED_UP_AGAIN),
+            why: format!("whether the rollback target can start is not known: {why}"),
+        },
         Way::NeverSeen => Planned::Impossible {
             reason: "NoHealthyRevision",
             message: "no revision of this server was ever seen healthy: there is nothing to roll back to"
@@ -89,6 +109,17 @@ fn ends(asked: &Asked, healthy: &HealthyRevision) -> bool {
     let found = asked.diagnosis.finding(IncidentType::CrashLoop);
     let only_before = found.is_some_and(|finding| finding.youngest_pod.is_none());
     only_before || asked.server.healthy_ends_too().is_some_and(|ends| ends.template == healthy.template)
+}
+
+/// What of the template's references could not be read.
+fn not_checked(asked: &Asked, healthy: &HealthyRevision) -> String {
+    let revision = asked.server.revisions.iter().find(|revision| revision.uid == healthy.uid);
+    match revision.map(|revision| usable(asked.case, revision)) {
+        Some(Usable::Yes { not_checked }) if !not_checked.is_empty() => {
+            format!("; not checked: {}", not_checked.join(", "))
+        }
+        _ => String::new(),
+    }
 }
 
 fn steps(asked: &Asked, healthy: &HealthyRevision) -> Vec<Step> {

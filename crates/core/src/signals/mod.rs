@@ -7,6 +7,7 @@ pub mod database;
 mod dependencies;
 mod metrics;
 mod probes;
+mod references;
 
 use std::net::IpAddr;
 
@@ -22,6 +23,7 @@ pub use metrics::{Metrics, RuleReading, Series, Span};
 pub use probes::{
     Fault, FaultKind, KEPT as PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed, Tool,
 };
+pub use references::{Presence, Reference, ReferenceKind, Referenced};
 use serde::{Deserialize, Serialize};
 
 /// A value and what it is worth.
@@ -97,6 +99,8 @@ pub struct Signals {
     pub budgets: Reading<Vec<Budget>>,
     /// What its namespace limits.
     pub quotas: Reading<Vec<Quota>>,
+    /// Whether what a rollback's template names exists; only what was looked up.
+    pub references: Vec<Referenced>,
     /// The ConfigMaps that its template names, as far as they exist.
     pub configs: Reading<Vec<Config>>,
     /// The Jobs that the operator made for it.
@@ -260,6 +264,8 @@ pub struct Target {
     pub ready: i32,
     /// `spec.paused`.
     pub paused: bool,
+    /// `spec.revisionHistoryLimit` is 0: no ReplicaSet is kept once a rollout is complete.
+    pub keeps_no_revision: bool,
     /// The message of `Progressing=False, ProgressDeadlineExceeded`.
     pub deadline_exceeded: Option<String>,
     /// The message of `ReplicaFailure=True`, and since when.
@@ -532,6 +538,8 @@ pub struct Revision {
     pub number: Option<i64>,
     /// Replicas it is asked for.
     pub replicas: i32,
+    /// The objects that its template names, and not as `optional`.
+    pub references: Vec<Reference>,
 }
 
 /// A pod of the target.

@@ -250,7 +250,7 @@ fn the_finding_nearest_to_the_root_is_the_primary_and_the_others_follow_from_it(
 fn the_way_back_leads_to_what_was_seen_healthy_and_nowhere_else() {
     let way = |operator: &Operator| {
         let scene = Scene::of(operator);
-        way_back(&Server::of(&scene.case()).unwrap(), scene.settings.seen_healthy_after, scene.case().now)
+        way_back(&scene.case(), &Server::of(&scene.case()).unwrap())
     };
     assert_eq!(way(&after(|_| {}, 1)), Way::AlreadyThere);
     let crashing = after(all_at_once(Template::CrashesAtOnce), 10);

@@ -30,6 +30,7 @@ mod own_rules;
 mod probes;
 mod properties;
 mod recycle_pod;
+mod references;
 mod resources;
 mod scraped;
 mod story;

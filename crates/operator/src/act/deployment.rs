@@ -10,14 +10,16 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use mcp_health_api::{Attempt, Effect, MANAGER, Step};
-use mcp_health_core::{actions::template_edit::edited, attempt::Effected, digest};
+use mcp_health_core::{
+    actions::template_edit::edited, attempt::Effected, digest, references::LOOKED_UP, signals::Presence,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Prepared, Stepped, Target, patch};
 use crate::{
     error::{Error, answer},
-    observe::{DeploymentWire, Facts, ReplicaSetWire},
+    observe::{DeploymentWire, Facts, ReplicaSetWire, look_up},
 };
 
 /// Whether the effect leaves the attempt's mark on the target.
@@ -40,7 +42,13 @@ impl Target<'_> {
             return Ok(Prepared::Superseded("the step names no ReplicaSet".to_owned()));
         };
         let api: Api<ReplicaSetWire> = Api::namespaced(self.client.clone(), self.namespace);
-        let found = match self.in_time(WHAT, api.get_opt(replica_set)).await? {
+        let seen = self.revisions.iter().find(|revision| revision.name == replica_set);
+        let named = seen.map(|seen| seen.references.as_slice()).unwrap_or_default();
+        let named = &named[..named.len().min(LOOKED_UP)];
+        let both =
+            async { tokio::join!(api.get_opt(replica_set), look_up(self.client, self.namespace, named)) };
+        let (found, referenced) = self.in_time(WHAT, both).await?;
+        let found = match found {
             Ok(found) => found,
             Err(error) => return Err(self.unknown(WHAT, &error)),
         };
@@ -52,6 +60,21 @@ impl Target<'_> {
             return Ok(Prepared::Superseded(format!(
                 "ReplicaSet {replica_set} holds another template now ({digest})"
             )));
+        }
+        for one in referenced {
+            match one.presence {
+                Presence::Exists | Presence::NotChecked(_) => {}
+                Presence::Missing => {
+                    return Ok(Prepared::Superseded(format!(
+                        "{} is gone, which ReplicaSet {replica_set} needs",
+                        one.reference
+                    )));
+                }
+                Presence::Unknown(why) => {
+                    let (what, object) = (WHAT, one.reference.to_string());
+                    return Err(Error::Unknown { what, object, why });
+                }
+            }
         }
         Ok(Prepared::Template(patch::without_hash(found.spec.template)))
     }

@@ -16,6 +16,7 @@ use mcp_health_api::{ActionType, Attempt, Effect, McpServerHealth, Step, StepSta
 use mcp_health_core::{
     attempt::{Acted, Effected},
     digest,
+    signals::{Reference, ReferenceKind, Revision},
 };
 use serde_json::{Value, json};
 use tower_test::mock;
@@ -150,7 +151,7 @@ pub fn refusal(code: u16, message: &str) -> (StatusCode, Value) {
 }
 
 /// In the place of an answer: there is none.
-const SILENCE: (StatusCode, Value) = (StatusCode::IM_A_TEAPOT, Value::Null);
+pub const SILENCE: (StatusCode, Value) = (StatusCode::IM_A_TEAPOT, Value::Null);
 
 fn facts() -> Facts {
     Facts { has_annotations: true, ..Facts::default() }
@@ -313,6 +314,42 @@ async fn a_replica_set_that_is_gone_or_holds_another_template_is_not_gone_back_t
     let (client, _) = api_server(vec![refusal(404, "not found"), (StatusCode::OK, replica_set("other"))]);
     assert!(matches!(target(&client).prepare(step).await.unwrap(), Prepared::Superseded(_)));
     assert!(matches!(target(&client).prepare(step).await.unwrap(), Prepared::Superseded(_)));
+}
+
+#[tokio::test]
+async fn a_template_that_names_a_config_map_which_is_gone_by_now_is_not_gone_back_to() {
+    let reference = Reference { kind: ReferenceKind::ConfigMap, name: "search-config-7f9".to_owned() };
+    let revision = Revision {
+        name: "mcp-server-1".to_owned(),
+        uid: "set-1".to_owned(),
+        template: digest::of_template(&template("good")),
+        number: Some(1),
+        replicas: 0,
+        references: vec![reference],
+    };
+    let there =
+        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "x"}});
+    for (answer, goes_back) in [
+        (refusal(404, "not found"), false),
+        (refusal(403, "forbidden"), true),
+        ((StatusCode::OK, there), true),
+    ] {
+        let (client, sent) = api_server(vec![(StatusCode::OK, replica_set("good")), answer]);
+        let target = Target { revisions: std::slice::from_ref(&revision), ..target(&client) };
+        match target.prepare(&attempt().steps[0]).await.unwrap() {
+            Prepared::Template(_) => assert!(goes_back),
+            Prepared::Superseded(why) => {
+                assert!(!goes_back);
+                assert_eq!(why, "ConfigMap search-config-7f9 is gone, which ReplicaSet mcp-server-1 needs");
+            }
+            other => panic!("{other:?}"),
+        }
+        let paths: Vec<String> = sent.lock().unwrap().iter().map(|sent| sent.path.clone()).collect();
+        assert_eq!(paths[1], "/api/v1/namespaces/mcp/configmaps/search-config-7f9");
+    }
+    let (client, _) = api_server(vec![(StatusCode::OK, replica_set("good")), refusal(500, "etcd")]);
+    let target = Target { revisions: std::slice::from_ref(&revision), ..target(&client) };
+    assert!(target.prepare(&attempt().steps[0]).await.is_err(), "without an answer nothing is done");
 }
 
 /// The Deployment after the change, as the API server shows it: the changed fields are ours.

@@ -47,6 +47,7 @@ pub struct DeploymentSpec {
     replicas: Option<i32>,
     paused: bool,
     progress_deadline_seconds: Option<i32>,
+    revision_history_limit: Option<i32>,
     min_ready_seconds: Option<i32>,
     strategy: DeploymentStrategy,
     /// The pod template.
@@ -146,6 +147,7 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         updated: status.updated_replicas.unwrap_or_default(),
         ready: status.ready_replicas.unwrap_or_default(),
         paused: spec.paused,
+        keeps_no_revision: spec.revision_history_limit == Some(0),
         deadline_exceeded: deadline.map(|condition| condition.message.clone().unwrap_or_default()),
         replica_failure: failure.and_then(|condition| {
             let since = condition.last_transition_time.as_ref()?.0;

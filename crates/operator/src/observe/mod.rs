@@ -16,6 +16,7 @@ mod postgres;
 mod probes;
 mod prometheus;
 mod quotas;
+mod references;
 mod replica_sets;
 mod scrape;
 mod secrets;
@@ -55,6 +56,7 @@ pub use pod_spec::config_maps as config_maps_of;
 pub use postgres::Databases;
 pub use probes::Asking;
 pub use prometheus::Poller;
+pub use references::look_up;
 pub use replica_sets::ReplicaSetWire;
 pub use secrets::Secrets;
 use services::namespace_group;
@@ -104,6 +106,8 @@ pub struct Stores {
     pub databases: Option<Databases>,
     /// Only where what they depend on is asked, which is where they are.
     pub dependencies: Option<dependencies::Dependencies>,
+    /// Whether what a rollback's template names exists.
+    pub references: references::References,
     /// What was asked for beside the tables.
     hearing: last_words::Hearing,
     settings: Settings,
@@ -153,6 +157,7 @@ impl Stores {
             probes: config.probes.then(probes::Probes::default),
             databases: config.probes.then(Databases::default),
             dependencies: config.probes.then(dependencies::Dependencies::default),
+            references: references::References::default(),
             hearing: last_words::Hearing::default(),
             settings: config.settings(),
             judged: judged::Judged::default(),
@@ -293,6 +298,7 @@ impl Stores {
             vertical_autoscalers,
             budgets: self.budgets.reading(namespace, now, budgets),
             quotas,
+            references: Vec::new(),
             jobs: self.jobs_of(object, now),
             configs: self.configs_of(object, &key, row.as_ref().map(|row| &row.target), now),
             usage,
@@ -316,6 +322,12 @@ impl Stores {
             }),
             rival: self.targets.older_than(&key, &own),
         }
+    }
+
+    /// Whether a ConfigMap exists, where they are watched.
+    fn has_config_map(&self, key: &Key, now: Timestamp) -> Option<bool> {
+        let exists = self.rolls_config_back.then(|| self.config_maps.get(key).is_some())?;
+        self.config_maps.reading(&key.namespace, now, exists).fresh().copied()
     }
 
     /// What the next patch of an object's target must know.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Stores,
+    Stores, references,
     table::{Key, Row},
 };
 
@@ -73,6 +73,7 @@ pub fn view(wire: &ReplicaSetWire) -> Option<(Key, ReplicaSetRow)> {
             template: digest::of_template(&wire.spec.template),
             number: meta.annotations.as_ref().and_then(|all| all.get(REVISION)?.parse().ok()),
             replicas: wire.spec.replicas.unwrap_or(1),
+            references: references::of_template(&wire.spec.template),
         },
         owner: Key::new(namespace, &owner.uid),
         deployment: Key::new(namespace, &owner.name),

@@ -164,6 +164,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         template: set.template.clone(),
         number: Some(set.number),
         replicas: set.replicas,
+        references: Vec::new(),
     });
     let ready = world.pods.iter().filter(|pod| pod.ready && pod.going.is_none()).count();
     let services = world.deployment.iter().map(|_| Service {
@@ -373,6 +374,7 @@ fn target(world: &World, deployment: &Deployment) -> Target {
         replicas: deployment.counts.replicas,
         updated: deployment.counts.updated,
         ready: deployment.counts.ready,
+        keeps_no_revision: false,
         paused: deployment.paused,
         deadline_exceeded: deployment
             .deadline_exceeded

@@ -1,6 +1,6 @@
 //! RollbackConfig: the ConfigMap's content, what is kept of it, and who else reads it.
 
-use mcp_health_core::{actions::config_name, healthy::copy_name, signals::Revision};
+use mcp_health_core::{actions::config_name, healthy::copy_name};
 
 use super::*;
 
@@ -12,6 +12,7 @@ fn revisions() -> &'static [Revision] {
             template: digest::of_template(&template("bad")),
             number: Some(1),
             replicas: 1,
+            references: Vec::new(),
         }]
     });
     &REVISIONS
