@@ -683,7 +683,7 @@ pub struct Limits {
     #[serde(default = "Limits::default_max_attempts")]
     #[schemars(range(min = 1, max = 10), extend("format" = "int32"))]
     pub max_attempts: u32,
-    /// Actions on this server in any hour. Default 4.
+    /// Actions on this server in any hour; reverts do not count and are not limited. Default 4.
     #[serde(default = "Limits::default_max_actions_per_hour")]
     #[schemars(range(min = 1, max = 60), extend("format" = "int32"))]
     pub max_actions_per_hour: u32,

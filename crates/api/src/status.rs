@@ -161,6 +161,9 @@ pub struct LastAction {
     pub at: Time,
     /// The attempt.
     pub attempt: String,
+    /// The attempt that it reverted, where it was a revert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
     /// Digest of the template that it replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,

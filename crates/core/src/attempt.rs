@@ -102,6 +102,15 @@ impl Story {
         true
     }
 
+    /// Notes that the step that was about to begin was not sent.
+    pub fn step_not_begun(&mut self) {
+        let attempt = self.incidents.iter_mut().find_map(Incident::open_attempt_mut);
+        let step = attempt.and_then(|one| one.steps.iter_mut().find(|step| step.state == StepState::Started));
+        if let Some(step) = step {
+            step.state = StepState::Recorded;
+        }
+    }
+
     /// Notes what acting on the open attempt came to.
     pub fn acted(&mut self, case: &Case, server: Option<&Server>, acted: &Acted) {
         let now = case.now;
@@ -129,6 +138,7 @@ impl Story {
                         action: attempt.action,
                         at: attempt.recorded_at.clone(),
                         attempt: attempt.id.clone(),
+                        undoes: attempt.undoes.clone(),
                         from: attempt.steps.iter().find_map(|step| step.from.clone()),
                         outcome: None,
                     });
@@ -155,7 +165,10 @@ impl Story {
             }
             Acted::Refused { reason, message } => {
                 end(attempt, Outcome::Refused, message.clone(), now);
-                incident.escalation = Some(crate::report::escalation(reason, message, now));
+                // A revert is tried again; on-call is notified once.
+                if incident.escalation.as_ref().is_none_or(|one| &one.reason != reason) {
+                    incident.escalation = Some(crate::report::escalation(reason, message, now));
+                }
             }
         }
     }
@@ -217,7 +230,7 @@ pub fn past_actions(
         id: last.attempt.clone(),
         action: last.action,
         at: last.at.0,
-        undoes: None,
+        undoes: last.undoes.clone(),
     });
     let mut past: Vec<RecordedAction> =
         server.target.actions.iter().cloned().chain(of_status).chain(last).collect();

@@ -10,6 +10,7 @@ use crate::{
     attempt::past_actions,
     catalogue,
     guards::{Question, Verdict, ask, ask_to_go_on},
+    revert::{self, MADE_THINGS_WORSE, Revert},
     signals::RecordedAction,
     time::after,
     words,
@@ -89,7 +90,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     if incident.is_mitigated() {
         return situation.map_or_else(|| blind(story), |situation| situation.mitigated());
     }
-    if incident.escalation.is_some() && !owes_an_undo(incident) {
+    if incident.escalation.is_some() && revert::due(incident).is_none() {
         return Decision::wait(story.look_again);
     }
     if let Some(needed) = needed_for_good(incident) {
@@ -110,18 +111,9 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     }
     match incident.attempts.iter().rev().find(|attempt| attempt.is_spent()).map(|last| (last, last.outcome)) {
         Some((last, Some(outcome))) if last.undoes.is_some() && outcome != Outcome::Improved => {
-            Decision::escalate("MadeThingsWorse", "an action made things worse and was taken back")
+            Decision::escalate(MADE_THINGS_WORSE, "an action made things worse and was reverted")
         }
-        Some((last, Some(Outcome::Worse))) => match actions::plan_undo(case, situation.server, last) {
-            Some(plan) => match situation.may(&plan) {
-                Verdict::Permit => Decision::Act(Box::new(plan)),
-                Verdict::Hold { message, .. } | Verdict::Refuse { message, .. } => Decision::escalate(
-                    "MadeThingsWorse",
-                    format!("an action made things worse and could not be taken back: {message}"),
-                ),
-            },
-            None => Decision::escalate("MadeThingsWorse", "an action made things worse"),
-        },
+        Some((last, Some(Outcome::Worse))) => situation.revert(last),
         Some((last, Some(Outcome::Reverted))) => Decision::escalate(
             "Reverted",
             format!("{}: {}", last.id, last.message.as_deref().unwrap_or("somebody took the action back")),
@@ -207,15 +199,42 @@ impl Situation<'_> {
         let is_due = |at: &Time| at.0 <= case.now;
         let due = incident.follow_ups.iter().find(|one| one.take_back_at.as_ref().is_some_and(is_due));
         let done = due.and_then(|due| incident.attempts.iter().find(|attempt| attempt.id == due.attempt));
-        if let Some(plan) = done.and_then(|attempt| actions::plan_undo(case, self.server, attempt)) {
-            return match self.may(&plan) {
-                Verdict::Permit => Decision::Act(Box::new(plan)),
-                Verdict::Hold { reason, message, until } => Decision::hold(reason, message, until, plan),
-                Verdict::Refuse { reason, message } => Decision::escalate(reason, message),
-            };
+        if let Some(Revert::Possible(plan)) =
+            done.map(|attempt| revert::plan(case, self.server, incident, attempt))
+        {
+            return self.act_or_hold(*plan);
         }
         let next = incident.follow_ups.first().map(|one| format!("a permanent fix: {}", one.message));
         Decision::Wait { until: self.story.look_again, next }
+    }
+
+    /// The revert of an attempt that made things worse.
+    fn revert(&self, worse: &Attempt) -> Decision {
+        match revert::plan(self.case, self.server, self.incident, worse) {
+            Revert::Possible(plan) => self.act_or_hold(*plan),
+            Revert::Unknown(problem) => {
+                let hold = Hold { reason: "EvidenceNotFresh".to_owned(), message: problem, until: None };
+                Decision::Hold { hold, what: format!("revert {}", worse.id) }
+            }
+            Revert::Impossible => Decision::escalate(
+                MADE_THINGS_WORSE,
+                format!("{} made things worse, and nothing of it can be reverted", worse.id),
+            ),
+        }
+    }
+
+    /// A revert waits until it may be done, whatever speaks against it at this moment.
+    fn act_or_hold(&self, plan: Plan) -> Decision {
+        let refused = revert::refused_until(self.incident).filter(|until| *until > self.case.now);
+        if let Some(until) = refused {
+            let last = self.incident.attempts.last().and_then(|attempt| attempt.message.clone());
+            return Decision::hold("RevertRefused", last.unwrap_or_default(), Some(until), plan);
+        }
+        match self.may(&plan) {
+            Verdict::Permit => Decision::Act(Box::new(plan)),
+            Verdict::Hold { reason, message, until } => Decision::hold(reason, message, until, plan),
+            Verdict::Refuse { reason, message } => Decision::hold(reason, message, None, plan),
+        }
     }
 
     /// The first step of the runbook that was not tried and can be taken.
@@ -368,15 +387,6 @@ fn needed_for_good(incident: &Incident) -> Option<Decision> {
         let why = format!("{} is needed for good: without it, it happens again", last.action);
         Decision::escalate("NeededForGood", why)
     })
-}
-
-/// The answer was due while the last action was being judged, and then that made things worse: a person is
-/// called already, and it is taken back all the same.
-fn owes_an_undo(incident: &Incident) -> bool {
-    let overdue =
-        incident.escalation.as_ref().is_some_and(|escalation| escalation.reason == RESPONSE_OVERDUE);
-    let last = incident.attempts.iter().rev().find(|attempt| attempt.is_spent());
-    overdue && last.is_some_and(|last| last.outcome == Some(Outcome::Worse) && last.undoes.is_none())
 }
 
 /// The answer is due, whatever the runbook has left. What follows from the incident may be due before it is.

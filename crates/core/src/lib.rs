@@ -29,6 +29,7 @@ pub mod probes;
 pub mod quantity;
 pub mod references;
 pub mod report;
+mod revert;
 mod server;
 pub mod signals;
 mod time;

@@ -17,6 +17,7 @@ use crate::{
     digest, healthy,
     metrics::{reach, reach_of_rule},
     report::escalation,
+    revert,
     time::after,
     words,
 };
@@ -150,7 +151,10 @@ fn close(case: &Case, story: &mut Story, mut incident: Incident, why: &str) {
 fn close_gone_rules(case: &Case, story: &mut Story) {
     let is_over = |incident: &mut Incident| {
         let half_done = incident.open_attempt().is_some_and(|one| one.has_begun() && !one.is_carried_out());
-        own_rules::is_gone(case, incident) && incident.follow_ups.is_empty() && !half_done
+        own_rules::is_gone(case, incident)
+            && incident.follow_ups.is_empty()
+            && !half_done
+            && revert::due(incident).is_none()
     };
     let gone: Vec<_> = story.incidents.extract_if(.., is_over).collect();
     for incident in gone {
@@ -561,13 +565,6 @@ fn resolve(case: &Case, history: &mut Vec<PastIncident>, incident: Incident, res
     history.truncate(HISTORY_LIMIT);
 }
 
-/// The last action on it made things worse, and that is not answered yet.
-fn owes_an_undo(incident: &Incident) -> bool {
-    let last = incident.attempts.iter().rev().find(|attempt| attempt.is_spent());
-    last.is_some_and(|last| last.outcome == Some(Outcome::Worse) && last.undoes.is_none())
-        && incident.escalation.is_none()
-}
-
 /// The primary incident first: the one that an attempt is under way for; else the one whose attempt made things worse,
 /// because what else is found may come of that; else the one of the primary finding. The others follow from it.
 fn order(diagnosis: &Diagnosis, story: &mut Story) {
@@ -575,7 +572,7 @@ fn order(diagnosis: &Diagnosis, story: &mut Story) {
         let found = diagnosis.findings.iter().position(|finding| finding.is_of(incident));
         (
             incident.open_attempt().is_none(),
-            !owes_an_undo(incident),
+            revert::due(incident).is_none(),
             // Nobody acts on it: it is in nobody's way.
             incident.incident_type == IncidentType::CertificateExpiring,
             found.is_none(),

@@ -35,7 +35,7 @@ struct Server {
     reserved: Option<(Timestamp, String)>,
 }
 
-/// One action that counts.
+/// One action that counts: reverts do not.
 #[derive(Clone, Debug)]
 struct Action {
     at: Timestamp,
@@ -121,10 +121,11 @@ impl Fleet {
         let uid = target.map(|target| target.uid.clone()).unwrap_or_default();
         let decision = decide(&inner.others(&self.settings, key, &uid, now));
         match &decision {
-            Decision::Act(_) => {
+            Decision::Act(plan) => {
                 let server = inner.servers.entry(key.clone()).or_default();
                 server.acting = true;
-                server.reserved = Some((now, uid));
+                // A revert takes a place, and nothing of the hour's budgets.
+                server.reserved = plan.undoes.is_none().then_some((now, uid));
             }
             Decision::Hold { hold, .. } if hold.reason == "ConcurrentActions" => {
                 inner.for_a_place.insert(key.clone());
@@ -183,14 +184,14 @@ impl Inner {
         let attempts = status.incidents.iter().flat_map(|incident| &incident.attempts);
         let actions = self.actions.entry(key.namespace.to_string()).or_default();
         for attempt in attempts {
-            if attempt.is_spent() {
+            if attempt.is_spent() && attempt.undoes.is_none() {
                 let action = Action { at: attempt.recorded_at.0, target: target.uid.clone() };
                 actions.entry(attempt.id.clone()).or_insert(action);
             } else {
                 actions.remove(&attempt.id);
             }
         }
-        if let Some(last) = &status.last_action {
+        if let Some(last) = status.last_action.as_ref().filter(|last| last.undoes.is_none()) {
             let action = Action { at: last.at.0, target: target.uid.clone() };
             actions.entry(last.attempt.clone()).or_insert(action);
         }
@@ -202,7 +203,7 @@ impl Inner {
             return;
         }
         let actions = self.actions.entry(namespace.to_owned()).or_default();
-        for one in remembered {
+        for one in remembered.iter().filter(|one| one.undoes.is_none()) {
             let action = Action { at: one.at, target: target.to_owned() };
             actions.entry(one.id.clone()).or_insert(action);
         }
@@ -351,6 +352,7 @@ mod tests {
             action: mcp_health_api::ActionType::Rollback,
             at: told.incidents[0].attempts[0].recorded_at.clone(),
             attempt: "x-1".to_owned(),
+            undoes: None,
             from: None,
             outcome: None,
         });
@@ -373,6 +375,36 @@ mod tests {
         assert_eq!(look(&fleet, &Key::new("elsewhere", "x"), NOW).namespace_actions, []);
         assert_eq!(look(&fleet, &other, "2026-01-01T12:30:00Z").cluster_actions, []);
         assert!(fleet.lock().actions.is_empty(), "nothing is kept longer than it counts");
+    }
+
+    #[test]
+    fn a_revert_takes_a_place_and_nothing_of_any_hour() {
+        let (fleet, one, other) = (fleet(), server("one"), server("other"));
+        let Decision::Act(mut revert) = act() else { panic!("it acts") };
+        revert.undoes = Some("x-1".to_owned());
+        decide(&fleet, &one, NOW, Decision::Act(revert));
+        let known = look(&fleet, &other, NOW);
+        assert_eq!((known.acting, known.cluster_actions), (vec!["mcp/one".to_owned()], vec![]));
+        // Nor once it is done, by whatever it is told of.
+        let mut told = status("uid-1", "SEV1", &[("x-2", NOW, Some("Improved"))]);
+        told.incidents[0].attempts[0].undoes = Some("x-1".to_owned());
+        told.last_action = Some(LastAction {
+            action: mcp_health_api::ActionType::Rollback,
+            at: told.incidents[0].attempts[0].recorded_at.clone(),
+            attempt: "x-2".to_owned(),
+            undoes: Some("x-1".to_owned()),
+            from: None,
+            outcome: None,
+        });
+        fleet.note(&one, &told);
+        let remembered = RecordedAction {
+            id: "x-2".to_owned(),
+            action: mcp_health_api::ActionType::Rollback,
+            at: at(NOW),
+            undoes: Some("x-1".to_owned()),
+        };
+        fleet.lock().count("mcp", "uid-1", &[remembered]);
+        assert_eq!(look(&fleet, &other, NOW).cluster_actions, []);
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! `spec.limits.maxActionsPerHour`: of any kind, for any incident, undoing included. Counted on the target
-//! too, so that neither a restart nor a recreated object starts it anew.
+//! `spec.limits.maxActionsPerHour`: of any kind, for any incident. Reverts do not count and are not limited: each attempt
+//! has one at most. Counted on the target too, so that neither a restart nor a recreated object resets it.
 
-use super::{HOUR, Question, Verdict, of_the_last_hour};
+use super::{HOUR, Question, Verdict, counted};
 use crate::time::after;
 
 pub fn check(question: &Question) -> Verdict {
     let limit = question.case.spec.limits.max_actions_per_hour as usize;
-    let recent: Vec<_> = of_the_last_hour(question).collect();
-    if recent.len() < limit {
+    let recent: Vec<_> = counted(question).collect();
+    if recent.len() < limit || question.plan.undoes.is_some() {
         return Verdict::Permit;
     }
     // It lifts when as many have aged out as there are too many.

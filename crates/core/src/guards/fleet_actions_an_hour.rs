@@ -1,12 +1,15 @@
 //! `limits.maxActionsPerHour` of the operator: over all servers of a namespace, and over all servers. Of any
-//! kind, undoing included.
+//! kind, but for reverts: they neither count nor are limited.
 
 use jiff::Timestamp;
 
-use super::{HOUR, Question, Verdict, of_the_last_hour};
+use super::{HOUR, Question, Verdict, counted};
 use crate::time::after;
 
 pub fn check(question: &Question) -> Verdict {
+    if question.plan.undoes.is_some() {
+        return Verdict::Permit;
+    }
     let (fleet, settings) = (question.fleet, question.case.settings);
     let over = |others: &[Timestamp], limit, reason, whose: &str| {
         over(question, others, limit).map(|(number, until)| {
@@ -25,7 +28,7 @@ pub fn check(question: &Question) -> Verdict {
 fn over(question: &Question, others: &[Timestamp], limit: usize) -> Option<(usize, Timestamp)> {
     let now = question.case.now;
     let others = others.iter().copied().filter(|at| now.duration_since(*at) < HOUR);
-    let mut recent: Vec<_> = others.chain(of_the_last_hour(question).map(|action| action.at)).collect();
+    let mut recent: Vec<_> = others.chain(counted(question).map(|action| action.at)).collect();
     recent.sort_unstable();
     let too_many = recent.len().checked_sub(limit)?;
     let oldest = recent.get(too_many).copied().unwrap_or(now);

@@ -142,6 +142,11 @@ pub fn ask_to_go_on(question: &Question) -> Verdict {
 /// An hour, the window of the limits.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
+/// The actions of the last hour that hour limits count: all but reverts.
+fn counted<'a>(question: &'a Question) -> impl Iterator<Item = &'a RecordedAction> {
+    of_the_last_hour(question).filter(|action| action.undoes.is_none())
+}
+
 /// The actions of the last hour.
 fn of_the_last_hour<'a>(question: &'a Question) -> impl Iterator<Item = &'a RecordedAction> {
     let now = question.case.now;

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use mcp_health_api::{
-    ActionType, Attempt, Cause, Duration, Effect, IncidentType, LastAction, Mode, Outcome, PastIncident,
-    RollbackPolicy, Severity, Step, StepState, Time,
+    ActionType, Attempt, Cause, Duration, Effect, Escalation, IncidentType, LastAction, Mode, Outcome,
+    PastIncident, RollbackPolicy, Severity, Step, StepState, Time,
 };
 use mcp_health_core::{
     Decision, Fleet, Server,
@@ -73,6 +73,7 @@ fn last_action(scene: &mut Scene, age: i64, outcome: Outcome) {
         action: ActionType::Rollback,
         at: Time(moment(scene.now - age)),
         attempt: "earlier-1".to_owned(),
+        undoes: None,
         from: None,
         outcome: Some(outcome),
     });
@@ -345,20 +346,146 @@ fn the_limits_of_the_fleet_say_until_when() {
     assert_eq!(scene.decision(), "Act Rollback");
 }
 
-#[test]
-fn what_made_things_worse_is_taken_back_though_all_servers_are_broken_and_it_flaps() {
+/// A rollback made things worse: it is in place, and what it replaced is still there.
+fn made_worse() -> Scene {
     let mut scene = Scene::bad_rollout();
     let mut attempt = ended(&scene, "x-1", ActionType::Rollback, Some(Outcome::Worse));
     attempt.recorded_at = Time(moment(scene.now - 60));
-    // The rollback is in force, and what it replaced is still there.
     let replaced = scene.target().template.clone();
     scene.target().template = attempt.steps[0].to.clone().unwrap();
     attempt.steps[0].from = Some(replaced);
     scene.open_incident().attempts = vec![attempt];
-    assert_eq!(scene.decision(), "Undo Rollback");
-    scene.fleet = broken(9, 9);
-    scene.status.history = mended(&scene, &[3000, 2000, 300]);
-    assert_eq!(scene.decision(), "Undo Rollback");
+    scene
+}
+
+#[test]
+fn each_guard_lets_a_revert_pass_or_holds_it_and_none_drops_it() {
+    type Change = fn(&mut Scene);
+    let rows: &[(&str, Change, &str)] = &[
+        ("nothing is in the way", |_| {}, "Undo Rollback"),
+        ("Observe mode", |scene| scene.spec.mode = Mode::Observe, "Hold ObserveMode"),
+        ("the object is suspended", |scene| scene.spec.suspend = true, "Hold Suspended"),
+        (
+            "the namespace is suspended",
+            |scene| scene.signals.namespace_suspended = Reading::Fresh(true),
+            "Hold NamespaceSuspended",
+        ),
+        (
+            "a switch cannot be read",
+            |scene| scene.signals.cluster_suspended = gone(),
+            "Hold SwitchUnreadable",
+        ),
+        (
+            "the action is not allowed any more",
+            |scene| scene.spec.actions.allow.clear(),
+            "Hold ActionNotAllowed",
+        ),
+        (
+            "rollbacks are not allowed any more",
+            |scene| scene.spec.actions.rollback = RollbackPolicy::Never,
+            "Hold RollbackNever",
+        ),
+        ("autoscalers cannot be seen", |scene| scene.signals.autoscalers = gone(), "Hold EvidenceNotFresh"),
+        ("the Deployment is paused", |scene| scene.target().paused = true, "Hold DeploymentPaused"),
+        (
+            "GitOps owns the Deployment by now",
+            |scene| scene.target().gitops = Some("Flux".to_owned()),
+            "Hold GitOpsManaged",
+        ),
+        (
+            "another server is acted on",
+            |scene| scene.fleet = Fleet { acting: vec!["mcp/other".to_owned()], ..Fleet::default() },
+            "Hold ConcurrentActions",
+        ),
+        ("a rollout is in progress", |scene| scene.target().updated = 1, "Undo Rollback"),
+        ("most servers are broken", |scene| scene.fleet = broken(9, 9), "Undo Rollback"),
+        (
+            "the incident flaps",
+            |scene| scene.status.history = mended(scene, &[3000, 2000, 300]),
+            "Undo Rollback",
+        ),
+        ("an action a second ago", |scene| acted(scene, &[1]), "Undo Rollback"),
+        ("all attempts are spent", |scene| scene.spec.limits.max_attempts = 1, "Undo Rollback"),
+        ("the server's hour is used up", |scene| acted(scene, &[40, 30, 20, 10]), "Undo Rollback"),
+        ("it has none", |scene| scene.spec.limits.max_actions_per_hour = 0, "Undo Rollback"),
+        (
+            "the namespace's hour is used up",
+            |scene| scene.fleet.namespace_actions = moments(scene, &[10; 20]),
+            "Undo Rollback",
+        ),
+        (
+            "the cluster's hour is used up",
+            |scene| scene.fleet.cluster_actions = moments(scene, &[10; 60]),
+            "Undo Rollback",
+        ),
+        ("on-call is notified already", |scene| escalated(scene, "ResponseOverdue"), "Undo Rollback"),
+        ("a webhook refused it once", |scene| escalated(scene, "AdmissionDenied"), "Undo Rollback"),
+        (
+            "it is not ours any more",
+            |scene| scene.target().template = "theirs".to_owned(),
+            "Escalate MadeThingsWorse",
+        ),
+    ];
+    for (what, change, decision) in rows {
+        let changed = made_worse().with(change);
+        assert_eq!(changed.decision(), *decision, "{what}");
+        if decision.starts_with("Hold") {
+            // It lasts until the answer is due: on-call is notified, and it is held all the same.
+            let late = changed.clone().with(|scene| scene.now += 3600);
+            assert_eq!(late.decision(), "Escalate ResponseOverdue", "{what}");
+            let late = late.with(|scene| escalated(scene, "ResponseOverdue"));
+            assert_eq!(late.decision(), *decision, "{what}");
+        }
+    }
+    let forbidden = made_worse();
+    let mut diagnosis = forbidden.concluded().diagnosis;
+    for finding in &mut diagnosis.findings {
+        finding.forbids = &[ActionType::Rollback];
+    }
+    assert_eq!(forbidden.concluded_from(diagnosis).words(), "Hold Prohibited");
+}
+
+fn escalated(scene: &mut Scene, reason: &str) {
+    let at = Time(moment(scene.now - 1));
+    scene.status.incidents[0].escalation =
+        Some(Escalation { reason: reason.to_owned(), message: String::new(), at });
+}
+
+#[test]
+fn a_revert_happens_once_and_one_that_the_api_server_refuses_is_tried_again_with_pauses() {
+    let mut scene = made_worse();
+    let mut revert = scene.status.incidents[0].attempts[0].clone();
+    (revert.id, revert.undoes) = ("x-2".to_owned(), Some("x-1".to_owned()));
+    revert.outcome = Some(Outcome::NoChange);
+    scene.status.incidents[0].attempts.push(revert.clone());
+    assert_eq!(scene.decision(), "Escalate MadeThingsWorse", "it was reverted, and that did not help");
+    for step in &mut revert.steps {
+        (step.state, step.template) = (StepState::Recorded, None);
+    }
+    revert.outcome = Some(Outcome::Refused);
+    for (refusals, pause) in [(1, 60), (2, 120), (7, 3840), (12, 3840)] {
+        let mut scene = made_worse();
+        escalated(&mut scene, "AdmissionDenied");
+        revert.finished_at = Some(Time(moment(scene.now)));
+        scene.status.incidents[0].attempts.extend(vec![revert.clone(); refusals]);
+        let Decision::Hold { hold, .. } = scene.concluded().decision else { panic!("not held") };
+        assert_eq!(hold.until, Some(Time(moment(scene.now + pause))), "{refusals}");
+        assert_eq!(hold.reason, "RevertRefused");
+        scene.now += pause;
+        assert_eq!(scene.decision(), "Undo Rollback");
+    }
+}
+
+#[test]
+fn reverts_do_not_count_as_actions_of_the_hour() {
+    let mut scene = Scene::bad_rollout();
+    acted(&mut scene, &[3000, 2900, 2800, 2700, 2600]);
+    scene.spec.limits.cooldown = Duration::from_secs(1);
+    assert_eq!(scene.decision(), "Hold ActionsPerHour");
+    for action in &mut scene.target().actions {
+        (action.action, action.undoes) = (ActionType::Scale, Some("scaled-1".to_owned()));
+    }
+    assert_eq!(scene.decision(), "Act Rollback");
 }
 
 #[test]

@@ -156,6 +156,36 @@ fn what_made_things_worse_is_taken_back_also_after_the_answer_was_overdue() {
 }
 
 #[test]
+fn a_revert_that_is_due_while_the_operator_is_suspended_is_done_when_that_is_over() {
+    let mut operator = made_worse();
+    let mut status = operator.status();
+    status.incidents[0].attempts[0].ready_before = 2;
+    operator.overwrite_status(&status);
+    operator.world.dependency_down = true;
+    operator.declare(|spec| spec.suspend = true);
+    operator.run(2 * 3600, 5);
+    let status = operator.status();
+    let hold = status.incidents[0].hold.as_ref().map(|hold| hold.reason.as_str());
+    assert_eq!((outcome(&operator), hold), (Some(Outcome::Worse), Some("Suspended")));
+    // On-call was notified once, and waiting does not end it.
+    let escalations: Vec<_> = operator
+        .looks
+        .iter()
+        .filter_map(|look| look.after.incidents.first()?.escalation.clone())
+        .map(|escalation| (escalation.reason, escalation.at))
+        .collect();
+    assert!(escalations.iter().all(|one| one == &escalations[0]), "once");
+    assert_eq!(escalations[0].0, "ResponseOverdue");
+    assert_eq!(operator.world.done.len(), 1);
+    operator.restart(1);
+    operator.declare(|spec| spec.suspend = false);
+    operator.run(10, 1);
+    let done = &operator.world.done;
+    assert_eq!(done.len(), 2, "{:#?}", operator.status());
+    assert_eq!(done[1].undoes.as_ref(), Some(&done[0].attempt));
+}
+
+#[test]
 fn an_unanswered_incident_is_handed_over_when_the_answer_is_due_and_says_what_held() {
     let mut operator = Operator::new(World::with(Template::Good, 3), policy::observing());
     operator.run(120, 1);

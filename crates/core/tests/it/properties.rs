@@ -43,6 +43,13 @@ fn attempts(status: &McpServerHealthStatus) -> impl Iterator<Item = &mcp_health_
     status.incidents.iter().flat_map(|incident| &incident.attempts)
 }
 
+/// The attempt that made things worse, and is to be reverted.
+fn due_revert(incident: &Incident) -> Option<&mcp_health_api::Attempt> {
+    let last = incident.attempts.iter().rev().find(|attempt| attempt.is_spent())?;
+    let is_final = incident.escalation.as_ref().is_some_and(|one| one.reason == "MadeThingsWorse");
+    (last.outcome == Some(Outcome::Worse) && last.undoes.is_none() && !is_final).then_some(last)
+}
+
 proptest! {
     #![proptest_config(config(8))]
 
@@ -212,7 +219,11 @@ proptest! {
             counted.push(&done.attempt);
             let recent = by_server.entry(&done.uid).or_default();
             recent.push(done);
-            let in_the_hour = recent.iter().filter(|one| done.at - one.at < 3600 - late).count();
+            // Reverts do not count, and are not limited: each attempt has at most one.
+            let in_the_hour =
+                recent.iter().filter(|one| one.undoes.is_none() && done.at - one.at < 3600 - late).count();
+            let same = recent.iter().filter(|one| one.undoes.is_some() && one.undoes == done.undoes).count();
+            prop_assert!(same <= 1, "{:#?}", operator.world.done);
             prop_assert!(in_the_hour <= history.max_actions_per_hour as usize, "{:#?}", operator.world.done);
             if done.undoes.is_none() {
                 if let Some(before) = recent.iter().rev().nth(1) {
@@ -267,6 +278,36 @@ proptest! {
             let for_a_time = undone.effect == Effect::EditTemplate;
             prop_assert!(judged.into_iter().any(|one| one.id == undone.attempt
                 && (one.outcome == Some(Outcome::Worse) || for_a_time && one.outcome == Some(Outcome::Improved))));
+        }
+    }
+
+    /// Invariant 7.
+    #[test]
+    fn a_revert_that_is_due_is_held_or_done_and_never_dropped(history in histories(MOST)) {
+        for look in &history.live().looks {
+            let seen = look.signals.target.fresh();
+            let target = seen.and_then(Option::as_ref);
+            let uid = look.before.target.as_ref().map(|known| &known.uid);
+            if look.signals.rival.is_some() || seen.is_some() && target.map(|target| &target.uid) != uid {
+                continue;
+            }
+            for incident in &look.before.incidents {
+                let Some(worse) = due_revert(incident) else { continue };
+                let Some(after) = look.after.incidents.iter().find(|one| one.id == incident.id) else {
+                    // What it would revert serves by now, and its rule sees nothing wrong.
+                    prop_assert!(target.is_some_and(|target| target.ready >= target.desired), "{look:#?}");
+                    continue;
+                };
+                let reverted = after.attempts.iter().any(|one| one.undoes.as_ref() == Some(&worse.id));
+                let kept = due_revert(after).is_some_and(|one| one.id == worse.id);
+                let ours = target.is_some_and(|target| worse.steps.iter().any(|step| {
+                    step.template.as_ref() == Some(&target.template) && step.template != step.from
+                }));
+                let source = look.signals.revisions.fresh().is_some_and(|all| all.iter().any(|revision| {
+                    worse.steps.iter().any(|step| step.from.as_ref() == Some(&revision.template))
+                }));
+                prop_assert!(kept || reverted || !(ours && source), "{look:#?}");
+            }
         }
     }
 

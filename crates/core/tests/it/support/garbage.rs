@@ -416,8 +416,15 @@ fn condition() -> impl Strategy<Value = Condition> {
 
 /// Any status; `known` are the digests that a server has.
 pub fn statuses(known: &[String]) -> BoxedStrategy<McpServerHealthStatus> {
-    let last = (action(), time(), text(), option::of(text()), option::of(outcome()))
-        .prop_map(|(action, at, attempt, from, outcome)| LastAction { action, at, attempt, from, outcome });
+    let last = (action(), time(), text(), option::of(text()), option::of(text()), option::of(outcome()))
+        .prop_map(|(action, at, attempt, undoes, from, outcome)| LastAction {
+            action,
+            at,
+            attempt,
+            undoes,
+            from,
+            outcome,
+        });
     (
         option::of(target(known.to_vec())),
         option::of(last),
