@@ -5,6 +5,7 @@
 
 mod act;
 mod allowed;
+mod client;
 mod config;
 mod controller;
 mod draw;
@@ -34,6 +35,7 @@ use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    client::Deadlines,
     config::Config,
     endpoints::AllowList,
     lease::Lease,
@@ -62,8 +64,8 @@ async fn main() -> ExitCode {
 async fn run(config: Config) -> Result<(), String> {
     let allowed =
         AllowList::parse(&config.allowed_endpoints).map_err(|why| format!("--allowed-endpoints: {why}"))?;
-    let client = Client::try_default().await.map_err(|error| {
-        format!("no way to the API server: {error}; is this a pod, or is KUBECONFIG set?")
+    let client = connect().await.map_err(|why| {
+        format!("the API server cannot be reached: {why}; is this a pod, or is KUBECONFIG set?")
     })?;
     let metrics = Arc::new(Metrics::default());
     if !config.metrics_addr.is_empty() {
@@ -139,6 +141,12 @@ async fn run(config: Config) -> Result<(), String> {
     asking.abort();
     watches.abort();
     ended
+}
+
+/// The client, by the pod's service account or by `KUBECONFIG`.
+async fn connect() -> Result<Client, String> {
+    let config = kube::Config::infer().await.map_err(|error| error.to_string())?;
+    client::connect(config, Deadlines::default()).map_err(|error| error.to_string())
 }
 
 /// Waits for the first lists, but not forever: what is missing shows in the conditions.
