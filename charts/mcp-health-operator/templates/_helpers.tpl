@@ -91,7 +91,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
@@ -168,10 +168,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{/* The annotation by which a namespace is suspended. */}}
 {{- define "mcp-health-operator.namespaceRules" -}}
-# A namespace's own switch: its annotation mcphealth.dev/suspend.
+# A namespace's own switch: its annotation mcphealth.dev/suspend. It is read again right before each action.
 - apiGroups: [""]
   resources: [namespaces]
-  verbs: [list, watch]
+  verbs: [get, list, watch]
 {{- if .Values.signals.kubeletStats }}
 # How full volumes are, by the kubelets' statistics. Nodes are in no namespace, and the right reaches every node.
 - apiGroups: [""]

@@ -55,7 +55,9 @@ pub async fn run(
                 noting.metrics.count(&noting.fleet.counts());
             }
             if let watcher::Event::Delete(object) = event {
-                noting.statuses.forget(object.meta().uid.as_deref().unwrap_or_default());
+                let uid = object.meta().uid.as_deref().unwrap_or_default();
+                noting.statuses.forget(uid);
+                noting.unsent.forget(uid);
             }
         })
         .touched_objects()

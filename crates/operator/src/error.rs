@@ -32,7 +32,7 @@ pub enum Error {
         "the lease has too little left to begin an effect on {object}; it is begun after the next renewal"
     )]
     Lease {
-        /// `namespace/name`.
+        /// `Kind namespace/name`.
         object: String,
     },
 }

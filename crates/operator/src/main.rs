@@ -87,6 +87,9 @@ async fn run(config: Config) -> Result<(), String> {
         fleet: fleet::Fleet::new(config.scopes().len(), config.settings()),
         copies: keep::Copies::default(),
         lease: Lease::new(&config),
+        unsent: act::Unsent::default(),
+        switch: (!config.switch_configmap.is_empty())
+            .then(|| (config.lease_namespace.clone(), config.switch_configmap.clone())),
         recorder: events::recorder(client.clone(), &config.identity),
         settings: config.settings(),
         keep_evidence: config.keep_evidence,
@@ -105,7 +108,7 @@ async fn run(config: Config) -> Result<(), String> {
     let work = async {
         first_lists(&stores).await;
         metrics.set_ready();
-        context.lease.acquire(&leases).await;
+        context.lease.acquire(&leases, async || status::none_was_written(&client, &config).await).await;
         let mut queues: HashMap<Option<String>, UnboundedSender<Key>> = HashMap::new();
         let mut controllers = Vec::new();
         for scope in config.scopes() {

@@ -3,6 +3,8 @@
 //! It reads stores and calls nobody until there is something to record. `verify` judges what an *earlier*
 //! reconcile did, which is why it comes before `decide` here.
 
+mod acting;
+
 use std::{sync::Arc, time::Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,15 +14,17 @@ use kube::{
 };
 use mcp_health_api::{McpServerHealth, McpServerHealthStatus};
 use mcp_health_core::{
-    Case, Decision, Diagnosis, Server, Settings, Story, attempt, attempt::Acted, decide, diagnose,
-    diagnose::Verdict, references, report, signals::Signals, verify,
+    Case, Decision, Diagnosis, Server, Settings, Story, attempt::Acted, decide, diagnose, diagnose::Verdict,
+    references, report, signals::Signals, verify,
 };
 
+use acting::Acting;
+
 use crate::{
-    act,
+    act::{self, Unsent},
     error::Error,
     events,
-    evidence::{self, Collected, Collecting},
+    evidence::{Collected, Collecting},
     fleet::Fleet,
     keep::Copies,
     lease::Lease,
@@ -43,6 +47,10 @@ pub struct Context {
     pub copies: Copies,
     /// The right to act.
     pub lease: Lease,
+    /// Steps that were begun and not sent.
+    pub unsent: Unsent,
+    /// Namespace and name of the `ConfigMap` that stops the operator, if there is one.
+    pub switch: Option<(String, String)>,
     /// Where events go.
     pub recorder: Recorder,
     /// The operator's configuration.
@@ -61,7 +69,8 @@ pub async fn reconcile(
 ) -> Result<Action, Error> {
     let started = Instant::now();
     let object = context.statuses.latest(&object);
-    let before = object.status.clone().unwrap_or_default();
+    let mut before = object.status.clone().unwrap_or_default();
+    context.unsent.restore(uid_of(&object), &mut before);
     let now = whole_second(Timestamp::now());
 
     let mut signals = context.stores.signals(&object, now); // observe
@@ -117,12 +126,11 @@ async fn record_and_act(
     story: &mut Story,
     decision: &Decision,
 ) -> Result<Arc<McpServerHealth>, Error> {
-    let (recorded, mut object) = (Arc::clone(object), Arc::clone(object));
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let server = Server::of(case);
     let target = act::Target {
         client: &context.client,
-        object: &recorded,
+        object,
         namespace: &namespace,
         name: &case.spec.target_ref.name,
         pods: case.signals.pods.fresh().map(Vec::as_slice).unwrap_or_default(),
@@ -130,67 +138,29 @@ async fn record_and_act(
         databases: context.stores.databases.as_ref(),
         revisions: case.signals.revisions.fresh().map(Vec::as_slice).unwrap_or_default(),
         timeout: context.lease.effect_timeout(),
+        lease: &context.lease,
+        unsent: &context.unsent,
+        switch: context.switch.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str())),
     };
-    let lease = || -> Result<(), Error> {
-        let object = format!("{namespace}/{}", case.spec.target_ref.name);
-        if context.lease.has_left() { Ok(()) } else { Err(Error::Lease { object }) }
-    };
-    let acted = match (decision, &server) {
-        (Decision::Act(plan), Some(server)) => {
-            lease()?;
-            let Some(incident) = story.primary_mut() else { return Ok(object) };
-            attempt::record(case, server, incident, plan);
-            story.begin_step();
-            let Some(attempt) = story.open_attempt().cloned() else { return Ok(object) };
-            let intent = report::status(case, diagnosis, story, decision);
-            let evidence = collecting(context, &recorded, case, Some(server), story);
-            let (written, prepared, collected) = tokio::join!(
-                context.statuses.write(&context.client, &object, intent),
-                target.prepare(&plan.steps[0]),
-                collect(evidence.as_ref(), &attempt.id),
-            );
-            // The object is gone: nothing is recorded, so nothing is done.
-            let Some(written) = written? else { return Ok(object) };
-            object = written;
-            lease()?;
-            let acted =
-                Box::pin(target.carry_out(&attempt, prepared?, context.stores.facts(&recorded))).await;
-            keep(evidence.as_ref(), collected, story).await;
-            acted?
-        }
-        (Decision::Resume { against }, _) => {
-            lease()?;
-            if against.is_none() && story.begin_step() {
-                // What leaves no trace is recorded by itself.
-                let intent = report::status(case, diagnosis, story, decision);
-                let Some(written) = context.statuses.write(&context.client, &object, intent).await? else {
-                    return Ok(object);
-                };
-                object = written;
-                lease()?;
-            }
-            let Some(attempt) = story.open_attempt().cloned() else { return Ok(object) };
-            // What the operator that recorded it did not live to keep.
-            let evidence = collecting(context, &recorded, case, server.as_ref(), story)
-                .filter(|evidence| evidence.incident.evidence_kept != Some(evidence::name(&attempt.id)));
-            let collected = collect(evidence.as_ref(), &attempt.id).await;
-            let acted = Box::pin(target.resume(&attempt, against.as_deref())).await;
-            keep(evidence.as_ref(), collected, story).await;
-            acted?
-        }
+    let acting = Acting { context, case, diagnosis, decision, object, server: server.as_ref(), target };
+    let (object, acted) = match (decision, &server) {
+        (Decision::Act(plan), Some(server)) => acting.begin(plan, server, story).await?,
+        (Decision::Resume { against }, _) => acting.resume(against.as_deref(), story).await?,
         (Decision::Escalate { reason, message }, _) => {
             if let Some(incident) = story.primary_mut() {
                 verify::escalate(case, incident, reason, message);
             }
-            return Ok(object);
+            return Ok(Arc::clone(object));
         }
-        _ => return Ok(object),
+        _ => return Ok(Arc::clone(object)),
     };
-    if matches!(acted, Acted::Superseded(_)) {
+    if matches!(acted, Some(Acted::Superseded(_))) {
         // What was looked up may be what has changed.
-        context.stores.references.forget(&Key::of(&*recorded));
+        context.stores.references.forget(&Key::of(&*object));
     }
-    story.acted(case, server.as_ref(), &acted);
+    if let Some(acted) = acted {
+        story.acted(case, server.as_ref(), &acted);
+    }
     Ok(object)
 }
 
@@ -210,6 +180,10 @@ async fn keep_for_a_person(
     let Some(evidence) = collecting(context, object, case, server.as_ref(), story) else { return };
     let collected = collect(Some(&evidence), &id).await;
     keep(Some(&evidence), collected, story).await;
+}
+
+fn uid_of(object: &McpServerHealth) -> &str {
+    object.metadata.uid.as_deref().unwrap_or_default()
 }
 
 /// What is to be collected about the primary incident.
@@ -268,3 +242,6 @@ fn look_again(at: Option<Timestamp>) -> Action {
 fn whole_second(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,13 +7,19 @@ use std::{
     time::Duration,
 };
 
-use kube::{Api, Client, Resource, api::PostParams};
+use kube::{
+    Api, Client, Resource,
+    api::{ListParams, PostParams},
+};
 use mcp_health_api::{MANAGER, McpServerHealth, McpServerHealthStatus};
 
-use crate::error::Error;
+use crate::{client::within, config::Config, error::Error};
 
 /// How long a write of the status may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Objects that are listed at once.
+const PAGE: u32 = 500;
 
 /// An object as it was last written, and the versions that it replaced.
 struct Written {
@@ -64,12 +70,11 @@ impl Statuses {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let failed =
             |source| Error::Status { object: format!("{namespace}/{name}"), source: Box::new(source) };
-        let answer = tokio::time::timeout(TIMEOUT, api.replace_status(name, &params, &next)).await;
-        let written = match answer {
-            Ok(Ok(written)) => Arc::new(written),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(None),
-            Ok(Err(error)) => return Err(failed(error)),
-            Err(elapsed) => return Err(failed(kube::Error::Service(Box::new(elapsed)))),
+        let what = format!("the status of McpServerHealth {namespace}/{name}");
+        let written = match within(TIMEOUT, "PUT", what, api.replace_status(name, &params, &next)).await {
+            Ok(written) => Arc::new(written),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+            Err(error) => return Err(failed(error)),
         };
         let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = all
@@ -84,6 +89,29 @@ impl Statuses {
     pub fn forget(&self, uid: &str) {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
+}
+
+/// Whether no operator was ever at work here: no object bears a status. Where that cannot be told, one was.
+pub async fn none_was_written(client: &Client, config: &Config) -> bool {
+    for scope in config.scopes() {
+        let api: Api<McpServerHealth> = match &scope {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let Ok(list) = api.list_metadata(&page).await else { return false };
+            let fields = list.items.iter().flat_map(|object| object.metadata.managed_fields.iter().flatten());
+            if fields.into_iter().any(|entry| entry.subresource.as_deref() == Some("status")) {
+                return false;
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page.continue_token = Some(token),
+                None => break,
+            }
+        }
+    }
+    true
 }
 
 /// Compared as they are on the wire: there, times are of whole seconds and what is empty is absent.

@@ -4,6 +4,7 @@
 //! of the target bears the attempt's mark, a pod has a uid, a copy or a Job has its one name. What leaves no
 //! trace is recorded by itself before it begins, and never repeated.
 
+mod confirm;
 mod deployment;
 mod end_sessions;
 mod evict;
@@ -15,6 +16,7 @@ mod restore_config;
 mod run_job;
 #[cfg(test)]
 pub mod tests;
+mod unsent;
 
 use std::time::Duration;
 
@@ -28,8 +30,12 @@ use serde_json::Value;
 
 use crate::{
     error::Error,
+    lease::Lease,
     observe::{Databases, DeploymentWire, Facts},
 };
+
+pub use confirm::Confirmed;
+pub use unsent::Unsent;
 
 /// The target of an attempt, and what its steps need beside what is recorded.
 #[derive(Clone, Copy)]
@@ -52,6 +58,12 @@ pub struct Target<'a> {
     pub revisions: &'a [Revision],
     /// How long one call may take: less than what the lease leaves.
     pub timeout: Duration,
+    /// The right to act: looked at before each step.
+    pub lease: &'a Lease,
+    /// Steps that were begun and not sent.
+    pub unsent: &'a Unsent,
+    /// Namespace and name of the `ConfigMap` that stops the operator, if there is one.
+    pub switch: Option<(&'a str, &'a str)>,
 }
 
 /// What the first step needs beside what is recorded; asked for while the intent is being recorded.
@@ -94,7 +106,8 @@ impl Target<'_> {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
-    fn words(&self) -> String {
+    /// The target, for messages.
+    pub fn words(&self) -> String {
         format!("Deployment {}/{}", self.namespace, self.name)
     }
 
@@ -172,6 +185,16 @@ impl Target<'_> {
             let wants_record = step.effect.is_untraceable() && step.state != StepState::Started;
             if wants_record || matches!(step.effect, Effect::Wait | Effect::AwaitRollout) {
                 break;
+            }
+            if !self.lease.has_left() {
+                if done.is_empty() {
+                    return Err(Error::Lease { object: self.words() });
+                }
+                // What was done is noted; the rest goes on after the next renewal.
+                break;
+            }
+            if step.effect.is_untraceable() {
+                self.unsent.forget(self.object.metadata.uid.as_deref().unwrap_or_default());
             }
             match self.take(attempt, step, fresh.take(), seen.take()).await {
                 Ok(Stepped::Done(effected)) => {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use clap::Parser;
 use http::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 use kube::client::Body;
@@ -21,15 +22,17 @@ use mcp_health_core::{
 use serde_json::{Value, json};
 use tower_test::mock;
 
+mod confirm;
 mod end_sessions;
 mod hooks;
 mod jobs;
 mod reset_circuit;
+mod steps;
 
 pub use end_sessions::end_sessions;
 
-use super::{Prepared, Target};
-use crate::observe::Facts;
+use super::{Prepared, Target, Unsent};
+use crate::{config::Config, lease::Lease, observe::Facts};
 
 /// A request as a test wants to see it.
 #[derive(Clone, Debug)]
@@ -66,6 +69,12 @@ pub fn api_server(answers: Vec<(StatusCode, Value)>) -> (kube::Client, Arc<Mutex
     (kube::Client::new(service, "mcp"), sent)
 }
 
+/// It is not needed.
+static LEASE: LazyLock<Lease> = LazyLock::new(|| {
+    Lease::new(&Config::try_parse_from(["operator", "--leader-election", "false"]).unwrap())
+});
+static UNSENT: LazyLock<Unsent> = LazyLock::new(Unsent::default);
+
 fn target(client: &kube::Client) -> Target<'_> {
     static OBJECT: LazyLock<McpServerHealth> = LazyLock::new(|| {
         let spec =
@@ -86,6 +95,9 @@ fn target(client: &kube::Client) -> Target<'_> {
         databases: None,
         revisions: &[],
         timeout,
+        lease: &LEASE,
+        unsent: &UNSENT,
+        switch: None,
     }
 }
 

@@ -60,6 +60,7 @@ pub use references::look_up;
 pub use replica_sets::ReplicaSetWire;
 pub use secrets::Secrets;
 use services::namespace_group;
+pub use switches::{NamespaceWire, SwitchWire, is_suspended, is_thrown};
 use table::{Key, Table};
 pub use targets::{Guarded, Targets, note as note_targets};
 

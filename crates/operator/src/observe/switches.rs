@@ -54,15 +54,24 @@ fn thrown(value: Option<&String>) -> SwitchRow {
     SwitchRow { suspended: !no }
 }
 
+/// Whether a Namespace is suspended.
+pub fn is_suspended(wire: &NamespaceWire) -> bool {
+    let annotations = wire.metadata.annotations.as_ref();
+    thrown(annotations.and_then(|annotations| annotations.get(SUSPEND_ANNOTATION))).suspended
+}
+
+/// Whether the cluster-wide switch is thrown.
+pub fn is_thrown(wire: &SwitchWire) -> bool {
+    thrown(wire.data.get(SUSPEND_KEY)).suspended
+}
+
 /// The row of a Namespace.
 pub fn view_namespace(wire: &NamespaceWire) -> Option<(Key, SwitchRow)> {
-    let annotations = wire.metadata.annotations.as_ref();
-    let row = thrown(annotations.and_then(|annotations| annotations.get(SUSPEND_ANNOTATION)));
-    Some((Key::new("", wire.metadata.name.as_deref()?), row))
+    Some((Key::new("", wire.metadata.name.as_deref()?), SwitchRow { suspended: is_suspended(wire) }))
 }
 
 /// The row of the cluster-wide switch.
 pub fn view_switch(wire: &SwitchWire) -> Option<(Key, SwitchRow)> {
     let key = Key::new(wire.metadata.namespace.as_deref()?, wire.metadata.name.as_deref()?);
-    Some((key, thrown(wire.data.get(SUSPEND_KEY))))
+    Some((key, SwitchRow { suspended: is_thrown(wire) }))
 }

@@ -1,0 +1,143 @@
+//! record and act: the intent goes to the status before anything is touched; what it rests on is confirmed in the same
+//! round trip; then its steps, fenced by it.
+
+use std::sync::Arc;
+
+use mcp_health_api::{Attempt, McpServerHealth, StepState};
+use mcp_health_core::{
+    Case, Decision, Diagnosis, Server, Story,
+    actions::Plan,
+    attempt::{self, Acted},
+    report,
+};
+
+use super::{Context, collect, collecting, keep, uid_of};
+use crate::{
+    act::{Confirmed, Target},
+    error::Error,
+    evidence,
+};
+
+/// What one decision is carried out with.
+pub struct Acting<'a> {
+    /// The operator's stores and clients.
+    pub context: &'a Context,
+    /// The server and the moment.
+    pub case: &'a Case<'a>,
+    /// What is found wrong with it.
+    pub diagnosis: &'a Diagnosis,
+    /// What was decided.
+    pub decision: &'a Decision,
+    /// The object that it was decided on.
+    pub object: &'a Arc<McpServerHealth>,
+    /// The server; `None` where it cannot be seen.
+    pub server: Option<&'a Server<'a>>,
+    /// Its target.
+    pub target: Target<'a>,
+}
+
+/// The object as it was last written, and what acting came to; nothing where the object is gone.
+type Carried = Result<(Arc<McpServerHealth>, Option<Acted>), Error>;
+
+impl Acting<'_> {
+    /// What leaves no trace is written to have begun, and that write takes of the lease as well.
+    fn lease(&self, begins: bool) -> Result<(), Error> {
+        let lease = &self.context.lease;
+        let has_left = if begins { lease.has_left_to_record() } else { lease.has_left() };
+        if has_left { Ok(()) } else { Err(Error::Lease { object: self.target.words() }) }
+    }
+
+    /// Records the plan as an attempt, and carries it out.
+    pub async fn begin(&self, plan: &Plan, server: &Server<'_>, story: &mut Story) -> Carried {
+        let (context, nothing) = (self.context, Ok((Arc::clone(self.object), None)));
+        self.lease(plan.steps.first().is_some_and(|step| step.effect.is_untraceable()))?;
+        let Some(incident) = story.primary_mut() else { return nothing };
+        attempt::record(self.case, server, incident, plan);
+        story.begin_step();
+        let Some(attempt) = story.open_attempt().cloned() else { return nothing };
+        context.unsent.note(uid_of(self.object), &attempt);
+        let intent = report::status(self.case, self.diagnosis, story, self.decision);
+        let evidence = collecting(context, self.object, self.case, Some(server), story);
+        let (written, prepared, confirmed, collected) = tokio::join!(
+            context.statuses.write(&context.client, self.object, intent),
+            self.target.prepare(&plan.steps[0]),
+            self.target.confirm(&plan.steps),
+            collect(evidence.as_ref(), &attempt.id),
+        );
+        // The object is gone: nothing is recorded, so nothing is done.
+        let Some(written) = written? else { return nothing };
+        let acted = match confirmed? {
+            Confirmed::Unchanged => {
+                let facts = context.stores.facts(self.object);
+                Box::pin(self.target.carry_out(&attempt, prepared?, facts)).await
+            }
+            Confirmed::Changed(why) => {
+                story.step_not_begun();
+                Ok(Acted::Superseded(format!("it was not carried out: {why}")))
+            }
+            Confirmed::Forbidden(message) => {
+                story.step_not_begun();
+                Ok(Acted::Refused { reason: "Forbidden".to_owned(), message })
+            }
+        };
+        keep(evidence.as_ref(), collected, story).await;
+        Ok((written, Some(acted?)))
+    }
+
+    /// Goes on with the open attempt, from what can be looked up of it.
+    pub async fn resume(&self, against: Option<&str>, story: &mut Story) -> Carried {
+        let (written, against) = match against {
+            Some(why) => {
+                self.lease(false)?;
+                (Arc::clone(self.object), Some(why.to_owned()))
+            }
+            None => match self.record_step(story).await? {
+                Some(recorded) => recorded,
+                None => return Ok((Arc::clone(self.object), None)),
+            },
+        };
+        let Some(attempt) = story.open_attempt().cloned() else { return Ok((written, None)) };
+        // What the operator that recorded it did not live to keep.
+        let evidence = collecting(self.context, self.object, self.case, self.server, story)
+            .filter(|evidence| evidence.incident.evidence_kept != Some(evidence::name(&attempt.id)));
+        let collected = collect(evidence.as_ref(), &attempt.id).await;
+        let acted = Box::pin(self.target.resume(&attempt, against.as_deref())).await;
+        keep(evidence.as_ref(), collected, story).await;
+        Ok((written, Some(acted?)))
+    }
+
+    /// Writes that the next step begins, if nothing would tell afterwards; confirms what it rests on in any case. Returns
+    /// the object as written, and what speaks against going on.
+    async fn record_step(
+        &self,
+        story: &mut Story,
+    ) -> Result<Option<(Arc<McpServerHealth>, Option<String>)>, Error> {
+        let Some(attempt) = story.open_attempt() else { return Ok(None) };
+        let (steps, begins) = (attempt.steps.clone(), wants_record(attempt));
+        self.lease(begins)?;
+        if story.begin_step()
+            && let Some(attempt) = story.open_attempt()
+        {
+            self.context.unsent.note(uid_of(self.object), attempt);
+        }
+        let intent = begins.then(|| report::status(self.case, self.diagnosis, story, self.decision));
+        let write = async {
+            match intent {
+                Some(intent) => self.context.statuses.write(&self.context.client, self.object, intent).await,
+                None => Ok(Some(Arc::clone(self.object))),
+            }
+        };
+        let (written, confirmed) = tokio::join!(write, self.target.confirm(&steps));
+        let Some(written) = written? else { return Ok(None) };
+        let against = confirmed?.against();
+        if against.is_some() && begins {
+            story.step_not_begun();
+        }
+        Ok(Some((written, against)))
+    }
+}
+
+/// Whether the next step leaves no trace, and its beginning is not recorded.
+fn wants_record(attempt: &Attempt) -> bool {
+    attempt.next_step().is_some_and(|step| step.effect.is_untraceable() && step.state == StepState::Recorded)
+}
