@@ -30,7 +30,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 /// How often a silent connection is checked.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Connections that are not used are closed before anything in between forgets them.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// How long calls may take, their bodies included.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ impl Default for Deadlines {
             call: Duration::from_secs(10),
             list: Duration::from_secs(30),
             watch_margin: Duration::from_secs(10),
-            watch: Duration::from_secs(300),
+            watch: Duration::from_mins(5),
         }
     }
 }
@@ -73,7 +73,7 @@ fn seconds(after: &Duration) -> impl fmt::Display {
 }
 
 /// The client for a configuration. Errors name what is wrong with the configuration.
-pub fn connect(config: Config, deadlines: Deadlines) -> Result<Client, kube::Error> {
+pub fn connect(config: &Config, deadlines: Deadlines) -> Result<Client, kube::Error> {
     if let Some(proxy) = &config.proxy_url {
         let (proxy_url, protocol_feature) = (Box::new(proxy.clone()), "kube/http-proxy");
         return Err(kube::Error::ProxyProtocolDisabled { proxy_url, protocol_feature });
@@ -247,8 +247,7 @@ fn is_collection(path: &str) -> bool {
     }
     parts.drain(..prefix);
     match parts.as_slice() {
-        ["namespaces", _, rest @ ..] => rest.len() == 1,
-        rest => rest.len() == 1,
+        ["namespaces", _, rest @ ..] | rest => rest.len() == 1,
     }
 }
 

@@ -38,7 +38,7 @@ pub async fn publish(
         match timeout_at(until, recorder.publish(&event, &regarding)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, reason = event.reason, "an event could not be published")
+                tracing::warn!(%error, reason = event.reason, "an event could not be published");
             }
             Err(_) => {
                 let seconds = DEADLINE.as_secs();

@@ -149,7 +149,7 @@ async fn run(config: Config) -> Result<(), String> {
 /// The client, by the pod's service account or by `KUBECONFIG`.
 async fn connect() -> Result<Client, String> {
     let config = kube::Config::infer().await.map_err(|error| error.to_string())?;
-    client::connect(config, Deadlines::default()).map_err(|error| error.to_string())
+    client::connect(&config, Deadlines::default()).map_err(|error| error.to_string())
 }
 
 /// Waits for the first lists, but not forever: what is missing shows in the conditions.

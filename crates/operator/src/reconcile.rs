@@ -128,20 +128,7 @@ async fn record_and_act(
 ) -> Result<Arc<McpServerHealth>, Error> {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let server = Server::of(case);
-    let target = act::Target {
-        client: &context.client,
-        object,
-        namespace: &namespace,
-        name: &case.spec.target_ref.name,
-        pods: case.signals.pods.fresh().map(Vec::as_slice).unwrap_or_default(),
-        port: server.as_ref().and_then(Server::port),
-        databases: context.stores.databases.as_ref(),
-        revisions: case.signals.revisions.fresh().map(Vec::as_slice).unwrap_or_default(),
-        timeout: context.lease.effect_timeout(),
-        lease: &context.lease,
-        unsent: &context.unsent,
-        switch: context.switch.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str())),
-    };
+    let target = target(context, case, object, &namespace, server.as_ref());
     let acting = Acting { context, case, diagnosis, decision, object, server: server.as_ref(), target };
     let (object, acted) = match (decision, &server) {
         (Decision::Act(plan), Some(server)) => acting.begin(plan, server, story).await?,
@@ -180,6 +167,30 @@ async fn keep_for_a_person(
     let Some(evidence) = collecting(context, object, case, server.as_ref(), story) else { return };
     let collected = collect(Some(&evidence), &id).await;
     keep(Some(&evidence), collected, story).await;
+}
+
+/// What the steps of an attempt need beside what is recorded.
+fn target<'a>(
+    context: &'a Context,
+    case: &'a Case<'a>,
+    object: &'a McpServerHealth,
+    namespace: &'a str,
+    server: Option<&Server>,
+) -> act::Target<'a> {
+    act::Target {
+        client: &context.client,
+        object,
+        namespace,
+        name: &case.spec.target_ref.name,
+        pods: case.signals.pods.fresh().map(Vec::as_slice).unwrap_or_default(),
+        port: server.and_then(Server::port),
+        databases: context.stores.databases.as_ref(),
+        revisions: case.signals.revisions.fresh().map(Vec::as_slice).unwrap_or_default(),
+        timeout: context.lease.effect_timeout(),
+        lease: &context.lease,
+        unsent: &context.unsent,
+        switch: context.switch.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str())),
+    }
 }
 
 fn uid_of(object: &McpServerHealth) -> &str {

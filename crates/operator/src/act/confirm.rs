@@ -39,8 +39,11 @@ type Objection = Result<Option<Confirmed>, Error>;
 impl Target<'_> {
     /// Asks for the switch, the namespace and, for an eviction, the pod: at the same time.
     pub async fn confirm(&self, steps: &[Step]) -> Result<Confirmed, Error> {
-        let (switch, namespace, pod) =
-            tokio::join!(self.confirm_switch(), self.confirm_namespace(), self.confirm_pod(steps));
+        let (switch, namespace, pod) = tokio::join!(
+            Box::pin(self.confirm_switch()),
+            Box::pin(self.confirm_namespace()),
+            Box::pin(self.confirm_pod(steps)),
+        );
         let answers = [switch, namespace, pod];
         // What was answered counts, whatever was not.
         let objection = answers.iter().find_map(|answer| answer.as_ref().ok()?.clone());

@@ -54,7 +54,7 @@ async fn serving(
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
     let config = Config::new(format!("http://{address}").parse().unwrap());
-    (connect(config, Deadlines::default()).unwrap(), asked)
+    (connect(&config, Deadlines::default()).unwrap(), asked)
 }
 
 fn after(error: &kube::Error) -> String {
@@ -147,7 +147,7 @@ async fn a_peer_that_takes_the_connection_and_says_nothing_is_given_up() {
     // In clear text nothing answers the call; with TLS, not even the handshake.
     for scheme in ["http", "https"] {
         let config = Config::new(format!("{scheme}://{address}").parse().unwrap());
-        let maps: Api<ConfigMap> = Api::namespaced(connect(config, short).unwrap(), "mcp");
+        let maps: Api<ConfigMap> = Api::namespaced(connect(&config, short).unwrap(), "mcp");
         let error = maps.get("a").await.unwrap_err();
         assert!(after(&error).ends_with("configmaps/a within 0.2 s"), "{scheme}: {error}");
     }

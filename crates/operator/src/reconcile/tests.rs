@@ -1,42 +1,144 @@
-//! A reconcile against an API server that never answers.
+//! Reconciles against an API server that answers slowly, or never.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::time::Duration;
 
 use clap::Parser;
 use futures::channel::mpsc::unbounded;
-use serde_json::json;
+use http::{Method, Request, Response};
+use kube::client::Body;
+use mcp_health_api::StepState;
+use mcp_health_core::attempt::Acted;
+use serde_json::{Value, json};
+use tokio::time::Instant as Moment;
+use tower_test::mock;
 
 use super::*;
-use crate::{client::tests::silent, config::Config};
+use crate::{client::tests::silent, config::Config, lease::tests::with_left};
 
-#[tokio::test(start_paused = true)]
-async fn a_reconcile_that_gets_no_answer_ends_with_an_error_that_names_the_call() {
+fn context(client: &Client, lease: Lease) -> Context {
     let config = Config::try_parse_from(["operator"]).unwrap();
     let (wake, _woken) = unbounded();
-    let client = silent();
-    let context = Context {
+    Context {
         client: client.clone(),
         stores: Arc::new(Stores::new(&config, wake).unwrap()),
         statuses: Statuses::default(),
         fleet: Fleet::new(0, config.settings()),
         copies: Copies::default(),
-        lease: Lease::new(&config),
+        lease,
         unsent: Unsent::default(),
         switch: None,
-        recorder: events::recorder(client, "operator-0"),
+        recorder: events::recorder(client.clone(), "operator-0"),
         settings: config.settings(),
         keep_evidence: false,
         metrics: Arc::new(Metrics::default()),
-    };
-    let spec = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "mcp-server"}});
-    let mut object = McpServerHealth::new("mcp-server", serde_json::from_value(spec).unwrap());
-    object.metadata.namespace = Some("mcp".to_owned());
-    let begun = tokio::time::Instant::now();
-    let key = Key::of(&object);
+    }
+}
+
+fn object(status: &Value) -> McpServerHealth {
+    let object = json!({
+        "apiVersion": "mcphealth.dev/v1alpha1", "kind": "McpServerHealth",
+        "metadata": {"name": "mcp-server", "namespace": "mcp", "uid": "object-1", "resourceVersion": "1"},
+        "spec": {
+            "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "mcp-server"},
+            "hooks": [{"name": "drain", "path": "/drain", "port": 1}],
+        },
+        "status": status,
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconcile_that_gets_no_answer_ends_with_an_error_that_names_the_call() {
+    let client = silent();
+    let context = context(&client, with_left(Duration::from_secs(15)));
+    let object = object(&json!({}));
+    let (begun, key) = (Moment::now(), Key::of(&object));
     let error = reconcile(Arc::new(object), key, Arc::new(context)).await.unwrap_err().to_string();
     assert_eq!(begun.elapsed().as_secs(), 10);
-    assert!(
-        error.contains("no answer to PUT") && error.contains("mcp-server") && error.contains("within 10 s"),
-        "{error}"
-    );
+    for part in ["no answer to PUT", "mcp/mcp-server", "within 10 s"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+/// An incident with a drain that is recorded, and a restart after it.
+fn draining(state: &str) -> Value {
+    let moment = "2026-01-01T12:00:00Z";
+    let step =
+        |effect: &str, state: &str| json!({"effect": effect, "uid": "uid-1", "to": "drain", "state": state});
+    json!({"incidents": [{
+        "id": "crashloop-1", "type": "CrashLoop", "cause": "ProcessExit", "severity": "SEV1", "state": "Mitigating",
+        "since": moment, "openedAt": moment, "respondBy": moment, "attempts": [{
+            "id": "crashloop-1-1", "action": "DrainAndRestart", "why": "", "recordedAt": moment, "readyBefore": 1,
+            "steps": [step("CallHook", state), step("RestartPods", "Recorded")],
+        }],
+    }]})
+}
+
+/// Goes on with the drain; returns what came of it, and the state of its first step as this process sees it when the
+/// status says that it has begun.
+async fn go_on(client: &Client, lease: Lease) -> (Result<Option<Acted>, Error>, StepState) {
+    let (context, object) = (context(client, lease), Arc::new(object(&draining("Recorded"))));
+    let status = object.status.clone().unwrap();
+    let now = Timestamp::UNIX_EPOCH;
+    let signals = context.stores.signals(&object, now);
+    let case = case(&context, &object, &status, &signals, now);
+    let diagnosis = diagnose(&case);
+    let mut story = Story { incidents: status.incidents.clone(), ..Story::default() };
+    let decision = Decision::Resume { against: None };
+    let acting = Acting {
+        context: &context,
+        case: &case,
+        diagnosis: &diagnosis,
+        decision: &decision,
+        object: &object,
+        server: None,
+        target: target(&context, &case, &object, "mcp", None),
+    };
+    let acted = acting.resume(None, &mut story).await.map(|(_, acted)| acted);
+    let mut seen: McpServerHealthStatus = serde_json::from_value(draining("Started")).unwrap();
+    context.unsent.restore("object-1", &mut seen);
+    (acted, seen.incidents[0].attempts[0].steps[0].state)
+}
+
+/// Answers after so long, all that is asked.
+fn slow(after: Duration) -> Client {
+    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    tokio::spawn(async move {
+        while let Some((request, send)) = handle.next_request().await {
+            tokio::spawn(async move {
+                let body = match *request.method() {
+                    Method::PUT => {
+                        tokio::time::sleep(after).await;
+                        serde_json::to_value(object(&draining("Started"))).unwrap()
+                    }
+                    _ => json!({"metadata": {"name": "mcp"}}),
+                };
+                send.send_response(Response::new(Body::from(serde_json::to_vec(&body).unwrap())));
+            });
+        }
+    });
+    Client::new(service, "mcp")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_is_not_skipped_though_the_status_that_says_that_it_begins_is_written_slowly_or_not_answered()
+{
+    let enough = Duration::from_secs(13);
+    // Written, and then too little of the lease is left.
+    let (acted, state) = go_on(&slow(Duration::from_secs(6)), with_left(enough)).await;
+    assert!(matches!(acted, Err(Error::Lease { .. })), "{acted:?}");
+    assert_eq!(state, StepState::Recorded);
+    // Written or not: there is no answer.
+    let (acted, state) = go_on(&silent(), with_left(enough)).await;
+    assert!(matches!(acted, Err(Error::Status { .. })), "{acted:?}");
+    assert_eq!(state, StepState::Recorded);
+    // Too little for the write and the call: nothing is written to have begun.
+    let (acted, _) = go_on(&silent(), with_left(Duration::from_secs(12))).await;
+    assert!(matches!(acted, Err(Error::Lease { .. })), "{acted:?}");
+    // In time, it is called, once: what comes of that is noted.
+    let (acted, state) = go_on(&slow(Duration::from_secs(1)), with_left(enough)).await;
+    assert!(matches!(acted, Ok(Some(Acted::Done(_)))), "{acted:?}");
+    assert_eq!(state, StepState::Started);
 }
