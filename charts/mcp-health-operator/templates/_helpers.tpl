@@ -166,12 +166,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [create, patch]
 {{- end }}
 
+{{/* Nodes are in no namespace: not read where the operator works in some namespaces only. */}}
+{{- define "mcp-health-operator.watchesNodes" -}}
+{{- if and .Values.signals.nodes (not .Values.watchNamespaces) }}true{{ end }}
+{{- end }}
+
 {{/* The annotation by which a namespace is suspended. */}}
 {{- define "mcp-health-operator.namespaceRules" -}}
 # A namespace's own switch: its annotation mcphealth.dev/suspend. It is read again right before each action.
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [get, list, watch]
+{{- if include "mcp-health-operator.watchesNodes" . }}
+# Why pods lost their readiness: the conditions and taints of nodes.
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get, list, watch]
+{{- end }}
 {{- if .Values.signals.kubeletStats }}
 # How full volumes are, by the kubelets' statistics. Nodes are in no namespace, and the right reaches every node.
 - apiGroups: [""]

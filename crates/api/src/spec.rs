@@ -471,6 +471,8 @@ pub enum IncidentType {
     DatabaseCorruption,
     /// What the server depends on does not answer.
     DependencyDown,
+    /// Pods lost their readiness because the node that they run on fails.
+    NodeProblem,
     /// A certificate of what the server depends on ends soon, or has ended.
     CertificateExpiring,
     /// Answers take too long.
@@ -487,7 +489,7 @@ impl IncidentType {
     /// Whether it is about what lies outside the server: nothing that happens in it is why, and nothing that is done to
     /// it helps.
     pub const fn is_outside(self) -> bool {
-        matches!(self, Self::DependencyDown | Self::CertificateExpiring)
+        matches!(self, Self::DependencyDown | Self::NodeProblem | Self::CertificateExpiring)
     }
 }
 
@@ -515,7 +517,7 @@ pub struct Override {
     pub severity: Option<Severity>,
     /// How long the symptom lasts before it is an incident. Only for types that wait: RolloutStuck,
     /// ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing, ToolsMissing,
-    /// CircuitStuckOpen, DependencyDown, AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited, DatabasePoolExhausted;
+    /// CircuitStuckOpen, DependencyDown, NodeProblem, AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited, DatabasePoolExhausted;
     /// of DatabaseIdleInTransaction (default 5m) and DatabaseBlockingLocks (1m), how long a session is idle or waits.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("for: at most 1h"))]

@@ -225,6 +225,12 @@ pub enum Cause {
     Alert,
     /// Something that the server depends on does not answer the operator either.
     DependencyDown,
+    /// The kubelet of a node reports that the node is not ready.
+    NodeNotReady,
+    /// The kubelet of a node stopped reporting.
+    NodeUnreachable,
+    /// A node was deleted, or is marked out of service.
+    NodeGone,
     /// A circuit breaker is open though what it guards answers.
     CircuitOpen,
     /// One pod fails, and the others do not.

@@ -320,6 +320,9 @@ pub(crate) const fn waits_outside(incident: IncidentType) -> &'static str {
         IncidentType::CertificateExpiring => {
             "waits until it is renewed; a person is called when the answer is due"
         }
+        IncidentType::NodeProblem => {
+            "waits until the node is ready, or its pods run elsewhere; escalates when the response is due"
+        }
         _ => "waits until it is well; a person is called when the answer is due",
     }
 }

@@ -7,7 +7,7 @@ use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severit
 
 use crate::{
     Case, Server,
-    catalogue::{self, CATALOGUE, lasting, own_rules},
+    catalogue::{self, CATALOGUE, Entry, lasting, own_rules},
     probes,
     signals::Signals,
     time::after,
@@ -147,7 +147,7 @@ impl Finding {
 /// What an incident is about, where that may become more or less while it is open: of what lies outside the server, the
 /// dependencies, as the headlines of its evidence name them.
 pub(crate) fn about(incident: IncidentType, evidence: &[String]) -> Vec<&str> {
-    const HEADLINES: [&str; 2] = ["dependency ", "the certificate of "];
+    const HEADLINES: [&str; 3] = ["dependency ", "the certificate of ", "node "];
     let lines = evidence.iter().filter(|line| HEADLINES.iter().any(|one| line.starts_with(one)));
     let heads = lines.filter_map(|line| line.split_once(": ")).map(|(head, _)| head);
     let mut about: Vec<&str> = heads.filter(|_| incident.is_outside()).collect();
@@ -167,7 +167,10 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::DependencyDown
         | Cause::DatabaseDisk
         | Cause::ChecksumFailure
-        | Cause::DataDamaged => 0,
+        | Cause::DataDamaged
+        | Cause::NodeNotReady
+        | Cause::NodeUnreachable
+        | Cause::NodeGone => 0,
         // While nobody is let in, nothing else helps; else what is wrong with the server itself comes first.
         _ if finding.incident == IncidentType::DatabasePoolExhausted
             && finding.forbids.contains(&ActionType::Rollback) =>
@@ -275,6 +278,18 @@ fn follows_from(down: &Finding, finding: &Finding, server: &Server) -> bool {
     }
 }
 
+/// Whether a node that fails may be why. Rules that judge pods do not count those of that node: what they find is the
+/// fault of the others.
+fn follows_from_node(finding: &Finding) -> bool {
+    use IncidentType::{CrashLoop, NodeProblem, OutOfMemory, RolloutStuck, ServiceNotResponding};
+    match finding.incident {
+        NodeProblem => true,
+        CrashLoop | OutOfMemory | RolloutStuck => false,
+        ServiceNotResponding => finding.youngest_pod.is_none(),
+        _ => distance_from_root(finding) > 2,
+    }
+}
+
 /// Asks every rule of the catalogue, and every one of the policy's own. Without fresh evidence of the target, its
 /// revisions and its pods, nothing is concluded; nor by an object that is not in charge of its target.
 pub fn diagnose(case: &Case) -> Diagnosis {
@@ -284,8 +299,7 @@ pub fn diagnose(case: &Case) -> Diagnosis {
         return diagnosis;
     };
     for entry in CATALOGUE {
-        let judgement = (entry.judge)(case, &server);
-        diagnosis.note(case, entry.incident, None, judgement);
+        diagnosis.note(case, entry.incident, None, judge(case, &server, entry));
     }
     for rule in &case.spec.rules {
         let judgement = own_rules::judge(case, &server, rule);
@@ -350,6 +364,20 @@ impl Diagnosis {
     }
 }
 
+/// What a rule says. An incident that is open is not over because the pods that show it are lost with their node.
+fn judge(case: &Case, server: &Server, entry: &Entry) -> Judgement {
+    let judgement = (entry.judge)(case, server);
+    if judgement != Judgement::Clear || server.lost.is_empty() || case.open(entry.incident).is_none() {
+        return judgement;
+    }
+    let shows_it = || (entry.judge)(case, &server.with_lost_pods()) != Judgement::Clear;
+    if entry.incident != IncidentType::NodeProblem && shows_it() {
+        Judgement::Unknown
+    } else {
+        Judgement::Clear
+    }
+}
+
 /// Since when something is so, by the operator's own sight: while it could not be seen, it did not last.
 fn seen_since(case: &Case, known: &Pending) -> Timestamp {
     let blind = known.unseen_since.as_ref().map(|since| case.now.duration_since(since.0));
@@ -370,9 +398,11 @@ pub fn rank(findings: &mut [Finding], server: &Server) {
     let is_down = |finding: &Finding| finding.incident == IncidentType::DependencyDown;
     let mut all = findings.iter();
     let down = all.clone().find(|one| is_down(one)).or_else(|| all.find(|one| is_disk(one))).cloned();
+    let lost = findings.iter().any(|one| one.incident == IncidentType::NodeProblem);
     findings.sort_by_key(|finding| {
         let place = CATALOGUE.iter().position(|entry| entry.incident == finding.incident);
-        let follows = down.as_ref().is_some_and(|down| follows_from(down, finding, server));
+        let follows = down.as_ref().is_some_and(|down| follows_from(down, finding, server))
+            || (lost && follows_from_node(finding));
         let (distance, place) = (distance_from_root(finding), place.unwrap_or(CATALOGUE.len()));
         (follows, distance, !is_disk(finding), place, finding.incident)
     });

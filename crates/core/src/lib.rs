@@ -21,6 +21,7 @@ pub mod guards;
 pub mod health_body;
 pub mod healthy;
 pub mod last_words;
+pub mod lost;
 pub mod mask;
 pub mod mcp;
 pub mod metrics;

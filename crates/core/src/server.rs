@@ -6,6 +6,7 @@ use mcp_health_api::{Effect, HealthyConfig, HealthyRevision, Incident};
 
 use crate::{
     Case, blame,
+    lost::{LostPod, lost},
     mask::mask,
     signals::{Config, ContainerSpec, Pod, ProbeKind, Revision, Target},
     words,
@@ -21,8 +22,10 @@ pub struct Server<'a> {
     pub target: &'a Target,
     /// Its ReplicaSets.
     pub revisions: &'a [Revision],
-    /// The pods that count.
+    /// The pods that count: neither on their way out nor over, nor lost with their node.
     pub pods: Vec<&'a Pod>,
+    /// The pods that lost their readiness because of their node, those that are being deleted included.
+    pub lost: Vec<LostPod<'a>>,
     /// The ConfigMaps that its template names; none where they are not watched.
     pub configs: &'a [Config],
     /// The moment.
@@ -45,11 +48,15 @@ impl<'a> Server<'a> {
         let target = case.signals.target.fresh()?.as_ref()?;
         let revisions = case.signals.revisions.fresh()?;
         let pods = case.signals.pods.fresh()?;
+        let lost: Vec<LostPod> =
+            pods.iter().filter_map(|pod| lost(pod, &case.signals.nodes, case.now)).collect();
+        let is_lost = |pod: &Pod| lost.iter().any(|one| std::ptr::eq(one.pod, pod));
         let remembered = case.status.target.as_ref().filter(|remembered| remembered.uid == target.uid);
         Some(Self {
             target,
             revisions,
-            pods: pods.iter().filter(|pod| pod.counts()).collect(),
+            pods: pods.iter().filter(|pod| pod.counts() && !is_lost(pod)).collect(),
+            lost,
             configs: case.signals.configs.fresh().map(Vec::as_slice).unwrap_or_default(),
             now: case.now,
             container: case.spec.container.as_deref(),
@@ -59,6 +66,13 @@ impl<'a> Server<'a> {
                 .is_some_and(|known| known.became_ready && known.template == target.template),
             failing_since: blame::failing_since(&case.status.incidents),
         })
+    }
+
+    /// The same server with the pods that were lost among those that count, as their kubelets reported them last.
+    pub(crate) fn with_lost_pods(&self) -> Self {
+        let lost = self.lost.iter().map(|one| one.pod).filter(|pod| pod.counts());
+        let pods = self.pods.iter().copied().chain(lost).collect();
+        Self { pods, lost: Vec::new(), ..self.clone() }
     }
 
     /// The template is in force, as it is or with edits of the operator's own on top.

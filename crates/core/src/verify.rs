@@ -351,7 +351,9 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
     }
     let ready = server.ready_replicas();
     let failed = |why: String| {
-        let outcome = if ready < attempt.ready_before { Outcome::Worse } else { Outcome::NoChange };
+        // Pods that were lost with their node since are not the action's doing.
+        let ready_or_lost = ready.saturating_add(i32::try_from(server.lost.len()).unwrap_or(i32::MAX));
+        let outcome = if ready_or_lost < attempt.ready_before { Outcome::Worse } else { Outcome::NoChange };
         Judged::Ended(outcome, format!("{why}; {ready} pods are ready, {} were before", attempt.ready_before))
     };
     let finding = seen.finding;

@@ -77,6 +77,10 @@ pub struct Config {
     /// Read the Secrets that policies name (needs the right to get secrets).
     #[arg(long, env = "READ_SECRETS", default_value_t = false, action = clap::ArgAction::Set)]
     pub read_secrets: bool,
+    /// Watch nodes, to tell pods that lost their readiness with their node from pods that fail by themselves (needs the
+    /// right to list and watch nodes; without it, the pods' own conditions are read).
+    #[arg(long, env = "WATCH_NODES", default_value_t = false, action = clap::ArgAction::Set)]
+    pub nodes: bool,
     /// Read how full volumes are from the kubelets of nodes that run targets' pods (needs the right to get nodes/proxy).
     #[arg(long, env = "KUBELET_STATS", default_value_t = false, action = clap::ArgAction::Set)]
     pub kubelet_stats: bool,

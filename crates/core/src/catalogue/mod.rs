@@ -21,6 +21,7 @@ mod high_latency;
 mod invalid_messages;
 mod mcp_protocol_failing;
 mod memory_leak;
+mod node_problem;
 pub(crate) mod out_of_memory;
 pub(crate) mod own_rules;
 mod rate_limited;
@@ -65,6 +66,7 @@ pub struct Entry {
 /// and so does a kill at the memory limit.
 pub const CATALOGUE: &[Entry] = &[
     dependency_down::ENTRY,
+    node_problem::ENTRY,
     database_corruption::ENTRY,
     database_pool_exhausted::ENTRY,
     out_of_memory::ENTRY,

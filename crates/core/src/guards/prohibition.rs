@@ -28,6 +28,10 @@ pub fn check(question: &Question) -> Verdict {
             "DependencyUnavailable",
             format!("{} ({}): {action} brings no dependency back", finding.incident, finding.cause),
         ),
+        Some(finding) if finding.incident == IncidentType::NodeProblem => Verdict::hold(
+            "NodeProblem",
+            format!("{} ({}): {action} does not bring a node back", finding.incident, finding.cause),
+        ),
         Some(finding) => Verdict::refuse(
             "Prohibited",
             format!("{} ({}) forbids {action}: it would not help, or harm", finding.incident, finding.cause),

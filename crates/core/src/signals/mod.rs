@@ -6,6 +6,7 @@ mod circuits;
 pub mod database;
 mod dependencies;
 mod metrics;
+mod nodes;
 mod probes;
 mod references;
 
@@ -20,6 +21,7 @@ pub use dependencies::{
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::ActionType;
 pub use metrics::{Metrics, RuleReading, Series, Span};
+pub use nodes::{Node, NodeReady, NodeSign, Placement};
 pub use probes::{
     Fault, FaultKind, KEPT as PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed, Tool,
 };
@@ -89,6 +91,8 @@ pub struct Signals {
     pub revisions: Reading<Vec<Revision>>,
     /// Its pods.
     pub pods: Reading<Vec<Pod>>,
+    /// The nodes that its pods run on; off where the operator may not read nodes.
+    pub nodes: Reading<Vec<Node>>,
     /// The Services that select its pods, or carry its name.
     pub services: Reading<Vec<Service>>,
     /// The autoscalers that set its number of replicas.
@@ -213,6 +217,7 @@ impl Signals {
     /// Everything that cannot be relied on, as sentences.
     pub fn problems(&self) -> Vec<String> {
         let others = [
+            self.nodes.problem("its nodes"),
             self.services.problem("its Services"),
             self.budgets.problem("its disruption budgets"),
             self.usage.problem("its usage"),
@@ -568,6 +573,8 @@ pub struct Pod {
     pub address: Option<IpAddr>,
     /// Why no node takes it.
     pub unschedulable: Option<String>,
+    /// Where it runs, once a node has taken it.
+    pub placement: Option<Placement>,
     /// Its containers, init containers included.
     pub containers: Vec<Container>,
     /// What keeps it from running or being ready, by the kubelet's Events; newest last, as reason and message.

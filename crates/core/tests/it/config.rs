@@ -70,7 +70,8 @@ fn escalation(operator: &Operator) -> Option<String> {
 
 #[test]
 fn what_healthy_pods_read_comes_back_and_the_bad_content_is_kept_until_the_source_is_mended() {
-    for mut operator in [broken(), down()] {
+    for make in [broken, down] {
+        let mut operator = make();
         operator.run_until("mitigated", 120, is_mitigated);
         assert_eq!(content(&operator), GOOD);
         assert_eq!(operator.world.restored.len(), 1);

@@ -25,6 +25,7 @@ mod latency_rules;
 mod leak_and_load;
 mod mcp;
 mod never_answered;
+mod nodes;
 mod outcomes;
 mod own_rules;
 mod probes;

@@ -478,6 +478,7 @@ fn pod(uid: &str, deleting: bool) -> mcp_health_core::signals::Pod {
         was_ready: true,
         address: None,
         unschedulable: None,
+        placement: None,
         containers: Vec::new(),
         troubles: Vec::new(),
     }

@@ -76,6 +76,7 @@ fn pod(name: &str, ready: bool, restarts: i32) -> Seen {
         was_ready: true,
         address: None,
         unschedulable: None,
+        placement: None,
         containers: vec![container],
         troubles: Vec::new(),
     }

@@ -400,6 +400,7 @@ mod tests {
             ready_changed: at(0),
             was_ready: true,
             unschedulable: None,
+            placement: None,
             address: None,
             containers: vec![Container {
                 name: "server".to_owned(),

@@ -10,6 +10,7 @@ mod deployments;
 mod jobs;
 mod judged;
 mod last_words;
+mod nodes;
 mod pod_spec;
 mod pods;
 mod postgres;
@@ -92,6 +93,8 @@ pub struct Stores {
     config_maps: Table<config_maps::ConfigMapRow>,
     rolls_config_back: bool,
     namespaces: Table<switches::SwitchRow>,
+    /// Only where the operator may read nodes.
+    nodes: Option<Table<nodes::NodeRow>>,
     switch: Option<(Key, Table<switches::SwitchRow>)>,
     usage: usage::Measured,
     /// Only where pods are asked for their metrics.
@@ -145,6 +148,7 @@ impl Stores {
             config_maps: Table::new(if config.rolls_config_back { &scopes } else { &[] }),
             rolls_config_back: config.rolls_config_back,
             namespaces: Table::new(&all),
+            nodes: config.nodes.then(|| Table::new(&all)),
             switch,
             usage: usage::Measured::new(&scopes),
             scraped: (!config.scrape_period.span().is_zero())
@@ -182,6 +186,7 @@ impl Stores {
             && self.jobs.is_settled()
             && self.config_maps.is_settled()
             && self.namespaces.is_settled()
+            && self.nodes.as_ref().is_none_or(Table::is_settled)
             && self.switch.as_ref().is_none_or(|(_, table)| table.is_settled())
     }
 
@@ -291,9 +296,10 @@ impl Stores {
         let (database, postgres) = self.database_of(object, now);
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
         Signals {
-            target: self.deployments.reading(namespace, now, target),
             revisions: self.replica_sets.reading(namespace, now, revisions),
             pods: self.pods.reading(namespace, now, pods),
+            nodes: self.nodes_of(rows().iter().map(|(_, row)| &**row), now),
+            target: self.deployments.reading(namespace, now, target),
             services,
             autoscalers: self.autoscalers.reading(namespace, now, autoscalers),
             vertical_autoscalers,

@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::Resource;
 use mcp_health_core::{
     quantity,
-    signals::{Container, Exit, LastWords, Pod, Role},
+    signals::{Container, Exit, LastWords, NodeSign, Placement, Pod, Role},
 };
 use serde::Deserialize;
 
@@ -194,6 +194,7 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
         was_ready: was_ready(ready, condition("Initialized")),
         address: status.pod_ip,
         unschedulable,
+        placement: placement(wire, created),
         containers,
         troubles: Vec::new(),
     };
@@ -214,6 +215,24 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
             .fold(None, |sum: Option<i64>, limit| Some(sum.unwrap_or_default().saturating_add(limit))),
     };
     Some((Key::new(namespace, &name), row))
+}
+
+/// Where it runs, and what the control plane did to it because its node fails. The node lifecycle controller sets `Ready`
+/// to False and nothing else: what the kubelet reported last of the containers stays.
+fn placement(wire: &PodWire, created: Timestamp) -> Option<Placement> {
+    let node = wire.spec.node_name.clone()?;
+    let condition = |kind: &str| wire.status.conditions.iter().find(|one| one.type_ == kind);
+    let is = |kind: &str, status: &str| condition(kind).is_some_and(|one| one.status == status);
+    let since = condition("PodScheduled").and_then(|one| one.last_transition_time.as_ref());
+    let reason = |kind: &str| condition(kind).and_then(|one| one.reason.as_deref()).unwrap_or_default();
+    let sign = if is("DisruptionTarget", "True") && reason("DisruptionTarget") == "DeletionByTaintManager" {
+        Some(NodeSign::DeletedByTaint)
+    } else if is("Ready", "False") && is("ContainersReady", "True") && reason("Ready").is_empty() {
+        Some(NodeSign::MarkedUnready)
+    } else {
+        None
+    };
+    Some(Placement { node, since: since.map_or(created, |at| at.0), sign })
 }
 
 fn container(status: &ContainerStatus, role: Role) -> Container {
@@ -269,6 +288,38 @@ mod tests {
             "status": {"phase": "Running", "containerStatuses": [container]},
         });
         view(&serde_json::from_value(wire).unwrap()).unwrap().1
+    }
+
+    fn sign(conditions: &Value) -> Option<NodeSign> {
+        let wire = json!({
+            "metadata": {"name": "a", "namespace": "mcp"},
+            "spec": {"nodeName": "worker-1"},
+            "status": {"phase": "Running", "conditions": conditions},
+        });
+        placement(&serde_json::from_value(wire).unwrap(), Timestamp::UNIX_EPOCH).unwrap().sign
+    }
+
+    #[test]
+    fn a_pod_shows_that_the_control_plane_marked_it_for_its_node() {
+        let ready = |status: &str, reason: &str| json!({"type": "Ready", "status": status, "reason": reason});
+        let containers = |status: &str| json!({"type": "ContainersReady", "status": status});
+        let rows = [
+            (json!([ready("False", ""), containers("True")]), Some(NodeSign::MarkedUnready)),
+            (json!([ready("False", "ContainersNotReady"), containers("False")]), None),
+            (json!([ready("False", "ReadinessGatesNotReady"), containers("True")]), None),
+            (json!([ready("True", ""), containers("True")]), None),
+            (
+                json!([{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]),
+                Some(NodeSign::DeletedByTaint),
+            ),
+            (
+                json!([{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]),
+                None,
+            ),
+        ];
+        for (conditions, expected) in rows {
+            assert_eq!(sign(&conditions), expected, "{conditions}");
+        }
     }
 
     const FIRST: &str = "2026-01-01T00:00:01Z";

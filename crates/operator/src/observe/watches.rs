@@ -12,8 +12,8 @@ use mcp_health_api::{KIND_JOB, KIND_LABEL};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Stores, alertmanager, autoscalers, budgets, config_maps, deployments, jobs, last_words, pods, quotas,
-    replica_sets, scrape, services, switches,
+    Stores, alertmanager, autoscalers, budgets, config_maps, deployments, jobs, last_words, nodes, pods,
+    quotas, replica_sets, scrape, services, switches,
     table::{Key, Row, Table},
     usage, vertical_autoscalers, volumes,
     watch::{Told, watch},
@@ -66,6 +66,7 @@ impl Stores {
         watches.push(Box::pin(last_words::listen(Arc::clone(self), client.clone())));
         watches.push(self.watch_namespaces(client));
         watches.extend(self.watch_switch(client));
+        watches.extend(self.watch_nodes(client));
         watches
     }
 
@@ -80,6 +81,20 @@ impl Stores {
             let config = watcher::Config::default();
             watch(api, None, config, &stores.namespaces, switches::view_namespace, tell).await;
         })
+    }
+
+    /// The nodes, where the operator may read them.
+    fn watch_nodes(self: &Arc<Self>, client: &Client) -> Option<Watching> {
+        self.nodes.as_ref()?;
+        let (stores, api) = (Arc::clone(self), Api::all(client.clone()));
+        Some(Box::pin(async move {
+            let Some(table) = &stores.nodes else { return };
+            let tell = |told: Told<nodes::NodeRow>| match told {
+                Told::Row(key, row) => row.wake(key, &stores),
+                Told::Health => stores.wake_all(),
+            };
+            watch(api, None, watcher::Config::default(), table, nodes::view, tell).await;
+        }))
     }
 
     /// The cluster-wide switch, where there is one.

@@ -4,9 +4,9 @@ use jiff::SignedDuration;
 use mcp_health_api::{Label, Measure, PostgresSignal};
 use mcp_health_core::signals::{
     Alert, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec,
-    Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Metrics, PROBES_KEPT, Pod, Probe, ProbeKind,
-    ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, RecordedAction, Revision, Role, RuleReading,
-    Service, Signals, Target,
+    Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Metrics, Node, NodeReady, PROBES_KEPT,
+    Placement, Pod, Probe, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, RecordedAction,
+    Revision, Role, RuleReading, Service, Signals, Target,
 };
 
 use super::{
@@ -180,6 +180,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         target: Reading::Fresh(world.deployment.as_ref().map(|one| target(world, one))),
         revisions: Reading::Fresh(revisions.collect()),
         pods: Reading::Fresh(world.pods.iter().map(|one| pod(world, one)).collect()),
+        nodes: if world.nodes.is_empty() { Reading::Off } else { Reading::Fresh(nodes(world)) },
         services: Reading::Fresh(services.collect()),
         autoscalers: Reading::Fresh(watches.autoscalers.clone()),
         budgets: Reading::Fresh(world.budgets.clone()),
@@ -209,6 +210,21 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         rival: watches.rival.clone(),
         ..Signals::default()
     }
+}
+
+fn nodes(world: &World) -> Vec<Node> {
+    let node = |(name, (since, ready)): (&&str, &(i64, bool))| Node {
+        name: (*name).to_owned(),
+        uid: format!("uid-of-{name}"),
+        ready: if *ready { NodeReady::Ready } else { NodeReady::Unknown },
+        since: moment(*since),
+        reason: if *ready { "KubeletReady" } else { "NodeStatusUnknown" }.to_owned(),
+        message: if *ready { "" } else { "Kubelet stopped posting node status." }.to_owned(),
+        out_of_service: false,
+        unschedulable: false,
+        pressures: Vec::new(),
+    };
+    world.nodes.iter().map(node).collect()
 }
 
 /// Asked four times a minute, as the rules are.
@@ -457,6 +473,11 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
         was_ready: pod.was_ready,
         address: Some(pod.address()),
         unschedulable: (!placed).then(|| "0/1 nodes are available: 1 Insufficient memory.".to_owned()),
+        placement: pod.node.map(|node| Placement {
+            node: node.to_owned(),
+            since: moment(pod.created),
+            sign: None,
+        }),
         containers: vec![Container {
             name: "server".to_owned(),
             role: Role::Main,

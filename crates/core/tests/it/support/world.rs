@@ -138,6 +138,8 @@ pub struct Pod {
     pub exits: Vec<i64>,
     /// What it read when it started last.
     pub read: Option<String>,
+    /// Where it runs.
+    pub node: Option<&'static str>,
 }
 
 /// An effect that the operator had.
@@ -237,6 +239,8 @@ pub struct World {
     pub crowded: Vec<String>,
     /// Its database, if it has one.
     pub postgres: Option<Postgres>,
+    /// The nodes, if the operator may read them: since when each is as it is, and whether it is ready.
+    pub nodes: BTreeMap<&'static str, (i64, bool)>,
     /// What the operator did.
     pub done: Vec<Done>,
 }
@@ -281,6 +285,7 @@ impl World {
             failing: Vec::new(),
             crowded: Vec::new(),
             postgres: None,
+            nodes: BTreeMap::new(),
             done: Vec::new(),
         };
         world.create(template, desired);
@@ -417,6 +422,27 @@ impl World {
         if let Some((postgres, pod)) = self.postgres.as_mut().zip(pod) {
             postgres.leak(sessions, pod);
         }
+    }
+
+    /// From now on there are these nodes; new pods are placed on them in turn.
+    pub fn add_nodes(&mut self, names: &[&'static str]) {
+        self.nodes.extend(names.iter().map(|name| (*name, (self.now, true))));
+    }
+
+    /// The kubelet of a node halts, and the control plane marks the node and its pods.
+    pub fn fail_node(&mut self, name: &'static str) {
+        self.nodes.insert(name, (self.now, false));
+        let now = self.now;
+        self.pods.iter_mut().filter(|pod| pod.node == Some(name)).for_each(|pod| pod.set_ready(false, now));
+    }
+
+    /// The kubelet of a node is back.
+    pub fn recover_node(&mut self, name: &'static str) {
+        self.nodes.insert(name, (self.now, true));
+    }
+
+    fn is_on_failing_node(&self, pod: &Pod) -> bool {
+        pod.node.and_then(|name| self.nodes.get(name)).is_some_and(|(_, ready)| !ready)
     }
 
     /// `kubectl delete pod`.
@@ -691,9 +717,15 @@ impl World {
 
     fn kubelet(&mut self) {
         let now = self.now;
-        self.pods.retain(|pod| pod.going.is_none_or(|gone| gone > now));
+        let gone = |pod: &Pod| pod.going.is_some_and(|gone| gone <= now) && !self.is_on_failing_node(pod);
+        let left = self.pods.iter().filter(|pod| !gone(pod)).cloned().collect();
+        self.pods = left;
+        self.place();
         let (full, down, unready) = (self.full, self.dependency_down, self.unready);
         for at in 0..self.pods.len() {
+            if self.is_on_failing_node(&self.pods[at]) {
+                continue;
+            }
             let kind = self.behaviour(&self.pods[at].template);
             let content = self.config.as_ref().map(|config| config.content.clone());
             let pod = &mut self.pods[at];
@@ -704,6 +736,17 @@ impl World {
                 let ends = down || pod.read.as_deref() == Some(BAD);
                 let kind = if unready { Template::NeverReady } else { kind };
                 pod.run(if ends { Template::CrashesAtOnce } else { kind }, now);
+            }
+        }
+    }
+
+    /// What the scheduler does: each pod goes where the fewest are.
+    fn place(&mut self) {
+        for at in 0..self.pods.len() {
+            let on = |name: &str| self.pods.iter().filter(|pod| pod.node == Some(name)).count();
+            let ready = self.nodes.iter().filter(|(_, (_, ready))| *ready).map(|(name, _)| *name);
+            if self.pods[at].node.is_none() {
+                self.pods[at].node = ready.min_by_key(|name| on(name));
             }
         }
     }
@@ -812,6 +855,7 @@ impl World {
                     restarts: 0,
                     exits: Vec::new(),
                     read: None,
+                    node: None,
                 });
             }
             live.sort_by_key(|at| (self.pods[*at].ready, -self.pods[*at].created));

@@ -42,6 +42,7 @@ pub fn pod(name: &str, address: Option<IpAddr>, ready: bool, created: i64, ready
         was_ready: true,
         address,
         unschedulable: None,
+        placement: None,
         containers: Vec::new(),
         troubles: Vec::new(),
     }

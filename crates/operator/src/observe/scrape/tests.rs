@@ -35,6 +35,7 @@ fn pod(name: &str) -> Pod {
         was_ready: true,
         address: None,
         unschedulable: None,
+        placement: None,
         containers: Vec::new(),
         troubles: Vec::new(),
     }
