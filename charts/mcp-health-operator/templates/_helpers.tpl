@@ -144,6 +144,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
+# Who else reads a ConfigMap, whether pods of it run or not.
+- apiGroups: [apps]
+  resources: [statefulsets, daemonsets]
+  verbs: [list, watch]
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [list, watch]
 {{- end }}
 {{- if .Values.signals.secrets }}
 # The Secrets that policies name: tokens for MCP, credentials for databases and other dependencies.

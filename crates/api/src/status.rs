@@ -192,6 +192,14 @@ pub enum Cause {
     ServiceMismatch,
     /// The database that the server needs does not let it in, or does not answer.
     DatabaseConnection,
+    /// What the server connects to refuses its credentials.
+    CredentialsRejected,
+    /// A certificate has expired, or is not trusted, on a connection that the server opens.
+    CertificateRejected,
+    /// What the server connects to lets it in, and refuses what it asks for: a grant is missing.
+    PermissionMissing,
+    /// What the pods waited for is back, and the kubelet delays their next start.
+    BackOff,
     /// Killed at the memory limit.
     OutOfMemory,
     /// A `ConfigMap`, Secret or key is missing, a value is wrong, or the content was changed since the pods were
@@ -269,6 +277,8 @@ pub enum Cause {
     Wedged,
     /// The pods answer, and through the Service their answers are kept back, cut off or replaced: a proxy in between.
     ProxyBuffering,
+    /// A Service that selects this server's pods leads to pods of others as well.
+    ForeignEndpoints,
     /// 421: the host's name is not on the server's list.
     HostNotAllowed,
     /// 401 or 403: it wants a credential that the operator does not have.

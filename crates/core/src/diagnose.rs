@@ -187,6 +187,9 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::StartupTimeout
         | Cause::PortConflict
         | Cause::ImagePull
+        | Cause::CredentialsRejected
+        | Cause::CertificateRejected
+        | Cause::PermissionMissing
         | Cause::ServiceMismatch => 1,
         Cause::QuotaExceeded
         | Cause::Unschedulable
@@ -204,13 +207,14 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::PoolTooSmall
         | Cause::CacheMisses
         | Cause::CpuThrottled => 2,
-        Cause::ProcessExit | Cause::OnePod | Cause::HeartbeatSilent | Cause::Wedged => 3,
+        Cause::ProcessExit | Cause::BackOff | Cause::OnePod | Cause::HeartbeatSilent | Cause::Wedged => 3,
         // What probes find from outside causes nothing else that is found, and must not keep that from being mended.
         Cause::NotReady
         | Cause::NameNotResolved
         | Cause::TargetPortMismatch
         | Cause::TlsFailing
         | Cause::ProxyBuffering
+        | Cause::ForeignEndpoints
         | Cause::HostNotAllowed
         | Cause::AuthenticationRequired
         | Cause::NotMcp

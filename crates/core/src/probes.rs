@@ -159,6 +159,20 @@ impl<'a> Probes<'a> {
     }
 }
 
+/// Whose pods a Service leads to beside the server's, as a sentence. What is asked through it may be answered by those.
+pub fn foreign_words(case: &Case, service: &str) -> Option<String> {
+    let service = case.signals.services.fresh()?.iter().find(|one| one.name == service)?;
+    (!service.foreign.is_empty()).then(|| {
+        let named: Vec<&str> = service.foreign.iter().take(3).map(String::as_str).collect();
+        format!(
+            "Service {} (selector {}) also leads to {}: what fails through it may be theirs; make its selector narrower",
+            service.name,
+            service.selector,
+            named.join(", ")
+        )
+    })
+}
+
 /// What is asked, for people.
 pub const fn asked(question: ProbeQuestion) -> &'static str {
     match question {

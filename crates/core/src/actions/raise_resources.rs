@@ -43,10 +43,12 @@ fn plan(asked: &Asked) -> Planned {
             "spec.actions.raiseResources.maxMemory does not say how far a memory limit may be raised",
         );
     };
-    let mut hurt: Vec<&ContainerSpec> = Vec::new();
-    for spec in killed(server).iter().filter_map(|one| one.spec(server)) {
-        if hurt.len() < MOST && !hurt.iter().any(|known| known.name == spec.name) {
-            hurt.push(spec);
+    let mut hurt: Vec<Hurt> = Vec::new();
+    for one in &killed(server) {
+        let Some(spec) = one.spec(server) else { continue };
+        if hurt.len() < MOST && !hurt.iter().any(|known| known.spec.name == spec.name) {
+            let request = spec.memory_request.or(one.container.memory_request);
+            hurt.push(Hurt { spec, limit: one.limit(server), request });
         }
     }
     let Some(first) = hurt.first() else {
@@ -56,10 +58,10 @@ fn plan(asked: &Asked) -> Planned {
         );
     };
     let cap = quantity::bytes(&policy.max_memory).unwrap_or_default();
-    let raised: Vec<Raised> = hurt.iter().filter_map(|spec| Raised::of(spec, cap)).collect();
+    let raised: Vec<Raised> = hurt.iter().filter_map(|one| Raised::of(one, cap)).collect();
     if raised.is_empty() {
-        let name = &first.name;
-        return match first.memory_limit {
+        let name = &first.spec.name;
+        return match first.limit {
             Some(limit) => Planned::impossible(
                 "MemoryCapReached",
                 format!(
@@ -90,35 +92,49 @@ fn plan(asked: &Asked) -> Planned {
     })
 }
 
+/// A container that was killed, with the limit and the request that its pod has: where the template names none, a
+/// LimitRange may have set them.
+struct Hurt<'a> {
+    spec: &'a ContainerSpec,
+    limit: Option<i64>,
+    request: Option<i64>,
+}
+
 /// A container with more memory.
 struct Raised<'a> {
     spec: &'a ContainerSpec,
+    request: Option<i64>,
     from: i64,
     to: i64,
 }
 
 impl<'a> Raised<'a> {
     /// Twice the limit, or what the cap leaves; `None` where there is no limit, or the cap leaves nothing.
-    fn of(spec: &'a ContainerSpec, cap: i64) -> Option<Self> {
-        let from = spec.memory_limit?;
+    fn of(hurt: &Hurt<'a>, cap: i64) -> Option<Self> {
+        let from = hurt.limit?;
         let to = from.saturating_mul(2).min(cap);
-        (to > from).then_some(Self { spec, from, to })
+        (to > from).then_some(Self { spec: hurt.spec, request: hurt.request, from, to })
     }
 
     /// Kubernetes takes the limit for a request that is not there; and a Guaranteed pod stays one.
     fn request_follows(&self) -> bool {
-        self.spec.memory_request.is_none_or(|request| request >= self.from)
+        self.request.is_none_or(|request| request >= self.from)
     }
 
     fn edits(&self) -> Vec<Edit> {
-        let edit = |field: &str| Edit {
+        let edit = |field: &str, from: Option<i64>, to: i64| Edit {
             container: self.spec.name.clone(),
             field: field.to_owned(),
-            from: Some(quantity::of_bytes(self.from)),
-            to: quantity::of_bytes(self.to),
+            from: from.map(quantity::of_bytes),
+            to: quantity::of_bytes(to),
         };
-        let request = self.spec.memory_request.filter(|_| self.request_follows()).map(|_| edit(REQUEST));
-        [edit(LIMIT)].into_iter().chain(request).collect()
+        let request = match (self.spec.memory_request, self.request) {
+            (Some(request), _) => self.request_follows().then(|| edit(REQUEST, Some(request), self.to)),
+            // With a limit of its own, Kubernetes would take that for the request instead of the namespace's default.
+            (None, Some(default)) if !self.request_follows() => Some(edit(REQUEST, None, default)),
+            (None, _) => None,
+        };
+        [edit(LIMIT, self.spec.memory_limit, self.to)].into_iter().chain(request).collect()
     }
 
     fn words(&self) -> String {
@@ -130,15 +146,15 @@ impl<'a> Raised<'a> {
 /// What of the namespace's limits is too small: for all replicas, and for the pods that a rolling update makes
 /// beside them.
 fn obstacle(target: &Target, raised: &[Raised], quotas: &[Quota]) -> Option<String> {
-    let now = |spec: &ContainerSpec| spec.memory_limit.unwrap_or_default();
-    let then = |spec: &ContainerSpec| {
-        let raised = raised.iter().find(|one| one.spec.name == spec.name);
-        raised.map_or_else(|| now(spec), |one| one.to)
+    let of = |spec: &ContainerSpec| raised.iter().find(|one| one.spec.name == spec.name);
+    let now =
+        |spec: &ContainerSpec| of(spec).map_or_else(|| spec.memory_limit.unwrap_or_default(), |one| one.from);
+    let then = |spec: &ContainerSpec| of(spec).map_or_else(|| now(spec), |one| one.to);
+    let asked_now = |spec: &ContainerSpec| {
+        of(spec).and_then(|one| one.request).or(spec.memory_request).unwrap_or_else(|| now(spec))
     };
-    let asked_now = |spec: &ContainerSpec| spec.memory_request.unwrap_or_else(|| now(spec));
     let asked_then = |spec: &ContainerSpec| {
-        let raised = raised.iter().find(|one| one.spec.name == spec.name);
-        raised.filter(|one| one.request_follows()).map_or_else(|| asked_now(spec), |one| one.to)
+        of(spec).filter(|one| one.request_follows()).map_or_else(|| asked_now(spec), |one| one.to)
     };
     let limits = needed(target, of_pod(target, now), of_pod(target, then));
     let requests = needed(target, of_pod(target, asked_now), of_pod(target, asked_then));

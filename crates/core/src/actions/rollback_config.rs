@@ -43,11 +43,19 @@ fn plan(asked: &Asked) -> Planned {
     }
     if !config.shared_with.is_empty() {
         let message = format!(
-            "ConfigMap {name} is also read by Deployment {}: what mends this server may break others; the content of before is in ConfigMap {}",
-            config.shared_with.join(", Deployment "),
+            "ConfigMap {name} is also read by {}: what mends this server may break others; the content of before is in ConfigMap {}",
+            config.shared_with.join(", "),
             healthy.copy
         );
         return Planned::impossible("ConfigShared", message);
+    }
+    if !config.unchecked.is_empty() {
+        let message = format!(
+            "not checked whether others read ConfigMap {name}: {}; the content of before is in ConfigMap {}",
+            config.unchecked.join(", "),
+            healthy.copy
+        );
+        return Planned::impossible("ConfigSharingUnknown", message);
     }
     Planned::Ready(Plan {
         action: ActionType::RollbackConfig,

@@ -12,7 +12,7 @@ use super::{Entry, lapse, service_not_responding::is_silent};
 use crate::{
     Case, Server,
     diagnose::{Finding, Judgement},
-    probes::{Failing, Probes, Told, patience},
+    probes::{Failing, Probes, Told, foreign_words, patience},
     signals::{FaultKind, Pod, ProbeQuestion},
     words,
 };
@@ -58,14 +58,17 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             // Where there is no way at all, ServiceNotResponding tells.
             Told::Failing(one) if one.fault.kind.is_of_the_way() => in_doubt = true,
             Told::Failing(one) => {
-                let evidence = vec![
+                let mut evidence = vec![
                     format!("through Service {service}: MCP: {}", one.words()),
                     format!("on their own addresses, {} well", pods_are(ready.len())),
                 ];
+                let foreign = foreign_words(case, service);
                 let cause = match cause(one.fault.kind) {
+                    _ if foreign.is_some() => Cause::ForeignEndpoints,
                     Cause::Wedged | Cause::ErrorAnswers | Cause::Malformed => Cause::ProxyBuffering,
                     other => other,
                 };
+                evidence.extend(foreign);
                 return Judgement::Found(finding(case, cause, [one].iter(), evidence, RESTARTS));
             }
             Told::Wavering => in_doubt = true,
@@ -183,7 +186,10 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
     let to_blame = server.rollout_is_to_blame();
     match cause {
         // A new template that turns the operator away may be meant to: that is no reason to take it back.
-        Cause::AuthenticationRequired | Cause::HostNotAllowed | Cause::VersionMismatch => &[],
+        Cause::AuthenticationRequired
+        | Cause::HostNotAllowed
+        | Cause::VersionMismatch
+        | Cause::ForeignEndpoints => &[],
         _ if is_configuration(cause) || cause == Cause::ProxyBuffering => {
             if to_blame {
                 &[ActionType::Rollback]

@@ -34,6 +34,7 @@ mod tool_failing;
 mod tools_missing;
 mod traffic_lost;
 
+pub(crate) use crash_loop::backing_off;
 pub(crate) use database_blocking_locks::is_endable as is_endable_root;
 pub(crate) use database_pool_exhausted::UNUSED as IS_UNUSED_AFTER;
 use jiff::{SignedDuration, Timestamp};

@@ -1,7 +1,9 @@
 //! OutOfMemory: a container was killed at its memory limit (guide 000, Memory Issues; 002, Memory).
 //!
-//! Judged by the kubelet's word `OOMKilled`; never by exit code 137 alone, which any `kill -9` leaves. It holds
-//! until the pod is gone, or has been ready for ten minutes since.
+//! Judged by the kubelet's word `OOMKilled` and exit code 137 of the main process; never by exit code 137 alone, which
+//! any `kill -9` leaves, nor by the word alone: the kubelet says it of every container in which the kernel killed any
+//! process, an init container that succeeded included. Where the main process ends in an error again and again because it
+//! loses a child to the kernel, that counts as well. It holds until the pod is gone, or has been ready for ten minutes since.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
@@ -24,6 +26,19 @@ const SOON: SignedDuration = SignedDuration::from_mins(10);
 /// Samples of usage that tell anything about growth.
 const SAMPLES: usize = 6;
 
+/// Restarts from which on a main process that ends in an error, after the kernel killed a child of it, keeps failing.
+const KEEPS_FAILING: i32 = 2;
+
+/// Whether a container ended for want of memory. Exit codes 0 and 143 are a normal end, whatever child was killed before.
+pub(crate) fn is_kill(container: &Container, exit: &Exit) -> bool {
+    exit.reason == "OOMKilled"
+        && match exit.code {
+            137 => true,
+            0 | 143 => false,
+            _ => container.restarts >= KEEPS_FAILING,
+        }
+}
+
 /// A container that was killed, and is not steadily up since.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Killed<'a> {
@@ -36,7 +51,7 @@ pub(crate) struct Killed<'a> {
 pub(crate) fn killed<'a>(server: &Server<'a>) -> Vec<Killed<'a>> {
     let all = server.pods.iter().flat_map(|pod| {
         let containers = pod.containers.iter().filter_map(|container| {
-            let exit = container.last_exit.as_ref().filter(|exit| exit.reason == "OOMKilled")?;
+            let exit = container.last_exit.as_ref().filter(|exit| is_kill(container, exit))?;
             Some(Killed { pod, container, exit })
         });
         containers.collect::<Vec<_>>()
@@ -60,6 +75,18 @@ impl Killed<'_> {
     /// What the template in force says of the container.
     pub fn spec<'a>(&self, server: &Server<'a>) -> Option<&'a ContainerSpec> {
         server.target.containers.iter().find(|spec| spec.name == self.container.name)
+    }
+
+    /// Its memory limit: the pod's own, which a LimitRange may have set; else the template's.
+    pub fn limit(&self, server: &Server) -> Option<i64> {
+        let of_template = || self.spec(server).filter(|_| self.is_current(server))?.memory_limit;
+        self.container.memory_limit.or_else(of_template)
+    }
+
+    /// The template sets no limit, and the pod has one.
+    fn has_a_default_limit(&self, server: &Server) -> bool {
+        let template_is_silent = self.spec(server).is_some_and(|spec| spec.memory_limit.is_none());
+        self.is_current(server) && template_is_silent && self.container.memory_limit.is_some()
     }
 
     /// How long it ran, where that is known.
@@ -93,7 +120,8 @@ impl Killed<'_> {
     }
 
     fn cause(&self, case: &Case, server: &Server) -> Cause {
-        if self.spec(server).is_some_and(|spec| spec.memory_limit.is_none()) {
+        let unlimited = self.spec(server).is_some_and(|spec| spec.memory_limit.is_none());
+        if unlimited && self.container.memory_limit.is_none() {
             // No limit of its own: the node had no more.
             Cause::OutOfMemory
         } else if self.is_leak(case) {
@@ -111,13 +139,22 @@ impl Killed<'_> {
             Role::Init => "init container",
             Role::Sidecar => "sidecar container",
         };
-        let limit = self.spec(server).filter(|_| self.is_current(server)).map(|spec| spec.memory_limit);
-        let how = match limit {
-            Some(Some(limit)) => format!("killed at its memory limit of {}", quantity::of_bytes(limit)),
-            Some(None) => {
-                "killed because its node ran out of memory (it has no memory limit of its own)".to_owned()
+        let known = self.is_current(server) && self.spec(server).is_some();
+        let what = if self.exit.code == 137 { "killed" } else { "a child process killed" };
+        let how = match self.limit(server) {
+            Some(limit) => format!(
+                "{what} at its memory limit of {}{}",
+                quantity::of_bytes(limit),
+                if self.has_a_default_limit(server) {
+                    " (a default of the namespace, set by a LimitRange: the pod template sets none)"
+                } else {
+                    ""
+                }
+            ),
+            None if known => {
+                format!("{what} because its node ran out of memory (it has no memory limit of its own)")
             }
-            None => "killed at its memory limit".to_owned(),
+            None => format!("{what} at its memory limit"),
         };
         let ran = self.ran().map(|ran| format!(", {} after its start", words::span(ran))).unwrap_or_default();
         let age = words::span(server.now.duration_since(self.pod.created));

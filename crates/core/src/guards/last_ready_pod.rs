@@ -1,6 +1,6 @@
 //! The last pod that is ready is not taken away: a restart through the template brings its successor up first.
 
-use mcp_health_api::Effect;
+use mcp_health_api::{Effect, StepState};
 
 use super::{Question, Verdict};
 use crate::signals::Pod;
@@ -15,8 +15,10 @@ pub fn check(question: &Question) -> Verdict {
     }
 }
 
-/// The pod that would be evicted, while it counts.
+/// The pod that would be evicted, while it counts; of several, one that is ready, if there is any.
 pub(super) fn evicted<'a>(question: &Question<'a>) -> Option<&'a Pod> {
-    let step = question.plan.steps.iter().find(|step| step.effect == Effect::EvictPod)?;
-    question.server.pods.iter().copied().find(|pod| pod.uid == step.uid)
+    let steps = question.plan.steps.iter();
+    let left = steps.filter(|step| step.effect == Effect::EvictPod && step.state != StepState::Done);
+    let pods = left.filter_map(|step| question.server.pods.iter().copied().find(|pod| pod.uid == step.uid));
+    pods.max_by_key(|pod| pod.ready)
 }

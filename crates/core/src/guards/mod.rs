@@ -21,6 +21,7 @@ mod locked_out;
 mod mode;
 mod paused;
 mod prohibition;
+mod recreate;
 mod rollout_in_progress;
 mod suspended;
 mod window_passed;
@@ -106,6 +107,7 @@ pub const GUARDS: &[fn(&Question) -> Verdict] = &[
     autoscaler::check,
     last_ready_pod::check,
     disruption_budget::check,
+    recreate::check,
     window_passed::check,
     cooldown::check,
     attempts_an_incident::check,

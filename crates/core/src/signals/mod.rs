@@ -259,6 +259,8 @@ pub struct Target {
     pub template: String,
     /// Replicas wanted.
     pub desired: i32,
+    /// How a change of the template replaces pods.
+    pub strategy: Strategy,
     /// Replicas that a rolling update makes beside those wanted.
     pub surge: i32,
     /// Replicas there are, of any revision, by the Deployment's status.
@@ -283,6 +285,8 @@ pub struct Target {
     pub containers: Vec<ContainerSpec>,
     /// The ConfigMaps that its pod template names.
     pub config_maps: Vec<ConfigUse>,
+    /// The Secrets that its containers read.
+    pub secrets: Vec<SecretUse>,
     /// The PersistentVolumeClaims that its pods share.
     pub claims: Vec<String>,
     /// The field manager that owns its number of replicas: its next apply would set it, or fail if it is another's.
@@ -354,6 +358,16 @@ impl ContainerSpec {
     }
 }
 
+/// How a change of the template replaces pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Some at a time: others serve meanwhile.
+    #[default]
+    RollingUpdate,
+    /// All old pods end before a new one starts.
+    Recreate,
+}
+
 /// When a container of a pod runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
@@ -401,6 +415,17 @@ pub struct ConfigUse {
     pub as_env: bool,
 }
 
+/// A Secret that a container reads. Its content is never looked at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretUse {
+    /// The container.
+    pub container: String,
+    /// The Secret's name.
+    pub name: String,
+    /// The container reads it as environment, which is read at its start only; else from a volume.
+    pub as_env: bool,
+}
+
 /// A ConfigMap as it is now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -423,8 +448,10 @@ pub struct Config {
     pub immutable: bool,
     /// The GitOps tool that owns it.
     pub gitops: Option<String>,
-    /// Other Deployments that name it.
+    /// What else names it: `Deployment other`, `CronJob nightly`, whether pods of it run or not.
     pub shared_with: Vec<String>,
+    /// Kinds that may name it and cannot be seen.
+    pub unchecked: Vec<String>,
 }
 
 /// Who else sets fields of the target.
@@ -590,6 +617,11 @@ pub struct Container {
     pub role: Role,
     /// How often it was started anew.
     pub restarts: i32,
+    /// Its memory limit in bytes, by the pod's own spec: what a LimitRange set at admission is part of it, and not of the
+    /// template.
+    pub memory_limit: Option<i64>,
+    /// Its memory request in bytes, by the pod's own spec.
+    pub memory_request: Option<i64>,
     /// Why it does not run: reason and message.
     pub waiting: Option<(String, String)>,
     /// How it ended last.
@@ -644,6 +676,8 @@ pub struct Service {
     pub target_ports: Vec<String>,
     /// Ready endpoints in its EndpointSlices.
     pub ready_endpoints: usize,
+    /// Whose pods are among its ready endpoints beside the target's: `Deployment other`, `pod x`; each once.
+    pub foreign: Vec<String>,
     /// Since when it has some, or none, as far as the operator saw.
     pub since: Timestamp,
 }

@@ -295,7 +295,9 @@ fn each_reason_not_to_touch_a_config_map_is_named() {
         with(&|world| change(world.config.as_mut().unwrap()))
     };
     assert_eq!(config(&|one| one.immutable = true), "Escalate ConfigImmutable");
-    assert_eq!(config(&|one| one.shared_with = vec!["other".to_owned()]), "Escalate ConfigShared");
+    assert_eq!(config(&|one| one.shared_with = vec!["CronJob nightly".to_owned()]), "Escalate ConfigShared");
+    let unchecked = config(&|one| one.unchecked = vec!["CronJobs: forbidden".to_owned()]);
+    assert_eq!(unchecked, "Escalate ConfigSharingUnknown");
     assert_eq!(config(&|one| one.gitops = Some("Argo CD".to_owned())), "Hold GitOpsManaged");
     assert_eq!(config(&|one| one.content = GOOD.to_owned()), "Escalate NothingToRollBack");
     assert_eq!(with(&|world| world.config = None), "Escalate ConfigRollbackOff");

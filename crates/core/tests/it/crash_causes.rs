@@ -155,6 +155,7 @@ fn changed_config(changed: Timestamp) -> Config {
         immutable: false,
         gitops: None,
         shared_with: Vec::new(),
+        unchecked: Vec::new(),
     }
 }
 
@@ -334,6 +335,68 @@ fn every_cause_is_told_by_what_shows_it() {
         let which = if cause == BadRollout { "was never seen healthy" } else { "container server" };
         assert!(evidence(&scene).contains(which), "{what}: {found:#?}");
     }
+}
+
+const REFUSED: &str = "psycopg.OperationalError: connection to server at \"db\", port 5432 failed: FATAL:  password \
+                       authentication failed for user \"mcp\"";
+
+#[test]
+fn credentials_that_are_refused_are_no_outage_and_name_the_secrets_that_the_container_reads() {
+    let refused = Scene::process_exit().with(says(REFUSED));
+    assert_eq!(finding(&refused).cause, Cause::CredentialsRejected);
+    let told = evidence(&refused);
+    assert!(told.contains("container server reads Secrets db-credentials (environment)"), "{told}");
+    assert!(told.contains("this is no outage"), "{told}");
+    assert_eq!(refused.decision(), "Escalate NoAutomaticAction");
+    let bare = refused.with(|scene| scene.target().secrets.clear());
+    assert!(evidence(&bare).contains("reads no Secret"));
+    for (words, cause) in [
+        ("ssl.SSLError: certificate verify failed: certificate has expired", Cause::CertificateRejected),
+        (
+            "asyncpg.exceptions.InsufficientPrivilegeError: permission denied for table x",
+            Cause::PermissionMissing,
+        ),
+    ] {
+        let scene = Scene::process_exit().with(says(words));
+        assert_eq!((finding(&scene).cause, scene.decision().as_str()), (cause, "Escalate NoAutomaticAction"));
+    }
+}
+
+#[test]
+fn a_rollout_whose_credentials_are_refused_is_rolled_back_only_beside_pods_that_work() {
+    assert_eq!(Scene::bad_rollout().with(says(REFUSED)).decision(), "Act Rollback");
+    // None of the template before works: whether it would, nothing tells.
+    let alone = Scene::bad_rollout().with(says(REFUSED)).with(|scene| {
+        scene.target().ready = 0;
+        let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("no pods") };
+        pods.retain(|pod| !pod.ready);
+    });
+    assert_eq!(alone.decision(), "Escalate Prohibited");
+}
+
+#[test]
+fn a_loop_is_over_when_its_pod_is_ready_for_longer_than_it_ran_and_not_before() {
+    let up = |ran: i64, ready_for: i64| {
+        Scene::process_exit().with(move |scene| {
+            let since = moment(scene.now - ready_for);
+            let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("no pods") };
+            for pod in pods {
+                (pod.ready, pod.ready_changed) = (true, since);
+                let server = server_of(pod);
+                server.waiting = None;
+                server.recent_exits =
+                    [40, 20, 2].iter().map(|ago| moment(scene.now - ready_for - ago)).collect();
+                let exit = server.last_exit.as_mut().unwrap();
+                exit.at = moment(scene.now - ready_for - 2);
+                exit.started = Some(exit.at - SignedDuration::from_secs(ran));
+            }
+        })
+    };
+    let found = |scene: &Scene| scene.concluded().diagnosis.finding(IncidentType::CrashLoop).is_some();
+    assert!(found(&up(1, 20)), "it did not settle");
+    assert!(!found(&up(1, 31)), "it settled, whatever ends lie behind it");
+    assert!(found(&up(60, 80)), "it ran for a minute before: it may end again");
+    assert!(!found(&up(60, 91)));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What servers depend on: what is down and what only seems so, whose fault it is, what is done and left alone, and
 //! certificates that end.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
-use mcp_health_api::{ActionType, Cause, IncidentType, McpServerHealthStatus, Severity};
+use mcp_health_api::{ActionType, Cause, Effect::EvictPod, IncidentType, McpServerHealthStatus, Severity};
 use mcp_health_core::{
     Fleet, diagnose as ask_the_rules,
     diagnose::{Judgement, Verdict},
@@ -17,7 +19,7 @@ use crate::support::{
     policy,
     scene::Scene,
     watches::{QUEUE, Sight, Source},
-    world::{Template, World},
+    world::{Pod, Template, World},
 };
 
 const PLACE: &str = "rabbitmq.mcp:5672";
@@ -308,7 +310,58 @@ fn pods_that_end_for_want_of_it_follow_from_it_and_are_left_alone_until_it_is_ba
     (operator.world.unanswered, operator.world.dependency_down) = (None, false);
     operator.run(900, 5);
     assert!(operator.status().incidents.is_empty(), "{:#?}", operator.status());
-    assert_eq!(operator.world.done, [], "it was well by itself");
+    assert!(operator.world.done.iter().all(|one| one.effect == EvictPod), "{:#?}", operator.world.done);
+}
+
+/// The queue is down, and all pods end for want of it, for so many seconds.
+fn without_the_queue(seconds: i64) -> Operator {
+    let mut operator = operator(Template::Good);
+    let now = operator.world.now;
+    (operator.world.unanswered, operator.world.dependency_down) = (Some(now - 45), true);
+    operator.run(seconds, 1);
+    operator
+}
+
+fn attempts(operator: &Operator) -> BTreeSet<String> {
+    operator.world.done.iter().map(|done| done.attempt.clone()).collect()
+}
+
+#[test]
+fn what_they_waited_for_is_back_and_all_pods_in_back_off_are_recycled_in_one_attempt() {
+    let mut operator = without_the_queue(400);
+    let pods: Vec<_> = operator.world.pods.iter().map(|pod| pod.name.clone()).collect();
+    assert!(operator.world.pods.iter().all(Pod::is_backing_off));
+    (operator.world.unanswered, operator.world.dependency_down) = (None, false);
+    operator.run(90, 1);
+    assert!(operator.status().incidents.is_empty(), "{:#?}", operator.status());
+    let mut evicted: Vec<_> = operator.world.done.iter().map(|done| done.before.clone()).collect();
+    evicted.sort();
+    evicted.dedup();
+    assert_eq!(evicted.len(), operator.world.done.len(), "each once: {:#?}", operator.world.done);
+    assert!(evicted.len() > 1 && evicted.iter().all(|one| pods.contains(one)), "{evicted:?}");
+    assert_eq!(attempts(&operator).len(), 1);
+    let crash =
+        operator.status().history.into_iter().find(|one| one.incident_type == IncidentType::CrashLoop);
+    assert_eq!(crash.unwrap().actions, ["RecyclePod: Improved"]);
+}
+
+#[test]
+fn pods_that_end_though_what_they_waited_for_is_back_are_recycled_once_at_most() {
+    let mut operator = without_the_queue(400);
+    operator.world.unanswered = None;
+    operator.run(600, 1);
+    operator.world.done.retain(|one| one.effect == EvictPod);
+    assert!(attempts(&operator).len() <= 1, "{:#?}", operator.world.done);
+}
+
+#[test]
+fn while_it_is_not_known_whether_it_is_back_no_pod_is_recycled() {
+    let mut blind = without_the_queue(400);
+    (blind.world.unanswered, blind.world.dependency_down) = (None, false);
+    let world = blind.world.clone();
+    blind.watches.set(&world, Source::Dependencies, Sight::Gone);
+    blind.run(120, 1);
+    assert!(blind.world.done.iter().all(|one| one.effect != EvictPod), "{:#?}", blind.world.done);
 }
 
 #[test]

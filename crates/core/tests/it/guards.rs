@@ -9,7 +9,7 @@ use mcp_health_core::{
     Decision, Fleet, Server,
     actions::{self, Planned},
     guards::{Question, Verdict, ask},
-    signals::{Autoscaler, Budget, Reading, RecordedAction, Scaled},
+    signals::{Autoscaler, Budget, Reading, RecordedAction, Scaled, Strategy},
 };
 
 use crate::support::{moment, policy, scene::Scene};
@@ -154,6 +154,21 @@ fn each_guard_has_its_say_about_a_rollback() {
             "GitOps owns the Deployment",
             |scene| scene.target().gitops = Some("Flux".to_owned()),
             "Hold GitOpsManaged",
+        ),
+        (
+            "the strategy is Recreate, and pods serve",
+            |scene| scene.target().strategy = Strategy::Recreate,
+            "Escalate Recreate",
+        ),
+        (
+            "the strategy is Recreate, and no pod serves",
+            |scene| {
+                scene.target().strategy = Strategy::Recreate;
+                scene.target().ready = 0;
+                let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("no pods") };
+                pods.retain(|pod| !pod.ready);
+            },
+            "Act Rollback",
         ),
         (
             "an autoscaler sets the replicas, not the template",

@@ -184,6 +184,28 @@ fn what_fails_is_told_by_how_far_a_probe_got_and_where() {
 }
 
 #[test]
+fn a_service_that_also_leads_to_pods_of_others_is_no_evidence_against_the_servers_own() {
+    let foreign = |fault| {
+        scene(&[(None, None)], Some(fault)).with(|scene| {
+            let Reading::Fresh(services) = &mut scene.signals.services else { panic!("no Services") };
+            services[0].foreign = vec!["pods of Deployment web".to_owned()];
+        })
+    };
+    for (fault, incident) in [(Buffered, McpProtocolFailing), (Refused, ServiceNotResponding)] {
+        let scene = foreign(fault);
+        let found = found(&scene, incident);
+        assert_eq!(found.cause, mcp_health_api::Cause::ForeignEndpoints);
+        assert!(found.evidence.join("\n").contains("also leads to pods of Deployment web"), "{found:#?}");
+        assert_eq!(runbook(&scene, incident), []);
+        assert_eq!(runbook(&scene.with(on_a_new_template), incident), [], "no rollback either");
+    }
+    let well = foreign(Buffered).with(|scene| {
+        probes(scene).retain(|one| matches!(one.path, ProbePath::Pod(_)));
+    });
+    assert_eq!(word(&judged(&well, McpProtocolFailing)), "Clear", "while nothing fails, it is not said");
+}
+
+#[test]
 fn what_the_kubelet_contradicts_is_no_finding_and_is_told() {
     let mut scene = scene(&[(Some(Refused), Some(Refused))], Some(Refused));
     with_a_readiness_probe(&mut scene);

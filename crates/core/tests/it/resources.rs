@@ -181,6 +181,76 @@ fn a_kill_at_the_limit_is_found_with_what_tells_a_small_limit_from_a_leak() {
     }
 }
 
+/// What every container that ended is changed to.
+fn exits(scene: &mut Scene, code: i32, restarts: i32) {
+    let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods") };
+    for container in pods.iter_mut().map(|pod| &mut pod.containers[0]) {
+        container.restarts = restarts;
+        container.last_exit.as_mut().unwrap().code = code;
+    }
+}
+
+#[test]
+fn a_child_that_was_killed_is_no_kill_of_the_server_unless_it_keeps_failing() {
+    let found = |scene: &Scene| scene.concluded().diagnosis.finding(IncidentType::OutOfMemory).cloned();
+    for (code, restarts, expected) in
+        [(137, 1, true), (0, 1, false), (143, 5, false), (1, 1, false), (1, 2, true)]
+    {
+        let scene = hungry_scene().with(|scene| exits(scene, code, restarts));
+        assert_eq!(found(&scene).is_some(), expected, "exit code {code}, {restarts} restarts");
+        if code == 1 && expected {
+            assert!(
+                found(&scene).unwrap().evidence[0]
+                    .contains("a child process killed at its memory limit of 128Mi")
+            );
+        }
+    }
+    // An init container that succeeded is done, whatever the kernel killed in it.
+    let init = hungry_scene().with(|scene| {
+        exits(scene, 0, 0);
+        let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods") };
+        for pod in pods {
+            pod.containers[0].role = Role::Init;
+            pod.containers[0].recent_exits.truncate(1);
+            pod.containers[0].waiting = None;
+        }
+    });
+    assert!(init.concluded().diagnosis.findings.iter().all(|one| one.incident != IncidentType::OutOfMemory));
+}
+
+#[test]
+fn a_kill_at_a_default_limit_of_the_namespace_is_raised_explicitly_and_is_no_want_of_the_node() {
+    let default = |request: Option<i64>| {
+        hungry_scene().with(|scene| {
+            (container(scene).memory_limit, container(scene).memory_request) = (None, None);
+            let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods") };
+            for container in pods.iter_mut().map(|pod| &mut pod.containers[0]) {
+                (container.memory_limit, container.memory_request) = (Some(128 * MI), request);
+            }
+        })
+    };
+    let scene = default(Some(32 * MI));
+    let found = scene.concluded().diagnosis.finding(IncidentType::OutOfMemory).cloned().unwrap();
+    assert_eq!(found.cause, Cause::LimitTooSmall);
+    assert!(
+        found.evidence[0].contains("killed at its memory limit of 128Mi (a default of the namespace"),
+        "{found:#?}"
+    );
+    let plan = ready(&scene, ActionType::RaiseResources);
+    assert_eq!(
+        edits(&plan),
+        [
+            "server resources.limits.memory: nothing → 256Mi",
+            "server resources.requests.memory: nothing → 32Mi"
+        ]
+    );
+    assert_eq!(
+        edits(&ready(&default(Some(128 * MI)), ActionType::RaiseResources)),
+        ["server resources.limits.memory: nothing → 256Mi"],
+        "a Guaranteed pod stays one"
+    );
+}
+
 #[test]
 fn an_exit_code_of_137_alone_is_no_want_of_memory_and_what_is_up_for_long_is_forgotten() {
     let found = |scene: &Scene| scene.concluded().diagnosis.finding(IncidentType::OutOfMemory).cloned();

@@ -62,6 +62,8 @@ fn pod(name: &str, ready: bool, restarts: i32) -> Seen {
         waiting: Some(("CrashLoopBackOff".to_owned(), "token=planted-0".to_owned())),
         last_exit: Some(exit),
         recent_exits: Vec::new(),
+        memory_limit: None,
+        memory_request: None,
         last_words: LastWords::NotAsked,
     };
     Seen {

@@ -91,6 +91,7 @@ pub fn view(wire: &ConfigMapWire) -> Option<(Key, ConfigMapRow)> {
         immutable: wire.immutable,
         gitops: gitops_owner(meta),
         shared_with: Vec::new(),
+        unchecked: Vec::new(),
     };
     Some((key, ConfigMapRow { config }))
 }

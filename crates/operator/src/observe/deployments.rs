@@ -14,7 +14,7 @@ use kube::Resource;
 use mcp_health_api::{ACTIONS_ANNOTATION, ATTEMPT_ANNOTATION};
 use mcp_health_core::{
     digest, ownership,
-    signals::{RecordedAction, Target},
+    signals::{RecordedAction, Strategy, Target},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -142,6 +142,10 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
         observed_generation: status.observed_generation.unwrap_or_default(),
         template: digest::of_template(&spec.template),
         desired: spec.replicas.unwrap_or(1),
+        strategy: match spec.strategy.type_.as_deref() {
+            Some("Recreate") => Strategy::Recreate,
+            _ => Strategy::RollingUpdate,
+        },
         surge: surge(&spec.strategy, spec.replicas.unwrap_or(1)),
         replicas: status.replicas.unwrap_or_default(),
         updated: status.updated_replicas.unwrap_or_default(),
@@ -158,6 +162,7 @@ pub fn view(wire: &DeploymentWire) -> Option<(Key, DeploymentRow)> {
             + SignedDuration::from_secs(spec.min_ready_seconds.unwrap_or_default().into()),
         containers,
         config_maps: pod_spec::config_maps(&pods),
+        secrets: pod_spec::secrets(&pods),
         claims: pod_spec::claims(&pods),
         replicas_owner: replicas_owner(meta),
         grace_period: SignedDuration::from_secs(pods.termination_grace_period_seconds.unwrap_or(30)),

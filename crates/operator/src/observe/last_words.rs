@@ -409,6 +409,8 @@ mod tests {
                 waiting: None,
                 last_exit: last,
                 recent_exits: ends.iter().map(|end| at(*end)).collect(),
+                memory_limit: None,
+                memory_request: None,
                 last_words: LastWords::NotAsked,
             }],
             troubles: Vec::new(),

@@ -5,6 +5,7 @@ mod alertmanager;
 mod autoscalers;
 mod budgets;
 mod config_maps;
+mod config_readers;
 mod dependencies;
 mod deployments;
 mod jobs;
@@ -92,6 +93,8 @@ pub struct Stores {
     /// Without a scope where the operator does not roll configuration back.
     config_maps: Table<config_maps::ConfigMapRow>,
     rolls_config_back: bool,
+    /// Without a scope where the operator does not roll configuration back.
+    config_readers: config_readers::ConfigReaders,
     namespaces: Table<switches::SwitchRow>,
     /// Only where the operator may read nodes.
     nodes: Option<Table<nodes::NodeRow>>,
@@ -147,6 +150,11 @@ impl Stores {
             runs_jobs: config.run_jobs,
             config_maps: Table::new(if config.rolls_config_back { &scopes } else { &[] }),
             rolls_config_back: config.rolls_config_back,
+            config_readers: config_readers::ConfigReaders::new(if config.rolls_config_back {
+                &scopes
+            } else {
+                &[]
+            }),
             namespaces: Table::new(&all),
             nodes: config.nodes.then(|| Table::new(&all)),
             switch,
@@ -439,10 +447,27 @@ impl Stores {
         let found = used.iter().filter_map(|used| {
             let row = self.config_maps.get(&Key::new(&deployment.namespace, &used.name))?;
             let others = all.iter().filter(|(key, row)| key != deployment && row.reads(&used.name));
-            let shared_with = others.map(|(key, _)| key.name.to_string()).collect();
-            Some(ConfigSeen { shared_with, ..row.config.clone() })
+            let mut shared_with: Vec<String> =
+                others.map(|(key, _)| format!("Deployment {}", key.name)).collect();
+            shared_with.extend(self.config_readers.of(&deployment.namespace, &used.name));
+            let unchecked = self.config_readers.unchecked(&deployment.namespace, now);
+            Some(ConfigSeen { shared_with, unchecked, ..row.config.clone() })
         });
         self.config_maps.reading(&deployment.namespace, now, found.collect())
+    }
+
+    /// Whose pods are among these endpoints beside the Deployment's own. A pod that is not known yet may be its own.
+    fn foreign_of<'a>(&self, deployment: &Key, pods: impl Iterator<Item = &'a Box<str>>) -> Vec<String> {
+        let mut foreign: Vec<String> = pods
+            .filter_map(|name| {
+                let pod = self.pods.get(&Key::new(&deployment.namespace, name))?;
+                let set = self.replica_sets.get(&pod.owner)?;
+                (set.deployment != *deployment).then(|| format!("pods of Deployment {}", set.deployment.name))
+            })
+            .collect();
+        foreign.sort();
+        foreign.dedup();
+        foreign
     }
 
     /// The Services that select the pods; and the one of the Deployment's name, whatever it selects.
@@ -460,6 +485,7 @@ impl Stores {
                     sticky: row.sticky,
                     target_ports: row.ports.iter().map(|port| port.target.clone()).collect(),
                     ready_endpoints: slices.iter().map(|(_, slice)| slice.ready).sum(),
+                    foreign: self.foreign_of(deployment, slices.iter().flat_map(|(_, slice)| &slice.pods)),
                     since: slices.iter().map(|(_, slice)| slice.since).max().unwrap_or(row.created),
                 }
             })

@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use mcp_health_core::{
     quantity,
-    signals::{ConfigUse, ContainerSpec, Probe, ProbeKind, Role},
+    signals::{ConfigUse, ContainerSpec, Probe, ProbeKind, Role, SecretUse},
 };
 
 /// The containers, init containers first.
@@ -118,8 +118,82 @@ pub fn config_maps(pods: &PodSpec) -> Vec<ConfigUse> {
     uses.map(|(name, as_env)| ConfigUse { name, as_env }).collect()
 }
 
+/// The Secrets that the template's containers read, each once for a container. What a container reads both ways counts as
+/// environment.
+pub fn secrets(pods: &PodSpec) -> Vec<SecretUse> {
+    let volumes = || pods.volumes.iter().flatten();
+    let of_volume = |name: &str| {
+        let volume = volumes().find(|volume| volume.name == name);
+        let own = volume.and_then(|volume| volume.secret.as_ref()?.secret_name.clone());
+        let projected = volume.and_then(|volume| volume.projected.as_ref()?.sources.as_ref());
+        let projected = projected.into_iter().flatten().filter_map(|source| source.secret.as_ref());
+        own.into_iter().chain(projected.map(|secret| secret.name.clone())).collect::<Vec<_>>()
+    };
+    let mut uses: BTreeMap<(String, String), bool> = BTreeMap::new();
+    for container in pods.init_containers.iter().flatten().chain(&pods.containers) {
+        for mount in container.volume_mounts.iter().flatten() {
+            for name in of_volume(&mount.name) {
+                uses.entry((container.name.clone(), name)).or_default();
+            }
+        }
+        let whole = container.env_from.iter().flatten().filter_map(|from| from.secret_ref.as_ref());
+        let whole = whole.map(|secret| secret.name.clone());
+        let keys = container.env.iter().flatten();
+        let keys = keys.filter_map(|one| one.value_from.as_ref()?.secret_key_ref.as_ref());
+        for name in whole.chain(keys.map(|key| key.name.clone())) {
+            uses.insert((container.name.clone(), name), true);
+        }
+    }
+    let uses = uses.into_iter().filter(|((_, name), _)| !name.is_empty());
+    uses.map(|((container, name), as_env)| SecretUse { container, name, as_env }).collect()
+}
+
 /// The PersistentVolumeClaims that all pods of the template share.
 pub fn claims(pods: &PodSpec) -> Vec<String> {
     let claims = pods.volumes.iter().flatten().filter_map(|volume| volume.persistent_volume_claim.as_ref());
     claims.map(|claim| claim.claim_name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_secrets_that_each_container_reads_are_known_by_name_and_way() {
+        let pods: PodSpec = serde_json::from_value(json!({
+            "containers": [
+                {
+                    "name": "server",
+                    "env": [
+                        {"name": "A", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}},
+                        {"name": "B", "value": "1"},
+                    ],
+                    "envFrom": [{"secretRef": {"name": "tokens"}}, {"configMapRef": {"name": "settings"}}],
+                    "volumeMounts": [{"name": "tls", "mountPath": "/tls"}, {"name": "all", "mountPath": "/all"}],
+                },
+                {"name": "proxy"},
+            ],
+            "volumes": [
+                {"name": "tls", "secret": {"secretName": "tls"}},
+                {"name": "all", "projected": {"sources": [{"secret": {"name": "db"}}, {"secret": {"name": "ca"}}]}},
+                {"name": "unused", "secret": {"secretName": "unused"}},
+            ],
+        }))
+        .unwrap();
+        let used = secrets(&pods);
+        let used: Vec<_> = used.iter().map(|one| (&*one.container, &*one.name, one.as_env)).collect();
+        assert_eq!(
+            used,
+            [
+                ("server", "ca", false),
+                ("server", "db", true),
+                ("server", "tls", false),
+                ("server", "tokens", true),
+            ]
+        );
+    }
 }

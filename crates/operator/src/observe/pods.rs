@@ -48,6 +48,7 @@ struct PodSpec {
 #[derive(Deserialize, Clone, Debug, Default)]
 #[serde(default)]
 struct SpecContainer {
+    name: String,
     resources: SpecResources,
 }
 
@@ -55,11 +56,19 @@ struct SpecContainer {
 #[serde(default)]
 struct SpecResources {
     limits: SpecLimits,
+    requests: SpecRequests,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(default)]
+struct SpecRequests {
+    memory: Option<String>,
 }
 
 #[derive(Deserialize, Clone, Debug, Default)]
 #[serde(rename_all = "kebab-case", default)]
 struct SpecLimits {
+    memory: Option<String>,
     ephemeral_storage: Option<String>,
 }
 
@@ -81,6 +90,7 @@ struct SpecEmptyDir {
 struct InitContainer {
     name: String,
     restart_policy: Option<String>,
+    resources: SpecResources,
 }
 
 /// The fields of a pod's status that are looked at.
@@ -179,7 +189,12 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
         None => Role::Main,
     };
     let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
-    let containers = statuses.map(|one| container(one, role(&one.name))).collect();
+    let resources = |name: &str| {
+        let main = wire.spec.containers.iter().map(|one| (&one.name, &one.resources));
+        let mut all = main.chain(init.clone().map(|one| (&one.name, &one.resources)));
+        all.find(|(of, _)| of.as_str() == name).map(|(_, resources)| resources)
+    };
+    let containers = statuses.map(|one| container(one, role(&one.name), resources(&one.name))).collect();
     let pod = Pod {
         name: name.clone(),
         uid: meta.uid.clone().unwrap_or_default(),
@@ -235,7 +250,8 @@ fn placement(wire: &PodWire, created: Timestamp) -> Option<Placement> {
     Some(Placement { node, since: since.map_or(created, |at| at.0), sign })
 }
 
-fn container(status: &ContainerStatus, role: Role) -> Container {
+fn container(status: &ContainerStatus, role: Role, resources: Option<&SpecResources>) -> Container {
+    let bytes = |amount: Option<&String>| amount.and_then(|amount| quantity::bytes(amount));
     let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
     let exit = |state: &Option<ContainerState>| {
         let ended = state.as_ref()?.terminated.as_ref()?;
@@ -254,6 +270,8 @@ fn container(status: &ContainerStatus, role: Role) -> Container {
         name: status.name.clone(),
         role,
         restarts: status.restart_count,
+        memory_limit: bytes(resources.and_then(|one| one.limits.memory.as_ref())),
+        memory_request: bytes(resources.and_then(|one| one.requests.memory.as_ref())),
         waiting: waiting.map(|waiting| {
             (waiting.reason.clone().unwrap_or_default(), waiting.message.clone().unwrap_or_default())
         }),
@@ -288,6 +306,28 @@ mod tests {
             "status": {"phase": "Running", "containerStatuses": [container]},
         });
         view(&serde_json::from_value(wire).unwrap()).unwrap().1
+    }
+
+    #[test]
+    fn the_limit_of_a_container_is_the_pods_own_which_admission_may_have_set() {
+        let wire = json!({
+            "metadata": {
+                "name": "a", "namespace": "mcp",
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}],
+            },
+            "spec": {"containers": [
+                {"name": "other"},
+                {"name": "server", "resources": {"limits": {"memory": "128Mi"}, "requests": {"memory": "32Mi"}}},
+            ]},
+            "status": {"containerStatuses": [
+                {"name": "server", "image": "", "imageID": "", "ready": true, "restartCount": 0},
+                {"name": "other", "image": "", "imageID": "", "ready": true, "restartCount": 0},
+            ]},
+        });
+        let pod = view(&serde_json::from_value(wire).unwrap()).unwrap().1.pod;
+        let limits: Vec<_> =
+            pod.containers.iter().map(|one| (one.memory_limit, one.memory_request)).collect();
+        assert_eq!(limits, [(Some(128 << 20), Some(32 << 20)), (None, None)]);
     }
 
     fn sign(conditions: &Value) -> Option<NodeSign> {

@@ -129,6 +129,15 @@ pub struct EndpointSliceWire {
 #[serde(default)]
 struct Endpoint {
     conditions: EndpointConditions,
+    #[serde(rename = "targetRef")]
+    target: Option<EndpointTarget>,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(default)]
+struct EndpointTarget {
+    kind: String,
+    name: String,
 }
 
 #[derive(Deserialize, Clone, Debug, Default)]
@@ -144,6 +153,8 @@ pub struct EndpointSliceRow {
     pub service: Key,
     /// How many of its endpoints are ready.
     pub ready: usize,
+    /// The pods of those, by name.
+    pub pods: Vec<Box<str>>,
     /// Since when some are, or none, as far as was seen.
     pub since: Timestamp,
 }
@@ -154,7 +165,7 @@ impl Row for EndpointSliceRow {
     }
 
     fn changes_verdict(&self, before: &Self) -> bool {
-        self.service != before.service || (self.ready == 0) != (before.ready == 0)
+        self.service != before.service || (self.ready == 0) != (before.ready == 0) || self.pods != before.pods
     }
 
     fn succeed(&mut self, before: &Self) {
@@ -174,8 +185,12 @@ pub fn view_slice(wire: &EndpointSliceWire) -> Option<(Key, EndpointSliceRow)> {
     let namespace = meta.namespace.as_deref()?;
     let service = meta.labels.as_ref()?.get("kubernetes.io/service-name")?;
     // No word on readiness is to be read as ready, by the API's own rule.
-    let ready =
-        wire.endpoints.iter().flatten().filter(|endpoint| endpoint.conditions.ready.unwrap_or(true)).count();
-    let row = EndpointSliceRow { service: Key::new(namespace, service), ready, since: Timestamp::now() };
+    let endpoints = wire.endpoints.iter().flatten();
+    let ready = endpoints.filter(|endpoint| endpoint.conditions.ready.unwrap_or(true));
+    let pods = ready.clone().filter_map(|endpoint| endpoint.target.as_ref()).filter(|one| one.kind == "Pod");
+    let mut pods: Vec<Box<str>> = pods.map(|one| one.name.as_str().into()).collect();
+    pods.sort_unstable();
+    let (service, ready) = (Key::new(namespace, service), ready.count());
+    let row = EndpointSliceRow { service, ready, pods, since: Timestamp::now() };
     Some((Key::new(namespace, meta.name.as_deref()?), row))
 }

@@ -12,8 +12,8 @@ use mcp_health_api::{KIND_JOB, KIND_LABEL};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Stores, alertmanager, autoscalers, budgets, config_maps, deployments, jobs, last_words, nodes, pods,
-    quotas, replica_sets, scrape, services, switches,
+    Stores, alertmanager, autoscalers, budgets, config_maps, config_readers, deployments, jobs, last_words,
+    nodes, pods, quotas, replica_sets, scrape, services, switches,
     table::{Key, Row, Table},
     usage, vertical_autoscalers, volumes,
     watch::{Told, watch},
@@ -45,6 +45,14 @@ impl Stores {
                 // What the operator made itself is nobody's configuration.
                 let others = format!("!{KIND_LABEL}");
                 watches.push(of.watch_labelled(&others, |stores| &stores.config_maps, config_maps::view));
+                watches.extend([
+                    of.watch(
+                        |stores| &stores.config_readers.stateful_sets,
+                        config_readers::view_stateful_set,
+                    ),
+                    of.watch(|stores| &stores.config_readers.daemon_sets, config_readers::view_daemon_set),
+                    of.watch(|stores| &stores.config_readers.cron_jobs, config_readers::view_cron_job),
+                ]);
             }
             if config.run_jobs {
                 let ours = format!("{KIND_LABEL}={KIND_JOB}");

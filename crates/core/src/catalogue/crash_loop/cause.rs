@@ -4,7 +4,7 @@
 use jiff::SignedDuration;
 use mcp_health_api::Cause;
 
-use super::{ports, spoken};
+use super::{super::out_of_memory::is_kill, ports, spoken};
 use crate::{
     last_words,
     mask::mask,
@@ -63,7 +63,7 @@ pub fn of_end(pod: &Pod, container: &Container, target: &Target, spec: Option<&C
     let spoken = spoken.map(|(cause, _)| cause);
     let killer = killed_by(pod, container, exit, target, spec);
     let (fact, note) = match killer {
-        _ if exit.reason == "OOMKilled" => {
+        _ if is_kill(container, exit) => {
             (Some(Cause::OutOfMemory), Some("killed at its memory limit".to_owned()))
         }
         _ if by_runtime => (spoken, None),
@@ -84,13 +84,26 @@ pub fn of_end(pod: &Pod, container: &Container, target: &Target, spec: Option<&C
             _ => (None, None),
         },
     };
-    // What a probe saw is a symptom where the program says that its database does not let it in.
-    let overruled = spoken == Some(Cause::DatabaseConnection) && fact != Some(Cause::OutOfMemory);
+    let lost_a_child = exit.reason == "OOMKilled" && fact != Some(Cause::OutOfMemory);
+    let child = lost_a_child.then(|| "a child process was killed at the memory limit".to_owned());
+    let note = note.or(child);
+    // What a probe saw is a symptom where the program says that what it connects to does not let it in.
+    let overruled = spoken.is_some_and(keeps_it_out) && fact != Some(Cause::OutOfMemory);
     let of_probe = matches!(fact, Some(Cause::StartupTimeout | Cause::PortConflict));
     let cause = if overruled || (!of_probe && fact.is_none()) { spoken } else { fact };
     // 126 and 127 are the shell's words for what the last line says better.
     let cause = if matches!(exit.code, 126 | 127) && killer.is_none() { spoken.or(cause) } else { cause };
     Told { cause, word, words: lines, note }
+}
+
+/// Whether what the program connects to keeps it out.
+fn keeps_it_out(cause: Cause) -> bool {
+    cause == Cause::DatabaseConnection || is_refusal(cause)
+}
+
+/// Whether what the program connects to is there, and refuses it: neither new pods nor the same pods change that.
+pub fn is_refusal(cause: Cause) -> bool {
+    matches!(cause, Cause::CredentialsRejected | Cause::CertificateRejected | Cause::PermissionMissing)
 }
 
 /// The termination message, and what the log said.

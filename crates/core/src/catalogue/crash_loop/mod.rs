@@ -8,6 +8,8 @@
 
 mod cause;
 mod ports;
+mod recovery;
+mod refusal;
 mod spoken;
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +22,8 @@ use crate::{
     signals::{Config, Container, LastWords, Pod, Role},
     words,
 };
-use cause::Told;
+use cause::{Told, is_refusal};
+pub(crate) use recovery::backing_off;
 
 pub const ENTRY: Entry = Entry { incident: IncidentType::CrashLoop, judge, looks_back: false, runbook };
 
@@ -43,6 +46,10 @@ const SHOWN: usize = 3;
 /// What must not be done while the database does not let the server in: none of it brings a database back.
 const WITHOUT_DATABASE: &[ActionType] =
     &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Rollback];
+
+/// What must not be done while the kubelet's back-off is all that keeps pods from what is back.
+const BESIDE_BACK_OFF: &[ActionType] =
+    &[ActionType::RolloutRestart, ActionType::DrainAndRestart, ActionType::Rollback];
 
 /// A container that does not stay up, or cannot start.
 struct Sick<'a> {
@@ -134,6 +141,10 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         None if database => Cause::DatabaseConnection,
         known => known.unwrap_or(blame),
     };
+    let waited =
+        matches!(cause, Cause::ProcessExit | Cause::DatabaseConnection) && blame == Cause::ProcessExit;
+    let back = if waited { recovery::is_back(case, &sick) } else { None };
+    let cause = if back.is_some() { Cause::BackOff } else { cause };
 
     let mut evidence: Vec<String> = sick.iter().map(|one| describe(one, case.now)).collect();
     evidence.truncate(3);
@@ -142,6 +153,10 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     }
     evidence.extend(last_lines(first));
     evidence.push(blame_sentence(server, blame));
+    evidence.extend(back);
+    if is_refusal(cause) {
+        evidence.extend(refusal::sentences(server, first, cause));
+    }
     if cause == Cause::DatabaseConnection {
         evidence.extend(shut);
         evidence.push(database_sentence(server));
@@ -172,6 +187,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             // Pods of another template are well at this moment: the settings of the new one are to blame.
             Cause::DatabaseConnection if server.serving_beside().is_some() => &WITHOUT_DATABASE[..3],
             Cause::DatabaseConnection => WITHOUT_DATABASE,
+            _ if is_refusal(cause) => refusal::forbidden(server),
+            Cause::BackOff => BESIDE_BACK_OFF,
             _ => &[],
         },
     })
@@ -187,6 +204,7 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
         };
     }
     match cause {
+        Cause::BackOff => &[ActionType::RecyclePod],
         Cause::ConfigError if config_to_blame(server).is_some() => &[ActionType::RollbackConfig],
         Cause::StartupTimeout => &[ActionType::RelaxStartupProbe],
         // While others serve, new pods of the same template would only strand their sessions; and a container beside
@@ -304,8 +322,12 @@ fn beside_the_server(server: &Server, sick: &[Sick]) -> Option<String> {
     })
 }
 
-/// The kubelet says so; or it ended often enough; or it is up just now between two ends.
+/// The kubelet says so; or it ended often enough; or it is up just now between two ends. A pod that is ready for longer
+/// than its container ran the last time is out of the loop, however many ends lie behind it.
 fn is_looping(pod: &Pod, container: &Container, now: Timestamp) -> bool {
+    if pod.is_ready_for(settled_after(container), now) {
+        return false;
+    }
     let within = |span: SignedDuration| {
         container.recent_exits.iter().filter(|at| now.duration_since(**at) <= span).count()
     };
@@ -315,6 +337,17 @@ fn is_looping(pod: &Pod, container: &Container, now: Timestamp) -> bool {
     backing_off || within(WINDOW) >= EXITS || between_two_ends
 }
 
+/// How long a pod must be ready to be out of the loop: half as long again as the container ran before it ended. Where
+/// that is not known, the pause between its last two ends is taken.
+fn settled_after(container: &Container) -> SignedDuration {
+    let exit = container.last_exit.as_ref();
+    let ran = exit.and_then(|exit| Some(exit.at.duration_since(exit.started?)));
+    let mut ends = container.recent_exits.iter().rev();
+    let pause = ends.next().zip(ends.next()).map(|(last, before)| last.duration_since(*before));
+    let ran = ran.or(pause).unwrap_or(SignedDuration::ZERO);
+    ran.saturating_add(ran / 2).clamp(STEADY, WINDOW)
+}
+
 /// When the ends are too long ago, or the pod is up for long enough, to be a loop any more.
 fn lapses(one: &Sick, now: Timestamp) -> Option<Timestamp> {
     let past = |at: Timestamp, span: SignedDuration| {
@@ -322,7 +355,9 @@ fn lapses(one: &Sick, now: Timestamp) -> Option<Timestamp> {
     };
     let ends = one.container.recent_exits.iter();
     let exits = ends.flat_map(|at| [past(*at, WINDOW), past(*at, TWO_PAUSES)]).flatten();
-    let steady = one.pod.ready.then(|| past(one.pod.ready_changed, STEADY)).flatten();
+    let steady = [STEADY, settled_after(one.container)];
+    let steady =
+        steady.into_iter().filter(|_| one.pod.ready).filter_map(|span| past(one.pod.ready_changed, span));
     exits.chain(steady).min()
 }
 

@@ -129,10 +129,111 @@ const NOT_SET: &[&str] = &[
     "missing",
 ];
 
+/// What is there, and refuses the server: these count before words that a connection failed, because a driver says both in
+/// one line. Of two that a line says, the first counts.
+const REFUSALS: &[Phrase] = &[
+    one_of(
+        Cause::CertificateRejected,
+        &[
+            "certificate has expired",
+            "certificate expired",
+            "certificateexpired",
+            "cert_has_expired",
+            "certificate is expired",
+            "certificate is not yet valid",
+            "certificatenotyetvalid",
+            "certificate verify failed",
+            "certificate_verify_failed",
+            "certificate verification failed",
+            "certificate signed by unknown authority",
+            "x509: certificate",
+            "unable to get local issuer certificate",
+            "unable_to_get_issuer_cert",
+            "unable to verify the first certificate",
+            "unable_to_verify_leaf_signature",
+            "self-signed certificate",
+            "self signed certificate",
+            "depth_zero_self_signed_cert",
+            "pkix path building failed",
+            "pkix path validation failed",
+            "certpathvalidatorexception",
+            "invalid peer certificate",
+            "unknownissuer",
+            "err_tls_cert_altname_invalid",
+            "hostname mismatch, certificate is not valid for",
+            "alert certificate required",
+            "alert bad certificate",
+            "alert unknown ca",
+        ],
+    ),
+    one_of(
+        Cause::PermissionMissing,
+        &[
+            "permission denied for ",
+            "must be owner of ",
+            "insufficientprivilege",
+            "insufficient_privilege",
+            "sqlstate 42501",
+            "sqlstate: 42501",
+            "'42501'",
+            "\"42501\"",
+            "command denied to user",
+            "er_tableaccess_denied_error",
+            "er_dbaccess_denied_error",
+            "to execute command {",
+            "noperm this user has no permissions",
+            "noperm user ",
+            "no permissions to access",
+            "ora-01031",
+            "ora-01045",
+        ],
+    ),
+    with(Cause::PermissionMissing, &["access denied for user", "to database"], &[]),
+    with(Cause::PermissionMissing, &["not authorized on ", "to execute"], &[]),
+    with(Cause::CredentialsRejected, &["authentication failed"], DATABASES),
+    with(Cause::CredentialsRejected, &["login failed for user"], &[]),
+    one_of(
+        Cause::CredentialsRejected,
+        &[
+            "password authentication failed",
+            "invalidpassworderror",
+            "invalidpassword(",
+            "invalid_password",
+            "invalidauthorizationspecification",
+            "sqlstate 28p01",
+            "sqlstate 28000",
+            "'28p01'",
+            "\"28p01\"",
+            "no pg_hba.conf entry",
+            "no password supplied",
+            "fe_sendauth",
+            "password must be a string",
+            "scram authentication failed",
+            "scram-sha-256 authentication failed",
+            "access denied for user",
+            "er_access_denied_error",
+            "er_access_denied",
+            "wrongpass invalid username",
+            "wrongpass ",
+            "noauth authentication required",
+            "noauth ",
+            "client sent auth, but no password is set",
+            "invalid username-password pair",
+            "authenticationfailed",
+            "mongosecurityexception",
+            "sasl authentication failed",
+            "authenticationexception",
+            "access_refused - login was refused",
+            "ora-01017",
+            "ora-28000",
+            "ora-28001",
+        ],
+    ),
+];
+
 /// The order matters: of two that a line says, the first counts.
 const PHRASES: &[Phrase] = &[
     with(Cause::DatabaseConnection, &["fatal", "does not exist"], &["database \"", "role \""]),
-    with(Cause::DatabaseConnection, &["permission denied for database"], &[]),
     with(
         Cause::DatabaseConnection,
         &["too many connections"],
@@ -146,14 +247,10 @@ const PHRASES: &[Phrase] = &[
             "could not extend file",
             "diskfull",
             "disk_full",
-            "password authentication failed",
-            "no pg_hba.conf entry",
             "too many clients already",
             "remaining connection slots are reserved",
             "could not translate host name",
             "communications link failure",
-            "access denied for user",
-            "er_access_denied_error",
             "the database system is starting up",
             "the database system is shutting down",
             "prismaclientinitializationerror",
@@ -164,9 +261,6 @@ const PHRASES: &[Phrase] = &[
             "pool timed out while waiting for an open connection",
             "pooltimedout",
             "tns:no listener",
-            "ora-01017",
-            "wrongpass invalid username",
-            "noauth authentication required",
         ],
     ),
     one_of(
@@ -328,12 +422,16 @@ pub fn is_attribute(line: &str) -> bool {
 
 fn named_by(line: &str, lower: &str) -> Option<Cause> {
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let is_said = |phrase: &&Phrase| {
+        phrase.all.iter().all(|word| lower.contains(word)) && (phrase.any.is_empty() || says(phrase.any))
+    };
+    if let Some(refusal) = REFUSALS.iter().find(is_said) {
+        return Some(refusal.cause);
+    }
     if says(DATABASES) && says(UNREACHED) {
         return Some(Cause::DatabaseConnection);
     }
-    let phrase = PHRASES.iter().find(|phrase| {
-        phrase.all.iter().all(|word| lower.contains(word)) && (phrase.any.is_empty() || says(phrase.any))
-    });
+    let phrase = PHRASES.iter().find(is_said);
     phrase.map(|phrase| phrase.cause).or_else(|| {
         // `KeyError: 'DATABASE_URL'` is a setting; `KeyError: 'user_id'` is the program's own mistake.
         let names_a_setting =

@@ -1,7 +1,8 @@
 //! Last lines as real programs write them, and what they come down to; and those that look alike and do not.
 
 use mcp_health_api::Cause::{
-    self, ConfigError, DatabaseConnection, MissingDependency, PermissionDenied, PortConflict,
+    self, CertificateRejected, ConfigError, CredentialsRejected, DatabaseConnection, MissingDependency,
+    PermissionDenied, PermissionMissing, PortConflict,
 };
 
 use super::{cause, telling};
@@ -25,7 +26,7 @@ fn the_last_lines_of_real_programs_name_their_cause() {
             "thread 'main' panicked at src/main.rs:21:10:\ncalled `Result::unwrap()` on an `Err` value: PoolTimedOut\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
         ),
         (DatabaseConnection, "Error: pool timed out while waiting for an open connection"),
-        (DatabaseConnection, "Error: Db(FATAL: password authentication failed for user \"mcp\")"),
+        (CredentialsRejected, "Error: Db(FATAL: password authentication failed for user \"mcp\")"),
         (
             DatabaseConnection,
             "Error: MongoDB: Server selection timeout: No available servers. Topology: { Type: Unknown, Servers: [ { Address: mongo:27017, Error: Kind: I/O error: failed to lookup address information } ] }",
@@ -48,7 +49,7 @@ fn the_last_lines_of_real_programs_name_their_cause() {
             "Traceback (most recent call last):\n  File \"/app/server.py\", line 9, in <module>\n    engine.connect()\nsqlalchemy.exc.OperationalError: (psycopg2.OperationalError) could not translate host name \"db\" to address: Name or service not known\n\n(Background on this error at: https://sqlalche.me/e/20/e3q8)",
         ),
         (
-            DatabaseConnection,
+            CredentialsRejected,
             "asyncpg.exceptions.InvalidPasswordError: password authentication failed for user \"mcp\"",
         ),
         (DatabaseConnection, "asyncpg.exceptions.TooManyConnectionsError: sorry, too many clients already"),
@@ -81,11 +82,11 @@ fn the_last_lines_of_real_programs_name_their_cause() {
         (DatabaseConnection, "MongoServerSelectionError: getaddrinfo ENOTFOUND mongo"),
         (DatabaseConnection, "Error: getaddrinfo ENOTFOUND postgres.mcp.svc.cluster.local"),
         (
-            DatabaseConnection,
+            CredentialsRejected,
             "error: no pg_hba.conf entry for host \"10.244.0.9\", user \"mcp\", database \"mcp\", no encryption",
         ),
         (
-            DatabaseConnection,
+            CredentialsRejected,
             "Error: ER_ACCESS_DENIED_ERROR: Access denied for user 'mcp'@'10.244.0.9' (using password: YES)",
         ),
         // Databases: Java.
@@ -114,7 +115,7 @@ fn the_last_lines_of_real_programs_name_their_cause() {
             DatabaseConnection,
             "panic: dial tcp 10.96.4.1:5432: connect: connection refused\n\ngoroutine 1 [running]:\nmain.main()\n\t/app/main.go:14 +0x1d",
         ),
-        (DatabaseConnection, "2026/01/01 12:00:00 pq: password authentication failed for user \"mcp\""),
+        (CredentialsRejected, "2026/01/01 12:00:00 pq: password authentication failed for user \"mcp\""),
         (
             DatabaseConnection,
             "{\"level\":\"fatal\",\"ts\":1767268800,\"msg\":\"cannot start\",\"error\":\"dial tcp: lookup postgres on 10.96.0.10:53: no such host\"}",
@@ -238,6 +239,107 @@ fn the_last_lines_of_real_programs_name_their_cause() {
         (ConfigError, "DATABASE_URL must be set"),
     ];
     assert!(rows.len() >= 60);
+    for (expected, log) in rows {
+        assert_eq!(told(log), Some(*expected), "{log}\n{:#?}", last_words::of_log(log));
+    }
+}
+
+#[test]
+fn a_refusal_is_told_from_an_outage_in_the_words_of_five_languages() {
+    let rows: &[(Cause, &str)] = &[
+        // Rust.
+        (CredentialsRejected, "Error: db error: FATAL: password authentication failed for user \"mcp\""),
+        (
+            CredentialsRejected,
+            "Error: error returned from database: password authentication failed for user \"mcp\"",
+        ),
+        (
+            CredentialsRejected,
+            "Error: Database(PgDatabaseError { severity: Fatal, code: \"28P01\", message: \"password authentication failed for user \\\"mcp\\\"\" })",
+        ),
+        (CertificateRejected, "Error: invalid peer certificate: Expired"),
+        (CertificateRejected, "error connecting to server: invalid peer certificate: UnknownIssuer"),
+        (PermissionMissing, "Error: error returned from database: permission denied for table assignments"),
+        (CredentialsRejected, "Error: WRONGPASS: invalid username-password pair or user is disabled."),
+        // Python.
+        (
+            CredentialsRejected,
+            "psycopg.OperationalError: connection failed: connection to server at \"10.96.4.1\", port 5432 failed: FATAL:  password authentication failed for user \"mcp\"",
+        ),
+        (
+            CredentialsRejected,
+            "sqlalchemy.exc.OperationalError: (psycopg2.OperationalError) connection to server at \"db\" (10.96.4.1), port 5432 failed: fe_sendauth: no password supplied",
+        ),
+        (CredentialsRejected, "redis.exceptions.AuthenticationError: NOAUTH Authentication required."),
+        (
+            CredentialsRejected,
+            "pymysql.err.OperationalError: (1045, \"Access denied for user 'mcp'@'10.244.0.9' (using password: YES)\")",
+        ),
+        (
+            PermissionMissing,
+            "pymysql.err.OperationalError: (1044, \"Access denied for user 'mcp'@'%' to database 'mcp_prod'\")",
+        ),
+        (
+            CredentialsRejected,
+            "pymongo.errors.OperationFailure: Authentication failed., full error: {'ok': 0.0, 'code': 18, 'codeName': 'AuthenticationFailed'}",
+        ),
+        (
+            PermissionMissing,
+            "asyncpg.exceptions.InsufficientPrivilegeError: permission denied for schema public",
+        ),
+        (
+            CertificateRejected,
+            "ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired (_ssl.c:1006)",
+        ),
+        // Node.
+        (
+            CredentialsRejected,
+            "error: password authentication failed for user \"mcp\"\n    at Parser.parseErrorMessage (/app/node_modules/pg-protocol/dist/parser.js:283:98) {\n  severity: 'FATAL',\n  code: '28P01',\n  routine: 'auth_failed'\n}\n\nNode.js v20.11.0",
+        ),
+        (PermissionMissing, "error: permission denied for relation assignments\n  code: '42501',"),
+        (CredentialsRejected, "MongoServerError: Authentication failed."),
+        (CredentialsRejected, "ReplyError: WRONGPASS invalid username-password pair or user is disabled."),
+        (CertificateRejected, "Error: certificate has expired\n  code: 'CERT_HAS_EXPIRED'"),
+        (CertificateRejected, "Error: self-signed certificate in certificate chain"),
+        (PermissionMissing, "MongoServerError: not authorized on mcp to execute command { find: \"tools\" }"),
+        // Java.
+        (
+            CredentialsRejected,
+            "Caused by: org.postgresql.util.PSQLException: FATAL: password authentication failed for user \"mcp\"",
+        ),
+        (
+            CredentialsRejected,
+            "com.zaxxer.hikari.pool.HikariPool$PoolInitializationException: Failed to initialize pool: FATAL: password authentication failed for user \"mcp\"",
+        ),
+        (
+            CertificateRejected,
+            "javax.net.ssl.SSLHandshakeException: PKIX path building failed: sun.security.provider.certpath.SunCertPathBuilderException: unable to find valid certification path to requested target",
+        ),
+        (PermissionMissing, "org.postgresql.util.PSQLException: ERROR: permission denied for table tools"),
+        (CredentialsRejected, "java.sql.SQLException: ORA-01017: invalid username/password; logon denied"),
+        // Go.
+        (
+            CredentialsRejected,
+            "2026/01/01 12:00:00 failed to connect to `host=db user=mcp database=mcp`: failed SASL auth (FATAL: password authentication failed for user \"mcp\" (SQLSTATE 28P01))",
+        ),
+        (PermissionMissing, "2026/01/01 12:00:00 ERROR: permission denied for table tools (SQLSTATE 42501)"),
+        (
+            CertificateRejected,
+            "2026/01/01 12:00:00 tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-01-01T12:00:00Z is after 2025-12-31T00:00:00Z",
+        ),
+        (
+            CredentialsRejected,
+            "panic: Error 1045 (28000): Access denied for user 'mcp'@'10.244.0.9' (using password: YES)",
+        ),
+        // An outage stays one.
+        (
+            DatabaseConnection,
+            "psycopg2.OperationalError: connection to server at \"db\" (10.96.4.1), port 5432 failed: Connection refused",
+        ),
+        (DatabaseConnection, "FATAL:  the database system is starting up"),
+        (DatabaseConnection, "asyncpg.exceptions.TooManyConnectionsError: sorry, too many clients already"),
+        (PermissionDenied, "Error: EACCES: permission denied, open '/data/state.json'"),
+    ];
     for (expected, log) in rows {
         assert_eq!(told(log), Some(*expected), "{log}\n{:#?}", last_words::of_log(log));
     }

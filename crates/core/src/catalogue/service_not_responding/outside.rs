@@ -9,7 +9,7 @@ use crate::{
     catalogue::lapse,
     database, dependencies,
     diagnose::{Finding, Judgement},
-    probes::{Failing, Probes, Told, asked, patience},
+    probes::{Failing, Probes, Told, asked, foreign_words, patience},
     signals::{FaultKind, Pod, ProbeQuestion},
     words,
 };
@@ -140,16 +140,19 @@ fn judge_way(case: &Case, probes: &Probes, ready: &[&Pod]) -> Judgement {
                     continue;
                 }
                 // What a Service refuses leads to a port that nobody listens on.
+                let foreign = foreign_words(case, service);
                 let (cause, advice) = match cause {
+                    _ if foreign.is_some() => (Cause::ForeignEndpoints, "look at its selector"),
                     Cause::Refused => (Cause::TargetPortMismatch, "look at its ports and targetPort"),
                     Cause::Dropped => (cause, "look at NetworkPolicies, and at kube-proxy on the nodes"),
                     Cause::NameNotResolved => (cause, "look at the cluster's DNS"),
                     _ => (cause, "look at its certificate"),
                 };
-                let evidence = vec![
+                let mut evidence = vec![
                     format!("through Service {service}: {}: {}; {advice}", asked(question), failing.words()),
                     format!("on their own addresses, {} well", are(ready.len())),
                 ];
+                evidence.extend(foreign);
                 let finding = finding(case, cause, [(question, &failing)].into_iter(), evidence, None);
                 return Judgement::Found(finding);
             }

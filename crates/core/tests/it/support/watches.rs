@@ -6,7 +6,7 @@ use mcp_health_core::signals::{
     Alert, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec,
     Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Metrics, Node, NodeReady, PROBES_KEPT,
     Placement, Pod, Probe, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, RecordedAction,
-    Revision, Role, RuleReading, Service, Signals, Target,
+    Revision, Role, RuleReading, SecretUse, Service, Signals, Strategy, Target,
 };
 
 use super::{
@@ -173,6 +173,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         sticky: false,
         target_ports: vec!["http".to_owned()],
         selector: if world.service_astray { "app=other" } else { "app=mcp-server" }.to_owned(),
+        foreign: Vec::new(),
         ready_endpoints: if world.service_astray { 0 } else { ready },
         since: moment(world.service_since),
     });
@@ -373,6 +374,7 @@ fn config(config: &ConfigMap) -> Config {
         immutable: config.immutable,
         gitops: config.gitops.clone(),
         shared_with: config.shared_with.clone(),
+        unchecked: config.unchecked.clone(),
     }
 }
 
@@ -386,6 +388,7 @@ fn target(world: &World, deployment: &Deployment) -> Target {
         observed_generation: deployment.observed,
         template: deployment.template.clone(),
         desired: deployment.desired,
+        strategy: if deployment.recreate { Strategy::Recreate } else { Strategy::RollingUpdate },
         surge: (deployment.desired + 3) / 4,
         replicas: deployment.counts.replicas,
         updated: deployment.counts.updated,
@@ -406,6 +409,11 @@ fn target(world: &World, deployment: &Deployment) -> Target {
         startup_budget: SignedDuration::from_secs(30),
         containers: vec![container(world.behaviour(&deployment.template))],
         config_maps: world.config.iter().map(|_| config_use()).collect(),
+        secrets: vec![SecretUse {
+            container: "server".to_owned(),
+            name: "db-credentials".to_owned(),
+            as_env: true,
+        }],
         claims: Vec::new(),
         replicas_owner: None,
         grace_period: SignedDuration::from_secs(30),
@@ -482,8 +490,10 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
             name: "server".to_owned(),
             role: Role::Main,
             restarts: pod.restarts,
+            memory_limit: None,
+            memory_request: None,
             waiting: waiting.map(|(reason, message)| (reason.to_owned(), message.to_owned())),
-            last_exit: pod.exits.last().map(|at| exit(world, world.behaviour(&pod.template), *at)),
+            last_exit: pod.exits.last().map(|at| exit(world, pod, *at)),
             recent_exits: pod.exits.iter().rev().take(5).rev().map(|at| moment(*at)).collect(),
             last_words: LastWords::NotAsked,
         }],
@@ -491,10 +501,11 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
     }
 }
 
-fn exit(world: &World, kind: Template, at: i64) -> Exit {
+fn exit(world: &World, pod: &super::world::Pod, at: i64) -> Exit {
+    let kind = world.behaviour(&pod.template);
     let started = match kind {
         Template::NeedsMemory { after, .. } => Some(moment(at - after)),
-        _ => None,
+        _ => Some(moment(at - pod.ran)),
     };
     let (code, reason, message) = if kind.runs_out_of_memory() {
         (137, "OOMKilled", None)

@@ -102,6 +102,7 @@ pub struct ConfigMap {
     pub immutable: bool,
     pub gitops: Option<String>,
     pub shared_with: Vec<String>,
+    pub unchecked: Vec<String>,
     pub mark: Option<String>,
 }
 
@@ -136,6 +137,8 @@ pub struct Pod {
     pub going: Option<i64>,
     pub restarts: i32,
     pub exits: Vec<i64>,
+    /// How long it ran before it ended last.
+    pub ran: i64,
     /// What it read when it started last.
     pub read: Option<String>,
     /// Where it runs.
@@ -466,6 +469,7 @@ impl World {
             immutable: false,
             gitops: None,
             shared_with: Vec::new(),
+            unchecked: Vec::new(),
             mark: None,
         };
         let config = before.unwrap_or_else(fresh);
@@ -854,6 +858,7 @@ impl World {
                     going: None,
                     restarts: 0,
                     exits: Vec::new(),
+                    ran: 0,
                     read: None,
                     node: None,
                 });
@@ -927,6 +932,7 @@ impl Pod {
         let up = now - started;
         if up >= ends_after {
             self.exits.push(now);
+            self.ran = up;
             self.set_ready(false, now);
             let pause = match self.exits.len() {
                 1 => 1,
