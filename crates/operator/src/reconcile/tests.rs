@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use clap::Parser;
 use futures::channel::mpsc::unbounded;
 use http::{Method, Request, Response};
 use kube::client::Body;
 use mcp_health_api::StepState;
-use mcp_health_core::attempt::Acted;
+use mcp_health_core::{attempt::Acted, signals::Reading};
 use serde_json::{Value, json};
 use tokio::time::Instant as Moment;
 use tower_test::mock;
@@ -100,6 +100,88 @@ async fn go_on(client: &Client, lease: Lease) -> (Result<Option<Acted>, Error>, 
     let mut seen: McpServerHealthStatus = serde_json::from_value(draining("Started")).unwrap();
     context.unsent.restore("object-1", &mut seen);
     (acted, seen.incidents[0].attempts[0].steps[0].state)
+}
+
+/// An API server that answers all, and says whether the namespace is suspended; and what it was sent.
+fn answering(suspended: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&sent);
+    tokio::spawn(async move {
+        while let Some((request, send)) = handle.next_request().await {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let body = match (&method, path.as_str()) {
+                (&Method::PUT, _) => serde_json::to_value(object(&draining("Recorded"))).unwrap(),
+                (_, "/api/v1/namespaces/mcp") => {
+                    let annotations = json!({"mcphealth.dev/suspend": suspended.to_string()});
+                    json!({"metadata": {"name": "mcp", "annotations": annotations}})
+                }
+                _ => json!({
+                    "metadata": {"name": "mcp-server", "namespace": "mcp", "uid": "uid-1", "resourceVersion": "8"},
+                    "spec": {"template": {}},
+                }),
+            };
+            kept.lock().unwrap().push(format!("{method} {path}"));
+            send.send_response(Response::new(Body::from(serde_json::to_vec(&body).unwrap())));
+        }
+    });
+    (Client::new(service, "mcp"), sent)
+}
+
+/// Begins a restart that was decided on before the namespace was read again; returns what came of it, and how often the
+/// target was changed.
+async fn begin(suspended: bool) -> (Acted, usize) {
+    let (client, sent) = answering(suspended);
+    let (context, object) =
+        (context(&client, with_left(Duration::from_secs(15))), Arc::new(object(&draining("Recorded"))));
+    let mut status = object.status.clone().unwrap();
+    status.incidents[0].attempts.clear();
+    let now = Timestamp::UNIX_EPOCH;
+    let target_seen = mcp_health_core::signals::Target { uid: "uid-1".to_owned(), ..Default::default() };
+    let signals = Signals {
+        target: Reading::Fresh(Some(target_seen)),
+        revisions: Reading::Fresh(Vec::new()),
+        pods: Reading::Fresh(Vec::new()),
+        ..context.stores.signals(&object, now)
+    };
+    let case = case(&context, &object, &status, &signals, now);
+    let (diagnosis, server) = (diagnose(&case), Server::of(&case));
+    let server = server.as_ref().unwrap();
+    let step = json!({"effect": "RestartPods", "uid": "uid-1", "resourceVersion": "7", "to": "now", "state": "Recorded"});
+    let plan = Box::new(mcp_health_core::actions::Plan {
+        action: mcp_health_api::ActionType::RolloutRestart,
+        what: String::new(),
+        why: String::new(),
+        steps: vec![serde_json::from_value(step).unwrap()],
+        undoes: None,
+    });
+    let decision = Decision::Act(plan.clone());
+    let mut story = Story { incidents: status.incidents.clone(), ..Story::default() };
+    let acting = Acting {
+        context: &context,
+        case: &case,
+        diagnosis: &diagnosis,
+        decision: &decision,
+        object: &object,
+        server: Some(server),
+        target: target(&context, &case, &object, "mcp", Some(server)),
+    };
+    let (_, acted) = acting.begin(&plan, server, &mut story).await.unwrap();
+    let patched = sent.lock().unwrap().iter().filter(|sent| sent.starts_with("PATCH")).count();
+    (acted.unwrap(), patched)
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_where_the_namespace_was_suspended_while_the_intent_was_written() {
+    let (acted, patched) = Box::pin(begin(true)).await;
+    assert!(
+        matches!(&acted, Acted::Superseded(why) if why.contains("namespace mcp was suspended")),
+        "{acted:?}"
+    );
+    assert_eq!(patched, 0);
+    let (acted, patched) = Box::pin(begin(false)).await;
+    assert!(matches!(acted, Acted::Done(_)), "{acted:?}");
+    assert_eq!(patched, 1);
 }
 
 /// Answers after so long, all that is asked.
