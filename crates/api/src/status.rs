@@ -285,6 +285,8 @@ pub enum Cause {
     AuthenticationRequired,
     /// What answers at the path is no MCP.
     NotMcp,
+    /// The path redirects to another origin, which the operator does not follow.
+    Redirected,
     /// What answers is MCP that contradicts itself.
     Malformed,
     /// It speaks no version of MCP that the operator does.

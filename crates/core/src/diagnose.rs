@@ -218,6 +218,7 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::HostNotAllowed
         | Cause::AuthenticationRequired
         | Cause::NotMcp
+        | Cause::Redirected
         | Cause::VersionMismatch
         | Cause::SessionLost
         | Cause::Refused

@@ -80,9 +80,45 @@ pub fn of_content(data: &BTreeMap<String, String>, binary: &BTreeMap<String, Str
     short(json!([data, binary]).to_string().as_bytes(), 10)
 }
 
-/// Ten hexadecimal digits that identify the schema of a tool's input.
+/// Ten hexadecimal digits that identify the schema of a tool's input. Arrays whose order JSON Schema gives no meaning
+/// (`required`, `enum`, `type`, `anyOf` and their like) count as sets: servers write them in the order of a hash map.
 pub fn of_schema(schema: &Value) -> String {
-    short(schema.to_string().as_bytes(), 10)
+    short(unordered(schema).to_string().as_bytes(), 10)
+}
+
+/// A schema with its sets in one order. What stands under `default`, `const` and `examples` is data, and stays.
+fn unordered(schema: &Value) -> Value {
+    let Value::Object(fields) = schema else { return schema.clone() };
+    let canonical = fields.iter().map(|(keyword, value)| {
+        let value = match (keyword.as_str(), value) {
+            ("required" | "type" | "enum", Value::Array(set)) => sorted(set.clone()),
+            ("anyOf" | "oneOf" | "allOf", Value::Array(all)) => sorted(all.iter().map(unordered).collect()),
+            ("items" | "prefixItems", Value::Array(all)) => all.iter().map(unordered).collect(),
+            (
+                "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas"
+                | "dependentRequired" | "dependencies",
+                Value::Object(named),
+            ) => named.iter().map(|(name, of)| (name.clone(), of_name(of))).collect(),
+            ("default" | "const" | "examples", data) => data.clone(),
+            (_, schema) => unordered(schema),
+        };
+        (keyword.clone(), value)
+    });
+    canonical.collect()
+}
+
+/// What stands under a property's name: a schema, or the set of names that it requires.
+fn of_name(of: &Value) -> Value {
+    match of {
+        Value::Array(names) => sorted(names.clone()),
+        schema => unordered(schema),
+    }
+}
+
+fn sorted(mut set: Vec<Value>) -> Value {
+    set.sort_by_cached_key(Value::to_string);
+    set.dedup();
+    Value::Array(set)
 }
 
 /// A name as the value of a label: those have 63 characters at most.
@@ -172,6 +208,52 @@ mod tests {
         assert_ne!(first, of_template(&template("a:2", "x")));
         assert_ne!(first, of_template(&template("a:1", "y")));
         assert_eq!(first.len(), 10);
+    }
+
+    #[test]
+    fn the_order_of_a_set_in_a_schema_does_not_change_its_identity() {
+        let rows = [
+            (json!({"required": ["a", "b"]}), json!({"required": ["b", "a"]})),
+            (json!({"type": ["string", "null"]}), json!({"type": ["null", "string"]})),
+            (json!({"enum": [2, "x", null]}), json!({"enum": [null, 2, "x"]})),
+            (
+                json!({"anyOf": [{"required": ["a", "b"]}, {"type": "null"}]}),
+                json!({"anyOf": [{"type": "null"}, {"required": ["b", "a"]}]}),
+            ),
+            (
+                json!({"properties": {"required": {"enum": ["a", "b"]}}}),
+                json!({"properties": {"required": {"enum": ["b", "a"]}}}),
+            ),
+            (
+                json!({"dependentRequired": {"a": ["b", "c"]}}),
+                json!({"dependentRequired": {"a": ["c", "b"]}}),
+            ),
+            (
+                json!({"items": {"$defs": {"x": {"type": ["a", "b"]}}}}),
+                json!({"items": {"$defs": {"x": {"type": ["b", "a"]}}}}),
+            ),
+        ];
+        for (one, other) in rows {
+            assert_eq!(of_schema(&one), of_schema(&other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn an_order_that_means_something_changes_the_identity_of_a_schema() {
+        let rows = [
+            (
+                json!({"prefixItems": [{"type": "a"}, {"type": "b"}]}),
+                json!({"prefixItems": [{"type": "b"}, {"type": "a"}]}),
+            ),
+            (json!({"default": {"required": ["a", "b"]}}), json!({"default": {"required": ["b", "a"]}})),
+            (json!({"const": ["a", "b"]}), json!({"const": ["b", "a"]})),
+            (json!({"enum": [["a", "b"]]}), json!({"enum": [["b", "a"]]})),
+            (json!({"required": ["a"]}), json!({"required": ["a", "b"]})),
+            (json!({"type": "string"}), json!({"type": "number"})),
+        ];
+        for (one, other) in rows {
+            assert_ne!(of_schema(&one), of_schema(&other), "{one} {other}");
+        }
     }
 
     #[test]

@@ -101,14 +101,16 @@ fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Time
 fn answers_where_it_did(case: &Case, pods: &[&Pod]) -> bool {
     let probes = case.signals.probes.fresh().map(Vec::as_slice).unwrap_or_default();
     let mcp = probes.iter().filter(|one| one.question == ProbeQuestion::Mcp && one.ever_answered);
-    let of_pods = mcp.filter(|one| matches!(one.path, ProbePath::Pod(_)));
+    let of_pods = mcp.clone().filter(|one| matches!(one.path, ProbePath::Pod(_)));
     let last = |pod: &Pod| {
         let mut of_pod = of_pods.clone().filter(|one| one.path == ProbePath::Pod(pod.name.clone()));
         of_pod.next().and_then(Probed::last)
     };
+    let mut of_services = mcp.filter(|one| matches!(one.path, ProbePath::Service(_)));
+    let service_answers = of_services.any(|one| one.last().is_some_and(|result| result.outcome.is_ok()));
     let answers = |result: &ProbeResult| match &result.outcome {
         Ok(()) => true,
-        Err(fault) => fault.kind.is_of_the_way(),
+        Err(fault) => fault.kind.is_of_the_way() || service_answers && fault.kind.is_of_the_path(),
     };
     of_pods.clone().next().is_none() || pods.iter().all(|pod| last(pod).is_some_and(answers))
 }

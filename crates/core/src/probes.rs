@@ -1,5 +1,7 @@
 //! probes: what the results of probing come to. A path fails where three of its last five results are faults and the
-//! newest is one; what was never answered, is too old or too little, or contradicts the kubelet, shows nothing.
+//! newest is one; what was never answered, is too old or too little, or contradicts the kubelet, shows nothing. What a
+//! mesh, a gate or an allow-list does to the operator's direct probes of a pod counts only where the Service path shows
+//! a fault too: that is the path of clients.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{McpServerHealthSpec, McpSignal, Measure};
@@ -7,7 +9,8 @@ use mcp_health_api::{McpServerHealthSpec, McpSignal, Measure};
 use crate::{
     Case, Server,
     signals::{
-        Fault, FaultKind, PROBES_KEPT, Pod, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Span,
+        Fault, FaultKind, PROBES_KEPT, Pod, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion, ProbeResult,
+        Probed, Span,
     },
     words,
 };
@@ -100,8 +103,10 @@ fn is_fault(result: &ProbeResult) -> bool {
 pub struct Probes<'a> {
     case: &'a Case<'a>,
     all: &'a [Probed],
-    /// The container has a probe of its own by which the kubelet finds it ready.
+    /// The container has a readiness probe: the kubelet got through to it.
     kubelet_asks: bool,
+    /// That probe needs an answer, not only a connection.
+    kubelet_is_answered: bool,
     /// Clients do not get through either.
     traffic_fell: bool,
 }
@@ -111,18 +116,68 @@ impl<'a> Probes<'a> {
     pub fn of(case: &'a Case<'a>, server: &Server) -> Option<Self> {
         let all = case.signals.probes.fresh()?;
         let container = server.container();
-        let mut probes = container.into_iter().flat_map(|one| &one.probes);
-        let kubelet_asks = probes.any(|probe| probe.kind == ProbeKind::Readiness);
-        Some(Self { case, all, kubelet_asks, traffic_fell: traffic_fell(case) })
+        let probes = container.into_iter().flat_map(|one| &one.probes);
+        let readiness = probes.filter(|probe| probe.kind == ProbeKind::Readiness);
+        Some(Self {
+            case,
+            all,
+            kubelet_asks: readiness.clone().next().is_some(),
+            kubelet_is_answered: readiness.clone().any(|probe| probe.handler != ProbeHandler::Tcp),
+            traffic_fell: traffic_fell(case),
+        })
     }
 
-    /// What a pod tells; where the kubelet finds it ready, and nothing else says that there is no way to it, a fault of
-    /// the way tells nothing.
+    /// What a pod tells. A fault of the way tells nothing where the kubelet finds the pod ready, and nothing else says
+    /// that there is no way to it; nor does a fault of the path that the Services do not show.
     pub fn of_pod(&self, pod: &Pod, question: ProbeQuestion) -> Told<'a> {
-        match self.probed(pod, question).map_or(Told::Nothing, |probed| told(self.case, probed)) {
-            Told::Failing(failing) if self.contradicts(pod, &failing) => Told::Nothing,
+        match self.direct(pod, question) {
+            Told::Failing(failing) if self.counts_not(pod, question, &failing) => Told::Nothing,
             told => told,
         }
+    }
+
+    /// What the operator's direct probes of a pod come to, whatever that is worth.
+    fn direct(&self, pod: &Pod, question: ProbeQuestion) -> Told<'a> {
+        self.probed(pod, question).map_or(Told::Nothing, |probed| told(self.case, probed))
+    }
+
+    fn counts_not(&self, pod: &Pod, question: ProbeQuestion, failing: &Failing) -> bool {
+        self.contradicts(pod, failing)
+            || self.is_cut_for_the_operator(failing)
+            || self.is_of_the_path_alone(question, failing)
+    }
+
+    /// A fault of the path, and no Service shows a fault where there is one.
+    fn is_of_the_path_alone(&self, question: ProbeQuestion, failing: &Failing) -> bool {
+        let mut services = self.services().filter(|(_, asked, _)| *asked == question).peekable();
+        failing.fault.kind.is_of_the_path()
+            && services.peek().is_some()
+            && !services.any(|(_, _, told)| matches!(told, Told::Failing(_)))
+    }
+
+    /// Connections are cut, and not one of the operator's probes of this server is answered, while the kubelet's are: a
+    /// mesh lets the operator in no more. Where clients have ceased to come as well, it is the server. A certificate that
+    /// the operator cannot verify says nothing at all.
+    fn is_cut_for_the_operator(&self, failing: &Failing) -> bool {
+        let kind = failing.fault.kind;
+        let is_any_well = || self.all.iter().any(|probed| told(self.case, probed) == Told::Well);
+        kind == FaultKind::Unverified
+            || kind == FaultKind::Reset && self.kubelet_is_answered && !self.traffic_fell && !is_any_well()
+    }
+
+    /// The Service by whose path a pod is judged: that is answered, where the pod's own is not for a fault of the path.
+    pub fn judged_through(&self, pod: &Pod, question: ProbeQuestion) -> Option<&'a str> {
+        let Told::Failing(failing) = self.direct(pod, question) else { return None };
+        let mut services = self.services().filter(|(_, asked, _)| *asked == question);
+        services
+            .find(|(_, _, told)| *told == Told::Well)
+            .filter(|_| failing.fault.kind.is_of_the_path() && self.counts_not(pod, question, &failing))
+            .map(|(name, ..)| name)
+    }
+
+    /// A pod answers, and turns the operator away.
+    pub fn is_turned_away(&self, pod: &Pod, question: ProbeQuestion) -> bool {
+        matches!(self.direct(pod, question), Told::Failing(failing) if failing.fault.kind.is_refusal())
     }
 
     /// A probe that could not connect to a pod that is ready. Where the kubelet asks the container itself, it got
@@ -151,11 +206,18 @@ impl<'a> Probes<'a> {
 
     /// What is told through Services: the Service, the question, and the answer.
     pub fn services(&self) -> impl Iterator<Item = (&'a str, ProbeQuestion, Told<'a>)> + use<'a> {
-        let (case, all) = (self.case, self.all);
-        all.iter().filter_map(move |probed| match &probed.path {
-            ProbePath::Service(name) => Some((name.as_str(), probed.question, told(case, probed))),
+        let probes = *self;
+        self.all.iter().filter_map(move |probed| match &probed.path {
+            ProbePath::Service(name) => Some((name.as_str(), probed.question, probes.of_service(probed))),
             ProbePath::Pod(_) => None,
         })
+    }
+
+    fn of_service(&self, probed: &'a Probed) -> Told<'a> {
+        match told(self.case, probed) {
+            Told::Failing(failing) if self.is_cut_for_the_operator(&failing) => Told::Nothing,
+            told => told,
+        }
     }
 }
 
@@ -193,30 +255,57 @@ fn traffic_fell(case: &Case) -> bool {
     matches!((sum(Span::Before), sum(Span::Window)), (Some(before), Some(now)) if before > 0.0 && now < before / FELL)
 }
 
-/// Pods that are ready and that the operator cannot connect to, as a sentence: what is wrong is on the way, and nothing
-/// that is done to the pods mends it.
+/// Pods that are ready and do not answer the operator's direct probes, as sentences: what is wrong is on the way, or is
+/// meant for the operator alone, and no action on the pods helps.
 pub fn contradictions(case: &Case, server: &Server) -> Vec<String> {
     let Some(probes) = Probes::of(case, server) else { return Vec::new() };
-    let mut cut_off: Vec<(&str, &str)> = Vec::new();
+    let mut all: Vec<Contradiction> = Vec::new();
     for pod in server.pods.iter().filter(|pod| pod.ready) {
         for question in [ProbeQuestion::Mcp, ProbeQuestion::Health] {
-            let told = probes.probed(pod, question).map_or(Told::Nothing, |probed| told(case, probed));
-            if let Told::Failing(failing) = told
-                && probes.contradicts(pod, &failing)
-                && cut_off.iter().all(|(name, _)| *name != pod.name)
+            if let Told::Failing(failing) = probes.direct(pod, question)
+                && probes.counts_not(pod, question, &failing)
+                && all.iter().all(|one| one.pod != pod.name)
             {
-                cut_off.push((&pod.name, &failing.fault.said));
+                let through = probes.judged_through(pod, question);
+                all.push(Contradiction { pod: &pod.name, fault: failing.fault, through });
             }
         }
     }
-    let Some((first, said)) = cut_off.first() else { return Vec::new() };
-    let more = match cut_off.len() - 1 {
-        0 => String::new(),
-        others => format!(" (and {} more)", words::count(others, "pod")),
-    };
-    vec![format!(
-        "its probes: pod {first}{more} is Ready by the kubelet, and the operator cannot connect to it: {}; is there a \
-         NetworkPolicy or a mesh in between?",
-        words::shorten(said, 160)
-    )]
+    let (refused, cut_off): (Vec<_>, Vec<_>) = all.iter().partition(|one| one.through.is_some());
+    let words = [cut_off, refused].into_iter().filter_map(|all| Some(all.first()?.words(all.len() - 1)));
+    words.collect()
+}
+
+/// A ready pod that does not answer the operator's direct probes.
+struct Contradiction<'a> {
+    pod: &'a str,
+    fault: &'a Fault,
+    /// The Service by whose path it is judged.
+    through: Option<&'a str>,
+}
+
+impl Contradiction<'_> {
+    /// With how many others it is so.
+    fn words(&self, others: usize) -> String {
+        let more =
+            if others == 0 { String::new() } else { format!(" (and {} more)", words::count(others, "pod")) };
+        let (pod, said) = (self.pod, words::shorten(&self.fault.said, 160));
+        match self.through {
+            Some(service) => format!(
+                "its probes: pod {pod}{more} refuses the operator's direct probes: {said}; judged through Service \
+                 {service}"
+            ),
+            None if self.fault.kind == FaultKind::Unverified => format!(
+                "its probes: pod {pod}{more} is Ready by the kubelet, and no credential is sent to it: {said}"
+            ),
+            None if self.fault.kind.is_refusal() => format!(
+                "its probes: pod {pod}{more} refuses the operator's direct probes: {said}; its Service tells nothing \
+                 yet"
+            ),
+            None => format!(
+                "its probes: pod {pod}{more} is Ready by the kubelet, and the operator cannot connect to it: {said}; \
+                 is there a NetworkPolicy or a mesh in between?"
+            ),
+        }
+    }
 }

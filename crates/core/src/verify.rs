@@ -5,7 +5,7 @@ mod standing;
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
-    Attempt, EVIDENCE_LIMIT, Effect, FollowUp, HISTORY_LIMIT, Incident, IncidentState, IncidentType,
+    Attempt, Cause, EVIDENCE_LIMIT, Effect, FollowUp, HISTORY_LIMIT, Incident, IncidentState, IncidentType,
     LastAction, Outcome, PastIncident, Pending, Severity, StepState, TargetStatus, Time,
 };
 
@@ -108,11 +108,8 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
     call_for_what_lies_outside(case, &mut story);
     if let Some(server) = &server {
         // What may become an incident is no proof of health either.
-        // What is only to look at speaks against nothing, nor does a certificate.
-        let speaks = |one: &Finding| {
-            one.severity < Severity::SEV4 && one.incident != IncidentType::CertificateExpiring
-        };
-        let wrong = diagnosis.findings.iter().any(speaks) || !diagnosis.pending.is_empty();
+        let wrong = diagnosis.findings.iter().any(|one| speaks_against(case, server, one))
+            || !diagnosis.pending.is_empty();
         let (target, look_again) = healthy::target_status(case, server, wrong);
         story.target = Some(target);
         if let Some(at) = look_again {
@@ -120,6 +117,25 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
         }
     }
     story
+}
+
+/// Whether a finding keeps the template in force from becoming known good. SEV4 is advice; a certificate and a schema that
+/// changed at run time are not the template's doing; nor is a SEV3 incident that was open before its pods were created.
+fn speaks_against(case: &Case, server: &Server, one: &Finding) -> bool {
+    let created = server.current_pods().iter().map(|pod| pod.created).min();
+    let is_older = || {
+        let open = case.status.incidents.iter().find(|incident| one.is_of(incident));
+        open.zip(created).is_some_and(|(open, created)| open.opened_at.0 < created)
+    };
+    match one.severity {
+        Severity::SEV4 => false,
+        Severity::SEV3 => {
+            one.incident != IncidentType::CertificateExpiring
+                && one.cause != Cause::SchemaDrift
+                && !is_older()
+        }
+        _ => one.incident != IncidentType::CertificateExpiring,
+    }
 }
 
 /// The Deployment that the story is about is gone, or is another one of the same name.

@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,11 +15,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::crypto::ring;
 
 use crate::endpoint::{Address, Endpoint};
-use crate::roots;
+use crate::trust;
 
 /// How long a server's machine may take to accept a connection (guides: port checks, 3 s).
 const CONNECT: Duration = Duration::from_secs(3);
@@ -44,13 +41,14 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 impl Connection {
-    /// Connects; nothing has been asked yet.
-    pub async fn open(endpoint: &Endpoint, deadline: Instant) -> Result<Self, Fault> {
+    /// Connects; nothing has been asked yet. A credential goes over no connection whose certificate was not verified.
+    pub async fn open(endpoint: &Endpoint, has_credential: bool, deadline: Instant) -> Result<Self, Fault> {
         let tcp = tcp(endpoint, deadline).await?;
         // Small messages, each of which is waited for.
         let _ = tcp.set_nodelay(true);
+        let verify = has_credential || !endpoint.unverified;
         let stream: Box<dyn Stream> =
-            if endpoint.tls { Box::new(tls(tcp, endpoint, deadline).await?) } else { Box::new(tcp) };
+            if endpoint.tls { Box::new(tls(tcp, endpoint, verify, deadline).await?) } else { Box::new(tcp) };
         let mut builder = http1::Builder::new();
         builder.max_buf_size(READ_AHEAD);
         let (sender, connection) =
@@ -108,32 +106,36 @@ fn not_connected(address: SocketAddr, error: &io::Error) -> Fault {
     Fault::new(kind, format!("{address} {said}{why}"))
 }
 
-async fn tls(tcp: TcpStream, endpoint: &Endpoint, deadline: Instant) -> Result<impl Stream + use<>, Fault> {
+/// Whether a server that was asked in plain HTTP speaks TLS: it completes a handshake, over which nothing is sent.
+pub async fn speaks_tls(endpoint: &Endpoint, deadline: Instant) -> bool {
+    match tcp(endpoint, deadline).await {
+        Ok(tcp) => tls(tcp, endpoint, false, deadline).await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+async fn tls(
+    tcp: TcpStream,
+    endpoint: &Endpoint,
+    verify: bool,
+    deadline: Instant,
+) -> Result<impl Stream + use<>, Fault> {
     let none = |why: &str| Fault::new(FaultKind::Tls, format!("no TLS session came about: {why}"));
-    let config =
-        client_config().ok_or_else(|| none("this machine has no roots to verify certificates by"))?;
+    let config = if verify { trust::verifying() } else { trust::accepting() };
+    let config = config.ok_or_else(|| none("this machine has no roots to verify certificates by"))?;
     let name = endpoint.server_name().ok_or_else(|| none("no certificate can be for its host"))?;
     match timeout_at(deadline, TlsConnector::from(config).connect(name, tcp)).await {
         Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) if trust::is_unverifiable(&error) => Err(Fault::new(
+            FaultKind::Unverified,
+            format!("its certificate cannot be verified with the operator's roots: {}", words(&error)),
+        )),
         Ok(Err(error)) => Err(none(&words(&error))),
         Err(_) => Err(Fault::new(
             FaultKind::TimedOut,
             "accepted the connection, and did not answer the TLS handshake in time",
         )),
     }
-}
-
-/// One for all.
-fn client_config() -> Option<Arc<ClientConfig>> {
-    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
-    let make = || {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().ok()?;
-        let mut config = builder.with_root_certificates(roots::system()).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Some(Arc::new(config))
-    };
-    CONFIG.get_or_init(make).clone()
 }
 
 /// What broke between the request and the first byte of its answer, or within it.

@@ -55,6 +55,9 @@ pub struct Endpoint {
     pub path: String,
     /// Whether TLS is spoken. Certificates are verified by the roots of the machine.
     pub tls: bool,
+    /// Certificates are not verified, as the kubelet does not verify them in its own probes. Where a credential is sent,
+    /// they are verified all the same.
+    pub unverified: bool,
     /// How MCP is carried.
     pub transport: Transport,
     /// How long a probe may take, from the connection to the last answer. A canary has as long again.
@@ -76,7 +79,8 @@ impl Endpoint {
     /// The server at an address, without TLS, in whichever transport, within 5 s.
     pub fn new(address: Address, path: impl Into<String>) -> Self {
         let (host, path) = (address.to_string(), path.into());
-        Self { address, host, path, tls: false, transport: Transport::Auto, timeout: TIMEOUT }
+        let (tls, unverified) = (false, false);
+        Self { address, host, path, tls, unverified, transport: Transport::Auto, timeout: TIMEOUT }
     }
 
     /// Its parts as they go over the wire.

@@ -1,11 +1,11 @@
 //! HTTP+SSE, the transport of 2024-11-05: a `GET` brings a stream whose first event names where to `POST`; answers
-//! come on the stream. The session is the stream, and ends with it.
+//! come on the stream. The session is the stream, and ends with it. An endpoint at another origin is asked by its path on
+//! the address that was dialled, and never at that origin.
 
 use std::collections::VecDeque;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mcp_health_core::mcp::sse::{Event, Events};
@@ -14,6 +14,7 @@ use mcp_health_core::signals::{Fault, FaultKind};
 use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::Endpoint;
+use crate::origin;
 use crate::request::Request;
 use crate::streamable::Http;
 
@@ -23,6 +24,9 @@ pub struct EventStream {
     /// Keeps the stream's connection.
     _held: Http,
     posts: Http,
+    /// The endpoint was announced at another origin, as clients outside the cluster reach it: its path is asked here,
+    /// and a proxy may have put a prefix before it.
+    is_public: bool,
 }
 
 /// Events as they come.
@@ -60,16 +64,26 @@ impl EventStream {
                 }
             }
         };
-        let path = path_of(event.data.trim(), endpoint).ok_or_else(|| {
+        let named = event.data.trim();
+        let own = origin::same_origin(named, endpoint, http.path());
+        let is_public = own.is_none();
+        let path = own.or_else(|| origin::of_another_origin(named)).ok_or_else(|| {
             Fault::new(FaultKind::Malformed, "names an endpoint elsewhere, which is not asked")
         })?;
         let posts = http.beside(path);
-        Ok(Self { stream, _held: http, posts })
+        Ok(Self { stream, _held: http, posts, is_public })
     }
 
     /// Posts a message; its answer comes on the stream.
     pub async fn ask(&mut self, request: &Request) -> Result<Answer, Fault> {
-        let (_, posted) = self.posts.post(request, None).await?;
+        let mut posted = self.posts.post(request, None).await?.1;
+        while posted.status() == 404
+            && self.is_public
+            && let Some(path) = origin::without_prefix(self.posts.path_and_query())
+        {
+            self.posts = self.posts.beside(path);
+            posted = self.posts.post(request, None).await?.1;
+        }
         if !(200..300).contains(&posted.status()) || request.asked == Asked::Initialized {
             return Ok(posted);
         }
@@ -120,58 +134,6 @@ impl Stream {
                 }
                 self.waiting.extend(self.events.push(&data));
             }
-        }
-    }
-}
-
-/// The path that an endpoint event names: on the same server, or none. A server that could send the probe, and the
-/// credential with it, elsewhere would be a way out of the cluster.
-fn path_of(named: &str, endpoint: &Endpoint) -> Option<PathAndQuery> {
-    if named.starts_with('/') && !named.starts_with("//") {
-        return PathAndQuery::try_from(named).ok();
-    }
-    if let Ok(uri) = named.parse::<Uri>()
-        && let Some(scheme) = uri.scheme_str()
-    {
-        let same_scheme = scheme == if endpoint.tls { "https" } else { "http" };
-        let same_host =
-            uri.authority().is_some_and(|host| host.as_str().eq_ignore_ascii_case(&endpoint.host));
-        return uri.path_and_query().filter(|_| same_scheme && same_host).cloned();
-    }
-    if named.is_empty() || named.starts_with("//") || named.contains("://") {
-        return None;
-    }
-    // Beside the stream's own path.
-    let path = endpoint.path.split('?').next().unwrap_or_default();
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    PathAndQuery::try_from(format!("{folder}/{named}")).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::endpoint::Address;
-
-    #[test]
-    fn an_endpoint_event_leads_to_the_same_server_or_nowhere() {
-        let address = Address::Name("mcp.example".to_owned(), 8000);
-        let endpoint = Endpoint::new(address, "/v1/sse?x=1");
-        for (named, path) in [
-            ("/messages/?session_id=1", Some("/messages/?session_id=1")),
-            ("messages?s=1", Some("/v1/messages?s=1")),
-            ("?s=1", Some("/v1/?s=1")),
-            ("http://mcp.example:8000/messages", Some("/messages")),
-            ("http://MCP.example:8000/messages", Some("/messages")),
-            ("https://mcp.example:8000/messages", None),
-            ("http://mcp.example/messages", None),
-            ("http://169.254.169.254/latest", None),
-            ("//169.254.169.254/latest", None),
-            ("http://mcp.example:8000@evil/messages", None),
-            ("", None),
-            ("/a b", None),
-        ] {
-            let found = path_of(named, &endpoint);
-            assert_eq!(found.as_ref().map(PathAndQuery::as_str), path, "{named}");
         }
     }
 }

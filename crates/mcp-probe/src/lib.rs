@@ -12,11 +12,13 @@ mod endpoint;
 mod event_stream;
 mod frames;
 mod get;
+mod origin;
 mod prober;
 mod request;
 pub mod roots;
 mod streamable;
 mod token;
+mod trust;
 mod websocket;
 
 pub use endpoint::{Address, Endpoint, InvalidEndpoint, Transport};

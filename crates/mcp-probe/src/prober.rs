@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::channel::Channel;
+use crate::connection;
 use crate::endpoint::{Endpoint, InvalidEndpoint, Transport};
 use crate::event_stream::EventStream;
 use crate::request::{CLIENT, CLIENT_VERSION, Request, SESSION_ID, Session};
@@ -77,6 +78,8 @@ pub struct Prober {
     first: Era,
     /// `Auto` found HTTP+SSE.
     is_event_stream: bool,
+    /// It answered plain HTTP no more, and speaks TLS.
+    over_tls: Option<Arc<Endpoint>>,
     session: Option<Session>,
     lost_in_a_row: u32,
     last_id: u64,
@@ -88,6 +91,7 @@ impl Prober {
         let (host, path) = endpoint.checked()?;
         Ok(Self {
             is_event_stream: endpoint.transport == Transport::Sse,
+            over_tls: None,
             endpoint: Arc::new(endpoint),
             host,
             path,
@@ -107,6 +111,26 @@ impl Prober {
     /// Asks once. It ends within the endpoint's time-out, and as long again where a canary is called; cut off before,
     /// it may leave a session with a legacy server.
     pub async fn ask(&mut self, token: Option<&Token>, look: &Look) -> Outcome {
+        let outcome = self.ask_once(token, look).await;
+        let Err(fault) = &outcome.result else { return outcome };
+        if self.over_tls.is_some() {
+            // It may have gone back to plain HTTP.
+            self.over_tls = self.over_tls.take().filter(|_| fault.kind != FaultKind::Tls);
+            return outcome;
+        }
+        if self.endpoint.tls || !may_be_tls(fault) {
+            return outcome;
+        }
+        let left = self.endpoint.timeout.saturating_sub(outcome.took);
+        if !connection::speaks_tls(&self.endpoint, Instant::now() + left).await {
+            return outcome;
+        }
+        self.over_tls = Some(Arc::new(Endpoint { tls: true, ..(*self.endpoint).clone() }));
+        (self.era, self.first, self.session) = (None, Era::Modern, None);
+        self.ask_once(token, look).await
+    }
+
+    async fn ask_once(&mut self, token: Option<&Token>, look: &Look) -> Outcome {
         let began = Instant::now();
         let channel = Channel::Http(self.http(token));
         let mut probe = Probe { prober: self, channel, token, tools: None };
@@ -133,7 +157,15 @@ impl Prober {
     }
 
     fn http(&self, token: Option<&Token>) -> Http {
-        Http::new(&self.endpoint, self.host.clone(), self.path.clone(), token)
+        Http::new(self.dialled(), self.host.clone(), self.path.clone(), token)
+    }
+
+    /// The endpoint as it is asked: over TLS where it was found to speak that.
+    const fn dialled(&self) -> &Arc<Endpoint> {
+        match &self.over_tls {
+            Some(over_tls) => over_tls,
+            None => &self.endpoint,
+        }
     }
 }
 
@@ -236,7 +268,8 @@ impl Probe<'_> {
 
     /// HTTP+SSE: a handshake, and a session that lasts as long as its stream.
     async fn event_stream(&mut self, tools: bool) -> Result<(), Fault> {
-        let stream = EventStream::open(self.another_way(), &self.prober.endpoint, self.hidden()).await?;
+        let endpoint = Arc::clone(self.prober.dialled());
+        let stream = EventStream::open(self.another_way(), &endpoint, self.hidden()).await?;
         self.channel = Channel::Events(Box::new(stream));
         self.whole_conversation(tools).await
     }
@@ -434,6 +467,11 @@ fn is_of_the_protocol(fault: &Fault) -> bool {
             | UnexpectedStatus
             | VersionMismatch
     )
+}
+
+/// What a server that speaks TLS makes of plain HTTP: it cuts the connection, answers with an alert, or with 400.
+const fn may_be_tls(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::Reset | FaultKind::NotMcp | FaultKind::UnexpectedStatus)
 }
 
 fn is_silence(fault: &Fault) -> bool {

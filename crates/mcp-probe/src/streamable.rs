@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body_util::{BodyExt, Full};
@@ -15,12 +15,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connection::{self, Connection};
 use crate::endpoint::Endpoint;
+use crate::origin;
 use crate::request::{CLIENT, Request, Session};
 use crate::token::Token;
 
 /// How long the end of a stream is waited for, once the answer on it is there: a connection whose answer was read to
 /// its end serves the next question, and behind a Service the next question then goes to the same pod.
 const LINGER: Duration = Duration::from_millis(250);
+/// The most redirects that are followed, each within the same origin.
+pub const REDIRECTS: usize = 3;
 
 /// HTTP to one path of an endpoint, over one connection at a time.
 pub struct Http {
@@ -51,6 +54,16 @@ impl Http {
         let mut other = Self::new(&self.endpoint, self.host.clone(), path, self.token.as_ref());
         other.deadline = self.deadline;
         other
+    }
+
+    /// The path that is asked: another than the endpoint's once a redirect was followed.
+    pub fn path(&self) -> &str {
+        self.path.as_str()
+    }
+
+    /// The same, as it goes over the wire.
+    pub const fn path_and_query(&self) -> &PathAndQuery {
+        &self.path
     }
 
     /// Posts a message, and reads the answer as far as it is waited for.
@@ -85,8 +98,27 @@ impl Http {
         }
     }
 
-    /// Sends a request, on the connection that is there or on a new one.
+    /// Sends a request, and again where the server redirects it within the same origin: method and body are kept.
     pub async fn send(
+        &mut self,
+        method: Method,
+        headers: HeaderMap,
+        body: String,
+        repeatable: bool,
+    ) -> Result<Response<Incoming>, Fault> {
+        let mut response = self.send_once(method.clone(), headers.clone(), body.clone(), repeatable).await?;
+        for _ in 0..REDIRECTS {
+            let Some(path) = redirected(&method, &response, &self.endpoint, self.path.as_str()) else {
+                break;
+            };
+            self.path = path;
+            response = self.send_once(method.clone(), headers.clone(), body.clone(), repeatable).await?;
+        }
+        Ok(response)
+    }
+
+    /// Sends a request, on the connection that is there or on a new one.
+    async fn send_once(
         &mut self,
         method: Method,
         headers: HeaderMap,
@@ -101,7 +133,8 @@ impl Http {
                 otherwise => return otherwise,
             }
         }
-        let connection = Connection::open(&self.endpoint, self.deadline).await?;
+        let has_credential = self.token.is_some();
+        let connection = Connection::open(&self.endpoint, has_credential, self.deadline).await?;
         self.over(connection, request).await
     }
 
@@ -169,4 +202,21 @@ impl Http {
             }
         }
     }
+}
+
+/// The path that a response redirects to, within the same origin. A `GET` may be redirected by any status; of what has a
+/// body, only 307 and 308 keep it.
+pub fn redirected<B>(
+    method: &Method,
+    response: &Response<B>,
+    endpoint: &Endpoint,
+    from: &str,
+) -> Option<PathAndQuery> {
+    let keeps = match response.status().as_u16() {
+        307 | 308 => true,
+        301..=303 => method == Method::GET,
+        _ => false,
+    };
+    let location = response.headers().get(LOCATION).filter(|_| keeps)?.to_str().ok()?;
+    origin::same_origin(location, endpoint, from).filter(|path| path.as_str() != from)
 }

@@ -47,10 +47,24 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         let finding = finding(case, cause, failing.iter().map(|(_, one)| one), evidence, forbids);
         return Judgement::Found(Finding { youngest_pod: youngest, ..finding });
     }
-    let well = |pod: &&Pod| probes.of_pod(pod, ProbeQuestion::Mcp) == Told::Well;
-    if ready.is_empty() || !ready.iter().all(well) {
-        return Judgement::Unknown;
+    let of_pod = |pod: &&Pod| probes.of_pod(pod, ProbeQuestion::Mcp);
+    let is_well =
+        |pod: &&Pod| of_pod(pod) == Told::Well || probes.judged_through(pod, ProbeQuestion::Mcp).is_some();
+    if !ready.is_empty() && ready.iter().all(is_well) {
+        return judge_services(case, &probes, &ready, true);
     }
+    if !ready.is_empty() && ready.iter().all(|pod| of_pod(pod) == Told::Nothing) {
+        // The operator has no path to the pods themselves: what clients get tells.
+        return match judge_services(case, &probes, &ready, false) {
+            found @ Judgement::Found(_) => found,
+            _ => Judgement::Unknown,
+        };
+    }
+    Judgement::Unknown
+}
+
+/// What clients get through the Services; the pods are well on their own addresses, or tell nothing there.
+fn judge_services(case: &Case, probes: &Probes, ready: &[&Pod], pods_are_well: bool) -> Judgement {
     let mut in_doubt = false;
     for (service, question, told) in probes.services() {
         match told {
@@ -58,18 +72,25 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             // Where there is no way at all, ServiceNotResponding tells.
             Told::Failing(one) if one.fault.kind.is_of_the_way() => in_doubt = true,
             Told::Failing(one) => {
-                let mut evidence = vec![
-                    format!("through Service {service}: MCP: {}", one.words()),
-                    format!("on their own addresses, {} well", pods_are(ready.len())),
-                ];
+                let on_their_own = if pods_are_well {
+                    format!("on their own addresses, {} well", pods_are(ready.len()))
+                } else {
+                    "on their own addresses, the pods do not answer the operator's direct probes".to_owned()
+                };
+                let mut evidence =
+                    vec![format!("through Service {service}: MCP: {}", one.words()), on_their_own];
                 let foreign = foreign_words(case, service);
                 let cause = match cause(one.fault.kind) {
                     _ if foreign.is_some() => Cause::ForeignEndpoints,
-                    Cause::Wedged | Cause::ErrorAnswers | Cause::Malformed => Cause::ProxyBuffering,
+                    Cause::Wedged | Cause::ErrorAnswers | Cause::Malformed if pods_are_well => {
+                        Cause::ProxyBuffering
+                    }
                     other => other,
                 };
+                let is_outside = pods_are_well || foreign.is_some() || is_configuration(cause);
+                let forbids = if is_outside { RESTARTS } else { &[] };
                 evidence.extend(foreign);
-                return Judgement::Found(finding(case, cause, [one].iter(), evidence, RESTARTS));
+                return Judgement::Found(finding(case, cause, [one].iter(), evidence, forbids));
             }
             Told::Wavering => in_doubt = true,
             Told::Well | Told::Nothing => {}
@@ -108,13 +129,12 @@ fn cause(kind: FaultKind) -> Cause {
         FaultKind::HostNotAllowed => Cause::HostNotAllowed,
         FaultKind::VersionMismatch => Cause::VersionMismatch,
         FaultKind::SessionLost => Cause::SessionLost,
-        FaultKind::NotFound | FaultKind::Redirected | FaultKind::UnexpectedStatus | FaultKind::NotMcp => {
-            Cause::NotMcp
-        }
+        FaultKind::NotFound | FaultKind::UnexpectedStatus | FaultKind::NotMcp => Cause::NotMcp,
+        FaultKind::Redirected => Cause::Redirected,
         FaultKind::Refused => Cause::Refused,
         FaultKind::ConnectTimeout | FaultKind::Unreachable => Cause::Dropped,
         FaultKind::Dns => Cause::NameNotResolved,
-        FaultKind::Tls => Cause::TlsFailing,
+        FaultKind::Tls | FaultKind::Unverified => Cause::TlsFailing,
         FaultKind::Unavailable | FaultKind::ServerError => Cause::ErrorAnswers,
         FaultKind::TooLarge
         | FaultKind::Malformed
@@ -134,6 +154,7 @@ const fn is_configuration(cause: Cause) -> bool {
             | Cause::VersionMismatch
             | Cause::SessionLost
             | Cause::NotMcp
+            | Cause::Redirected
             | Cause::Malformed
             | Cause::TlsFailing
             | Cause::NameNotResolved
@@ -185,10 +206,12 @@ fn finding<'a>(
 fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
     let to_blame = server.rollout_is_to_blame();
     match cause {
-        // A new template that turns the operator away may be meant to: that is no reason to take it back.
+        // A new template that turns the operator away may be meant to: no reason for a rollback.
         Cause::AuthenticationRequired
         | Cause::HostNotAllowed
         | Cause::VersionMismatch
+        | Cause::Redirected
+        | Cause::TlsFailing
         | Cause::ForeignEndpoints => &[],
         _ if is_configuration(cause) || cause == Cause::ProxyBuffering => {
             if to_blame {

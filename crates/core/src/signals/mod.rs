@@ -385,6 +385,8 @@ pub enum Role {
 pub struct Probe {
     /// Which one.
     pub kind: ProbeKind,
+    /// How it asks.
+    pub handler: ProbeHandler,
     /// The port that it asks, as it is written: a number, or a name.
     pub port: Option<String>,
     /// `initialDelaySeconds`.
@@ -393,6 +395,20 @@ pub struct Probe {
     pub period: i64,
     /// `failureThreshold`.
     pub failures: i64,
+}
+
+/// How a probe of a container asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProbeHandler {
+    /// `httpGet`.
+    Http,
+    /// `httpGet` with `scheme: HTTPS`.
+    Https,
+    /// `tcpSocket`: a connection is enough.
+    Tcp,
+    /// `exec` or `grpc`.
+    #[default]
+    Other,
 }
 
 /// Which probe.

@@ -99,6 +99,8 @@ pub enum FaultKind {
     ConnectTimeout,
     /// No TLS session came about.
     Tls,
+    /// TLS, and the operator cannot verify the certificate: a private authority, or another name than the address.
+    Unverified,
     /// The connection was cut before an answer was there.
     Reset,
     /// Connected, and no answer in time.
@@ -119,7 +121,7 @@ pub enum FaultKind {
     Unavailable,
     /// Another 5xx.
     ServerError,
-    /// 3xx: it points elsewhere, and is not followed.
+    /// 3xx to another origin, which is not followed.
     Redirected,
     /// Any other status.
     UnexpectedStatus,
@@ -144,7 +146,26 @@ pub enum FaultKind {
 impl FaultKind {
     /// No byte of an answer came: the way may be at fault as well as the server.
     pub const fn is_of_the_way(self) -> bool {
-        matches!(self, Self::Dns | Self::Unreachable | Self::Refused | Self::ConnectTimeout | Self::Tls)
+        matches!(
+            self,
+            Self::Dns
+                | Self::Unreachable
+                | Self::Refused
+                | Self::ConnectTimeout
+                | Self::Tls
+                | Self::Unverified
+        )
+    }
+
+    /// What stands between the operator and a pod may say this in the pod's place, or the pod may say it to the operator
+    /// alone: a mesh, TLS, a redirect, a host allow-list, a gate. Clients come through the Service.
+    pub const fn is_of_the_path(self) -> bool {
+        matches!(self, Self::Tls | Self::Unverified | Self::Reset) || self.is_refusal()
+    }
+
+    /// It answers, and turns the operator away: alive.
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Self::Redirected | Self::Unauthorized | Self::Forbidden | Self::HostNotAllowed)
     }
 
     /// Alive, and gated: this is configuration, and no restart mends it.

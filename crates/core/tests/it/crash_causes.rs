@@ -7,7 +7,9 @@ use mcp_health_api::{ActionType, Cause, HealthyConfig, IncidentType, Mode};
 use mcp_health_core::{
     Decision, Server, catalogue,
     diagnose::Finding,
-    signals::{Config, Container, ContainerSpec, Exit, LastWords, Pod, Probe, ProbeKind, Reading, Role},
+    signals::{
+        Config, Container, ContainerSpec, Exit, LastWords, Pod, Probe, ProbeHandler, ProbeKind, Reading, Role,
+    },
 };
 
 use crate::support::{
@@ -86,7 +88,8 @@ fn waits(reason: &'static str, message: &'static str) -> impl FnOnce(&mut Scene)
 }
 
 fn probe(kind: ProbeKind, port: &str, period: i64, failures: i64) -> Probe {
-    Probe { kind, port: Some(port.to_owned()), delay: 0, period, failures }
+    let handler = ProbeHandler::Http;
+    Probe { kind, handler, port: Some(port.to_owned()), delay: 0, period, failures }
 }
 
 /// It was killed with this code after so many seconds, and the template has this probe.

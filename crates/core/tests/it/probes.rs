@@ -7,8 +7,8 @@ use mcp_health_core::{
     signals::{
         CheckStep, Dependency, Exit, Failure, Fault,
         FaultKind::{self, *},
-        Metrics, Probe, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Series, Span,
-        Tool,
+        Metrics, Probe, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading,
+        Series, Span, Tool,
     },
 };
 
@@ -72,8 +72,8 @@ fn probes(scene: &mut Scene) -> &mut Vec<Probed> {
 
 /// The kubelet asks the container itself.
 fn with_a_readiness_probe(scene: &mut Scene) {
-    let probe =
-        Probe { kind: ProbeKind::Readiness, port: Some("http".to_owned()), delay: 0, period: 5, failures: 3 };
+    let (kind, handler) = (ProbeKind::Readiness, ProbeHandler::Http);
+    let probe = Probe { kind, handler, port: Some("http".to_owned()), delay: 0, period: 5, failures: 3 };
     scene.target().containers[0].probes.push(probe);
 }
 
@@ -151,8 +151,19 @@ fn what_fails_is_told_by_how_far_a_probe_got_and_where() {
         (of_one(Some(ServerError), None), None, "Clear", "ErrorAnswers"),
         // Alive, and gated.
         (of_all(Some(Unauthorized), None), Some(Unauthorized), "Clear", "AuthenticationRequired"),
-        (of_all(Some(Forbidden), Some(TimedOut)), None, "Clear", "AuthenticationRequired"),
-        (of_all(Some(HostNotAllowed), None), None, "Clear", "HostNotAllowed"),
+        (of_all(Some(Forbidden), Some(TimedOut)), Some(Forbidden), "Clear", "AuthenticationRequired"),
+        (of_all(Some(HostNotAllowed), None), Some(HostNotAllowed), "Clear", "HostNotAllowed"),
+        (of_all(Some(Redirected), None), Some(Redirected), "Clear", "Redirected"),
+        // On the pods' own addresses alone: the Service is the path of clients.
+        (of_all(Some(Forbidden), Some(TimedOut)), None, "Clear", "Clear"),
+        (of_all(Some(HostNotAllowed), None), None, "Clear", "Clear"),
+        (of_all(Some(Unauthorized), Some(Unauthorized)), None, "Clear", "Clear"),
+        (of_all(Some(Redirected), None), None, "Clear", "Clear"),
+        (of_all(Some(Reset), Some(Reset)), None, "Clear", "Clear"),
+        (of_all(Some(Tls), Some(Tls)), None, "Clear", "Clear"),
+        (of_one(Some(Reset), None), None, "Clear", "Clear"),
+        // A certificate that the operator cannot verify is no fault of the server, whichever path shows it.
+        (of_all(Some(Unverified), None), Some(Unverified), "Clear", "Unknown"),
         (of_all(Some(VersionMismatch), None), None, "Clear", "VersionMismatch"),
         (of_all(Some(NotMcp), None), None, "Clear", "NotMcp"),
         (of_all(Some(NotFound), None), None, "Clear", "NotMcp"),
@@ -254,6 +265,56 @@ fn what_the_kubelet_contradicts_is_no_finding_and_is_told() {
     assert_eq!(word(&judged(&through_the_service, ServiceNotResponding)), "Clear");
 }
 
+#[test]
+fn a_new_template_whose_pods_refuse_the_operator_alone_is_not_rolled_back_and_becomes_known_good() {
+    for kind in [Reset, Tls, Redirected, Unauthorized, Forbidden, HostNotAllowed] {
+        let scene = scene(&[(Some(kind), Some(kind))], None).with(on_a_new_template);
+        let concluded = scene.concluded();
+        assert_eq!(concluded.diagnosis.findings, [], "{kind:?}");
+        let [problem] = concluded.diagnosis.contradictions.as_slice() else {
+            panic!("one problem: {kind:?}")
+        };
+        assert!(problem.contains("(and 2 pods more) refuses the operator's direct probes"), "{problem}");
+        assert!(problem.ends_with("judged through Service mcp-server"), "{problem}");
+        let target = concluded.story.target.unwrap();
+        assert_eq!(target.last_healthy.unwrap().template, target.template, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_mesh_that_lets_the_operator_in_no_more_is_told_and_no_pod_is_recycled() {
+    let mut strict = scene(&[(Some(Reset), Some(Reset))], Some(Reset));
+    with_a_readiness_probe(&mut strict);
+    assert_eq!(strict.concluded().diagnosis.findings, []);
+    assert_eq!(strict.concluded().words(), "Wait");
+    let problem = strict.concluded().diagnosis.contradictions.join("\n");
+    assert!(problem.contains("is there a NetworkPolicy or a mesh in between?"), "{problem}");
+    // A connection alone proves no answer; and a server that answers its health path is reached.
+    let by_tcp = strict.clone().with(|scene| {
+        scene.target().containers[0].probes[0].handler = ProbeHandler::Tcp;
+    });
+    assert_eq!(word(&judged(&by_tcp, ServiceNotResponding)), "TimedOut");
+    let mut of_mcp = scene(&[(Some(Reset), None)], Some(Reset));
+    with_a_readiness_probe(&mut of_mcp);
+    assert_eq!(word(&judged(&of_mcp, McpProtocolFailing)), "Wedged");
+}
+
+#[test]
+fn pods_without_a_path_of_their_own_are_judged_by_what_clients_get() {
+    let walled = |service| {
+        scene(&[(Some(HostNotAllowed), None)], service).with(|scene| {
+            let mut pods = probes(scene).iter_mut().filter(|one| matches!(one.path, ProbePath::Pod(_)));
+            pods.by_ref().for_each(|one| one.ever_answered = false);
+        })
+    };
+    assert_eq!(word(&judged(&walled(Some(ServerError)), McpProtocolFailing)), "ErrorAnswers");
+    assert_eq!(word(&judged(&walled(None), McpProtocolFailing)), "Unknown");
+    let no_service = scene(&[(Some(Unauthorized), None)], None).with(|scene| {
+        probes(scene).retain(|one| matches!(one.path, ProbePath::Pod(_)));
+    });
+    assert_eq!(word(&judged(&no_service, McpProtocolFailing)), "AuthenticationRequired", "no other path");
+}
+
 type Change = fn(&mut Scene);
 
 #[test]
@@ -299,8 +360,9 @@ fn what_is_done_follows_from_the_cause() {
             &[Rollback, RecyclePod, RolloutRestart],
         ),
         (scene(&one(NotMcp), None), McpProtocolFailing, &[], &[Rollback]),
-        (scene(&one(Unauthorized), None), McpProtocolFailing, &[], &[]),
-        (scene(&one(HostNotAllowed), None), McpProtocolFailing, &[], &[]),
+        (scene(&one(Unauthorized), Some(Unauthorized)), McpProtocolFailing, &[], &[]),
+        (scene(&one(HostNotAllowed), Some(HostNotAllowed)), McpProtocolFailing, &[], &[]),
+        (scene(&one(Redirected), Some(Redirected)), McpProtocolFailing, &[], &[]),
         (scene(&[(None, None)], Some(Buffered)), McpProtocolFailing, &[], &[Rollback]),
         (scene(&[(None, None)], Some(Refused)), ServiceNotResponding, &[], &[]),
     ];
@@ -309,7 +371,7 @@ fn what_is_done_follows_from_the_cause() {
         assert_eq!(runbook(&scene.with(on_a_new_template), incident), new);
     }
     for kind in [Unauthorized, Forbidden, HostNotAllowed, VersionMismatch, SessionLost, NotMcp] {
-        let forbids = found(&scene(&one(kind), None), McpProtocolFailing).forbids;
+        let forbids = found(&scene(&one(kind), Some(kind)), McpProtocolFailing).forbids;
         assert!(forbids.contains(&RolloutRestart) && forbids.contains(&RecyclePod), "{kind:?}");
     }
     for kind in [Refused, Dns, ConnectTimeout] {
@@ -520,4 +582,26 @@ fn a_tool_that_a_new_template_lacks_is_brought_back_with_the_template_before() {
     let concluded = lasted.concluded();
     assert_eq!(concluded.diagnosis.findings[0].incident, ToolsMissing);
     assert_eq!(concluded.words(), "Act Rollback");
+}
+
+#[test]
+fn a_sev3_that_was_open_before_its_pods_keeps_no_template_from_becoming_known_good() {
+    let mut scene = offering(&[tool("a", "1")], &[]).with(expecting(&["a", "b"])).with(on_a_new_template);
+    scene.status.pending = scene.concluded().diagnosis.pending;
+    scene.now += 61;
+    let now = scene.now;
+    for one in probes(&mut scene) {
+        one.results = results(now, ".....", TimedOut);
+    }
+    let created = scene.signals.pods.fresh().unwrap().iter().map(|pod| pod.created).min().unwrap();
+    scene.open_incident();
+    for (opened, is_known_good) in [(-60, true), (60, false)] {
+        let at = created + jiff::SignedDuration::from_secs(opened);
+        scene.status.incidents[0].opened_at = mcp_health_api::Time(at);
+        let concluded = scene.concluded();
+        assert_eq!(concluded.diagnosis.findings[0].incident, ToolsMissing);
+        let target = concluded.story.target.unwrap();
+        let healthy = target.last_healthy.unwrap().template;
+        assert_eq!(healthy == target.template, is_known_good, "opened {opened} s after the pods");
+    }
 }

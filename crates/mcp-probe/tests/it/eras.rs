@@ -120,14 +120,18 @@ async fn an_event_stream_leads_the_probe_nowhere_else() {
     let elsewhere = other.address;
     let server = Server::start(move |asked| match asked.what() {
         "GET" => Reply::TextAndSilence(format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: endpoint\ndata: http://{elsewhere}/mcp\n\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: endpoint\ndata: http://{elsewhere}/team/messages?s=1\n\n"
         )),
-        _ => reply(405, &[], ""),
+        _ if asked.line.starts_with("POST /messages") => reply(202, &[], ""),
+        _ => reply(404, &[], ""),
     })
     .await;
-    let endpoint = Endpoint { transport: Transport::Sse, ..server.endpoint() };
+    let (transport, timeout) = (Transport::Sse, Duration::from_millis(300));
+    let endpoint = Endpoint { transport, timeout, ..server.endpoint() };
     let outcome = Prober::new(endpoint).unwrap().ask(None, &GLANCE).await;
-    let said = "names an endpoint elsewhere, which is not asked";
-    assert_eq!(fault(&outcome), (FaultKind::Malformed, said));
+    assert_eq!(fault(&outcome).0, FaultKind::TimedOut, "the stream brings no answer");
     assert!(other.asked().is_empty());
+    // A public URL: its path is asked here, and without the prefix that a proxy put before it.
+    let lines: Vec<String> = server.requests().into_iter().map(|asked| asked.line).collect();
+    assert_eq!(lines, ["GET /mcp", "POST /team/messages?s=1", "POST /messages?s=1"]);
 }

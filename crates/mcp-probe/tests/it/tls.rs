@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use mcp_health_core::signals::FaultKind;
-use mcp_probe::{Endpoint, Prober};
+use mcp_probe::{Endpoint, Prober, Token, get};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -49,7 +49,25 @@ fn localhost(port: u16) -> Endpoint {
 async fn a_certificate_that_no_root_vouches_for_is_not_trusted() {
     let (port, _) = server().await;
     let outcome = Prober::new(localhost(port)).unwrap().ask(None, &GLANCE).await;
-    assert_eq!(fault(&outcome).0, FaultKind::Tls, "{outcome:?}");
+    assert_eq!(fault(&outcome).0, FaultKind::Unverified, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn without_a_credential_any_certificate_may_be_accepted_and_with_one_none_is() {
+    let (port, _) = server().await;
+    let mut prober = Prober::new(Endpoint { unverified: true, ..localhost(port) }).unwrap();
+    assert_eq!(fault(&prober.ask(None, &GLANCE).await).0, FaultKind::Unavailable);
+    let token = Token::new("hunter2");
+    assert_eq!(fault(&prober.ask(token.as_ref(), &GLANCE).await).0, FaultKind::Unverified);
+}
+
+#[tokio::test]
+async fn a_server_that_was_asked_in_plain_http_and_speaks_tls_is_asked_over_tls() {
+    let (port, _) = server().await;
+    let plain = Endpoint { tls: false, unverified: true, ..localhost(port) };
+    let outcome = Prober::new(plain.clone()).unwrap().ask(None, &GLANCE).await;
+    assert_eq!(fault(&outcome).0, FaultKind::Unavailable, "{outcome:?}");
+    assert_eq!(get(&plain, 64).await.unwrap().status, 503);
 }
 
 #[tokio::test]
@@ -82,5 +100,5 @@ async fn in_a_process_of_its_own() {
     assert_eq!(fault(&outcome).0, FaultKind::Unavailable);
     let other_name = Endpoint { host: format!("127.0.0.1:{port}"), ..localhost(port) };
     let outcome = Prober::new(other_name).unwrap().ask(None, &GLANCE).await;
-    assert_eq!(fault(&outcome).0, FaultKind::Tls);
+    assert_eq!(fault(&outcome).0, FaultKind::Unverified);
 }

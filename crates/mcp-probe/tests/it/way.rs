@@ -117,6 +117,44 @@ async fn an_answer_without_an_end_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_redirect_within_the_same_origin_is_followed_with_its_body() {
+    for absolute in [false, true] {
+        let server = Server::start(move |asked| {
+            let path = asked.line.split(' ').nth(1).unwrap_or_default();
+            let origin = format!("http://{}", asked.header("host").unwrap_or_default());
+            let location = format!("{}/mcp/", if absolute { &origin } else { "" });
+            if path == "/mcp" { reply(307, &[("Location", &location)], "") } else { asked.legacy("s") }
+        })
+        .await;
+        let mut prober = server.prober();
+        assert_eq!(prober.ask(None, &GLANCE).await.result, Ok(()));
+        prober.close(None).await;
+        let requests = server.requests();
+        let lines: Vec<_> = requests.iter().map(|one| format!("{} {}", one.line, one.what())).collect();
+        let expected = [
+            "POST /mcp server/discover",
+            "POST /mcp/ server/discover",
+            "POST /mcp/ initialize",
+            "POST /mcp/ notifications/initialized",
+            "DELETE /mcp DELETE",
+            "DELETE /mcp/ DELETE",
+        ];
+        assert_eq!(lines, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_redirects_in_a_circle_is_not_followed_for_ever() {
+    let server = Server::start(|asked| {
+        let there = asked.line.starts_with("POST /mcp/a");
+        reply(308, &[("Location", if there { "/mcp/b" } else { "/mcp/a" })], "")
+    })
+    .await;
+    assert_eq!(fault(&ask(server.endpoint()).await).0, FaultKind::Redirected);
+    assert_eq!(server.asked().len(), 4, "the request, and three redirects");
+}
+
+#[tokio::test]
 async fn no_redirect_is_followed() {
     let other = Server::start(Asked::modern).await;
     let elsewhere = format!("http://{}/mcp", other.address);

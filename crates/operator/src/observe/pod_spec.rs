@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use mcp_health_core::{
     quantity,
-    signals::{ConfigUse, ContainerSpec, Probe, ProbeKind, Role, SecretUse},
+    signals::{ConfigUse, ContainerSpec, Probe, ProbeHandler, ProbeKind, Role, SecretUse},
 };
 
 /// The containers, init containers first.
@@ -70,8 +70,16 @@ fn view_probe(kind: ProbeKind, probe: &KubernetesProbe) -> Probe {
     let http = probe.http_get.as_ref().map(|http| &http.port);
     let tcp = probe.tcp_socket.as_ref().map(|tcp| &tcp.port);
     let grpc = probe.grpc.as_ref().map(|grpc| grpc.port.to_string());
+    let is_https = probe.http_get.as_ref().is_some_and(|http| http.scheme.as_deref() == Some("HTTPS"));
+    let handler = match (http, tcp) {
+        (Some(_), _) if is_https => ProbeHandler::Https,
+        (Some(_), _) => ProbeHandler::Http,
+        (None, Some(_)) => ProbeHandler::Tcp,
+        (None, None) => ProbeHandler::Other,
+    };
     Probe {
         kind,
+        handler,
         port: http.or(tcp).map(port_words).or(grpc),
         delay: probe.initial_delay_seconds.unwrap_or_default().into(),
         period: probe.period_seconds.unwrap_or(10).into(),

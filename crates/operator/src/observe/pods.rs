@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{ContainerState, ContainerStatus, Pod as KubernetesPod, PodCondition},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::Resource;
 use mcp_health_core::{
@@ -22,8 +22,8 @@ use super::{
 /// The most ends of a container that are remembered.
 const EXITS: usize = 5;
 
-/// A pod as it comes over the wire: of its spec, only its node, its init containers, and the bounds of the space that
-/// it may write to are read.
+/// A pod as it comes over the wire: of its spec, only its node, its init containers, the bounds of the space that it
+/// may write to, and what tells the scheme of its ports are read.
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = KubernetesPod)]
 pub struct PodWire {
@@ -46,10 +46,33 @@ struct PodSpec {
 }
 
 #[derive(Deserialize, Clone, Debug, Default)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct SpecContainer {
     name: String,
     resources: SpecResources,
+    ports: Vec<SpecPort>,
+    readiness_probe: Option<SpecProbe>,
+    liveness_probe: Option<SpecProbe>,
+    startup_probe: Option<SpecProbe>,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct SpecPort {
+    name: String,
+    container_port: u16,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct SpecProbe {
+    http_get: Option<SpecHttpGet>,
+}
+
+#[derive(Deserialize, Clone, Debug)]
+struct SpecHttpGet {
+    port: IntOrString,
+    scheme: Option<String>,
 }
 
 #[derive(Deserialize, Clone, Debug, Default)]
@@ -120,6 +143,32 @@ pub struct PodRow {
     pub size_limits: Vec<(String, i64)>,
     /// Bytes of the node's disk that its containers may take together, where any of them has a limit.
     pub disk_limit: Option<i64>,
+    /// The ports of which its own probes, or their names, say whether TLS is spoken there.
+    pub schemes: Vec<(u16, bool)>,
+}
+
+impl PodRow {
+    /// Whether TLS is spoken at a port, where that is known.
+    pub fn speaks_tls(&self, port: u16) -> Option<bool> {
+        self.schemes.iter().find(|(number, _)| *number == port).map(|(_, tls)| *tls)
+    }
+}
+
+/// What the HTTP probes of a container, and the names of its ports, say of the scheme that is spoken there. Probes come
+/// first: the kubelet relies on them.
+fn schemes(container: &SpecContainer) -> impl Iterator<Item = (u16, bool)> {
+    let probes = [&container.readiness_probe, &container.liveness_probe, &container.startup_probe];
+    let asked = probes.into_iter().filter_map(|probe| probe.as_ref()?.http_get.as_ref());
+    let number = |port: &IntOrString| match port {
+        IntOrString::Int(number) => u16::try_from(*number).ok(),
+        IntOrString::String(name) => {
+            container.ports.iter().find(|port| port.name == *name).map(|port| port.container_port)
+        }
+    };
+    let by_probes =
+        asked.filter_map(move |http| Some((number(&http.port)?, http.scheme.as_deref() == Some("HTTPS"))));
+    let named = container.ports.iter().filter(|port| port.name == "https");
+    by_probes.chain(named.map(|port| (port.container_port, true)))
 }
 
 impl Row for PodRow {
@@ -228,6 +277,7 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
         disk_limit: limits
             .filter_map(quantity::bytes)
             .fold(None, |sum: Option<i64>, limit| Some(sum.unwrap_or_default().saturating_add(limit))),
+        schemes: wire.spec.containers.iter().flat_map(schemes).collect(),
     };
     Some((Key::new(namespace, &name), row))
 }

@@ -64,6 +64,8 @@ pub struct Port {
     pub number: u16,
     /// Where it leads, as it is written: a number, or the name of a container's port.
     pub target: String,
+    /// Its `appProtocol` says that TLS is spoken behind it.
+    pub is_https: bool,
 }
 
 impl ServiceRow {
@@ -109,6 +111,7 @@ pub fn view_service(wire: &ServiceWire) -> Option<(Key, ServiceRow)> {
             .map(|port| Port {
                 number: u16::try_from(port.port).unwrap_or_default(),
                 target: port.target_port.as_ref().map_or_else(|| port.port.to_string(), port_words),
+                is_https: matches!(port.app_protocol.as_deref(), Some("https" | "kubernetes.io/wss")),
             })
             .collect(),
     };

@@ -68,6 +68,12 @@ fn of_pod<'a>(probes: &Probes<'a>, pod: &Pod) -> Pods<'a> {
             Told::Failing(failing) if cause(failing.fault.kind).is_none() => return Pods::Answers,
             Told::Failing(failing) => silent = silent.or(Some((question, failing))),
             Told::Wavering => in_doubt = true,
+            // It turns the operator away, or answers clients through the Service.
+            Told::Nothing
+                if probes.is_turned_away(pod, question) || probes.judged_through(pod, question).is_some() =>
+            {
+                return Pods::Answers;
+            }
             Told::Nothing => {}
         }
     }

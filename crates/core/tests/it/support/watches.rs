@@ -5,8 +5,8 @@ use mcp_health_api::{Label, Measure, PostgresSignal};
 use mcp_health_core::signals::{
     Alert, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec,
     Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Metrics, Node, NodeReady, PROBES_KEPT,
-    Placement, Pod, Probe, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, RecordedAction,
-    Revision, Role, RuleReading, SecretUse, Service, Signals, Strategy, Target,
+    Placement, Pod, Probe, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading,
+    RecordedAction, Revision, Role, RuleReading, SecretUse, Service, Signals, Strategy, Target,
 };
 
 use super::{
@@ -440,6 +440,7 @@ fn container(kind: Template) -> ContainerSpec {
     match kind {
         Template::NeedsMemory { limit, .. } => container.memory_limit = Some(limit << 20),
         Template::NeedsTime { threshold, .. } => container.probes.push(Probe {
+            handler: ProbeHandler::Http,
             kind: ProbeKind::Startup,
             port: Some("http".to_owned()),
             delay: 0,

@@ -210,7 +210,7 @@ impl Asking {
             let address = way_to(way, mcp.timeout).await;
             let outcome = match address {
                 Ok(address) => {
-                    let endpoint = mcp::endpoint(address, &way.host, &mcp);
+                    let endpoint = mcp::endpoint(address, way, &mcp);
                     self.probers.ask(key, way, endpoint, &question, &self.secrets).await
                 }
                 Err(fault) => {
@@ -262,6 +262,8 @@ impl Asking {
         });
         let endpoint = |address, way: &Way, path: &str| Endpoint {
             host: way.host.clone(),
+            tls: way.tls,
+            unverified: true,
             timeout: http.timeout.span().unsigned_abs(),
             ..Endpoint::new(Address::Socket(address), path)
         };

@@ -153,10 +153,12 @@ pub const fn transport(of: McpTransport) -> Transport {
     }
 }
 
-/// The endpoint of a way.
-pub fn endpoint(address: std::net::SocketAddr, host: &str, mcp: &McpSignal) -> Endpoint {
+/// The endpoint of a way. What no credential is sent with may answer with any certificate, as it does the kubelet.
+pub fn endpoint(address: std::net::SocketAddr, way: &Way, mcp: &McpSignal) -> Endpoint {
     Endpoint {
-        host: host.to_owned(),
+        host: way.host.clone(),
+        tls: way.tls,
+        unverified: true,
         transport: transport(mcp.transport),
         timeout: mcp.timeout.span().unsigned_abs(),
         ..Endpoint::new(Address::Socket(address), mcp.path.clone())

@@ -573,3 +573,30 @@ async fn an_object_that_is_gone_is_forgotten_and_its_sessions_are_ended() {
     assert_eq!(*listening.script.asked.lock().unwrap(), ["DELETE /mcp", "DELETE /mcp"]);
     assert!(world.stores.probes.as_ref().unwrap().lock().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_scheme_is_that_of_a_pods_own_probe_or_of_its_port() {
+    let spec =
+        |port: &Value, probe: &Value| json!({"containers": [{"ports": [port], "readinessProbe": probe}]});
+    let (http, https) =
+        (json!({"name": "http", "containerPort": 8443}), json!({"name": "https", "containerPort": 8443}));
+    let get =
+        |port: Value, scheme: &str| json!({"httpGet": {"path": "/health", "port": port, "scheme": scheme}});
+    for (spec, expected) in [
+        (json!({}), None),
+        (spec(&http, &Value::Null), None),
+        (spec(&https, &Value::Null), Some(true)),
+        (spec(&http, &get(json!("http"), "HTTPS")), Some(true)),
+        (spec(&http, &get(json!(8443), "HTTPS")), Some(true)),
+        (spec(&https, &get(json!(8443), "HTTP")), Some(false)),
+        (spec(&http, &get(json!(9090), "HTTPS")), None),
+    ] {
+        let wire = json!({
+            "metadata": {"name": "a", "namespace": "mcp", "ownerReferences":
+                [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "s", "uid": "s", "controller": true}]},
+            "spec": spec,
+        });
+        let (_, row) = pods::view(&serde_json::from_value(wire.clone()).unwrap()).unwrap();
+        assert_eq!(row.speaks_tls(8443), expected, "{wire}");
+    }
+}

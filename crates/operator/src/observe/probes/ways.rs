@@ -11,6 +11,7 @@ use mcp_health_core::signals::ProbePath;
 
 use super::super::{
     DeploymentRow, KeyedPod, Stores,
+    pods::PodRow,
     services::{ServiceRow, namespace_group},
     table::Key,
 };
@@ -22,6 +23,8 @@ pub struct Way {
     pub path: ProbePath,
     /// What it leads to.
     pub to: To,
+    /// TLS is spoken at its end, by what its pods' own probes and ports say.
+    pub tls: bool,
     /// What the `Host` header says: what clients that go this way would say.
     pub host: String,
     /// The pod is ready; of a Service, some pod is.
@@ -59,18 +62,31 @@ pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port
     let named =
         |name: &str| container.ports.iter().any(|(own, number)| own == name && *number == i64::from(port));
     let leads = |target: &str| target.parse() == Ok(port) || named(target);
+    let services = stores.services.of_group(&namespace_group(namespace));
+    let services = services.into_iter().filter(|(_, service)| service.selects(&row.pod_labels));
+    let services: Vec<(Key, Arc<ServiceRow>)> = services.collect();
+    let leading = |service: &ServiceRow| service.ports.iter().find(|one| leads(&one.target)).cloned();
+    let by_service = services.iter().filter_map(|(_, service)| leading(service)).any(|port| port.is_https);
+    let tls = |row: &PodRow| row.speaks_tls(port).unwrap_or(by_service);
     let to_pod = |(key, row): &KeyedPod| {
         let address = SocketAddr::new(row.pod.address?, port);
         Some(Way {
             path: ProbePath::Pod(key.name.to_string()),
             to: To::Address(address),
+            tls: tls(row),
             host: address.to_string(),
             ready: row.pod.ready,
         })
     };
-    let services = stores.services.of_group(&namespace_group(namespace)).into_iter();
+    // Pods that are not ready get no requests through it.
+    let ready = || pods.iter().map(|(_, row)| row).filter(|row| row.pod.ready);
     let through = |(key, service): (Key, Arc<ServiceRow>)| {
-        let number = service.ports.iter().find(|one| leads(&one.target))?.number;
+        let number = leading(&service)?.number;
+        let is_tls = ready().next().map_or(by_service, |row| tls(row));
+        // While its pods speak different schemes, a request through it meets either.
+        if ready().any(|row| tls(row) != is_tls) {
+            return None;
+        }
         let name = format!("{}.{namespace}.svc", key.name);
         let to = match service.address {
             Some(address) => To::Address(SocketAddr::new(address, number)),
@@ -80,15 +96,17 @@ pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port
                 addresses: pods.iter().filter_map(|(_, row)| row.pod.address).collect(),
             },
         };
+        let usual = if is_tls { 443 } else { 80 };
         Some(Way {
             path: ProbePath::Service(key.name.to_string()),
             to,
-            host: if number == 80 { name } else { format!("{name}:{number}") },
-            ready: pods.iter().any(|(_, row)| row.pod.ready),
+            tls: is_tls,
+            host: if number == usual { name } else { format!("{name}:{number}") },
+            ready: ready().next().is_some(),
         })
     };
     // While no pod runs, a Service leads nowhere, and everybody knows why.
-    let services = services.filter(|(_, service)| !pods.is_empty() && service.selects(&row.pod_labels));
+    let services = services.into_iter().filter(|_| !pods.is_empty());
     pods.iter().filter_map(to_pod).chain(services.filter_map(through)).collect()
 }
 
