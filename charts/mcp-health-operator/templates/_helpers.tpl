@@ -98,7 +98,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 # Why a pod does not come up: a probe that fails, a volume that cannot be mounted.
 - apiGroups: [""]
   resources: [events]
-  verbs: [list]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [services]
   verbs: [list, watch]

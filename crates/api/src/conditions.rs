@@ -47,6 +47,8 @@ pub enum Reason {
     ScaledToZero,
     /// Everything that the rules need is seen.
     AllSignalsFresh,
+    /// The operator failed while it evaluated this object: a defect of the operator.
+    EvaluationFailed,
     /// Some source does not answer, or is too old.
     SignalsMissing,
     /// No incident is open.

@@ -53,6 +53,32 @@ pub fn status(
     status
 }
 
+/// The status of an object whose evaluation failed, and why: what was known stands, and `Ready` is False until an
+/// evaluation succeeds.
+pub fn evaluation_failed(
+    before: &McpServerHealthStatus,
+    generation: i64,
+    why: &str,
+    now: Timestamp,
+) -> McpServerHealthStatus {
+    let message = format!("the operator failed to evaluate this object and takes no action on it: {why}");
+    let kind = ConditionType::Ready.to_string();
+    let mut status = before.clone();
+    let known = status.conditions.iter().position(|one| one.type_ == kind);
+    let known = known.map(|place| status.conditions.remove(place)).filter(|one| one.status == "False");
+    let ready = Condition {
+        last_transition_time: known.map_or(Time(now), |one| one.last_transition_time),
+        message: words::shorten(&message, LONGEST),
+        observed_generation: Some(generation),
+        reason: Reason::EvaluationFailed.to_string(),
+        status: "False".to_owned(),
+        type_: kind,
+    };
+    status.summary = Some(ready.message.clone());
+    status.conditions.insert(0, ready);
+    status
+}
+
 /// Notes on the primary incident what was decided.
 fn tell_decision(incident: &mut Incident, decision: &Decision) {
     match decision {

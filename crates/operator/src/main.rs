@@ -5,6 +5,7 @@
 
 mod act;
 mod allowed;
+mod caught;
 mod client;
 mod config;
 mod controller;
@@ -20,6 +21,7 @@ mod observe;
 mod owned;
 mod reconcile;
 mod status;
+mod supervise;
 mod telemetry;
 mod web;
 
@@ -39,8 +41,9 @@ use crate::{
     config::Config,
     endpoints::AllowList,
     lease::Lease,
-    observe::{Asking, Poller, Secrets, Stores, table::Key},
+    observe::{Asking, Poller, Secrets, Stores, list_watch::Pace, table::Key},
     reconcile::Context,
+    supervise::{Task, Tasks},
     telemetry::Metrics,
 };
 
@@ -68,13 +71,11 @@ async fn run(config: Config) -> Result<(), String> {
         format!("the API server cannot be reached: {why}; is this a pod, or is KUBECONFIG set?")
     })?;
     let metrics = Arc::new(Metrics::default());
+    let mut tasks = Tasks::default();
     if !config.metrics_addr.is_empty() {
-        let (address, metrics) = (config.metrics_addr.clone(), Arc::clone(&metrics));
-        tokio::spawn(async move {
-            if let Err(error) = telemetry::serve(&address, metrics).await {
-                tracing::error!(address, %error, "metrics and probes cannot be served");
-            }
-        });
+        let listener = telemetry::listen(&config.metrics_addr).await?;
+        let serving = telemetry::serve(listener, Arc::clone(&metrics));
+        tasks.start(Task::new("the server of metrics and probes", serving));
     }
 
     let (wake, woken) = unbounded();
@@ -97,24 +98,28 @@ async fn run(config: Config) -> Result<(), String> {
     });
 
     // Whoever waits for the lease is warm already: the tables are kept up from the start.
-    let mut watches = stores.watches(&client, &config);
-    watches.push(Box::pin(poller.keep(Arc::clone(&stores))));
-    let watches = tokio::spawn(join_all(watches));
-    let secrets = Arc::new(Secrets::new(config.read_secrets.then(|| client.clone())));
-    let asking = Asking::new(Arc::clone(&stores), secrets, &config, allowed, Arc::clone(&metrics));
-    // A task of its own: what it waits for wakes none of the watches.
-    let asking = tokio::spawn(asking.keep());
+    // Each is a task of its own: what one waits for wakes none of the others.
+    for watch in stores.watches(&client, &config) {
+        tasks.start(watch);
+    }
+    tasks.start(Task::new("the poll of Prometheus", poller.keep(Arc::clone(&stores))));
+    if stores.probes.is_some() {
+        let secrets = Arc::new(Secrets::new(config.read_secrets.then(|| client.clone())));
+        let asking = Asking::new(Arc::clone(&stores), secrets, &config, allowed, Arc::clone(&metrics));
+        tasks.start(Task::new("the probes", asking.keep()));
+    }
     let leases = lease::api(&client, &config);
     let work = async {
         first_lists(&stores).await;
         metrics.set_ready();
         context.lease.acquire(&leases, async || status::none_was_written(&client, &config).await).await;
+        let pace = Pace::of(&config);
         let mut queues: HashMap<Option<String>, UnboundedSender<Key>> = HashMap::new();
         let mut controllers = Vec::new();
         for scope in config.scopes() {
             let (queue, keys) = unbounded();
             queues.insert(scope.clone(), queue);
-            controllers.push(controller::run(client.clone(), scope, keys, Arc::clone(&context)));
+            controllers.push(controller::run(client.clone(), scope, pace, keys, Arc::clone(&context)));
         }
         let distribute = woken.for_each(|key: Key| {
             let queue = queues.get(&None).or_else(|| queues.get(&Some(key.namespace.to_string())));
@@ -132,6 +137,7 @@ async fn run(config: Config) -> Result<(), String> {
     };
     let ended = tokio::select! {
         ended = work => ended,
+        why = tasks.ended() => Err(why),
         () = asked_to_end() => {
             tracing::info!("asked to end; the lease is given up");
             context.lease.release(&leases).await;
@@ -141,8 +147,6 @@ async fn run(config: Config) -> Result<(), String> {
     if let Some(probes) = &stores.probes {
         probes.end().await;
     }
-    asking.abort();
-    watches.abort();
     ended
 }
 

@@ -22,9 +22,11 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    caught,
     config::{Config, LogFormat},
     fleet::Counts,
 };
@@ -126,6 +128,11 @@ impl Default for Metrics {
         );
         registry.register("holds", "Actions that a guard began to hold, by reason", Family::clone(&holds));
         registry.register("reconcile_duration_seconds", "Duration of a reconcile", duration.clone());
+        registry.register(
+            "failures_caught",
+            "Panics and unreadable objects, caught at one object, by where",
+            caught::counts(),
+        );
         let (servers, unhealthy, held) = (Gauge::default(), Gauge::default(), Family::default());
         registry.register("servers", "McpServerHealth objects", Gauge::clone(&servers));
         registry.register(
@@ -281,9 +288,14 @@ impl Metrics {
     }
 }
 
+/// Listens where metrics and probes are served.
+pub async fn listen(address: &str) -> Result<TcpListener, String> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| format!("cannot serve metrics and probes at {address}: {error}"))
+}
+
 /// Serves /metrics, /healthz and /readyz until the operator ends.
-pub async fn serve(address: &str, metrics: Arc<Metrics>) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
+pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
     let ready = Arc::clone(&metrics);
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok" }))
@@ -306,7 +318,9 @@ pub async fn serve(address: &str, metrics: Arc<Metrics>) -> std::io::Result<()> 
                 }
             }),
         );
-    axum::serve(listener, routes).await
+    if let Err(error) = axum::serve(listener, routes).await {
+        tracing::error!(%error, "metrics and probes are served no more");
+    }
 }
 
 /// Starts the log.

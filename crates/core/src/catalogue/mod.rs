@@ -7,7 +7,7 @@ mod certificate_expiring;
 mod circuit_stuck_open;
 mod connection_drops;
 mod cpu_saturation;
-mod crash_loop;
+pub(crate) mod crash_loop;
 mod database_blocking_locks;
 mod database_corruption;
 mod database_idle_in_transaction;

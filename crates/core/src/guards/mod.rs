@@ -18,6 +18,7 @@ mod gitops;
 mod grace_period;
 mod last_ready_pod;
 mod locked_out;
+mod logs_awaited;
 mod mode;
 mod paused;
 mod prohibition;
@@ -99,6 +100,7 @@ pub const GUARDS: &[fn(&Question) -> Verdict] = &[
     action_allowed::check,
     evidence_fresh::check,
     prohibition::check,
+    logs_awaited::check,
     attempt_in_flight::check,
     rollout_in_progress::check,
     paused::check,

@@ -11,6 +11,10 @@ pub fn check(question: &Question) -> Verdict {
         return Verdict::hold("Suspended", "spec.suspend is true on this object");
     }
     let signals = question.case.signals;
+    // It may have been suspended since.
+    if let Some(problem) = signals.policy.problem("this object") {
+        return Verdict::hold("SwitchUnreadable", format!("{problem}; treated as suspended"));
+    }
     let namespace = format!("the namespace is suspended by its annotation {SUSPEND_ANNOTATION}");
     switch(&signals.namespace_suspended, "NamespaceSuspended", &namespace, "the namespace's switch")
         .or_else(|| {

@@ -85,6 +85,8 @@ impl Reading<()> {
 /// Everything that is seen of one server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Signals {
+    /// Whether the McpServerHealth object itself is known as it is now.
+    pub policy: Reading<()>,
     /// The Deployment; `None` inside a fresh reading: there is none of that name.
     pub target: Reading<Option<Target>>,
     /// Its ReplicaSets.
@@ -231,6 +233,7 @@ impl Signals {
             self.dependencies.problem("its dependencies"),
             self.problem_of_database(),
             self.alerts.problem("its alerts"),
+            self.policy.problem("this object"),
             self.namespace_suspended.problem("the namespace's switch"),
             self.cluster_suspended.problem("the cluster-wide switch"),
         ];
@@ -660,6 +663,12 @@ pub enum LastWords {
     Lines(Vec<String>),
     /// They cannot be had: why.
     Missing(String),
+}
+
+impl LastWords {
+    /// How long actions are held for previous logs that are not fetched yet: they may say that nothing is to be restarted.
+    /// After that they count as unavailable.
+    pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(30);
 }
 
 /// The end of a container.

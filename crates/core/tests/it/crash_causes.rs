@@ -607,13 +607,31 @@ fn where_old_pods_reach_the_database_the_new_settings_are_rolled_back_once_their
 }
 
 #[test]
-fn last_words_are_awaited_for_a_moment_and_no_longer() {
+fn actions_are_held_while_previous_logs_are_fetched_and_no_longer_than_half_a_minute() {
     let now = moment(Scene::bad_rollout().now);
     let asked = |scene: Scene| scene.with(logs(&LastWords::Awaited(now)));
     assert_eq!(asked(Scene::bad_rollout()).decision(), "Wait");
     assert_eq!(asked(Scene::bad_rollout()).with(|scene| scene.now += 2).decision(), "Wait");
-    assert_eq!(asked(Scene::bad_rollout()).with(|scene| scene.now += 3).decision(), "Act Rollback");
-    assert_eq!(asked(Scene::process_exit()).decision(), "Wait");
+    let later = |seconds: i64| asked(Scene::bad_rollout()).with(move |scene| scene.now += seconds);
+    assert_eq!(later(3).decision(), "Hold LogsAwaited");
+    assert!(evidence(&later(3)).contains(" are being fetched"), "{}", evidence(&later(3)));
+    assert_eq!(later(29).decision(), "Hold LogsAwaited");
+    assert_eq!(later(30).decision(), "Act Rollback");
+    assert!(
+        evidence(&later(30)).contains("unavailable: not fetched within 30 s"),
+        "{}",
+        evidence(&later(30))
+    );
+    // One pod's logs are enough.
+    let known = later(3).with(|scene| {
+        let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("no pods") };
+        let first = pods.iter_mut().find(|pod| !pod.ready).unwrap();
+        server_of(first).last_words = LastWords::Lines(vec![NO_DATABASE.to_owned()]);
+    });
+    assert_ne!(known.decision(), "Hold LogsAwaited");
+    let exit = asked(Scene::process_exit());
+    assert_eq!(exit.decision(), "Wait");
+    assert_eq!(exit.with(|scene| scene.now += 20).decision(), "Hold LogsAwaited");
     // Something else decides.
     let killed = asked(Scene::bad_rollout()).with(|scene| each(scene, |pod| exit_of(pod).code = 127));
     assert_eq!(killed.decision(), "Act Rollback");

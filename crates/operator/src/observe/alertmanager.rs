@@ -20,7 +20,10 @@ use reqwest::Client;
 use serde::{Deserialize, de::IgnoredAny};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::Stores;
+use super::{
+    Stores,
+    list_watch::{Pace, is_recent},
+};
 use crate::web::{self, Unread};
 
 /// What is asked for: what fires, and nobody has silenced.
@@ -29,8 +32,6 @@ const QUESTION: &str = "/api/v2/alerts?active=true&silenced=false&inhibited=fals
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes.
 const LONGEST: usize = 8 << 20;
-/// So many questions may go without an answer before the last answer tells nothing of now.
-const MISSES: i32 = 3;
 /// The most of a name or a label that is kept, and of what an alert says, in bytes.
 const NAME: usize = 100;
 const SUMMARY: usize = 300;
@@ -85,15 +86,18 @@ impl Alerts {
         };
         let all = inner.by_namespace.get(namespace).into_iter().flatten();
         let alerts = all.filter(is_about).map(|one| one.alert.clone()).collect();
-        let span = SignedDuration::try_from(self.period).unwrap_or_default();
-        let stale = span.saturating_mul(MISSES);
         match (inner.answered, &inner.failing) {
             // Not asked yet.
             (None, None) => Reading::Off,
             (None, Some(why)) => Reading::Unavailable(why.clone()),
-            (Some(at), Some(_)) if now.duration_since(at) > stale => Reading::Stale { value: alerts, at },
-            (Some(_), _) => Reading::Fresh(alerts),
+            (Some(at), _) if is_recent(at, now, self.stale_after()) => Reading::Fresh(alerts),
+            (Some(at), _) => Reading::Stale { value: alerts, at },
         }
+    }
+
+    fn stale_after(&self) -> SignedDuration {
+        let span = Pace::of_watches(1).stale_after_polls(self.period, PATIENCE);
+        SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)
     }
 
     /// Takes an answer; returns the namespaces in which an alert has begun or ended.
@@ -118,12 +122,10 @@ impl Alerts {
         is_news
     }
 
-    fn is_failing(&self) -> bool {
-        self.lock().failing.is_some()
-    }
-
-    fn has_answered(&self) -> bool {
-        self.lock().answered.is_some()
+    /// Whether the last answer is one, and still tells of now.
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        let inner = self.lock();
+        inner.failing.is_none() && inner.answered.is_some_and(|at| is_recent(at, now, self.stale_after()))
     }
 }
 
@@ -134,7 +136,7 @@ pub async fn keep(stores: Arc<Stores>) {
         Ok(client) => client,
         Err(why) => {
             alerts.fail(&format!("no TLS: {why}"));
-            return;
+            return std::future::pending().await;
         }
     };
     let mut clock = interval(alerts.period);
@@ -146,7 +148,7 @@ pub async fn keep(stores: Arc<Stores>) {
         }
         match ask(&client, &alerts.url, PATIENCE).await {
             Ok(answer) => {
-                let is_news = alerts.is_failing() || !alerts.has_answered();
+                let is_news = !alerts.is_fresh(Timestamp::now());
                 let changed = alerts.take(answer, Timestamp::now());
                 if is_news {
                     stores.judge_again(stores.targets.all(), Timestamp::now());

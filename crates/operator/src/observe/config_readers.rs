@@ -1,6 +1,8 @@
 //! What else than Deployments reads ConfigMaps: StatefulSets, DaemonSets and CronJobs, whether pods of them run or not. Of
 //! each, only the names of the ConfigMaps are kept.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -109,12 +111,12 @@ pub struct ConfigReaders {
 }
 
 impl ConfigReaders {
-    /// Empty tables for these scopes.
-    pub fn new(scopes: &[Option<String>]) -> Self {
+    /// Empty tables for these scopes, whose rows are stale so long after the last proof of life.
+    pub fn new(scopes: &[Option<String>], stale_after: Duration) -> Self {
         Self {
-            stateful_sets: Table::new(scopes),
-            daemon_sets: Table::new(scopes),
-            cron_jobs: Table::new(scopes),
+            stateful_sets: Table::new(scopes, stale_after),
+            daemon_sets: Table::new(scopes, stale_after),
+            cron_jobs: Table::new(scopes, stale_after),
         }
     }
 
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_cron_job_or_a_stateful_set_at_rest_is_seen_to_read_a_config_map() {
-        let readers = ConfigReaders::new(&[None]);
+        let readers = ConfigReaders::new(&[None], Duration::from_mins(1));
         let pods =
             json!({"containers": [{"name": "a", "envFrom": [{"configMapRef": {"name": "settings"}}]}]});
         let meta = |name: &str| json!({"name": name, "namespace": "mcp"});
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_kind_that_was_never_listed_is_not_checked() {
-        let readers = ConfigReaders::new(&[None]);
+        let readers = ConfigReaders::new(&[None], Duration::from_mins(1));
         assert_eq!(readers.unchecked("mcp", Timestamp::UNIX_EPOCH).len(), 3);
     }
 }

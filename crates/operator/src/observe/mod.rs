@@ -11,7 +11,9 @@ mod deployments;
 mod jobs;
 mod judged;
 mod last_words;
+pub mod list_watch;
 mod nodes;
+mod pod_events;
 mod pod_spec;
 mod pods;
 mod postgres;
@@ -29,8 +31,8 @@ mod targets;
 mod usage;
 mod vertical_autoscalers;
 mod volumes;
-mod watch;
-mod watches;
+pub mod watch;
+pub mod watches;
 
 use std::{
     collections::BTreeMap,
@@ -54,6 +56,7 @@ use mcp_health_core::{
 
 pub use config_maps::ConfigMapWire;
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
+use list_watch::Pace;
 pub use pod_spec::config_maps as config_maps_of;
 pub use postgres::Databases;
 pub use probes::Asking;
@@ -70,11 +73,15 @@ use crate::config::Config;
 
 /// A pod, by its key.
 type KeyedPod = (Key, Arc<pods::PodRow>);
+/// A target, its revisions and its pods.
+type WorkloadSeen = (Reading<Option<Target>>, Reading<Vec<Revision>>, Reading<Vec<Pod>>);
 /// Vertical autoscalers, and what the namespace limits.
 type LimitsSeen = (Reading<Vec<Autoscaler>>, Reading<Vec<Quota>>);
 
 /// All tables.
 pub struct Stores {
+    /// How the watch of McpServerHealth objects is doing, by scope.
+    pub objects: Table<()>,
     deployments: Table<DeploymentRow>,
     replica_sets: Table<replica_sets::ReplicaSetRow>,
     pods: Table<pods::PodRow>,
@@ -115,8 +122,10 @@ pub struct Stores {
     pub dependencies: Option<dependencies::Dependencies>,
     /// Whether what a rollback's template names exists.
     pub references: references::References,
-    /// What was asked for beside the tables.
+    /// The logs of containers that ended.
     hearing: last_words::Hearing,
+    /// What Events say of pods.
+    events: pod_events::PodEvents,
     settings: Settings,
     /// What the rules made of it all.
     pub judged: judged::Judged,
@@ -130,35 +139,37 @@ impl Stores {
     pub fn new(config: &Config, wake: UnboundedSender<Key>) -> Result<Self, String> {
         let scopes = config.scopes();
         let all = [None];
+        let pace = Pace::of(config);
+        let stale_after = pace.stale_after();
         let switch = (!config.switch_configmap.is_empty()).then(|| {
             let key = Key::new(&config.lease_namespace, &config.switch_configmap);
-            (key, Table::new(&[Some(config.lease_namespace.clone())]))
+            (key, Table::new(&[Some(config.lease_namespace.clone())], stale_after))
         });
         Ok(Self {
-            deployments: Table::new(&scopes),
-            replica_sets: Table::new(&scopes),
-            pods: Table::new(&scopes),
-            services: Table::new(&scopes),
-            slices: Table::new(&scopes),
-            autoscalers: Table::new(&scopes),
-            vertical_autoscalers: Table::new(&scopes),
+            objects: Table::new(&scopes, stale_after),
+            deployments: Table::new(&scopes, stale_after),
+            replica_sets: Table::new(&scopes, stale_after),
+            pods: Table::new(&scopes, stale_after),
+            services: Table::new(&scopes, stale_after),
+            slices: Table::new(&scopes, stale_after),
+            autoscalers: Table::new(&scopes, stale_after),
+            vertical_autoscalers: Table::new(&scopes, stale_after),
             no_vertical_autoscalers: AtomicBool::new(false),
-            quotas: Table::new(&scopes),
-            limit_ranges: Table::new(&scopes),
-            budgets: Table::new(&scopes),
-            jobs: Table::new(if config.run_jobs { &scopes } else { &[] }),
+            quotas: Table::new(&scopes, stale_after),
+            limit_ranges: Table::new(&scopes, stale_after),
+            budgets: Table::new(&scopes, stale_after),
+            jobs: Table::new(if config.run_jobs { &scopes } else { &[] }, stale_after),
             runs_jobs: config.run_jobs,
-            config_maps: Table::new(if config.rolls_config_back { &scopes } else { &[] }),
+            config_maps: Table::new(if config.rolls_config_back { &scopes } else { &[] }, stale_after),
             rolls_config_back: config.rolls_config_back,
-            config_readers: config_readers::ConfigReaders::new(if config.rolls_config_back {
-                &scopes
-            } else {
-                &[]
-            }),
-            namespaces: Table::new(&all),
-            nodes: config.nodes.then(|| Table::new(&all)),
+            config_readers: config_readers::ConfigReaders::new(
+                if config.rolls_config_back { &scopes } else { &[] },
+                stale_after,
+            ),
+            namespaces: Table::new(&all, stale_after),
+            nodes: config.nodes.then(|| Table::new(&all, stale_after)),
             switch,
-            usage: usage::Measured::new(&scopes),
+            usage: usage::Measured::new(&scopes, pace, config.usage_period.span().unsigned_abs()),
             scraped: (!config.scrape_period.span().is_zero())
                 .then(|| scrape::Scraped::new(config.scrape_period.span().unsigned_abs(), config.naming())),
             alerts: config
@@ -166,12 +177,13 @@ impl Stores {
                 .clone()
                 .map(|url| alertmanager::Alerts::new(url, config.alertmanager_period.span().unsigned_abs())),
             prometheus: prometheus::Sight::new(config)?,
-            volumes: config.kubelet_stats.then(volumes::Spaces::default),
+            volumes: config.kubelet_stats.then(|| volumes::Spaces::new(config)),
             probes: config.probes.then(probes::Probes::default),
             databases: config.probes.then(Databases::default),
             dependencies: config.probes.then(dependencies::Dependencies::default),
             references: references::References::default(),
             hearing: last_words::Hearing::default(),
+            events: pod_events::PodEvents::default(),
             settings: config.settings(),
             judged: judged::Judged::default(),
             targets: Targets::default(),
@@ -303,11 +315,14 @@ impl Stores {
         let (probes, circuits) = self.probed(object, row.as_deref(), now);
         let (database, postgres) = self.database_of(object, now);
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
+        let nodes = self.nodes_of(rows().iter().map(|(_, row)| &**row), now);
+        let (target, revisions, pods) = self.worth_of(&key, now, (target, revisions, pods));
         Signals {
-            revisions: self.replica_sets.reading(namespace, now, revisions),
-            pods: self.pods.reading(namespace, now, pods),
-            nodes: self.nodes_of(rows().iter().map(|(_, row)| &**row), now),
-            target: self.deployments.reading(namespace, now, target),
+            policy: self.objects.reading(namespace, now, ()),
+            target,
+            revisions,
+            pods,
+            nodes,
             services,
             autoscalers: self.autoscalers.reading(namespace, now, autoscalers),
             vertical_autoscalers,
@@ -322,7 +337,7 @@ impl Stores {
             rules,
             probes,
             circuits,
-            dependencies: self.depended_on(object, postgres),
+            dependencies: dependencies::aged(self.depended_on(object, postgres), now),
             database,
             alerts,
             report: annotation(object, REPORT_ANNOTATION).map(str::to_owned),
@@ -330,7 +345,8 @@ impl Stores {
             settled: annotation(object, SETTLED_ANNOTATION).and_then(|at| at.trim().parse().ok()),
             namespace_suspended: {
                 let row = self.namespaces.get(&Key::new("", namespace));
-                self.namespaces.reading("", now, suspended(row))
+                let is_it = |key: &Key, _: &[String]| key.name.is_empty() || &*key.name == namespace;
+                self.namespaces.reading_of("", now, suspended(row), is_it)
             },
             cluster_suspended: self.switch.as_ref().map_or(Reading::Fresh(false), |(key, table)| {
                 table.reading(&key.namespace, now, suspended(table.get(key)))
@@ -343,6 +359,29 @@ impl Stores {
     fn has_config_map(&self, key: &Key, now: Timestamp) -> Option<bool> {
         let exists = self.rolls_config_back.then(|| self.config_maps.get(key).is_some())?;
         self.config_maps.reading(&key.namespace, now, exists).fresh().copied()
+    }
+
+    /// A target, its revisions and its pods, each worth what its watch is worth, and what its own objects are: one that
+    /// cannot be read makes unavailable what it belongs to, and nothing else.
+    fn worth_of(
+        &self,
+        key: &Key,
+        now: Timestamp,
+        (target, revisions, pods): (Option<Target>, Vec<Revision>, Vec<Pod>),
+    ) -> WorkloadSeen {
+        let uid = target.as_ref().map(|target| target.uid.clone()).unwrap_or_default();
+        let sets: Vec<String> = revisions.iter().map(|revision| revision.uid.clone()).collect();
+        let namespace = &*key.namespace;
+        let is_it = |one: &Key, _: &[String]| one.name.is_empty() || one == key;
+        let of_target = |one: &Key, owners: &[String]| one.name.is_empty() || owners.contains(&uid);
+        let of_sets = |one: &Key, owners: &[String]| {
+            one.name.is_empty() || owners.iter().any(|owner| sets.contains(owner))
+        };
+        (
+            self.deployments.reading_of(namespace, now, target, is_it),
+            self.replica_sets.reading_of(namespace, now, revisions, of_target),
+            self.pods.reading_of(namespace, now, pods, of_sets),
+        )
     }
 
     /// What the next patch of an object's target must know.
@@ -365,6 +404,9 @@ impl Stores {
             for (key, row) in self.pods.of_group(&key) {
                 let mut pod = row.pod.clone();
                 self.hearing.add_to(target, &key, &mut pod, now);
+                if !pod.ready && pod.counts() && pod.unschedulable.is_none() {
+                    pod.troubles = self.events.of(&pod.uid, now);
+                }
                 pods.push(pod);
             }
         }

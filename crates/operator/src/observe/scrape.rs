@@ -33,7 +33,11 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{Stores, table::Key};
+use super::{
+    Stores,
+    list_watch::{Pace, is_recent},
+    table::Key,
+};
 
 /// Pods that are asked at the same time.
 const AT_ONCE: usize = 64;
@@ -45,9 +49,6 @@ const LONGEST: usize = 4 << 20;
 const TURN: Duration = Duration::from_secs(1);
 /// A server that tells no metrics, and need not, is asked again after so many periods.
 const REST: u32 = 20;
-/// Pods that should answer and have not for this many periods, and this long, tell nothing of now.
-const MISSES: i32 = 3;
-const SILENT: SignedDuration = SignedDuration::from_mins(1);
 
 type Asking = Client<HttpConnector, Body>;
 
@@ -114,13 +115,15 @@ impl Scraped {
             return why.map_or(Reading::Off, |why| Reading::Unavailable(why.clone()));
         }
         let period = SignedDuration::try_from(self.period).unwrap_or_default();
-        let silent = period.saturating_mul(MISSES).max(SILENT);
+        // Pods that should answer and have not for so long tell nothing of now.
+        let silent = Pace::of_watches(1).stale_after_polls(self.period, PATIENCE);
+        let silent = SignedDuration::try_from(silent).unwrap_or(SignedDuration::MAX);
         let value = server.windows.metrics(&self.signal_of(object), period, now);
         // Where no pod is ready for so long, none has to answer: that is told by others.
         let mut due = pods.iter().filter(|pod| pod.counts() && pod.is_ready_for(silent, now)).peekable();
         let last = server.windows.last().unwrap_or(now);
         let is_silent =
-            |pod: &Pod| server.windows.answered(&pod.name).is_none_or(|at| now.duration_since(at) > silent);
+            |pod: &Pod| server.windows.answered(&pod.name).is_none_or(|at| !is_recent(at, now, silent));
         if due.peek().is_some() && due.all(is_silent) {
             return Reading::Stale { value, at: last };
         }

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
 use mcp_health_api::McpServerHealth;
 
+use tokio::sync::Notify;
+
 use super::table::Key;
 
 /// An object, or what is wrong with it: one that cannot be read must not stop the watch of the others.
@@ -28,6 +30,8 @@ struct Inner {
 #[derive(Default)]
 pub struct Targets {
     inner: RwLock<Inner>,
+    /// Told of each target that was not known before.
+    added: Notify,
 }
 
 impl Targets {
@@ -73,6 +77,28 @@ impl Targets {
         !inner.by_object.keys().any(|object| scope.is_empty() || &*object.namespace == scope)
     }
 
+    /// Waits until there is an object in a scope.
+    pub async fn known_in(&self, scope: &str) {
+        while self.is_empty_in(scope) {
+            self.new_one().await;
+        }
+    }
+
+    /// Waits for a target that was not known before.
+    pub async fn new_one(&self) {
+        let added = self.added.notified();
+        added.await;
+    }
+
+    /// Whether a name begins as the name of a target in this namespace does, in its first `stem` bytes.
+    pub fn has_stem_of(&self, namespace: &str, name: &str, stem: usize) -> bool {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let from = Key::new(namespace, "");
+        let mut targets =
+            inner.by_target.range(from..).take_while(|(target, _)| &*target.namespace == namespace);
+        targets.any(|(target, _)| name.starts_with(target.name.get(..stem).unwrap_or(&target.name)))
+    }
+
     /// The name of the object that has `target` and comes before `object`: the older, by name among equals.
     pub fn older_than(&self, target: &Key, object: &Key) -> Option<String> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
@@ -90,6 +116,9 @@ impl Targets {
         }
         let mut touched = inner.remove(&object);
         inner.by_object.insert(object.clone(), (created, target.clone()));
+        if !inner.by_target.contains_key(&target) {
+            self.added.notify_waiters();
+        }
         let others = inner.by_target.entry(target).or_default();
         touched.extend(others.iter().map(|(_, object)| object.clone()));
         others.insert((created, object));

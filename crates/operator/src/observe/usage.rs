@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{
     Stores,
+    list_watch::Pace,
     table::{Key, Row, Table},
 };
 use crate::error::answer;
@@ -67,8 +68,9 @@ impl Row for UsageRow {
 
 impl Measured {
     /// Nothing was measured yet.
-    pub fn new(scopes: &[Option<String>]) -> Self {
-        Self { table: Table::new(scopes), is_on: AtomicBool::new(false) }
+    pub fn new(scopes: &[Option<String>], pace: Pace, period: Duration) -> Self {
+        let table = Table::new(scopes, pace.stale_after_polls(period, PATIENCE));
+        Self { table, is_on: AtomicBool::new(false) }
     }
 
     /// What these pods used.
@@ -105,11 +107,8 @@ pub async fn keep(stores: Arc<Stores>, client: Client, scope: Option<String>, pe
             Ok(pods) => {
                 absent_for = None;
                 measured.is_on.store(true, Ordering::Relaxed);
-                measured.table.answered(&scope);
                 note(&stores, &scope, pods);
-                if std::mem::take(&mut failing) {
-                    stores.wake_all();
-                }
+                failing = false;
             }
             Err(Trouble::Absent) => {
                 if measured.is_on.swap(false, Ordering::Relaxed) {
@@ -120,12 +119,14 @@ pub async fn keep(stores: Arc<Stores>, client: Client, scope: Option<String>, pe
             Err(Trouble::Failed(why)) => {
                 absent_for = None;
                 measured.is_on.store(true, Ordering::Relaxed);
-                if measured.table.failed(&scope, Timestamp::now(), why.clone()) {
-                    tracing::warn!(scope, why, "usage cannot be measured; it is tried again");
-                    stores.wake_all();
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(scope, why, "metrics-server does not answer; it is tried again");
                 }
-                failing = true;
+                measured.table.failed(&scope, why);
             }
+        }
+        if measured.table.has_changed_fitness(&scope) {
+            stores.wake(stores.targets.in_scope(&scope));
         }
         stores.judge_again(stores.targets.in_scope(&scope), Timestamp::now());
     }

@@ -7,24 +7,31 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use mcp_health_core::signals::{Reading, Volume, VolumeKind};
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{KeyedPod, Stores, pods::PodRow, table::Key};
-use crate::error::answer;
+use super::{
+    KeyedPod, Stores,
+    list_watch::{Pace, is_recent},
+    pods::PodRow,
+    table::Key,
+};
+use crate::{config::Config, error::answer};
 
 /// How long a kubelet's answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A kubelet that has not answered for so long is not seen any more.
-const STALE: SignedDuration = SignedDuration::from_secs(90);
+/// Kubelets that are asked at the same time: one that is dead must not make what the others told old.
+const AT_ONCE: usize = 8;
 
 /// See the module.
-#[derive(Default)]
 pub struct Spaces {
     inner: Mutex<Inner>,
+    /// How long after its last answer a kubelet tells nothing of now.
+    stale_after: SignedDuration,
 }
 
 #[derive(Default)]
@@ -41,18 +48,29 @@ struct Node {
 }
 
 impl Spaces {
+    /// Nothing was asked yet.
+    pub fn new(config: &Config) -> Self {
+        let stale_after = Pace::of_watches(1).stale_after_polls(period(config), PATIENCE);
+        Self { inner: Mutex::default(), stale_after: stale_after.try_into().unwrap_or(SignedDuration::MAX) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The spaces of these pods.
     pub fn reading(&self, pods: &[KeyedPod], now: Timestamp) -> Reading<Vec<Volume>> {
-        self.lock().reading(pods, now)
+        self.lock().reading(pods, now, self.stale_after)
     }
 }
 
 impl Inner {
-    fn reading(&self, pods: &[KeyedPod], now: Timestamp) -> Reading<Vec<Volume>> {
+    fn reading(
+        &self,
+        pods: &[KeyedPod],
+        now: Timestamp,
+        stale_after: SignedDuration,
+    ) -> Reading<Vec<Volume>> {
         let volumes = || pods.iter().filter_map(|(key, _)| self.spaces.get(key)).flatten().cloned().collect();
         let mut oldest: Option<Timestamp> = None;
         for (_, row) in pods.iter().filter(|(_, row)| row.pod.counts()) {
@@ -69,10 +87,15 @@ impl Inner {
             }
         }
         match oldest {
-            Some(at) if now.duration_since(at) > STALE => Reading::Stale { value: volumes(), at },
+            Some(at) if !is_recent(at, now, stale_after) => Reading::Stale { value: volumes(), at },
             _ => Reading::Fresh(volumes()),
         }
     }
+}
+
+/// How often kubelets are asked.
+pub fn period(config: &Config) -> Duration {
+    config.kubelet_stats_period.span().unsigned_abs().max(Duration::from_secs(1))
 }
 
 /// Asks the kubelets whenever the clock ticks, until the operator ends.
@@ -86,10 +109,17 @@ pub async fn keep(stores: Arc<Stores>, client: Client, period: Duration) {
         let pods: HashMap<&Key, &Arc<PodRow>> =
             servers.iter().flat_map(|(_, pods)| pods).map(|(key, row)| (key, row)).collect();
         let nodes: BTreeSet<Arc<str>> = pods.values().filter_map(|row| row.node.clone()).collect();
-        for node in &nodes {
-            let answer = summary(&client, node).await;
+        let ask = |node: Arc<str>| {
+            let client = &client;
+            async move {
+                let answer = summary(client, &node).await;
+                (node, answer)
+            }
+        };
+        let mut answers = stream::iter(nodes.clone()).map(ask).buffer_unordered(AT_ONCE);
+        while let Some((node, answer)) = answers.next().await {
             let mut inner = spaces.lock();
-            let known = inner.nodes.entry(Arc::clone(node)).or_default();
+            let known = inner.nodes.entry(Arc::clone(&node)).or_default();
             match answer {
                 Ok(summary) => {
                     *known = Node { answered: Some(Timestamp::now()), failing: None };
@@ -104,7 +134,7 @@ pub async fn keep(stores: Arc<Stores>, client: Client, period: Duration) {
                 Err(why) => {
                     if known.failing.as_ref() != Some(&why) {
                         tracing::warn!(
-                            node = &**node,
+                            node = &*node,
                             why,
                             "a kubelet's statistics cannot be had; it is asked again"
                         );
@@ -288,7 +318,7 @@ mod tests {
         let reading = |node: Option<Node>, now: i64| {
             let mut inner = Inner::default();
             inner.nodes.extend(node.map(|node| ("one".into(), node)));
-            inner.reading(&pods, at(now))
+            inner.reading(&pods, at(now), SignedDuration::from_secs(90))
         };
         let answered = |why: Option<&str>| Node { answered: Some(at(0)), failing: why.map(str::to_owned) };
         assert_eq!(reading(None, 0), Reading::Off, "not asked yet");

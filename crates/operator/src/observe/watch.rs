@@ -1,101 +1,192 @@
 //! Keeps one table up by one watch in one scope, for as long as the operator lives.
 
-use std::fmt::Debug;
+use std::marker::PhantomData;
 
-use futures::{StreamExt, pin_mut};
-use jiff::Timestamp;
-use kube::{
-    Api, Resource,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+use kube::Resource;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use tokio::time::sleep_until;
+
+use super::{
+    list_watch::{Observer, Source},
+    table::{Change, Key, Row, Table},
 };
-use serde::de::DeserializeOwned;
-
-use super::table::{Change, Key, Row, Table};
-
-/// Lists come in pages of this size: it bounds the memory that a list takes.
-const PAGE: u32 = 100;
+use crate::caught;
 
 /// What a watch tells of.
 pub enum Told<'a, V> {
     /// This row changed in a way that a verdict may depend on.
     Row(&'a Key, &'a V),
-    /// The watch as a whole got worse or better.
-    Health,
+    /// The object of this namespace and name cannot be read any more, or can be again.
+    Readable(&'a Key),
+    /// What the rows of the scope are worth has changed.
+    Fitness,
+}
+
+/// Who an object is, as far as that can be told of one that cannot be read otherwise.
+#[derive(Deserialize)]
+pub struct Named {
+    /// Its metadata.
+    pub metadata: NamedMeta,
+}
+
+/// See [`Named`].
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NamedMeta {
+    namespace: String,
+    name: String,
+    uid: String,
+    owner_references: Vec<NamedOwner>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct NamedOwner {
+    uid: String,
+}
+
+impl NamedMeta {
+    /// The name and uid of an object; empty where it has none that can be read.
+    pub fn of(object: &RawValue) -> Self {
+        serde_json::from_str::<Named>(object.get()).map(|named| named.metadata).unwrap_or_default()
+    }
+
+    /// Its key.
+    pub fn key(&self) -> Key {
+        Key::new(&self.namespace, &self.name)
+    }
 }
 
 /// Watches until the end. `view` makes rows; `tell` hears what may change a verdict.
 pub async fn watch<W, V>(
-    api: Api<W>,
+    source: Source,
     scope: Option<String>,
-    config: watcher::Config,
     table: &Table<V>,
     view: impl Fn(&W) -> Option<(Key, V)>,
     tell: impl Fn(Told<V>),
 ) where
-    W: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    W: Resource<DynamicType = ()> + DeserializeOwned,
     V: Row,
 {
     let scope = scope.unwrap_or_default();
-    let events = watcher(api, config.page_size(PAGE)).default_backoff();
-    pin_mut!(events);
-    let tell_of = |change: Change<V>| {
-        if let Change::Row(key, row) = change {
-            tell(Told::Row(&key, &row));
+    // A watch becomes stale by silence, in which nothing else happens.
+    let silence = async {
+        loop {
+            sleep_until(table.stale_at(&scope)).await;
+            if table.has_changed_fitness(&scope) {
+                tell(Told::Fitness);
+            }
         }
     };
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                table.answered(&scope);
-                match event {
-                    Event::Init => table.begin_list(&scope),
-                    Event::InitApply(object) | Event::Apply(object) => {
-                        let fallback = Key::of(&object);
-                        match view(&object) {
-                            Some((key, row)) => tell_of(table.apply(&scope, key, row)),
-                            None => tell_of(table.delete(&fallback)),
-                        }
-                    }
-                    Event::InitDone => {
-                        for (key, row) in table.end_list(&scope) {
-                            tell(Told::Row(&key, &row));
-                        }
-                        tell(Told::Health);
-                    }
-                    Event::Delete(object) => {
-                        if let Some((key, _)) = view(&object) {
-                            tell_of(table.delete(&key));
-                        }
-                    }
-                }
-            }
-            Err(error) => {
-                let why = reason(&error);
-                let resource = std::any::type_name::<V>().rsplit("::").next().unwrap_or_default();
-                tracing::warn!(table = resource, scope, why, "a watch fails; it is tried again");
-                if table.failed(&scope, Timestamp::now(), why) {
-                    tell(Told::Health);
-                }
-            }
+    let mut rows = Rows { scope: &scope, table, view, tell: &tell, wire: PhantomData::<fn() -> W> };
+    tokio::select! {
+        () = source.run(&mut rows) => {}
+        () = silence => {}
+    }
+}
+
+struct Rows<'a, W, V, F, T> {
+    scope: &'a str,
+    table: &'a Table<V>,
+    view: F,
+    tell: T,
+    wire: PhantomData<fn() -> W>,
+}
+
+impl<W, V, F, T> Rows<'_, W, V, F, T>
+where
+    W: Resource<DynamicType = ()> + DeserializeOwned,
+    V: Row,
+    F: Fn(&W) -> Option<(Key, V)>,
+    T: Fn(Told<V>),
+{
+    fn changed(&self, change: Change<V>) {
+        let Change::Row(key, row) = change else { return };
+        if let Err(why) = caught::panic(|| (self.tell)(Told::Row(&key, &row))) {
+            caught::count("Wake", &format!("{} {}/{}", W::kind(&()), key.namespace, key.name), &why);
+        }
+    }
+
+    fn fitness(&self) {
+        if self.table.has_changed_fitness(self.scope) {
+            (self.tell)(Told::Fitness);
+        }
+    }
+
+    /// What `take` makes of an object. A panic, or an object that cannot be parsed, is this object's fault alone: what
+    /// depends on it is unavailable until it can be read again.
+    fn take(&self, object: &RawValue, take: impl FnOnce(&W)) {
+        let taken = caught::panic(|| serde_json::from_str(object.get()).map(|object| take(&object)));
+        let why = match taken {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic,
+        };
+        let named = NamedMeta::of(object);
+        let key = named.key();
+        let who = format!("{} {}/{}", W::kind(&()), key.namespace, key.name);
+        caught::count("Conversion", &who, &why);
+        let owners = named.owner_references.into_iter().map(|owner| owner.uid).collect();
+        if self.table.cannot_read(self.scope, key.clone(), owners, format!("{who} cannot be read: {why}")) {
+            (self.tell)(Told::Readable(&key));
+        }
+    }
+
+    fn can_read(&self, key: &Key) {
+        if self.table.can_read(key) {
+            (self.tell)(Told::Readable(key));
         }
     }
 }
 
-/// The API server's own sentence, where there is one.
-fn reason(error: &watcher::Error) -> String {
-    let client = match error {
-        watcher::Error::InitialListFailed(source)
-        | watcher::Error::WatchStartFailed(source)
-        | watcher::Error::WatchFailed(source) => source,
-        watcher::Error::WatchError(status) => return status.message.clone(),
-        watcher::Error::NoResourceVersion => return error.to_string(),
-    };
-    match crate::error::answer(client) {
-        Some(status) if status.is_forbidden() => format!("forbidden: {}", status.message),
-        Some(status) => status.message.clone(),
-        None => client.to_string(),
+impl<W, V, F, T> Observer for Rows<'_, W, V, F, T>
+where
+    W: Resource<DynamicType = ()> + DeserializeOwned,
+    V: Row,
+    F: Fn(&W) -> Option<(Key, V)>,
+    T: Fn(Told<V>),
+{
+    fn list_begins(&mut self) {
+        self.table.begin_list(self.scope);
+    }
+
+    fn present(&mut self, object: &RawValue) {
+        self.take(object, |wire| {
+            let key = Key::of(wire);
+            match (self.view)(wire) {
+                Some((key, row)) => self.changed(self.table.apply(self.scope, key, row)),
+                None => self.changed(self.table.delete(&key)),
+            }
+            self.can_read(&key);
+        });
+    }
+
+    fn gone(&mut self, object: &RawValue) {
+        let named = NamedMeta::of(object);
+        // Some rows are kept by uid.
+        for name in [&named.name, &named.uid] {
+            self.changed(self.table.delete(&Key::new(&named.namespace, name)));
+        }
+        self.can_read(&named.key());
+    }
+
+    fn list_ends(&mut self) {
+        for (key, row) in self.table.end_list(self.scope) {
+            self.changed(Change::Row(key, row));
+        }
+        self.fitness();
+    }
+
+    fn alive(&mut self) {
+        self.table.alive(self.scope);
+        self.fitness();
+    }
+
+    fn failed(&mut self, why: String) {
+        let (kind, scope) = (W::kind(&()), self.scope);
+        tracing::warn!(kind = &*kind, scope, why, "a watch fails; it is tried again");
+        self.table.failed(scope, why);
+        self.fitness();
     }
 }

@@ -1,34 +1,35 @@
 //! All that runs beside the reconciles: a watch for each kind and scope, and what looks by the clock.
 
 use std::{
-    fmt::Debug,
-    future::Future,
+    future::{Future, pending},
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
+use kube::{
+    Client, Resource,
+    core::{ClusterResourceScope, NamespaceResourceScope},
+};
 use mcp_health_api::{KIND_JOB, KIND_LABEL};
 use serde::de::DeserializeOwned;
 
 use super::{
     Stores, alertmanager, autoscalers, budgets, config_maps, config_readers, deployments, jobs, last_words,
-    nodes, pods, quotas, replica_sets, scrape, services, switches,
+    list_watch::{Pace, Source},
+    nodes, pod_events, pods, quotas, replica_sets, scrape, services, switches,
     table::{Key, Row, Table},
     usage, vertical_autoscalers, volumes,
     watch::{Told, watch},
 };
-use crate::config::Config;
-
-/// What runs until the operator ends.
-pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
+use crate::{config::Config, supervise::Task};
 
 impl Stores {
-    /// What keeps the stores up.
-    pub fn watches(self: &Arc<Self>, client: &Client, config: &Config) -> Vec<Watching> {
+    /// What keeps the stores up. Each runs until the operator ends.
+    pub fn watches(self: &Arc<Self>, client: &Client, config: &Config) -> Vec<Task> {
         let mut watches = Vec::new();
+        let pace = Pace::of(config);
         for scope in config.scopes() {
-            let of = Scope { stores: self, client, namespace: scope };
+            let of = Scope { stores: self, client, namespace: scope, pace };
             watches.extend([
                 of.watch(|stores| &stores.deployments, deployments::view),
                 of.watch(|stores| &stores.replica_sets, replica_sets::view),
@@ -41,6 +42,8 @@ impl Stores {
                 of.watch(|stores| &stores.limit_ranges, quotas::view_limit_range),
                 of.watch(|stores| &stores.budgets, budgets::view),
             ]);
+            let events = pod_events::run(Arc::clone(self), client.clone(), of.namespace.clone(), pace);
+            watches.push(Task::new("the watch of Events", events));
             if config.rolls_config_back {
                 // What the operator made itself is nobody's configuration.
                 let others = format!("!{KIND_LABEL}");
@@ -61,62 +64,78 @@ impl Stores {
             let period = config.usage_period.span();
             if !period.is_zero() {
                 let (stores, client) = (Arc::clone(self), client.clone());
-                watches.push(Box::pin(usage::keep(stores, client, of.namespace, period.unsigned_abs())));
+                let polls = usage::keep(stores, client, of.namespace, period.unsigned_abs());
+                watches.push(Task::new("the poll of metrics-server", polls));
             }
         }
         if config.kubelet_stats {
-            let period =
-                config.kubelet_stats_period.span().unsigned_abs().max(std::time::Duration::from_secs(1));
-            watches.push(Box::pin(volumes::keep(Arc::clone(self), client.clone(), period)));
+            let polls = volumes::keep(Arc::clone(self), client.clone(), volumes::period(config));
+            watches.push(Task::new("the poll of kubelets", polls));
         }
-        watches.push(Box::pin(alertmanager::keep(Arc::clone(self))));
-        watches.push(Box::pin(scrape::keep(Arc::clone(self))));
-        watches.push(Box::pin(last_words::listen(Arc::clone(self), client.clone())));
-        watches.push(self.watch_namespaces(client));
-        watches.extend(self.watch_switch(client));
-        watches.extend(self.watch_nodes(client));
+        if self.alerts.is_some() {
+            watches.push(Task::new("the poll of Alertmanager", alertmanager::keep(Arc::clone(self))));
+        }
+        if self.scraped.is_some() {
+            watches.push(Task::new("the scrape of pods", scrape::keep(Arc::clone(self))));
+        }
+        let logs = last_words::listen(Arc::clone(self), client.clone());
+        watches.push(Task::new("the fetching of logs", logs));
+        watches.push(self.watch_namespaces(client, pace));
+        watches.extend(self.watch_switch(client, pace));
+        watches.extend(self.watch_nodes(client, pace));
         watches
     }
 
     /// The namespaces, for what they say on suspension.
-    fn watch_namespaces(self: &Arc<Self>, client: &Client) -> Watching {
-        let (stores, api) = (Arc::clone(self), Api::all(client.clone()));
-        Box::pin(async move {
+    fn watch_namespaces(self: &Arc<Self>, client: &Client, pace: Pace) -> Task {
+        let stores = Arc::clone(self);
+        let source = source::<switches::NamespaceWire, ClusterResourceScope>(client, None, pace);
+        Task::new("the watch of Namespaces", async move {
             let tell = |told: Told<switches::SwitchRow>| match told {
-                Told::Row(key, _) => stores.wake_namespace(&key.name),
-                Told::Health => stores.wake_all(),
+                Told::Row(key, _) | Told::Readable(key) => stores.wake_namespace(&key.name),
+                Told::Fitness => stores.wake_all(),
             };
-            let config = watcher::Config::default();
-            watch(api, None, config, &stores.namespaces, switches::view_namespace, tell).await;
+            watch(source, None, &stores.namespaces, switches::view_namespace, tell).await;
         })
     }
 
     /// The nodes, where the operator may read them.
-    fn watch_nodes(self: &Arc<Self>, client: &Client) -> Option<Watching> {
+    fn watch_nodes(self: &Arc<Self>, client: &Client, pace: Pace) -> Option<Task> {
         self.nodes.as_ref()?;
-        let (stores, api) = (Arc::clone(self), Api::all(client.clone()));
-        Some(Box::pin(async move {
+        let stores = Arc::clone(self);
+        let source = source::<nodes::NodeWire, ClusterResourceScope>(client, None, pace);
+        Some(Task::new("the watch of Nodes", async move {
             let Some(table) = &stores.nodes else { return };
             let tell = |told: Told<nodes::NodeRow>| match told {
                 Told::Row(key, row) => row.wake(key, &stores),
-                Told::Health => stores.wake_all(),
+                Told::Readable(_) | Told::Fitness => stores.wake_all(),
             };
-            watch(api, None, watcher::Config::default(), table, nodes::view, tell).await;
+            watch(source, None, table, nodes::view, tell).await;
         }))
     }
 
     /// The cluster-wide switch, where there is one.
-    fn watch_switch(self: &Arc<Self>, client: &Client) -> Option<Watching> {
+    fn watch_switch(self: &Arc<Self>, client: &Client, pace: Pace) -> Option<Task> {
         let (key, _) = self.switch.as_ref()?;
         let (stores, scope) = (Arc::clone(self), key.namespace.to_string());
-        let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
-        let api = Api::namespaced(client.clone(), &scope);
-        Some(Box::pin(async move {
+        let fields = format!("metadata.name={}", key.name);
+        let source = source::<switches::SwitchWire, NamespaceResourceScope>(client, Some(&scope), pace);
+        let source = Source { fields, ..source };
+        Some(Task::new("the watch of the cluster-wide switch", async move {
             let Some((_, table)) = &stores.switch else { return };
             let tell = |_: Told<switches::SwitchRow>| stores.wake_all();
-            watch(api, Some(scope), config, table, switches::view_switch, tell).await;
+            watch(source, Some(scope), table, switches::view_switch, tell).await;
         }))
     }
+}
+
+/// The collection of a kind, in a namespace or in all of them.
+pub fn source<W, S>(client: &Client, namespace: Option<&str>, pace: Pace) -> Source
+where
+    W: Resource<Scope = S, DynamicType = ()>,
+{
+    let path = W::url_path(&(), namespace);
+    Source { client: client.clone(), path, labels: String::new(), fields: String::new(), pace }
 }
 
 /// A namespace, or all of them.
@@ -124,14 +143,14 @@ struct Scope<'a> {
     stores: &'a Arc<Stores>,
     client: &'a Client,
     namespace: Option<String>,
+    pace: Pace,
 }
 
 impl Scope<'_> {
     /// The watch of one kind.
-    fn watch<W, V>(&self, table: fn(&Stores) -> &Table<V>, view: fn(&W) -> Option<(Key, V)>) -> Watching
+    fn watch<W, V>(&self, table: fn(&Stores) -> &Table<V>, view: fn(&W) -> Option<(Key, V)>) -> Task
     where
-        W: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-        W: Clone + DeserializeOwned + Debug + Send + 'static,
+        W: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Send + 'static,
         V: Row,
     {
         self.watch_labelled("", table, view)
@@ -143,38 +162,49 @@ impl Scope<'_> {
         labels: &str,
         table: fn(&Stores) -> &Table<V>,
         view: fn(&W) -> Option<(Key, V)>,
-    ) -> Watching
+    ) -> Task
     where
-        W: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-        W: Clone + DeserializeOwned + Debug + Send + 'static,
+        W: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Send + 'static,
+        V: Row,
+    {
+        Task::new(format!("the watch of {}s", W::kind(&())), self.rows(labels, table, view))
+    }
+
+    fn rows<W, V>(
+        &self,
+        labels: &str,
+        table: fn(&Stores) -> &Table<V>,
+        view: fn(&W) -> Option<(Key, V)>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>
+    where
+        W: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Send + 'static,
         V: Row,
     {
         let (stores, scope) = (Arc::clone(self.stores), self.namespace.clone());
-        let api: Api<W> = match &scope {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        };
-        let config = watcher::Config::default();
-        let config = if labels.is_empty() { config } else { config.labels(labels) };
+        let source = source::<W, _>(self.client, scope.as_deref(), self.pace);
+        let source = Source { labels: labels.to_owned(), ..source };
         Box::pin(async move {
+            let in_scope = scope.clone().unwrap_or_default();
             let tell = |told: Told<V>| match told {
                 Told::Row(key, row) => row.wake(key, &stores),
-                Told::Health => stores.wake_all(),
+                Told::Readable(key) => stores.wake_namespace(&key.namespace),
+                Told::Fitness => stores.wake(stores.targets.in_scope(&in_scope)),
             };
-            watch(api, scope, config, table(&stores), view, tell).await;
+            watch(source, scope, table(&stores), view, tell).await;
         })
     }
 
     /// The watch of the vertical autoscalers, where the cluster has that kind.
-    fn watch_vertical_autoscalers(&self) -> Watching {
-        let watching = self.watch(|stores| &stores.vertical_autoscalers, vertical_autoscalers::view);
+    fn watch_vertical_autoscalers(&self) -> Task {
+        let watching = self.rows("", |stores| &stores.vertical_autoscalers, vertical_autoscalers::view);
         let (stores, client) = (Arc::clone(self.stores), self.client.clone());
-        Box::pin(async move {
+        Task::new("the watch of VerticalPodAutoscalers", async move {
             if vertical_autoscalers::are_installed(&client).await {
                 watching.await;
             } else {
                 stores.no_vertical_autoscalers.store(true, Relaxed);
                 stores.wake_all();
+                pending::<()>().await;
             }
         })
     }

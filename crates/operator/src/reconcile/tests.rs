@@ -55,7 +55,7 @@ async fn a_reconcile_that_gets_no_answer_ends_with_an_error_that_names_the_call(
     let context = context(&client, with_left(Duration::from_secs(15)));
     let object = object(&json!({}));
     let (begun, key) = (Moment::now(), Key::of(&object));
-    let error = reconcile(Arc::new(object), key, Arc::new(context)).await.unwrap_err().to_string();
+    let error = Box::pin(reconcile(Arc::new(object), key, Arc::new(context))).await.unwrap_err().to_string();
     assert_eq!(begun.elapsed().as_secs(), 10);
     for part in ["no answer to PUT", "mcp/mcp-server", "within 10 s"] {
         assert!(error.contains(part), "{error}");

@@ -37,8 +37,7 @@ const TWO_PAUSES: SignedDuration = SignedDuration::from_mins(15);
 const STEADY: SignedDuration = SignedDuration::from_secs(30);
 /// How long a start that fails is waited for: it may come right by itself.
 const START_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
-/// How long last words are waited for where they are late: they may say that nothing is to be restarted. The operator
-/// gives their asking two seconds, and says then that they cannot be had.
+/// How long previous logs are waited for before the finding opens without them.
 const HEARING: SignedDuration = SignedDuration::from_secs(3);
 /// How many last lines are shown.
 const SHOWN: usize = 3;
@@ -123,7 +122,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             None => Judgement::Clear,
         };
     };
-    if let Some(until) = awaited(case, &sick) {
+    if let Some(until) = awaited(case, &sick, HEARING) {
         return Judgement::Suspected { until };
     }
 
@@ -151,7 +150,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     if sick.len() > evidence.len() {
         evidence.push(format!("{} in all are sick in this way", words::count(sick.len(), "pod")));
     }
-    evidence.extend(last_lines(first));
+    evidence.extend(last_lines(first, case.now));
     evidence.push(blame_sentence(server, blame));
     evidence.extend(back);
     if is_refusal(cause) {
@@ -224,8 +223,13 @@ fn never_healthy(server: &Server) -> bool {
     server.cause(Cause::ProcessExit) == Cause::NeverHealthy
 }
 
-/// Until when last words are awaited, where nothing else tells why.
-fn awaited(case: &Case, sick: &[Sick]) -> Option<Timestamp> {
+/// Until when actions wait for previous logs, where nothing else tells why containers end.
+pub fn logs_due(case: &Case, server: &Server) -> Option<Timestamp> {
+    awaited(case, &sick(server), LastWords::LONGEST_WAIT)
+}
+
+/// Until when previous logs are awaited, for so long at most, where nothing else tells why.
+fn awaited(case: &Case, sick: &[Sick], at_most: SignedDuration) -> Option<Timestamp> {
     if sick.iter().any(|one| one.told.cause.is_some()) {
         return None;
     }
@@ -233,7 +237,7 @@ fn awaited(case: &Case, sick: &[Sick]) -> Option<Timestamp> {
         LastWords::Awaited(since) => Some(since),
         _ => None,
     });
-    let until = asked.min()?.saturating_add(HEARING).ok()?;
+    let until = asked.min()?.saturating_add(at_most).ok()?;
     (until > case.now).then_some(until)
 }
 
@@ -391,9 +395,19 @@ fn describe(one: &Sick, now: Timestamp) -> String {
 }
 
 /// What the container said before it ended, beside the one line that is told already; or why that is not known.
-fn last_lines(one: &Sick) -> Option<String> {
-    if let (LastWords::Missing(why), true) = (&one.container.last_words, one.told.words.is_empty()) {
-        return Some(format!("the last words of pod {} cannot be read: {why}", one.pod.name));
+fn last_lines(one: &Sick, now: Timestamp) -> Option<String> {
+    let pod = &one.pod.name;
+    match &one.container.last_words {
+        _ if !one.told.words.is_empty() => {}
+        LastWords::Missing(why) => return Some(format!("previous logs of pod {pod} unavailable: {why}")),
+        LastWords::Awaited(since) if now.duration_since(*since) < LastWords::LONGEST_WAIT => {
+            return Some(format!("previous logs of pod {pod} are being fetched"));
+        }
+        LastWords::Awaited(_) => {
+            let seconds = LastWords::LONGEST_WAIT.as_secs();
+            return Some(format!("previous logs of pod {pod} unavailable: not fetched within {seconds} s"));
+        }
+        LastWords::NotAsked | LastWords::Lines(_) => {}
     }
     let lines: Vec<&str> =
         one.told.words.iter().filter(|line| !spoken::is_attribute(line)).map(String::as_str).collect();

@@ -108,10 +108,12 @@ fn a_source_that_fails_is_unavailable_before_its_first_answer_and_stale_some_tim
     alerts.take(listed(&fires), at(100));
     assert_eq!(seen(&alerts, 100), Reading::Fresh(vec!["a".to_owned()]));
     assert!(alerts.fail("Alertmanager answers 503"));
-    assert_eq!(seen(&alerts, 145), Reading::Fresh(vec!["a".to_owned()]), "a miss is no news");
-    assert_eq!(seen(&alerts, 146), Reading::Stale { value: vec!["a".to_owned()], at: at(100) });
-    alerts.take(listed(&[]), at(150));
-    assert_eq!(seen(&alerts, 150), Reading::Fresh(Vec::new()));
+    assert_eq!(seen(&alerts, 160), Reading::Fresh(vec!["a".to_owned()]), "a miss is no news");
+    assert_eq!(seen(&alerts, 161), Reading::Stale { value: vec!["a".to_owned()], at: at(100) });
+    alerts.take(listed(&[]), at(165));
+    assert_eq!(seen(&alerts, 165), Reading::Fresh(Vec::new()));
+    let silent = Reading::Stale { value: Vec::new(), at: at(165) };
+    assert_eq!(seen(&alerts, 226), silent, "silence is no answer, though nothing has failed");
 }
 
 #[test]

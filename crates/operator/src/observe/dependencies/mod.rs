@@ -19,15 +19,15 @@ use std::{
 };
 
 use dependency_probe::Asked;
-use jiff::Timestamp;
-use mcp_health_api::McpServerHealth;
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{McpServerHealth, PostgresSignal};
 use mcp_health_core::{
     dependencies::declared,
     digest,
     signals::{CheckStep, DEPENDENCY_KEPT, Dependency, LEANING_NAMED, Reading},
 };
 
-use super::{Stores, probes::Probes, table::Key};
+use super::{Stores, list_watch::is_recent, probes::Probes, table::Key};
 
 /// What is said while the operator's own way is at fault.
 const NO_WAY: &str = "nothing that any server depends on can be reached: the operator's own network";
@@ -276,6 +276,21 @@ impl Dependencies {
             view
         };
         Reading::Fresh(declared(&object.spec).map(view).collect())
+    }
+}
+
+/// Two rounds, and the longest time that an answer may take.
+const STALE_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// The same, worth what its age allows: what a round has not asked for so long is not known any more. (What is known of
+/// PostgreSQL is as old as its own source says.)
+pub fn aged(reading: Reading<Vec<Dependency>>, now: Timestamp) -> Reading<Vec<Dependency>> {
+    let Reading::Fresh(all) = reading else { return reading };
+    let asked = all.iter().filter(|one| one.barred.is_none() && one.name != PostgresSignal::NAME);
+    let oldest = asked.filter_map(|one| Some(one.results.last()?.0)).min();
+    match oldest {
+        Some(at) if !is_recent(at, now, STALE_AFTER) => Reading::Stale { value: all, at },
+        _ => Reading::Fresh(all),
     }
 }
 

@@ -56,6 +56,7 @@ fn healthy_server() -> (Stores, UnboundedReceiver<Key>, Arc<McpServerHealth>) {
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": created}],
         },
     });
+    table(&stores.objects, None);
     table(&stores.deployments, deployments::view(&serde_json::from_value(deployment).unwrap()));
     table(&stores.replica_sets, replica_sets::view(&serde_json::from_value(set).unwrap()));
     table(&stores.pods, pods::view(&serde_json::from_value(pod).unwrap()));

@@ -371,6 +371,7 @@ async fn what_never_answered_is_asked_seldom_and_is_nothing_unless_it_was_declar
     let undeclared = world.server("one", listening.port, &json!({}), &[]);
     let declared = world.server("two", listening.port, &json!({"mcp": {}, "http": {}}), &[]);
     sleep(Duration::from_mins(2)).await;
+    world.stores.pods.alive("");
     assert_eq!(undeclared.signals().probes, Reading::Off);
     assert_eq!(undeclared.signals().problems().iter().filter(|one| one.contains("robes")).count(), 0);
     let problems = declared.signals().problems();

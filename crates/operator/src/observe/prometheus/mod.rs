@@ -25,7 +25,10 @@ use mcp_health_core::{
     signals::{Metrics, Pod, Reading, RuleReading, Span, Usage},
 };
 
-use super::table::{Key, STALE_AFTER};
+use super::{
+    list_watch::{Pace, is_recent},
+    table::Key,
+};
 use crate::{
     config::Config,
     endpoints::{AllowList, Endpoint},
@@ -39,6 +42,7 @@ pub struct Sight {
     own: Option<Endpoint>,
     allowed: AllowList,
     interval: SignedDuration,
+    stale_after: SignedDuration,
     naming: Naming,
     known: Mutex<HashMap<Key, Known>>,
 }
@@ -79,6 +83,13 @@ impl Sight {
             allowed: AllowList::parse(&config.allowed_endpoints)
                 .map_err(|why| format!("--allowed-endpoints: {why}"))?,
             interval: config.prometheus_period.span(),
+            stale_after: Pace::of(config)
+                .stale_after_polls(
+                    config.prometheus_period.span().unsigned_abs(),
+                    config.prometheus_timeout.span().unsigned_abs(),
+                )
+                .try_into()
+                .unwrap_or(SignedDuration::MAX),
             naming: config.naming(),
             known: Mutex::default(),
         })
@@ -185,8 +196,7 @@ impl Sight {
 
     /// One tick without an answer is no time.
     fn is_fresh(&self, known: &Known, now: Timestamp) -> bool {
-        let patience = STALE_AFTER.max(self.interval.saturating_mul(2));
-        known.answered.is_some_and(|at| now.duration_since(at) <= patience)
+        known.answered.is_some_and(|at| is_recent(at, now, self.stale_after))
     }
 
     /// Forgets all but these objects.

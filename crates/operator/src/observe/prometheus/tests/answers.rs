@@ -191,8 +191,8 @@ async fn one_that_has_answered_is_stale_after_a_while_and_fresh_when_it_is_back(
     let fresh = at(0);
     prometheus.say(|_| failed(500, "", ""));
     world.tick().await;
-    assert_eq!(at(5), fresh, "once is no time");
-    let Reading::Stale { value, .. } = at(40) else { panic!("{:?}", at(40)) };
+    assert_eq!(at(55), fresh, "once is no time");
+    let Reading::Stale { value, .. } = at(65) else { panic!("{:?}", at(65)) };
     assert_eq!(Some(&value), fresh.fresh());
     prometheus.say(well);
     world.tick().await;
