@@ -491,6 +491,35 @@ impl IncidentType {
     pub const fn is_outside(self) -> bool {
         matches!(self, Self::DependencyDown | Self::NodeProblem | Self::CertificateExpiring)
     }
+
+    /// The types that wait for a symptom to last: only of these an override says `for`.
+    pub const WAITING: &[Self] = &[
+        Self::CrashLoop,
+        Self::RolloutStuck,
+        Self::ServiceNotResponding,
+        Self::MemoryLeak,
+        Self::CpuSaturation,
+        Self::HighErrorRate,
+        Self::HighLatency,
+        Self::ToolFailing,
+        Self::ToolsMissing,
+        Self::CircuitStuckOpen,
+        Self::DependencyDown,
+        Self::NodeProblem,
+        Self::AlertFiring,
+        Self::TrafficLost,
+        Self::ConnectionDrops,
+        Self::InvalidMessages,
+        Self::RateLimited,
+        Self::DatabasePoolExhausted,
+        Self::DatabaseIdleInTransaction,
+        Self::DatabaseBlockingLocks,
+    ];
+
+    /// Whether it waits for a symptom to last.
+    pub fn waits(self) -> bool {
+        Self::WAITING.contains(&self)
+    }
 }
 
 impl fmt::Display for IncidentType {
@@ -499,9 +528,18 @@ impl fmt::Display for IncidentType {
     }
 }
 
+/// `for` of a type that does not wait would change nothing.
+fn only_waiting_types_take_for() -> kube::core::Rule {
+    let names: Vec<String> = IncidentType::WAITING.iter().map(ToString::to_string).collect();
+    let rule = format!("!has(self.for) || self.incident in ['{}']", names.join("', '"));
+    let message = format!("for: only these wait for a symptom to last: {}", names.join(", "));
+    kube::core::Rule::new(rule).message(message.as_str())
+}
+
 /// Changes to one entry of the catalogue, for this server.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("has(self.severity) || has(self.runbook) || has(self.for) || has(self.thresholds)").message("an override changes something: set severity, for, thresholds or runbook"))]
+#[x_kube(validation = only_waiting_types_take_for())]
 #[x_kube(validation = Rule::new("self.incident != 'Rule'").message("incident: a rule of one's own is changed where it stands, in spec.rules"))]
 #[x_kube(validation = Rule::new("self.incident != 'Reported' || !has(self.runbook)").message("runbook: a person's report leads to no action; a person comes at once"))]
 #[x_kube(validation = Rule::new("!has(self.thresholds) || !has(self.thresholds.percent) || self.incident in ['HighErrorRate', 'ToolFailing']").message("thresholds.percent: only HighErrorRate and ToolFailing are judged by a share"))]
@@ -515,10 +553,11 @@ pub struct Override {
     /// The severity, whatever the catalogue says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// How long the symptom lasts before it is an incident. Only for types that wait: RolloutStuck,
-    /// ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing, ToolsMissing,
-    /// CircuitStuckOpen, DependencyDown, NodeProblem, AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited, DatabasePoolExhausted;
-    /// of DatabaseIdleInTransaction (default 5m) and DatabaseBlockingLocks (1m), how long a session is idle or waits.
+    /// How long the symptom lasts before it is an incident. Only for types that wait: CrashLoop (a container that cannot
+    /// start), RolloutStuck, ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing,
+    /// ToolsMissing, CircuitStuckOpen, DependencyDown, NodeProblem, AlertFiring, TrafficLost, ConnectionDrops,
+    /// InvalidMessages, RateLimited, DatabasePoolExhausted; of DatabaseIdleInTransaction (default 5m) and
+    /// DatabaseBlockingLocks (1m), how long a session is idle or waits.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("for: at most 1h"))]
     pub hold_for: Option<Duration>,

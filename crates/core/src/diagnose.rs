@@ -328,7 +328,10 @@ impl Diagnosis {
                 None => self.clear.push(incident),
             },
             Judgement::Suspected { until } => self.look_again_at(until),
-            Judgement::Found(finding) => self.find(case, finding),
+            Judgement::Found(finding) => match own_wait(case, &finding, known) {
+                Some((since, due)) => self.wait(incident, rule, since, due),
+                None => self.find(case, finding),
+            },
             Judgement::Symptom { mut finding, lasting: default } => {
                 let mut open = case.status.incidents.iter();
                 if open.any(|one| finding.is_of(one)) {
@@ -340,17 +343,17 @@ impl Diagnosis {
                     finding.since = finding.since.min(since);
                     return self.find(case, finding);
                 }
-                let rule = rule.map(str::to_owned);
-                self.pending.push(Pending {
-                    incident_type: incident,
-                    rule,
-                    since: Time(since),
-                    unseen_since: None,
-                });
-                self.look_again_at(due);
+                self.wait(incident, rule, since, due);
             }
             Judgement::Unknown => self.pending.extend(known.map(|known| unseen(case, known))),
         }
+    }
+
+    /// It is an incident if it lasts until `due`.
+    fn wait(&mut self, incident_type: IncidentType, rule: Option<&str>, since: Timestamp, due: Timestamp) {
+        let rule = rule.map(str::to_owned);
+        self.pending.push(Pending { incident_type, rule, since: Time(since), unseen_since: None });
+        self.look_again_at(due);
     }
 
     fn find(&mut self, case: &Case, mut finding: Finding) {
@@ -383,6 +386,17 @@ fn judge(case: &Case, server: &Server, entry: &Entry) -> Judgement {
     }
 }
 
+/// Since when a finding is observed, and until when it must last, where the policy's own `for` is not over: whatever its
+/// rule makes of the wish, a type that waits opens no incident before. What forbids an action is not put off.
+fn own_wait(case: &Case, finding: &Finding, known: Option<&Pending>) -> Option<(Timestamp, Timestamp)> {
+    let mut overrides = case.spec.overrides.iter();
+    let own = overrides.find(|one| one.incident == finding.incident && finding.incident.waits())?.hold_for?;
+    let is_open = case.status.incidents.iter().any(|one| finding.is_of(one));
+    let since = known.map_or(case.now, |known| seen_since(case, known));
+    let due = after(since.min(finding.since), own.span());
+    (!is_open && due > case.now && finding.forbids.is_empty()).then_some((since, due))
+}
+
 /// Since when something is so, by the operator's own sight: while it could not be seen, it did not last.
 fn seen_since(case: &Case, known: &Pending) -> Timestamp {
     let blind = known.unseen_since.as_ref().map(|since| case.now.duration_since(since.0));
@@ -411,4 +425,75 @@ pub fn rank(findings: &mut [Finding], server: &Server) {
         let (distance, place) = (distance_from_root(finding), place.unwrap_or(CATALOGUE.len()));
         (follows, distance, !is_disk(finding), place, finding.incident)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use mcp_health_api::{McpServerHealth, McpServerHealthSpec, McpServerHealthStatus};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{Settings, signals::Signals};
+
+    /// The incident types of the API, and the rule by which admission takes `for`.
+    fn of_the_crd() -> (Vec<IncidentType>, String) {
+        let crd = serde_json::to_value(<McpServerHealth as kube::CustomResourceExt>::crd()).unwrap();
+        let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/overrides/items";
+        let items = crd.pointer(schema).unwrap();
+        let types = serde_json::from_value(items["properties"]["incident"]["enum"].clone()).unwrap();
+        let rules = items["x-kubernetes-validations"].as_array().unwrap().iter();
+        let mut rules = rules.filter_map(|rule| rule["rule"].as_str());
+        let rule = rules.find(|rule| rule.starts_with("!has(self.for) || self.incident in [")).unwrap();
+        (types, rule.to_owned())
+    }
+
+    fn spec(incident: IncidentType) -> McpServerHealthSpec {
+        let own: Value = json!({"incident": incident, "for": "10m"});
+        serde_json::from_value(json!({
+            "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "mcp-server"},
+            "overrides": [own],
+        }))
+        .unwrap()
+    }
+
+    fn found(incident: IncidentType, since: i64) -> Judgement {
+        Judgement::Found(Finding {
+            incident,
+            rule: None,
+            cause: Cause::Saturation,
+            severity: Severity::SEV3,
+            since: Timestamp::from_second(since).unwrap(),
+            evidence: Vec::new(),
+            youngest_pod: None,
+            lapses: None,
+            forbids: &[],
+        })
+    }
+
+    #[test]
+    fn for_delays_an_incident_of_every_type_that_waits_and_admission_refuses_it_of_all_others() {
+        let (types, rule) = of_the_crd();
+        let (signals, settings) = (Signals::default(), Settings::default());
+        for incident in types {
+            let spec = spec(incident);
+            let opens = |now: i64, since: i64, pending: Vec<Pending>| {
+                let status = McpServerHealthStatus { pending, ..McpServerHealthStatus::default() };
+                let now = Timestamp::from_second(now).unwrap();
+                let (spec, status, signals, settings) = (&spec, &status, &signals, &settings);
+                let case = Case { generation: 1, spec, status, signals, settings, now };
+                let mut diagnosis = Diagnosis::default();
+                diagnosis.note(&case, incident, None, found(incident, since));
+                (diagnosis.findings.len() == 1, diagnosis.pending)
+            };
+            let (opened, pending) = opens(1000, 1000, Vec::new());
+            assert_eq!(opened, !incident.waits(), "{incident}: at once");
+            assert_eq!(rule.contains(&format!("'{incident}'")), incident.waits(), "{incident}: {rule}");
+            // A rule that finds it since just now, at every look, does not put it off for ever.
+            assert!(opens(1600, 1600, pending.clone()).0, "{incident}: after ten minutes");
+            assert_eq!(opens(1599, 1599, pending).0, !incident.waits(), "{incident}: before");
+            assert!(opens(1000, 400, Vec::new()).0, "{incident}: it has lasted already");
+        }
+    }
 }

@@ -52,6 +52,11 @@ async fn an_invalid_policy_is_refused_with_the_path_and_what_to_write_instead() 
             &["spec.overrides[0]", "set severity, for, thresholds or runbook"],
         ),
         (
+            "a time to wait, of what does not wait",
+            json!({"overrides": [{"incident": "OutOfMemory", "for": "5m"}]}),
+            &["spec.overrides[0]", "for: only these wait for a symptom to last: CrashLoop, RolloutStuck"],
+        ),
+        (
             "two overrides of one incident",
             json!({"overrides": [
                 {"incident": "CrashLoop", "severity": "SEV1"},

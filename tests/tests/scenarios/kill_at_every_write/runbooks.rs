@@ -233,7 +233,14 @@ fn spec(runbook: Runbook) -> Value {
 fn overrides(runbook: Runbook) -> Value {
     match (runbook.step)() {
         Value::Null => json!([]),
-        step => json!([{"incident": runbook.mishap.incident(), "for": "8s", "runbook": [step]}]),
+        step => {
+            let incident = runbook.mishap.incident();
+            let mut own = json!({"incident": incident, "runbook": [step]});
+            if incident.waits() {
+                own["for"] = json!("8s");
+            }
+            json!([own])
+        }
     }
 }
 
