@@ -252,6 +252,16 @@ pub struct PrometheusSignal {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["label"]))]
     pub labels: Vec<LabelName>,
+    /// Labels that tell the replicas of a highly available Prometheus apart: series that differ only in these are one, and
+    /// the freshest counts. Default: replica, prometheus_replica, prometheus, __replica__. Empty where such a label is the
+    /// server's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 8),
+        inner(length(min = 1, max = 128), regex(pattern = "^[a-zA-Z_][a-zA-Z0-9_]*$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub replica_labels: Option<Vec<String>>,
     /// The unit of `mcp_request_duration`, which does not say it. Default: seconds.
     #[serde(default)]
     pub duration_unit: DurationUnit,
@@ -275,6 +285,7 @@ impl Default for PrometheusSignal {
             window: Self::default_window(),
             metrics: Vec::new(),
             labels: Vec::new(),
+            replica_labels: None,
             duration_unit: DurationUnit::default(),
             queries: Vec::new(),
         }
@@ -376,6 +387,8 @@ pub enum Measure {
     CpuSeconds,
     /// The working set of a container, in bytes, by container.
     WorkingSet,
+    /// Bytes of memory that a container uses beside its page cache, by container.
+    ResidentSet,
 }
 
 impl fmt::Display for Measure {

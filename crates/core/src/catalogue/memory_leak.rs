@@ -1,7 +1,7 @@
 //! MemoryLeak: memory grows steadily, and reaches the limit within an hour (guide 004, Memory Leak).
 //!
-//! Judged by the working set that metrics-server or Prometheus tells, over ten minutes; a pod is recycled before it
-//! is killed.
+//! Judged over ten minutes by the resident set that Prometheus or the kubelets tell; by the working set, which counts page
+//! cache too, only where a container was killed at its limit before. A pod is recycled before it is killed.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
@@ -45,7 +45,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 fn growth(case: &Case, server: &Server) -> Option<Growth> {
     let usage = case.signals.usage.fresh()?;
     let (pods, window) = (server.current_pods(), Windows::of(case.spec).leak);
-    Some(usage::leaks(&pods, &server.target.containers, usage, window, case.now))
+    let resident = case.signals.resident.fresh().map(Vec::as_slice).unwrap_or_default();
+    Some(usage::leaks(&pods, &server.target.containers, usage, resident, window, case.now))
 }
 
 /// The pod that reaches its limit first.

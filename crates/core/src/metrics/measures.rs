@@ -80,6 +80,7 @@ pub const MEASURES: &[Definition] = &[
     ),
     counter(Measure::CpuSeconds, "container_cpu_usage_seconds_total", &[Label::Container], NOW),
     gauge(Measure::WorkingSet, "container_memory_working_set_bytes", &[Label::Container]),
+    gauge(Measure::ResidentSet, "container_memory_rss", &[Label::Container]),
 ];
 
 /// The names that a label may have by default, the likeliest first. Scrape configurations differ: those that
@@ -145,6 +146,17 @@ pub fn label_names_of(label: Label, signal: &PrometheusSignal) -> Vec<&str> {
     match signal.labels.iter().find(|one| one.label == label) {
         Some(mapped) => vec![mapped.name.as_str()],
         None => label_names(label).to_vec(),
+    }
+}
+
+/// What tells the replicas of a highly available Prometheus apart, by the usual names.
+const REPLICA_LABELS: &[&str] = &["replica", "prometheus_replica", "prometheus", "__replica__"];
+
+/// The labels in which series of one thing may differ: they are one.
+pub fn replica_labels(signal: &PrometheusSignal) -> Vec<&str> {
+    match &signal.replica_labels {
+        Some(own) => own.iter().map(String::as_str).collect(),
+        None => REPLICA_LABELS.to_vec(),
     }
 }
 

@@ -14,7 +14,7 @@ use mcp_health_api::{McpServerHealthSpec, Measure, UserRule};
 
 pub use latency::{FEWEST_SLOW, Latency};
 pub use measures::{
-    Definition, Kind, MEASURES, Naming, definition, label_names, label_names_of, metric_name,
+    Definition, Kind, MEASURES, Naming, definition, label_names, label_names_of, metric_name, replica_labels,
 };
 pub use quantile::{Buckets, Quantile};
 pub use view::{Traffic, View, ratio};

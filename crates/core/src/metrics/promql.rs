@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use mcp_health_api::{Label, Measure, PrometheusSignal};
 
 use super::{
-    measures::{Definition, Kind, MEASURES, label_names_of, metric_name},
+    measures::{Definition, Kind, MEASURES, label_names_of, metric_name, replica_labels},
     reach_of,
 };
 use crate::signals::Span;
@@ -101,6 +101,8 @@ fn built_in(definition: &Definition, span: Span, signal: &PrometheusSignal, name
     if !of_container {
         who.push(JOB);
     }
+    // Replicas of a Prometheus are told apart, so that they are not added up: the freshest is chosen later.
+    who.extend(replica_labels(signal));
     let both = || {
         let own = names(definition.labels, signal).into_iter().filter(|one| !who.contains(one));
         who.iter().copied().chain(own).collect::<Vec<_>>().join(", ")
@@ -226,7 +228,8 @@ mod tests {
     use super::*;
 
     const WHO: &str = "namespace, kubernetes_namespace, k8s_namespace_name, pod, kubernetes_pod_name, pod_name, \
-                       k8s_pod_name, service, kubernetes_name, deployment, k8s_deployment_name, instance, job";
+                       k8s_pod_name, service, kubernetes_name, deployment, k8s_deployment_name, instance, job, \
+                       replica, prometheus_replica, prometheus, __replica__";
 
     fn query(signal: &PrometheusSignal, measure: Measure, span: Span) -> Query {
         let all = queries(signal, &["mcp", "a.b"]);
@@ -268,7 +271,8 @@ mod tests {
         assert_eq!(
             query.text,
             "max by (namespace, kubernetes_namespace, k8s_namespace_name, pod, kubernetes_pod_name, pod_name, \
-             k8s_pod_name, container, container_name, k8s_container_name) \
+             k8s_pod_name, replica, prometheus_replica, prometheus, __replica__, container, container_name, \
+             k8s_container_name) \
              (rate(container_cpu_usage_seconds_total{namespace=~\"mcp|a\\\\.b\",container!=\"\",container!=\"POD\"}[120s]))"
         );
         let many: Vec<String> = (0..51).map(|number| format!("n{number}")).collect();
@@ -295,9 +299,20 @@ mod tests {
         };
         let text = query(&mapped, Measure::ToolCalls, Span::Window).text;
         assert!(text.starts_with("sum by (ns, pod, "), "{text}");
-        assert!(text.ends_with(", job, what) (rate(calls[120s]))"), "{text}");
+        let end = ", job, replica, prometheus_replica, prometheus, __replica__, what) (rate(calls[120s]))";
+        assert!(text.ends_with(end), "{text}");
         let memory = query(&mapped, Measure::WorkingSet, Span::Window).text;
         assert!(memory.contains("{ns=~\"mcp|a\\\\.b\","), "{memory}");
+    }
+
+    #[test]
+    fn replicas_of_a_prometheus_are_told_apart_by_the_labels_that_a_policy_names_or_by_none() {
+        for (own, end) in [(vec!["ha"], "job, ha) (mcp_sessions)"), (vec![], "job) (mcp_sessions)")] {
+            let labels = Some(own.into_iter().map(str::to_owned).collect());
+            let signal = PrometheusSignal { replica_labels: labels, ..PrometheusSignal::default() };
+            let text = query(&signal, Measure::Sessions, Span::Window).text;
+            assert!(text.ends_with(end), "{text}");
+        }
     }
 
     #[test]

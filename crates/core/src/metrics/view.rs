@@ -209,7 +209,11 @@ pub fn ratio(now: f64, before: Option<f64>) -> Option<f64> {
 fn is_of_the_node(measure: Measure) -> bool {
     matches!(
         measure,
-        Measure::CpuPeriods | Measure::CpuThrottledPeriods | Measure::CpuSeconds | Measure::WorkingSet
+        Measure::CpuPeriods
+            | Measure::CpuThrottledPeriods
+            | Measure::CpuSeconds
+            | Measure::WorkingSet
+            | Measure::ResidentSet
     )
 }
 

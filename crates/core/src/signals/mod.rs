@@ -113,6 +113,8 @@ pub struct Signals {
     pub jobs: Reading<Vec<Job>>,
     /// What its containers use of CPU and memory.
     pub usage: Reading<Vec<Usage>>,
+    /// What of that memory is no page cache, by Prometheus or by the kubelets; off where neither tells.
+    pub resident: Reading<Vec<Usage>>,
     /// How full the volumes of its pods are.
     pub volumes: Reading<Vec<Volume>>,
     /// What its metrics tell; off where nobody is asked for them.

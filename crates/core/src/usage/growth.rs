@@ -1,5 +1,9 @@
 //! Whether memory grows steadily, and when it reaches its limit.
 //!
+//! Judged by the resident set where it is known: the working set counts page cache, which grows and is given back. Where
+//! only the working set is known, its growth is a leak only if the container was killed at its limit before; else nothing
+//! is known.
+//!
 //! The slope is Theil's and Sen's (the median of the slopes of all pairs), which single spikes do not move. A server
 //! that warms up levels off; one that collects its garbage falls back: neither is a leak.
 
@@ -55,13 +59,20 @@ pub fn leaks(
     pods: &[&Pod],
     containers: &[ContainerSpec],
     usage: &[Usage],
+    resident: &[Usage],
     window: SignedDuration,
     now: Timestamp,
 ) -> Growth {
-    let measured = measured(pods, containers, usage, |one| one.memory_limit, now);
-    let mut growth = Growth { leaks: Vec::new(), is_seen: !measured.is_empty() };
-    for one in &measured {
-        match trend(one, window, now) {
+    let limit = |one: &ContainerSpec| one.memory_limit;
+    let working_sets = measured(pods, containers, usage, limit, now);
+    let residents = measured(pods, containers, resident, limit, now);
+    let mut growth = Growth { leaks: Vec::new(), is_seen: !working_sets.is_empty() };
+    for (working_set, resident) in working_sets.iter().zip(&residents) {
+        let is_resident_known = !resident.samples.is_empty();
+        match trend(if is_resident_known { resident } else { working_set }, window, now) {
+            Trend::Leak(_) if !is_resident_known && !was_killed(pods, working_set.container) => {
+                growth.is_seen = false;
+            }
             Trend::Leak(leak) => growth.leaks.push(leak),
             Trend::Unknown => growth.is_seen = false,
             Trend::Well => {}
@@ -69,6 +80,12 @@ pub fn leaks(
     }
     growth.leaks.sort_by(|a, b| (a.left, &a.pod, &a.container).cmp(&(b.left, &b.pod, &b.container)));
     growth
+}
+
+/// A container of this name was killed at its memory limit before: page cache is given back before that.
+fn was_killed(pods: &[&Pod], container: &str) -> bool {
+    let all = pods.iter().flat_map(|pod| &pod.containers).filter(|one| one.name == container);
+    all.filter_map(|one| one.last_exit.as_ref()).any(|exit| exit.reason == "OOMKilled")
 }
 
 enum Trend {

@@ -36,6 +36,16 @@ fn leaking(pods: i32) -> (Operator, String) {
     (operator, pod)
 }
 
+#[test]
+fn page_cache_that_grows_recycles_no_pod() {
+    let mut operator = measured(2, policy::enforcing());
+    operator.world.caches = true;
+    operator.world.leaks = vec![(operator.world.pods[0].name.clone(), operator.world.now)];
+    operator.run(1800, 5);
+    assert!(operator.status().incidents.is_empty(), "{:#?}", operator.status().incidents);
+    assert_eq!(acted(&operator), []);
+}
+
 fn is_over(status: &McpServerHealthStatus) -> bool {
     status.incidents.is_empty() && !status.history.is_empty()
 }

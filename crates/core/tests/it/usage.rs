@@ -7,7 +7,7 @@ use mcp_health_api::{Duration, IncidentType, Override};
 use mcp_health_core::{
     Server,
     catalogue::worst_pod,
-    signals::{Reading, Sample, Usage, Volume, VolumeKind},
+    signals::{Exit, Reading, Sample, Usage, Volume, VolumeKind},
 };
 use proptest::prelude::*;
 
@@ -52,8 +52,17 @@ fn cpu(pod: &str, millicores: impl Fn(i64) -> i64) -> Usage {
     series(pod, (0..=24).map(|quarter| (NOW - 360 + quarter * 15, millicores(quarter * 15), 40 * MIB)))
 }
 
+/// Without page cache, where nothing else is said.
+fn without_cache(scene: &Scene) -> Scene {
+    scene.clone().with(|scene| {
+        if scene.signals.resident == Reading::Off {
+            scene.signals.resident = scene.signals.usage.clone();
+        }
+    })
+}
+
 fn verdict(scene: &Scene, incident: IncidentType) -> String {
-    let diagnosis = scene.concluded().diagnosis;
+    let diagnosis = without_cache(scene).concluded().diagnosis;
     match diagnosis.finding(incident) {
         Some(finding) => format!("{} {}", finding.cause, finding.severity),
         None if diagnosis.clear.contains(&incident) => "Clear".to_owned(),
@@ -62,10 +71,11 @@ fn verdict(scene: &Scene, incident: IncidentType) -> String {
 }
 
 fn evidence(scene: &Scene, incident: IncidentType) -> Vec<String> {
-    scene.concluded().diagnosis.finding(incident).unwrap().evidence.clone()
+    without_cache(scene).concluded().diagnosis.finding(incident).unwrap().evidence.clone()
 }
 
 fn worst(scene: &Scene, incident: IncidentType) -> Option<String> {
+    let scene = without_cache(scene);
     let case = scene.case();
     worst_pod(incident, &case, &Server::of(&case).unwrap()).map(|pod| pod.name.clone())
 }
@@ -115,6 +125,36 @@ fn memory_that_rises_steadily_to_its_limit_within_the_hour_is_a_leak_and_nothing
         scene.signals.usage = Reading::Fresh(vec![memory(leaking, shape), memory(other, |_| 50_000)]);
         assert_eq!(verdict(&scene, IncidentType::MemoryLeak), *expected, "{what}");
     }
+}
+
+#[test]
+fn page_cache_that_grows_is_no_leak_and_without_the_resident_set_only_a_kill_before_tells() {
+    let rising = |at: i64| 60_000 + at * 2048 / 60;
+    let resident = |scene: &Scene, shape: fn(i64) -> i64| {
+        Reading::Fresh(pods(scene).iter().map(|pod| memory(pod, shape)).collect())
+    };
+    let mut scene = well();
+    scene.signals.usage = Reading::Fresh(pods(&scene).iter().map(|pod| memory(pod, rising)).collect());
+    let says = |scene: &Scene| verdict(scene, IncidentType::MemoryLeak);
+    scene.signals.resident = resident(&scene, |_| 50_000);
+    assert_eq!(says(&scene), "Clear", "only the page cache grows");
+    scene.signals.resident = resident(&scene, |at| 50_000 + at * 2048 / 60);
+    assert_eq!(says(&scene), "Leak SEV3", "what is resident grows too");
+    for unknown in [Reading::Fresh(Vec::new()), Reading::Unavailable("gone".to_owned())] {
+        scene.signals.resident = unknown;
+        assert_eq!(says(&scene), "Unknown", "it may be page cache");
+    }
+    let killed = scene.with(|scene| {
+        let Reading::Fresh(seen) = &mut scene.signals.pods else { panic!("pods") };
+        seen[1].containers[0].last_exit = Some(Exit {
+            code: 137,
+            reason: "OOMKilled".to_owned(),
+            at: moment(NOW - 5000),
+            started: None,
+            message: None,
+        });
+    });
+    assert_eq!(says(&killed), "Leak SEV3", "page cache is given back before the kill");
 }
 
 #[test]

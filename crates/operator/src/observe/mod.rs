@@ -312,6 +312,10 @@ impl Stores {
         };
         let rows = || self.pods_of(namespace, target.as_ref().map_or("", |target| &target.uid));
         let volumes = self.volumes.as_ref().map_or(Reading::Off, |spaces| spaces.reading(&rows(), now));
+        let resident = match self.prometheus.resident(&own, &pods, now) {
+            Some(resident) => Reading::Fresh(resident),
+            None => self.volumes.as_ref().map_or(Reading::Off, |spaces| spaces.resident(&rows(), now)),
+        };
         let (probes, circuits) = self.probed(object, row.as_deref(), now);
         let (database, postgres) = self.database_of(object, now);
         let suspended = |row: Option<Arc<switches::SwitchRow>>| row.is_some_and(|row| row.suspended);
@@ -332,6 +336,7 @@ impl Stores {
             jobs: self.jobs_of(object, now),
             configs: self.configs_of(object, &key, row.as_ref().map(|row| &row.target), now),
             usage,
+            resident,
             volumes,
             metrics,
             rules,

@@ -10,7 +10,7 @@ use std::{
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
-use mcp_health_core::signals::{Reading, Volume, VolumeKind};
+use mcp_health_core::signals::{Reading, Sample, Usage, Volume, VolumeKind};
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -18,6 +18,7 @@ use super::{
     KeyedPod, Stores,
     list_watch::{Pace, is_recent},
     pods::PodRow,
+    prometheus::note_usage,
     table::Key,
 };
 use crate::{config::Config, error::answer};
@@ -38,6 +39,8 @@ pub struct Spaces {
 struct Inner {
     /// By pod.
     spaces: HashMap<Key, Vec<Volume>>,
+    /// By pod: what of its memory is no page cache.
+    resident: HashMap<Key, Vec<Usage>>,
     nodes: HashMap<Arc<str>, Node>,
 }
 
@@ -56,6 +59,18 @@ impl Spaces {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What of the memory of these pods is no page cache.
+    pub fn resident(&self, pods: &[KeyedPod], now: Timestamp) -> Reading<Vec<Usage>> {
+        let inner = self.lock();
+        let all = || pods.iter().filter_map(|(key, _)| inner.resident.get(key)).flatten().cloned().collect();
+        match inner.reading(pods, now, self.stale_after) {
+            Reading::Fresh(_) => Reading::Fresh(all()),
+            Reading::Stale { at, .. } => Reading::Stale { value: all(), at },
+            Reading::Unavailable(why) => Reading::Unavailable(why),
+            Reading::Off => Reading::Off,
+        }
     }
 
     /// The spaces of these pods.
@@ -127,6 +142,7 @@ pub async fn keep(stores: Arc<Stores>, client: Client, period: Duration) {
                         let key = Key::new(&pod.pod_ref.namespace, &pod.pod_ref.name);
                         if let Some(row) = pods.get(&key) {
                             let view = view(&pod, row);
+                            note_resident(inner.resident.entry(key.clone()).or_default(), &pod);
                             inner.spaces.insert(key, view);
                         }
                     }
@@ -146,6 +162,7 @@ pub async fn keep(stores: Arc<Stores>, client: Client, period: Duration) {
         let mut inner = spaces.lock();
         inner.nodes.retain(|node, _| nodes.contains(node));
         inner.spaces.retain(|key, _| pods.contains_key(key));
+        inner.resident.retain(|key, _| pods.contains_key(key));
         drop(inner);
         let targets = servers.iter().map(|(deployment, _)| deployment);
         stores.judge_again(targets.flat_map(|deployment| stores.targets.of(deployment)), Timestamp::now());
@@ -178,8 +195,18 @@ struct PodRef {
 
 #[derive(Deserialize)]
 struct ContainerStats {
+    #[serde(default)]
+    name: String,
+    memory: Option<MemoryStats>,
     rootfs: Option<FsStats>,
     logs: Option<FsStats>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MemoryStats {
+    time: Timestamp,
+    rss_bytes: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -214,6 +241,17 @@ async fn summary(client: &Client, node: &str) -> Result<Summary, String> {
             Some(status) => status.message.clone(),
             None => error.to_string(),
         }),
+    }
+}
+
+/// Continues the series of a pod's resident memory, container by container.
+fn note_resident(known: &mut Vec<Usage>, pod: &PodStats) {
+    for container in &pod.containers {
+        let Some((at, memory)) = container.memory.as_ref().and_then(|one| Some((one.time, one.rss_bytes?)))
+        else {
+            continue;
+        };
+        note_usage(known, &pod.pod_ref.name, &container.name, Sample { at, cpu: 0, memory });
     }
 }
 
@@ -309,6 +347,25 @@ mod tests {
             assert_eq!(seen[..2], own);
             assert_eq!(seen[2..], [expected(kind, "", 90, 100)]);
         }
+    }
+
+    #[test]
+    fn what_is_no_page_cache_is_kept_by_container_as_far_as_the_kubelet_tells_it() {
+        let stats = |second: i64, rss: i64| {
+            let time = format!("2026-01-01T00:00:{second:02}Z");
+            let memory = json!({"time": time, "workingSetBytes": 900, "rssBytes": rss});
+            let containers =
+                json!([{"name": "server", "memory": memory}, {"name": "proxy", "memory": {"time": time}}]);
+            let pod = json!({"podRef": {"name": "a", "namespace": "mcp"}, "containers": containers});
+            serde_json::from_value::<PodStats>(pod).unwrap()
+        };
+        let mut known = Vec::new();
+        for (second, rss) in [(10, 500), (10, 500), (20, 510)] {
+            note_resident(&mut known, &stats(second, rss));
+        }
+        assert_eq!(known.len(), 1);
+        let values: Vec<i64> = known[0].samples.iter().map(|sample| sample.memory).collect();
+        assert_eq!((known[0].container.as_str(), values), ("server", vec![500, 510]));
     }
 
     #[test]

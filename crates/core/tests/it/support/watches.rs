@@ -6,7 +6,7 @@ use mcp_health_core::signals::{
     Alert, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec,
     Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Metrics, Node, NodeReady, PROBES_KEPT,
     Placement, Pod, Probe, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading,
-    RecordedAction, Revision, Role, RuleReading, SecretUse, Service, Signals, Strategy, Target,
+    RecordedAction, Revision, Role, RuleReading, SecretUse, Service, Signals, Strategy, Target, Usage,
 };
 
 use super::{
@@ -104,6 +104,7 @@ impl Watches {
         blur(&mut signals.services, &before.services, sight(Source::Services));
         blur(&mut signals.autoscalers, &before.autoscalers, sight(Source::Autoscalers));
         blur(&mut signals.usage, &before.usage, sight(Source::Usage));
+        blur(&mut signals.resident, &before.resident, sight(Source::Usage));
         blur(&mut signals.metrics, &before.metrics, sight(Source::Metrics));
         blur(&mut signals.rules, &before.rules, sight(Source::Rules));
         blur(&mut signals.configs, &before.configs, sight(Source::Configs));
@@ -130,6 +131,7 @@ fn keep_stale(before: Signals, now: Signals) -> Signals {
         services: newer(before.services, now.services),
         autoscalers: newer(before.autoscalers, now.autoscalers),
         usage: newer(before.usage, now.usage),
+        resident: newer(before.resident, now.resident),
         metrics: newer(before.metrics, now.metrics),
         rules: newer(before.rules, now.rules),
         configs: newer(before.configs, now.configs),
@@ -193,6 +195,10 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         },
         jobs: Reading::Fresh(world.jobs.iter().map(|(name, made)| job(world, name, *made)).collect()),
         usage: world.usage.clone().map_or(Reading::Off, Reading::Fresh),
+        resident: match &world.usage {
+            Some(usage) if world.caches => Reading::Fresh(usage.iter().map(without_cache).collect()),
+            usage => usage.clone().map_or(Reading::Off, Reading::Fresh),
+        },
         metrics: if world.measured { Reading::Fresh(metrics(world)) } else { Reading::Off },
         rules: if world.rules.is_empty() { Reading::Off } else { Reading::Fresh(rules(world)) },
         alerts: watches.alerts.clone().map_or(Reading::Off, Reading::Fresh),
@@ -226,6 +232,15 @@ fn nodes(world: &World) -> Vec<Node> {
         pressures: Vec::new(),
     };
     world.nodes.iter().map(node).collect()
+}
+
+/// What a pod uses when it does not leak.
+fn without_cache(usage: &Usage) -> Usage {
+    let mut usage = usage.clone();
+    for sample in &mut usage.samples {
+        sample.memory = sample.memory.min(40 << 20);
+    }
+    usage
 }
 
 /// Asked four times a minute, as the rules are.

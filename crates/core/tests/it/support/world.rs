@@ -204,6 +204,8 @@ pub struct World {
     pub evictions_refused: bool,
     /// What is measured of the pods every quarter of a minute, if anybody does.
     pub usage: Option<Vec<Usage>>,
+    /// What grows in a pod that leaks is its page cache.
+    pub caches: bool,
     /// Pods that leak, and since when.
     pub leaks: Vec<(String, i64)>,
     /// The work that there is, in millicores; the ready pods share it.
@@ -269,6 +271,7 @@ impl World {
             budgets: Vec::new(),
             evictions_refused: false,
             usage: None,
+            caches: false,
             leaks: Vec::new(),
             demand: 0,
             config: None,

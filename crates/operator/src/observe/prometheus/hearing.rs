@@ -8,6 +8,7 @@ use mcp_health_core::{
     metrics::{
         Kind, definition, label_names_of,
         promql::{Fold, Seen},
+        replica_labels,
     },
     signals::{RuleReading, Series, Span},
     words::shorten,
@@ -17,6 +18,7 @@ use super::{
     answer::{Row, Trouble, moment},
     join::{Index, Names, Owner},
     plan::{Poll, Question, Use},
+    replicas::freshest,
 };
 
 /// More values of one measure are not kept of a server.
@@ -73,7 +75,7 @@ impl Moments<'_> {
 }
 
 /// What tells a row from others, but for the labels of these names.
-fn key<'a>(row: &'a Row<'_>, without: &[&str]) -> Vec<(&'a str, &'a str)> {
+pub(super) fn key<'a>(row: &'a Row<'_>, without: &[&str]) -> Vec<(&'a str, &'a str)> {
     let labels = row.labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
     let mut key: Vec<_> = labels.filter(|(name, _)| !without.contains(name)).collect();
     key.sort_unstable();
@@ -231,8 +233,8 @@ impl<'a> Hearing<'a> {
         let moments = self.moments(question, seen, mapping, left_out);
         // Of one address, seen by several jobs, the same is told several times: it counts once.
         let mut cells: HashMap<CellKey, Cell> = HashMap::new();
-        for (number, row) in rows.iter().enumerate() {
-            let Some(at) = moments.of(row) else { continue };
+        let replicas = replica_labels(signal);
+        for (number, (row, at)) in freshest(rows, &replicas, |row| moments.of(row)).into_iter().enumerate() {
             let (askers, pod) = self.whose(row, mapping, own);
             let found = labels.iter().filter_map(|(label, names)| Some((*label, row.first(names)?)));
             let found: Vec<_> = found.collect();
@@ -300,10 +302,10 @@ impl<'a> Hearing<'a> {
     ) -> HashMap<usize, Vec<(String, f64, Timestamp)>> {
         let moments = self.moments(question, seen, mapping, &[]);
         let mut values: HashMap<usize, Vec<(String, f64, Timestamp)>> = HashMap::new();
-        for row in rows {
-            let Some(at) = moments.of(row) else { continue };
+        let replicas = replica_labels(&self.poll.mappings[mapping].signal);
+        for (row, at) in freshest(rows, &replicas, |row| moments.of(row)) {
             for asker in self.whose(row, mapping, true).0 {
-                values.entry(asker).or_default().push((words(row), row.value, at));
+                values.entry(asker).or_default().push((words(row, &replicas), row.value, at));
             }
         }
         values
@@ -343,8 +345,9 @@ impl<'a> Cell<'a> {
 }
 
 /// What tells a value from others: `pod=a, tool=search`.
-fn words(row: &Row) -> String {
-    let labels = row.labels.iter().filter(|(name, _)| name != "__name__");
+fn words(row: &Row, replicas: &[&str]) -> String {
+    let tells = |name: &str| name != "__name__" && !replicas.contains(&name);
+    let labels = row.labels.iter().filter(|(name, _)| tells(name));
     let labels: Vec<String> = labels.map(|(name, value)| format!("{name}={value}")).collect();
     shorten(&labels.join(", "), LONGEST)
 }

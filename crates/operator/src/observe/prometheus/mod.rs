@@ -8,6 +8,7 @@ mod hearing;
 mod join;
 mod plan;
 mod poll;
+mod replicas;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -36,6 +37,7 @@ use crate::{
 use hearing::Told;
 use plan::Poll;
 pub use poll::Poller;
+pub use usage::note as note_usage;
 
 /// See the module.
 pub struct Sight {
@@ -58,6 +60,8 @@ struct Known {
     /// What was missing at the last tick for the first time: its values are those of the tick before.
     shaky: Vec<(Measure, Span)>,
     usage: Vec<Usage>,
+    /// What of its memory is no page cache.
+    resident: Vec<Usage>,
     /// When Prometheus answered last.
     answered: Option<Timestamp>,
     /// Why it does not.
@@ -171,6 +175,14 @@ impl Sight {
         Some(of_pods.cloned().collect())
     }
 
+    /// What of the memory of these pods is no page cache, where Prometheus tells it.
+    pub fn resident(&self, object: &Key, pods: &[Pod], now: Timestamp) -> Option<Vec<Usage>> {
+        let all = self.lock();
+        let known = all.get(object).filter(|known| self.is_fresh(known, now))?;
+        let of_pods = known.resident.iter().filter(|one| pods.iter().any(|pod| pod.name == one.pod));
+        Some(of_pods.cloned().collect()).filter(|all: &Vec<Usage>| !all.is_empty())
+    }
+
     /// Whether Prometheus tells what the containers of these pods use.
     pub fn tells_usage<'a>(
         &self,
@@ -218,6 +230,7 @@ impl Sight {
                 told: Told::default(),
                 shaky: Vec::new(),
                 usage: Vec::new(),
+                resident: Vec::new(),
                 answered: None,
                 failing: None,
             };
@@ -246,6 +259,7 @@ impl Known {
         let was_missing =
             |of: (Measure, Span)| before.missing.iter().any(|(measure, span, _)| (*measure, *span) == of);
         usage::go_on(&mut self.usage, &told.series, now);
+        usage::resident_goes_on(&mut self.resident, &told.series, now);
         // What is missing once only has its values of the tick before, as old as they are.
         told.missing.retain(|(measure, span, _)| {
             let of = (*measure, *span);

@@ -36,16 +36,29 @@ pub fn go_on(known: &mut Vec<Usage>, series: &[Series], now: Timestamp) {
         // A sample is as old as the older half of it.
         let sample =
             Sample { at: cpu.at.min(memory.at), cpu: whole(cpu.value * 1000.0), memory: whole(memory.value) };
-        match known.iter_mut().find(|one| one.pod == pod && one.container == container) {
-            Some(one) => remember(&mut one.samples, sample),
-            None => known.push(Usage {
-                pod: pod.to_owned(),
-                container: container.to_owned(),
-                samples: vec![sample],
-            }),
-        }
+        note(known, pod, container, sample);
     }
     known.retain(|one| one.samples.last().is_some_and(|last| now.duration_since(last.at) <= KEPT));
+}
+
+/// Continues the series of what is no page cache.
+pub fn resident_goes_on(known: &mut Vec<Usage>, series: &[Series], now: Timestamp) {
+    for one in series.iter().filter(|one| (one.measure, one.span) == (Measure::ResidentSet, Span::Window)) {
+        let container = one.labels.iter().find(|(label, _)| *label == Label::Container);
+        let Some((pod, (_, container))) = one.pod.as_deref().zip(container) else { continue };
+        note(known, pod, container, Sample { at: one.at, cpu: 0, memory: whole(one.value) });
+    }
+    known.retain(|one| one.samples.last().is_some_and(|last| now.duration_since(last.at) <= KEPT));
+}
+
+/// Adds a sample of a container to its series.
+pub fn note(known: &mut Vec<Usage>, pod: &str, container: &str, sample: Sample) {
+    match known.iter_mut().find(|one| one.pod == pod && one.container == container) {
+        Some(one) => remember(&mut one.samples, sample),
+        None => {
+            known.push(Usage { pod: pod.to_owned(), container: container.to_owned(), samples: vec![sample] });
+        }
+    }
 }
 
 /// Whether there are series enough to do without metrics-server: every pod has one that was not just made.

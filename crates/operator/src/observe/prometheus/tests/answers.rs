@@ -312,3 +312,84 @@ async fn what_containers_use_is_prometheus_to_tell_where_it_knows_all_pods() {
     world.tick().await;
     assert!(!world.stores.prometheus_tells_usage("", Timestamp::now()), "one pod of three is not told of");
 }
+
+/// Of each pod of the first server, both replicas of an HA pair tell this many sessions; one of them lags.
+fn by_replicas(query: &str, label: &str) -> Said {
+    if !query.contains("(mcp_sessions)") && query != "sessions_by_pod" {
+        return vector([]);
+    }
+    let is_moment = query.contains("timestamp(");
+    let rows = (0..3).flat_map(|one| {
+        let of = move |replica: &str, sessions: f64, ago: f64| {
+            (with(0, one, &json!({label: replica})), if is_moment { sampled() - ago } else { sessions })
+        };
+        [of("k8s-0", 60.0, 15.0), of("k8s-1", 61.0, 0.0)]
+    });
+    vector(rows)
+}
+
+#[tokio::test]
+async fn what_both_replicas_of_a_prometheus_tell_counts_once_and_the_freshest_counts() {
+    let world = told(|query| by_replicas(query, "prometheus_replica"), json!({})).await;
+    assert_eq!(values(&world, 0, Measure::Sessions), [61.0; 3]);
+    let age = Timestamp::now().duration_since(series(&world, 0, Measure::Sessions)[0].at);
+    assert!((30..35).contains(&age.as_secs()));
+    // A label of another name is the policy's to declare; one that is the server's own is as well.
+    let named = json!({"signals": {"prometheus": {"replicaLabels": ["ha"]}}});
+    let world = told(|query| by_replicas(query, "ha"), named).await;
+    assert_eq!(values(&world, 0, Measure::Sessions), [61.0; 3]);
+    let own_query = json!([{"measure": "Sessions", "promql": "sessions_by_pod"}]);
+    for (labels, expected) in [(json!([]), 121.0), (json!(["replica"]), 61.0)] {
+        let spec = json!({"signals": {"prometheus": {"replicaLabels": labels, "queries": own_query}}});
+        let world = told(
+            |query| {
+                by_replicas(
+                    &query.replace("timestamp(sessions_by_pod)", "timestamp((mcp_sessions))"),
+                    "replica",
+                )
+            },
+            spec,
+        )
+        .await;
+        assert_eq!(values(&world, 0, Measure::Sessions), [expected; 3], "{labels}");
+    }
+}
+
+#[tokio::test]
+async fn a_rule_of_a_policys_own_is_told_once_by_both_replicas() {
+    let rule = json!({"name": "Many", "promql": "sessions_by_pod", "above": "10", "severity": "SEV3"});
+    let says = |query: &str| {
+        by_replicas(&query.replace("timestamp(sessions_by_pod)", "timestamp((mcp_sessions))"), "replica")
+    };
+    let world = told(says, json!({"rules": [rule]})).await;
+    let rules = world.rules(0);
+    let values = rules.fresh().unwrap()[0].values.clone().unwrap();
+    assert_eq!(values.iter().map(|(_, value)| *value).collect::<Vec<_>>(), [61.0; 3]);
+    assert!(values.iter().all(|(words, _)| !words.contains("replica")), "{values:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_lets_get_through_only_is_asked_by_get_and_not_by_post_again() {
+    for status in [403, 405, 501] {
+        let prometheus = StandIn::behind_proxy(status, |query| each(query, "mcp_sessions)", 1, 7.0)).await;
+        let world = World::new(1, &["--prometheus-url", &prometheus.url], |_| json!({}));
+        world.tick().await;
+        assert_eq!(values(&world, 0, Measure::Sessions), [7.0; 3], "{status}");
+        prometheus.count();
+        world.tick().await;
+        assert!(!prometheus.asked.lock().unwrap().contains(&"POST".to_owned()), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_that_is_too_long_for_a_url_is_said_to_be_where_no_post_is_let_through() {
+    let long = format!("max(x{{pod=~\"{}\"}})", "a|".repeat(2000));
+    let rule = json!({"name": "Long", "promql": long, "above": "10", "severity": "SEV3"});
+    let prometheus = StandIn::behind_proxy(405, |query| each(query, "mcp_sessions)", 1, 7.0)).await;
+    let world = World::new(1, &["--prometheus-url", &prometheus.url], |_| json!({"rules": [rule]}));
+    world.tick().await;
+    assert_eq!(values(&world, 0, Measure::Sessions), [7.0; 3]);
+    let rules = world.rules(0);
+    let why = rules.fresh().unwrap()[0].values.clone().unwrap_err();
+    assert!(why.starts_with("it takes no POST, and the query is too long for a URL"), "{why}");
+}

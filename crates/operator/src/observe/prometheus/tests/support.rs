@@ -2,7 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{RawQuery, State},
+    http::StatusCode,
+    routing::post,
+};
 use clap::Parser;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use jiff::Timestamp;
@@ -39,6 +45,24 @@ impl StandIn {
         let (asked, says) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(says)));
         let state = (Arc::clone(&asked), Arc::clone(&says));
         let routes = Router::new().route("/api/v1/query", post(answer)).with_state(state);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { url, asked, says }
+    }
+
+    /// A proxy in front of it lets GET through, and answers this to a POST.
+    pub async fn behind_proxy(status: u16, says: impl Fn(&str) -> Said + Send + Sync + 'static) -> Self {
+        let says: Arc<Says> = Arc::new(says);
+        let (asked, says) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(says)));
+        let state = (Arc::clone(&asked), Arc::clone(&says));
+        let refused = Arc::clone(&asked);
+        let refuse = move || async move {
+            refused.lock().unwrap().push("POST".to_owned());
+            StatusCode::from_u16(status).unwrap()
+        };
+        let got = |state: State<Shared>, RawQuery(query): RawQuery| answer(state, query.unwrap().into());
+        let routes = Router::new().route("/api/v1/query", post(refuse).get(got)).with_state(state);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, routes).await });
