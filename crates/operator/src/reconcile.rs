@@ -76,7 +76,7 @@ pub async fn reconcile(
     let mut signals = context.stores.signals(&object, now); // observe
     let wanted = references::wanted(&case(&context, &object, &before, &signals, now));
     let looked_up = context.stores.references.of(&context.client, &context.stores, &key, wanted, now);
-    signals.references = looked_up.await;
+    signals.references = Box::pin(looked_up).await;
     let case = case(&context, &object, &before, &signals, now);
     let diagnosis = diagnose(&case);
     let mut story = verify(&case, &diagnosis);
