@@ -429,6 +429,8 @@ pub enum IncidentType {
     RolloutStuck,
     /// No pod of the server, or none behind its Service, is ready.
     ServiceNotResponding,
+    /// Some pods of a known-good revision are not ready, and others are.
+    PartiallyUnready,
     /// A container was killed at its memory limit.
     OutOfMemory,
     /// Memory grows steadily, and reaches the limit soon.
@@ -497,6 +499,7 @@ impl IncidentType {
         Self::CrashLoop,
         Self::RolloutStuck,
         Self::ServiceNotResponding,
+        Self::PartiallyUnready,
         Self::MemoryLeak,
         Self::CpuSaturation,
         Self::HighErrorRate,
@@ -554,8 +557,8 @@ pub struct Override {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// How long the symptom lasts before it is an incident. Only for types that wait: CrashLoop (a container that cannot
-    /// start), RolloutStuck, ServiceNotResponding, MemoryLeak, CpuSaturation, HighErrorRate, HighLatency, ToolFailing,
-    /// ToolsMissing, CircuitStuckOpen, DependencyDown, NodeProblem, AlertFiring, TrafficLost, ConnectionDrops,
+    /// start), RolloutStuck, ServiceNotResponding, PartiallyUnready, MemoryLeak, CpuSaturation, HighErrorRate,
+    /// HighLatency, ToolFailing, ToolsMissing, CircuitStuckOpen, DependencyDown, NodeProblem, AlertFiring, TrafficLost, ConnectionDrops,
     /// InvalidMessages, RateLimited, DatabasePoolExhausted; of DatabaseIdleInTransaction (default 5m) and
     /// DatabaseBlockingLocks (1m), how long a session is idle or waits.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]

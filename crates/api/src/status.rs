@@ -8,7 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActionType, IncidentType, Severity};
+use crate::{ActionType, Duration, IncidentType, Severity};
 
 /// The most incidents of the past that are kept.
 pub const HISTORY_LIMIT: usize = 20;
@@ -129,6 +129,10 @@ pub struct HealthyRevision {
     pub revision: Option<i64>,
     /// When all its pods were ready.
     pub since: Time,
+    /// The longest time from the start of a pod's containers until the pod was Ready, as far as the operator observed
+    /// it; at most the progress deadline. A start is slow only beyond twice this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_start: Option<Duration>,
     /// The content of the ConfigMaps that its pods were started with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
@@ -181,6 +185,20 @@ pub enum Cause {
     QuotaExceeded,
     /// No node takes the pods.
     Unschedulable,
+    /// The API server refuses the pods: PodSecurity, an admission webhook, a LimitRange, an invalid template.
+    AdmissionRefused,
+    /// The kubelet rejects every pod that is placed on its node: a sysctl, a device, its own resources.
+    PodRejected,
+    /// Pods are evicted from their nodes again and again.
+    Evicted,
+    /// New pods wait for a pod that does not end.
+    StuckTerminating,
+    /// The controllers create no pod, and nothing tells why.
+    NotCreated,
+    /// The node does not get as far as starting the pod's containers: sandbox, network, volumes.
+    NotStarted,
+    /// The containers are ready, and a readiness gate of the pod is not set by the controller that it belongs to.
+    ReadinessGate,
     /// No template of this server was ever seen healthy.
     NeverHealthy,
     /// The containers end by themselves, on a template that was healthy before.

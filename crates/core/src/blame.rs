@@ -9,12 +9,10 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Cause, IncidentType};
 
-use crate::{Server, signals::Pod};
+use crate::{Server, signals::Pod, start_budget};
 
 /// A pod whose container ended within this time fails, though it may be ready at the moment.
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
-/// The least time that a pod has from its creation to Ready before it counts as failing.
-const START: SignedDuration = SignedDuration::from_secs(60);
 
 impl Server<'_> {
     /// The cause where pods of the template in force fail: the revision, where it is to blame; `otherwise`, where it
@@ -71,15 +69,13 @@ impl Server<'_> {
         let beside = self.serving_beside().map(|(revision, _)| revision.template.as_str());
         let healthy = self.last_healthy.map(|healthy| healthy.template.as_str());
         let is_known = |template: &str| Some(template) == healthy || Some(template) == beside;
-        let others = self.revisions.iter().filter(|one| one.template != self.target.template);
+        let others = self.revisions.iter().filter(|one| one.template != self.template);
         others.filter(|one| is_known(&one.template)).flat_map(|one| self.pods_of(one)).collect()
     }
 
     /// A known-good pod fails: it is not ready, and has had the time to become so, or was.
     fn is_failing(&self, pod: &Pod) -> bool {
-        let starts_within = self.target.startup_budget.max(START);
-        let is_starting = !pod.was_ready && self.now.duration_since(pod.created) < starts_within;
-        !pod.ready && (pod.ended_within(RECENT, self.now) || !is_starting)
+        !pod.ready && (pod.ended_within(RECENT, self.now) || !start_budget::is_starting(self, pod))
     }
 
     /// The pod began to fail within the progress deadline of its creation, as far as is known.

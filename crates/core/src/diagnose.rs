@@ -193,6 +193,13 @@ fn distance_from_root(finding: &Finding) -> u8 {
         | Cause::ServiceMismatch => 1,
         Cause::QuotaExceeded
         | Cause::Unschedulable
+        | Cause::AdmissionRefused
+        | Cause::PodRejected
+        | Cause::Evicted
+        | Cause::StuckTerminating
+        | Cause::NotCreated
+        | Cause::NotStarted
+        | Cause::ReadinessGate
         | Cause::OutOfMemory
         | Cause::LimitTooSmall
         | Cause::Leak

@@ -3,13 +3,14 @@
 //! Seen, that is: the operator itself saw all its pods ready, long enough, and without a restart.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Answered, HealthyConfig, HealthyRevision, TargetStatus, Time};
+use mcp_health_api::{ActionType, Answered, Duration, HealthyConfig, HealthyRevision, TargetStatus, Time};
 
 use crate::{
     Case, Server, dependencies, digest,
     metrics::reach,
     references::{Usable, usable},
     signals::{Config, Pod, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Revision},
+    start_budget,
     time::after,
 };
 
@@ -46,15 +47,19 @@ pub fn target_status(
 
 /// The template in force, once it is proven; or the moment when it may be.
 fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Timestamp>) {
-    let Some(current) = server.current() else { return (None, None) };
+    let Some(current) = server.current().filter(|_| !server.has_pending_change()) else {
+        return (None, None);
+    };
     let pods = server.current_pods();
     let (config, tools) = (healthy_config(case, server), tools(case));
+    let longest = longest_start(server, &pods);
     let remembered = server.last_healthy.is_some_and(|healthy| {
         // A restart makes another ReplicaSet of the same template; the newest is the one that stays longest.
         let same =
             healthy.template == current.template && healthy.uid == current.uid && healthy.config == config;
+        let slower = longest > healthy.longest_start.map(Duration::span);
         // Which tools it offers may be told later.
-        same && (!healthy.tools.is_empty() || tools.is_empty())
+        same && !slower && (!healthy.tools.is_empty() || tools.is_empty())
     });
     let sound = server.target.desired > 0 && server.is_rolled_out() && pods.iter().all(|pod| pod.ready);
     let (Some(since), true, false) = (server.ready_since(), sound, remembered) else { return (None, None) };
@@ -91,10 +96,28 @@ fn proven(case: &Case, server: &Server) -> (Option<HealthyRevision>, Option<Time
         uid: current.uid.clone(),
         revision: current.number,
         since: Time(since),
+        longest_start: longest.map(Duration::from),
         config,
         tools,
     };
     (Some(revision), None)
+}
+
+/// The longest time from the start of a pod's containers until it was Ready, in steps of five seconds: known before, or
+/// observed now. Of a pod that the operator did not observe from its start it is only known when it was Ready last: that
+/// counts where nothing else is known.
+fn longest_start(server: &Server, pods: &[&Pod]) -> Option<SignedDuration> {
+    let known = server.last_healthy.filter(|healthy| healthy.template == server.target.template);
+    let known = known.and_then(|healthy| healthy.longest_start).map(Duration::span);
+    let took = |pod: &&Pod| {
+        let lifecycle = &pod.lifecycle;
+        let at_last = known.is_none() && pod.ready && pod.restarts() == 0;
+        let ready = lifecycle.became_ready.or(at_last.then_some(pod.ready_changed))?;
+        let took = ready.duration_since(lifecycle.started?).max(SignedDuration::ZERO);
+        let rounded = SignedDuration::from_secs((took.as_secs() + 4) / 5 * 5);
+        (took <= start_budget::deadline(server)).then_some(rounded)
+    };
+    pods.iter().filter_map(took).chain(known).max()
 }
 
 /// Whether every pod speaks MCP, where this server did before. A way that is cut tells nothing of the pods.
@@ -247,6 +270,7 @@ pub fn way_back(case: &Case, server: &Server) -> Way {
             uid: revision.uid.clone(),
             revision: revision.number,
             since: Time(since),
+            longest_start: None,
             config: Vec::new(),
             tools: Vec::new(),
         };

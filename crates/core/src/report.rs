@@ -9,7 +9,7 @@ use mcp_health_api::{
 
 use crate::{
     Case, Decision, Diagnosis, Server, Story, actions::did, decide::waits_outside,
-    healthy::no_rollback_target, words,
+    healthy::no_rollback_target, start_budget, words,
 };
 
 /// Longest text of a condition or an event.
@@ -156,10 +156,12 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
                 let current = server.current_pods().iter().filter(|pod| pod.ready).count();
                 let wanted =
                     words::count(usize::try_from(server.target.desired).unwrap_or_default(), "wanted pod");
+                let waits = start_budget::waits(server).map(|words| format!("; {words}"));
                 format!(
-                    "{} is coming up: {current} of {wanted} ready, {} in all",
+                    "{} is coming up: {current} of {wanted} ready, {} in all{}",
                     server.current_words(),
-                    server.ready()
+                    server.ready(),
+                    waits.unwrap_or_default()
                 )
             }
         };

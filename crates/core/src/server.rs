@@ -26,6 +26,11 @@ pub struct Server<'a> {
     pub pods: Vec<&'a Pod>,
     /// The pods that lost their readiness because of their node, those that are being deleted included.
     pub lost: Vec<LostPod<'a>>,
+    /// Digest of the template whose pods are judged: the target's own. Of a paused Deployment with a pending change, it
+    /// is the one of the ReplicaSet that has the pods.
+    pub template: &'a str,
+    /// The pods that are being deleted, or failed or succeeded as a whole.
+    pub uncounted: Vec<&'a Pod>,
     /// The ConfigMaps that its template names; none where they are not watched.
     pub configs: &'a [Config],
     /// The moment.
@@ -52,18 +57,22 @@ impl<'a> Server<'a> {
             pods.iter().filter_map(|pod| lost(pod, &case.signals.nodes, case.now)).collect();
         let is_lost = |pod: &Pod| lost.iter().any(|one| std::ptr::eq(one.pod, pod));
         let remembered = case.status.target.as_ref().filter(|remembered| remembered.uid == target.uid);
+        let (counted, uncounted): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| pod.counts());
+        let template = template_of_pods(target, revisions, &counted);
         Some(Self {
             target,
             revisions,
-            pods: pods.iter().filter(|pod| pod.counts() && !is_lost(pod)).collect(),
+            template,
+            pods: counted.into_iter().filter(|pod| !is_lost(pod)).collect(),
+            uncounted,
             lost,
             configs: case.signals.configs.fresh().map(Vec::as_slice).unwrap_or_default(),
             now: case.now,
             container: case.spec.container.as_deref(),
             last_healthy: remembered.and_then(|remembered| remembered.last_healthy.as_ref()),
-            lineage: lineage(&target.template, &case.status.incidents),
+            lineage: lineage(template, &case.status.incidents),
             was_ready_before: remembered
-                .is_some_and(|known| known.became_ready && known.template == target.template),
+                .is_some_and(|known| known.became_ready && known.template == template),
             failing_since: blame::failing_since(&case.status.incidents),
         })
     }
@@ -84,7 +93,7 @@ impl<'a> Server<'a> {
     pub fn current(&self) -> Option<&'a Revision> {
         self.revisions
             .iter()
-            .filter(|revision| revision.template == self.target.template)
+            .filter(|revision| revision.template == self.template)
             .max_by_key(|revision| revision.number)
     }
 
@@ -112,9 +121,20 @@ impl<'a> Server<'a> {
     /// Pods of another template are still there, or pods of the one in force are not made yet.
     pub fn is_rolling_out(&self) -> bool {
         let target = self.target;
+        if self.has_pending_change() {
+            // The Deployment counts no pod as updated until it is resumed.
+            let pods = self.current_pods().len();
+            return usize::try_from(target.desired).is_ok_and(|desired| pods < desired)
+                || self.pods.len() > pods;
+        }
         target.observed_generation < target.generation
             || target.updated < target.desired
             || target.replicas > target.updated
+    }
+
+    /// The Deployment is paused, and its pods are of another template than its own.
+    pub fn has_pending_change(&self) -> bool {
+        self.template != self.target.template
     }
 
     /// Every wanted pod is of the template in force, and ready.
@@ -139,7 +159,7 @@ impl<'a> Server<'a> {
     pub fn serving_beside(&self) -> Option<(&'a Revision, Timestamp)> {
         self.revisions
             .iter()
-            .filter(|revision| revision.template != self.target.template && revision.replicas > 0)
+            .filter(|revision| revision.template != self.template && revision.replicas > 0)
             .filter_map(|revision| {
                 let pods: Vec<_> = self.pods_of(revision).collect();
                 let sound = !pods.is_empty()
@@ -152,7 +172,7 @@ impl<'a> Server<'a> {
 
     /// The template that was seen healthy before, where its pods end now too: the rollout is not why.
     pub fn healthy_ends_too(&self) -> Option<&'a HealthyRevision> {
-        let healthy = self.last_healthy.filter(|healthy| healthy.template != self.target.template)?;
+        let healthy = self.last_healthy.filter(|healthy| healthy.template != self.template)?;
         let revisions = self.revisions.iter().filter(|revision| revision.template == healthy.template);
         let mut pods = revisions.flat_map(|revision| self.pods_of(revision));
         pods.any(|pod| !pod.ready && pod.ended_within(RECENT, self.now)).then_some(healthy)
@@ -161,7 +181,7 @@ impl<'a> Server<'a> {
     /// The template that was seen healthy before, where pods of it are still there and none of them is ready: what
     /// keeps the new pods from working may keep these, too.
     pub fn healthy_is_unready(&self) -> Option<&'a HealthyRevision> {
-        let healthy = self.last_healthy.filter(|healthy| healthy.template != self.target.template)?;
+        let healthy = self.last_healthy.filter(|healthy| healthy.template != self.template)?;
         let revisions = self.revisions.iter().filter(|revision| revision.template == healthy.template);
         let pods: Vec<_> = revisions.flat_map(|revision| self.pods_of(revision)).collect();
         (!pods.is_empty() && pods.iter().all(|pod| !pod.ready)).then_some(healthy)
@@ -190,7 +210,7 @@ impl<'a> Server<'a> {
 
     /// A ConfigMap whose content is another than the one that the healthy template ran with.
     pub fn changed_config(&self) -> Option<(&'a Config, &'a HealthyConfig)> {
-        let healthy = self.last_healthy.filter(|healthy| healthy.template == self.target.template)?;
+        let healthy = self.last_healthy.filter(|healthy| healthy.template == self.template)?;
         let known = |config: &&'a Config| healthy.config.iter().find(|one| one.name == config.name);
         self.configs
             .iter()
@@ -202,10 +222,21 @@ impl<'a> Server<'a> {
     /// `revision 3 (template 9f31c2…)`, for sentences.
     pub fn current_words(&self) -> String {
         match self.current().and_then(|revision| revision.number) {
-            Some(number) => format!("revision {number} (template {})", self.target.template),
-            None => format!("template {}", self.target.template),
+            Some(number) => format!("revision {number} (template {})", self.template),
+            None => format!("template {}", self.template),
         }
     }
+}
+
+/// The template whose pods are judged. A paused Deployment makes no pod of a changed template.
+fn template_of_pods<'a>(target: &'a Target, revisions: &'a [Revision], pods: &[&Pod]) -> &'a str {
+    let has_pods = |revision: &&Revision| pods.iter().any(|pod| pod.revision == revision.uid);
+    let mut with_pods = revisions.iter().filter(|revision| revision.replicas > 0 || has_pods(revision));
+    if !target.paused || with_pods.any(|revision| revision.template == target.template) {
+        return &target.template;
+    }
+    let with_pods = revisions.iter().filter(|revision| revision.replicas > 0);
+    with_pods.max_by_key(|revision| revision.number).map_or(&target.template, |revision| &revision.template)
 }
 
 /// The template, and those before it that the operator has edited, by what its attempts tell.

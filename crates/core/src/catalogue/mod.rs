@@ -24,6 +24,7 @@ mod memory_leak;
 mod node_problem;
 pub(crate) mod out_of_memory;
 pub(crate) mod own_rules;
+mod partially_unready;
 mod rate_limited;
 mod reported;
 mod rise;
@@ -74,6 +75,7 @@ pub const CATALOGUE: &[Entry] = &[
     crash_loop::ENTRY,
     rollout_stuck::ENTRY,
     service_not_responding::ENTRY,
+    partially_unready::ENTRY,
     mcp_protocol_failing::ENTRY,
     database_blocking_locks::ENTRY,
     database_idle_in_transaction::ENTRY,
@@ -113,6 +115,7 @@ pub fn worst_pod<'a>(incident: IncidentType, case: &Case<'a>, server: &Server<'a
         IncidentType::HeartbeatFailing => heartbeat_failing::worst(case, server),
         IncidentType::SessionLeak => session_leak::worst(case, server),
         IncidentType::ConnectionDrops => connection_drops::worst(case, server),
+        IncidentType::PartiallyUnready => partially_unready::worst(case, server),
         IncidentType::McpProtocolFailing => mcp_protocol_failing::worst(case, server),
         IncidentType::HighLatency => high_latency::worst(case, server),
         _ => {

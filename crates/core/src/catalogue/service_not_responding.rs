@@ -12,6 +12,10 @@ use super::{Entry, lasting};
 use crate::{
     Case, Server, database, dependencies,
     diagnose::{Finding, Judgement},
+    obstacles::{self, Obstacle},
+    signals::Pod,
+    start_budget::{self, Phase, StartBudget},
+    time::after,
     words,
 };
 
@@ -51,7 +55,18 @@ fn was_found_outside(case: &Case) -> bool {
         && case.open(IncidentType::ServiceNotResponding).is_some_and(|open| {
             !matches!(
                 open.cause,
-                Cause::BadRollout | Cause::NeverHealthy | Cause::NotReady | Cause::ServiceMismatch
+                Cause::BadRollout
+                    | Cause::NeverHealthy
+                    | Cause::NotReady
+                    | Cause::ServiceMismatch
+                    | Cause::ReadinessGate
+                    | Cause::Unschedulable
+                    | Cause::NotStarted
+                    | Cause::NotCreated
+                    | Cause::QuotaExceeded
+                    | Cause::AdmissionRefused
+                    | Cause::PodRejected
+                    | Cause::StuckTerminating
             )
         })
 }
@@ -63,20 +78,14 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
         return Judgement::Unknown;
     }
     let pods = server.current_pods();
-    let last_change = pods.iter().map(|pod| pod.ready_changed).max();
-    let Some(since) = last_change.or(server.target.replica_failure.as_ref().map(|(_, since)| *since)) else {
-        return Judgement::Unknown;
-    };
-    // A pod that never was ready has the time that its probes ask for.
-    let starting =
-        pods.iter().any(|pod| pod.restarts() == 0 && pod.ready_changed <= in_a_moment(pod.created));
-    let patience = lasting(case, IncidentType::ServiceNotResponding, PATIENCE);
-    let patience = if starting { patience.max(server.target.startup_budget) } else { patience };
-    let due = since.saturating_add(patience).unwrap_or(Timestamp::MAX);
+    if let Some(judgement) = without_pods(case, server, &pods) {
+        return judgement;
+    }
+    let Some((since, due)) = since_and_due(case, server, &pods) else { return Judgement::Unknown };
     if due > case.now {
         return Judgement::Suspected { until: due };
     }
-    let own = server.cause(Cause::NotReady);
+    let own = cause_of_pods(server, &pods);
     // Pods that run, of a template that was well, and what they need is down by the operator's own look. Pods that end,
     // and those of a new template, have another fault than that.
     let ends = pods.iter().any(|pod| pod.ended_within(ENDED, case.now));
@@ -87,43 +96,99 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
         Some((cause, words)) => (cause, Some(words)),
         None => (own, None),
     };
-    let mut evidence = vec![
-        format!(
-            "none of {} wanted pods is ready since {} ({})",
-            server.target.desired,
-            words::moment(since),
-            words::span(case.now.duration_since(since))
-        ),
-        match server.healthy_ends_too() {
-            Some(healthy) => {
-                format!("pods of template {}, which was seen healthy, end too", healthy.template)
-            }
-            None if server.template_was_healthy() => {
-                format!("{} was seen healthy before", server.current_words())
-            }
-            None => format!("{} was never seen healthy", server.current_words()),
-        },
-    ];
+    let mut evidence = vec![none_ready(case, server, since), known_good_words(server)];
     let forbids = if down.is_some() { BRING_NO_DEPENDENCY_BACK } else { &[] };
     evidence.extend(down);
+    evidence.extend(pods.first().map(|pod| start_budget::words(server, pod)));
     // What the kubelet says of a pod that is not ready: its probe's answer, its volume.
     evidence.extend(pods.iter().find_map(|pod| pod.trouble()));
-    Judgement::Found(Finding {
+    let youngest_pod = pods.iter().map(|pod| pod.created).max();
+    Judgement::Found(Finding { youngest_pod, forbids, ..down_since(cause, since, evidence) })
+}
+
+/// There is no pod to judge: why, by what the API server and the kubelet say; or for how long there was none.
+fn without_pods(case: &Case, server: &Server, pods: &[&Pod]) -> Option<Judgement> {
+    let obstacles = obstacles::of(case, server);
+    let rejected = |one: &&Obstacle| pods.is_empty() || one.lapses.is_some();
+    if let Some(first) = obstacles.iter().filter(rejected).min_by_key(|one| one.due) {
+        if first.due > case.now {
+            return Some(Judgement::Suspected { until: first.due });
+        }
+        let evidence = vec![none_ready(case, server, first.since), first.evidence.clone()];
+        let finding = down_since(first.cause, first.since, evidence);
+        return Some(Judgement::Found(Finding { lapses: first.lapses, ..finding }));
+    }
+    if !pods.is_empty() || !server.lost.is_empty() {
+        return None;
+    }
+    // Pods that end have the time to do so before others are created.
+    let lasting = server.target.grace_period.saturating_add(PATIENCE.saturating_mul(2));
+    let evidence = vec![format!("there is no pod of {}, and nothing tells why", server.current_words())];
+    let finding = down_since(Cause::NotCreated, case.now, evidence);
+    Some(Judgement::Symptom { finding, lasting })
+}
+
+/// Since when none is ready, and when that is an incident. Pods that were ready count first: a server that was up is down,
+/// whatever else is coming up. Pods that never were ready have the time of their start.
+fn since_and_due(case: &Case, server: &Server, pods: &[&Pod]) -> Option<(Timestamp, Timestamp)> {
+    let budgets: Vec<_> =
+        pods.iter().map(|pod| start_budget::of(case, server, pod, ENTRY.incident, PATIENCE)).collect();
+    let last_change = pods.iter().map(|pod| pod.ready_changed).max()?;
+    let lost = budgets.iter().filter(|budget| budget.phase == Phase::Lost);
+    let due = lost.map(|budget| budget.due).max().or_else(|| {
+        let own = |budget: &StartBudget| after(budget.since, server.target.startup_budget).max(budget.due);
+        budgets.iter().map(own).min()
+    })?;
+    Some((last_change, due))
+}
+
+/// Why no pod is ready: what none of them gets past.
+fn cause_of_pods(server: &Server, pods: &[&Pod]) -> Cause {
+    let all = |phase: Phase| pods.iter().all(|pod| start_budget::phase(server, pod) == phase);
+    if all(Phase::Gated) {
+        Cause::ReadinessGate
+    } else if all(Phase::Unscheduled) {
+        Cause::Unschedulable
+    } else if all(Phase::NotStarted) {
+        Cause::NotStarted
+    } else {
+        server.cause(Cause::NotReady)
+    }
+}
+
+fn none_ready(case: &Case, server: &Server, since: Timestamp) -> String {
+    format!(
+        "none of {} wanted pods is ready since {} ({})",
+        server.target.desired,
+        words::moment(since),
+        words::span(case.now.duration_since(since))
+    )
+}
+
+fn known_good_words(server: &Server) -> String {
+    match server.healthy_ends_too() {
+        Some(healthy) => {
+            format!("pods of template {}, which was seen healthy, end too", healthy.template)
+        }
+        None if server.template_was_healthy() => {
+            format!("{} was seen healthy before", server.current_words())
+        }
+        None => format!("{} was never seen healthy", server.current_words()),
+    }
+}
+
+fn down_since(cause: Cause, since: Timestamp, evidence: Vec<String>) -> Finding {
+    Finding {
         incident: IncidentType::ServiceNotResponding,
         rule: None,
         cause,
         severity: Severity::SEV1,
         since,
         evidence,
-        youngest_pod: pods.iter().map(|pod| pod.created).max(),
+        youngest_pod: None,
         lapses: None,
-        forbids,
-    })
-}
-
-/// The kubelet's first word on a pod comes a moment after its creation.
-fn in_a_moment(created: Timestamp) -> Timestamp {
-    created.saturating_add(SignedDuration::from_secs(2)).unwrap_or(created)
+        forbids: &[],
+    }
 }
 
 /// Pods are ready: do the Services lead to them?

@@ -593,6 +593,8 @@ pub struct Revision {
     pub replicas: i32,
     /// The objects that its template names, and not as `optional`.
     pub references: Vec<Reference>,
+    /// The message of its condition `ReplicaFailure=True`, and since when: the API server refuses its pods.
+    pub failure: Option<(String, Timestamp)>,
 }
 
 /// A pod of the target.
@@ -627,6 +629,35 @@ pub struct Pod {
     pub containers: Vec<Container>,
     /// What keeps it from running or being ready, by the kubelet's Events; newest last, as reason and message.
     pub troubles: Vec<(String, String)>,
+    /// How far it has come between its creation and its end.
+    pub lifecycle: Lifecycle,
+}
+
+/// What the scheduler, the kubelet and the API server say of a pod's way from its creation to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// Since when it has a node: `PodScheduled=True`.
+    pub scheduled: Option<Timestamp>,
+    /// Whether its node has made its sandbox, with network and volumes: `PodReadyToStartContainers`. `None` where the
+    /// kubelet does not tell.
+    pub sandbox: Option<bool>,
+    /// The init container that runs; sidecars are none.
+    pub init_running: Option<String>,
+    /// When the last of its main containers was started for the first time, as far as the operator observed it; `None`
+    /// until all of them were started.
+    pub started: Option<Timestamp>,
+    /// When it was Ready for the first time. Only where the operator observed that it was not Ready before.
+    pub became_ready: Option<Timestamp>,
+    /// Since when all its containers are ready: `ContainersReady=True`.
+    pub containers_ready: Option<Timestamp>,
+    /// The condition types of `spec.readinessGates` that are missing, or not `True`.
+    pub unmet_gates: Vec<String>,
+    /// Of a pod that failed as a whole: `status.reason` and `status.message`.
+    pub failure: Option<(String, String)>,
+    /// When its deletion is due, grace period included: `metadata.deletionTimestamp`.
+    pub ends_by: Option<Timestamp>,
+    /// What must be removed before the API server forgets it.
+    pub finalizers: Vec<String>,
 }
 
 /// A container of a pod.

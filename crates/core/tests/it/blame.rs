@@ -128,6 +128,7 @@ fn a_revision_is_to_blame_by_a_failure_of_its_own_or_beside_known_good_pods_that
                 let pod = &mut *others[0];
                 (pod.ready, pod.was_ready) = (false, false);
                 (pod.created, pod.ready_changed) = (moment(now - 5), moment(now - 5));
+                pod.lifecycle.started = Some(moment(now - 4));
             }],
             Cause::BadRollout,
         ),

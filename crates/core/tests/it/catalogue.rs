@@ -138,7 +138,8 @@ fn what_is_wrong_is_found_with_its_cause_and_severity() {
                 one.world.full = true;
                 one.world.roll_out(Template::Good);
             }),
-            65,
+            // An autoscaler has until the progress deadline.
+            125,
             RolloutStuck,
             Unschedulable,
             Severity::SEV2,
@@ -154,7 +155,7 @@ fn what_is_wrong_is_found_with_its_cause_and_severity() {
         (
             "nothing is ready",
             Box::new(all_at_once(Template::NeverReady)),
-            40,
+            70,
             ServiceNotResponding,
             BadRollout,
             Severity::SEV1,

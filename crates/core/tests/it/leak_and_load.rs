@@ -78,7 +78,7 @@ fn a_leaking_pod_is_recycled_before_it_is_killed_while_the_other_serves() {
             .target
             .as_ref()
             .is_none_or(|one| one.ready_replicas != 0)
-            || look.at < 10)
+            || look.at <= 10)
     );
 }
 

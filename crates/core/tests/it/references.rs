@@ -83,6 +83,7 @@ fn where_the_template_that_still_serves_cannot_start_again_the_remembered_one_is
             template: "older".to_owned(),
             number: Some(0),
             replicas: 0,
+            failure: None,
             references: Vec::new(),
         });
     });

@@ -337,6 +337,7 @@ async fn a_template_that_names_a_config_map_which_is_gone_by_now_is_not_gone_bac
         template: digest::of_template(&template("good")),
         number: Some(1),
         replicas: 0,
+        failure: None,
         references: vec![reference],
     };
     let there =
@@ -481,6 +482,7 @@ fn pod(uid: &str, deleting: bool) -> mcp_health_core::signals::Pod {
         placement: None,
         containers: Vec::new(),
         troubles: Vec::new(),
+        lifecycle: mcp_health_core::signals::Lifecycle::default(),
     }
 }
 

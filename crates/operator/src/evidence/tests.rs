@@ -81,6 +81,7 @@ fn pod(name: &str, ready: bool, restarts: i32) -> Seen {
         placement: None,
         containers: vec![container],
         troubles: Vec::new(),
+        lifecycle: mcp_health_core::signals::Lifecycle::default(),
     }
 }
 

@@ -30,8 +30,16 @@ fn healthy(value: &str) -> TargetStatus {
     let config = vec![HealthyConfig { name: "settings".to_owned(), content, copy }];
     let since = Time(Timestamp::UNIX_EPOCH);
     let (template, replica_set, uid) = (String::new(), String::new(), String::new());
-    let last =
-        HealthyRevision { template, replica_set, uid, revision: None, since, config, tools: Vec::new() };
+    let last = HealthyRevision {
+        template,
+        replica_set,
+        uid,
+        revision: None,
+        since,
+        longest_start: None,
+        config,
+        tools: Vec::new(),
+    };
     TargetStatus { last_healthy: Some(last), ..TargetStatus::default() }
 }
 

@@ -19,6 +19,8 @@ use super::{
     table::{Key, Row},
 };
 
+mod lifecycle;
+
 /// The most ends of a container that are remembered.
 const EXITS: usize = 5;
 
@@ -41,6 +43,7 @@ pub struct PodWire {
 struct PodSpec {
     node_name: Option<String>,
     init_containers: Vec<InitContainer>,
+    readiness_gates: Vec<ReadinessGate>,
     containers: Vec<SpecContainer>,
     volumes: Vec<SpecVolume>,
 }
@@ -116,11 +119,19 @@ struct InitContainer {
     resources: SpecResources,
 }
 
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ReadinessGate {
+    condition_type: String,
+}
+
 /// The fields of a pod's status that are looked at.
 #[derive(Deserialize, Clone, Debug, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     phase: String,
+    reason: String,
+    message: String,
     conditions: Vec<PodCondition>,
     container_statuses: Vec<ContainerStatus>,
     init_container_statuses: Vec<ContainerStatus>,
@@ -192,6 +203,7 @@ impl Row for PodRow {
             let surplus = container.recent_exits.len().saturating_sub(EXITS);
             container.recent_exits.drain(..surplus);
         }
+        lifecycle::remember(&mut self.pod, &before.pod);
     }
 
     fn wake(&self, key: &Key, stores: &Stores) {
@@ -261,6 +273,7 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
         placement: placement(wire, created),
         containers,
         troubles: Vec::new(),
+        lifecycle: lifecycle::view(wire, &role),
     };
     let limits =
         wire.spec.containers.iter().filter_map(|one| one.resources.limits.ephemeral_storage.as_deref());

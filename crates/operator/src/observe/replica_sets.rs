@@ -1,6 +1,10 @@
 //! ReplicaSets: the revisions of a Deployment. A row holds the digest of the template, not the template.
 
-use k8s_openapi::{api::apps::v1::ReplicaSet, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::apps::v1::{ReplicaSet, ReplicaSetCondition},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::Resource;
 use mcp_health_core::{digest, signals::Revision};
 use serde::Deserialize;
@@ -23,6 +27,16 @@ pub struct ReplicaSetWire {
     /// What is asked for.
     #[serde(default)]
     pub spec: ReplicaSetSpec,
+    /// What its controller says.
+    #[serde(default)]
+    pub status: ReplicaSetStatus,
+}
+
+/// The fields of a ReplicaSet's status that are looked at.
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(default)]
+pub struct ReplicaSetStatus {
+    conditions: Vec<ReplicaSetCondition>,
 }
 
 /// The fields of a ReplicaSet's spec that are looked at.
@@ -74,9 +88,48 @@ pub fn view(wire: &ReplicaSetWire) -> Option<(Key, ReplicaSetRow)> {
             number: meta.annotations.as_ref().and_then(|all| all.get(REVISION)?.parse().ok()),
             replicas: wire.spec.replicas.unwrap_or(1),
             references: references::of_template(&wire.spec.template),
+            failure: failure(&wire.status),
         },
         owner: Key::new(namespace, &owner.uid),
         deployment: Key::new(namespace, &owner.name),
     };
     (owner.kind == "Deployment").then(|| (Key::new(namespace, &uid), row))
+}
+
+/// The API server refuses its pods: the message, and since when.
+fn failure(status: &ReplicaSetStatus) -> Option<(String, Timestamp)> {
+    let mut conditions = status.conditions.iter();
+    let is = |field: &Option<String>, wanted: &str| field.as_deref() == Some(wanted);
+    let failure = conditions.find(|one| is(&one.type_, "ReplicaFailure") && is(&one.status, "True"))?;
+    let since = failure.last_transition_time.as_ref()?.0;
+    Some((failure.message.clone().unwrap_or_default(), since))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_replica_set_whose_pods_are_refused_says_why_and_since_when() {
+        let of = |status: &str| {
+            let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "s", "uid": "d", "controller": true});
+            let wire = json!({
+                "metadata": {"name": "s-1", "namespace": "mcp", "uid": "r", "ownerReferences": [owner]},
+                "status": {"replicas": 0, "conditions": [{
+                    "type": "ReplicaFailure", "status": status, "reason": "FailedCreate",
+                    "lastTransitionTime": "2026-01-01T00:00:01Z",
+                    "message": "pods \"s-1-x\" is forbidden: violates PodSecurity \"restricted:latest\"",
+                }]},
+            });
+            view(&serde_json::from_value(wire).unwrap()).unwrap().1.revision.failure
+        };
+        let (message, since) = of("True").unwrap();
+        assert!(message.contains("violates PodSecurity"));
+        assert_eq!(since.to_string(), "2026-01-01T00:00:01Z");
+        assert_eq!(of("False"), None);
+    }
 }

@@ -7,6 +7,7 @@
 //! the runbook.
 
 mod cause;
+mod evictions;
 mod ports;
 mod recovery;
 mod refusal;
@@ -20,6 +21,8 @@ use crate::{
     Case, Server, database,
     diagnose::{Finding, Judgement},
     signals::{Config, Container, LastWords, Pod, Role},
+    start_budget::{deadline, is_slow_pull},
+    time::after,
     words,
 };
 use cause::{Told, is_refusal};
@@ -113,10 +116,17 @@ fn is_own(server: &Server, one: &Sick) -> bool {
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     let patience = lasting(case, IncidentType::CrashLoop, START_PATIENCE);
-    let due = |one: &Sick| one.since().saturating_add(patience).unwrap_or(Timestamp::MAX);
+    let due = |one: &Sick| match &one.container.waiting {
+        // A registry that does not answer now may answer later.
+        Some(waiting) if is_slow_pull(one.pod, waiting) => after(one.pod.created, deadline(server)),
+        _ => after(one.since(), patience),
+    };
     let (sick, starting): (Vec<Sick>, Vec<Sick>) =
         sick(server).into_iter().partition(|one| one.cannot_start.is_none() || due(one) <= case.now);
     let Some(first) = sick.first() else {
+        if let Some(finding) = evictions::find(case, server) {
+            return Judgement::Found(finding);
+        }
         return match starting.iter().map(due).min() {
             Some(until) => Judgement::Suspected { until },
             None => Judgement::Clear,
@@ -194,6 +204,10 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 }
 
 fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
+    if cause == Cause::Evicted {
+        // It is the node that is under pressure: any other pod in its place would be evicted, too.
+        return &[];
+    }
     let sick = sick(server);
     let of_others = !sick.is_empty() && sick.iter().all(|one| !one.current);
     if cause == Cause::BadRollout || (server.rollout_is_to_blame() && !of_others) {

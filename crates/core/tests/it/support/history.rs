@@ -88,6 +88,8 @@ fn template() -> impl Strategy<Value = Template> {
         2 => Just(Template::NeverReady),
         1 => (10_i64..200).prop_map(Template::ReadyAfter),
         1 => Just(Template::NoImage),
+        1 => (10_i64..200).prop_map(Template::InitTakes),
+        1 => Just(Template::GateUnset),
     ]
 }
 

@@ -4,15 +4,16 @@ use jiff::SignedDuration;
 use mcp_health_api::{Label, Measure, PostgresSignal};
 use mcp_health_core::signals::{
     Alert, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec,
-    Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Metrics, Node, NodeReady, PROBES_KEPT,
-    Placement, Pod, Probe, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading,
-    RecordedAction, Revision, Role, RuleReading, SecretUse, Service, Signals, Strategy, Target, Usage,
+    Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Lifecycle, Metrics, Node, NodeReady,
+    PROBES_KEPT, Placement, Pod, Probe, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion, ProbeResult,
+    Probed, Reading, RecordedAction, Revision, Role, RuleReading, SecretUse, Service, Signals, Strategy,
+    Target, Usage,
 };
 
 use super::{
     measured::Measured,
     moment,
-    world::{CONFIG_MAP, CPU_LIMIT, ConfigMap, Deployment, MEMORY_LIMIT, PROGRESS_DEADLINE, Template, World},
+    world::{CONFIG_MAP, CPU_LIMIT, ConfigMap, Deployment, MEMORY_LIMIT, Template, World},
 };
 
 /// How much a watch shows.
@@ -167,6 +168,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         number: Some(set.number),
         replicas: set.replicas,
         references: Vec::new(),
+        failure: None,
     });
     let ready = world.pods.iter().filter(|pod| pod.ready && pod.going.is_none()).count();
     let services = world.deployment.iter().map(|_| Service {
@@ -414,13 +416,12 @@ fn target(world: &World, deployment: &Deployment) -> Target {
             .deadline_exceeded
             .then(|| "ReplicaSet \"mcp-server\" has timed out progressing.".to_owned()),
         replica_failure: deployment.quota_hit.map(|since| {
-            (
-                "pods \"mcp-server\" is forbidden: exceeded quota: mcp, used: pods=3, limited: pods=3"
-                    .to_owned(),
-                moment(since),
-            )
+            let quota =
+                "pods \"mcp-server\" is forbidden: exceeded quota: mcp, used: pods=3, limited: pods=3";
+            let words = world.refuses.as_ref().map_or(quota, |(words, _)| words);
+            (words.to_owned(), moment(since))
         }),
-        progress_deadline: SignedDuration::from_secs(PROGRESS_DEADLINE),
+        progress_deadline: SignedDuration::from_secs(deployment.deadline),
         startup_budget: SignedDuration::from_secs(30),
         containers: vec![container(world.behaviour(&deployment.template))],
         config_maps: world.config.iter().map(|_| config_use()).collect(),
@@ -477,11 +478,14 @@ fn job(world: &World, name: &str, made: i64) -> Job {
 }
 
 fn pod(world: &World, pod: &super::world::Pod) -> Pod {
+    let kind = world.behaviour(&pod.template);
     let placed = pod.started.is_some() || !world.full;
     let waiting = if pod.is_backing_off() {
         Some(("CrashLoopBackOff", "back-off restarting failed container"))
     } else if placed && world.behaviour(&pod.template) == Template::NoImage {
         Some(("ImagePullBackOff", "Back-off pulling image \"registry.example/mcp-server:nope\""))
+    } else if placed && pod.started.is_none() {
+        Some(("ContainerCreating", ""))
     } else {
         None
     };
@@ -491,7 +495,7 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
         revision: pod.set.clone(),
         created: moment(pod.created),
         deleting: pod.going.is_some(),
-        finished: false,
+        finished: pod.failure.is_some(),
         ready: pod.ready,
         ready_changed: moment(pod.ready_changed),
         was_ready: pod.was_ready,
@@ -514,6 +518,29 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
             last_words: LastWords::NotAsked,
         }],
         troubles: Vec::new(),
+        lifecycle: lifecycle(world, pod, kind, placed),
+    }
+}
+
+/// How far it has come: first its node is busy, then images are pulled or init containers run.
+fn lifecycle(world: &World, pod: &super::world::Pod, kind: Template, placed: bool) -> Lifecycle {
+    let created = placed && pod.failure.is_none() && world.now >= pod.created + world.busy_node;
+    let gated = kind == Template::GateUnset;
+    Lifecycle {
+        scheduled: placed.then(|| moment(pod.created)),
+        sandbox: Some(created),
+        init_running: (created && pod.started.is_none() && matches!(kind, Template::InitTakes(_)))
+            .then(|| "migrate".to_owned()),
+        started: pod.first_started.map(moment),
+        became_ready: pod.became_ready.map(moment),
+        containers_ready: match pod.started {
+            Some(started) if gated => Some(moment(started + 2)),
+            _ => pod.ready.then(|| moment(pod.ready_changed)),
+        },
+        unmet_gates: if gated { vec!["target-health.example.com/lb".to_owned()] } else { Vec::new() },
+        failure: pod.failure.map(|(reason, message)| (reason.to_owned(), message.to_owned())),
+        ends_by: pod.going.map(moment),
+        finalizers: if world.stuck { vec!["example.com/keep".to_owned()] } else { Vec::new() },
     }
 }
 

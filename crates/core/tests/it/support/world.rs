@@ -26,6 +26,14 @@ pub enum Template {
     Fails(u8),
     /// Runs, and never gets ready.
     NeverReady,
+    /// Its init container takes so many seconds; then it is ready as a good one.
+    InitTakes(i64),
+    /// Its image is pulled for so many seconds; then it is ready as a good one.
+    PullTakes(i64),
+    /// Its containers are ready as those of a good one, and a readiness gate of its pods is never set.
+    GateUnset,
+    /// The kubelet rejects its pods.
+    Rejected,
     /// Ends a second after its start.
     CrashesAtOnce,
     /// Gets ready, and ends so many seconds after its start.
@@ -41,6 +49,14 @@ pub enum Template {
 }
 
 impl Template {
+    /// The seconds before its own container starts.
+    fn pause(self) -> i64 {
+        match self {
+            Self::InitTakes(seconds) | Self::PullTakes(seconds) => seconds,
+            _ => 0,
+        }
+    }
+
     /// The same with the field set that an edit names.
     fn edited(self, field: &str, to: &str) -> Self {
         match (self, field) {
@@ -77,6 +93,9 @@ pub struct Deployment {
     pub mark: Option<String>,
     pub actions: Vec<RecordedAction>,
     pub progressed: i64,
+    pub deadline: i64,
+    /// The template and the restart whose rollout was complete once: no deadline counts for it any more.
+    pub completed: Option<(String, String)>,
     pub deadline_exceeded: bool,
     pub quota_hit: Option<i64>,
     pub counts: Counts,
@@ -143,6 +162,12 @@ pub struct Pod {
     pub read: Option<String>,
     /// Where it runs.
     pub node: Option<&'static str>,
+    /// When its container was started first.
+    pub first_started: Option<i64>,
+    /// When it was ready first.
+    pub became_ready: Option<i64>,
+    /// Why it failed as a whole.
+    pub failure: Option<(&'static str, &'static str)>,
 }
 
 /// An effect that the operator had.
@@ -169,7 +194,7 @@ const RESOLUTION: i64 = 15;
 /// Bytes that a leaking pod loses in a second: 2 MiB a minute.
 const LEAK: i64 = (2 << 20) / 60;
 
-/// How long a rollout may take.
+/// How long a rollout may take by default.
 pub const PROGRESS_DEADLINE: i64 = 120;
 
 /// See the module.
@@ -188,6 +213,16 @@ pub struct World {
     pub quota: bool,
     /// No node takes a further pod.
     pub full: bool,
+    /// The API server refuses further pods, with these words; and those of this template only.
+    pub refuses: Option<(&'static str, Option<String>)>,
+    /// So many seconds pass until a node starts the containers of a pod.
+    pub busy_node: i64,
+    /// Pods that are not ready, whatever their template.
+    pub broken: Vec<String>,
+    /// Pods that are deleted do not end.
+    pub stuck: bool,
+    /// The node evicts every pod so many seconds after its start.
+    pub evicts_after: Option<i64>,
     /// What every template needs is down: all containers end.
     pub dependency_down: bool,
     /// What every template needs is down: all containers run, and none is ready.
@@ -263,6 +298,11 @@ impl World {
             versions: 0,
             quota: false,
             full: false,
+            refuses: None,
+            busy_node: 0,
+            broken: Vec::new(),
+            stuck: false,
+            evicts_after: None,
             dependency_down: false,
             unready: false,
             said: "Traceback (most recent call last):\nRuntimeError: it does not work\n",
@@ -348,6 +388,8 @@ impl World {
             mark: None,
             actions: Vec::new(),
             progressed: self.now,
+            deadline: PROGRESS_DEADLINE,
+            completed: None,
             deadline_exceeded: false,
             quota_hit: None,
             counts: Counts::default(),
@@ -449,6 +491,14 @@ impl World {
 
     fn is_on_failing_node(&self, pod: &Pod) -> bool {
         pod.node.and_then(|name| self.nodes.get(name)).is_some_and(|(_, ready)| !ready)
+    }
+
+    /// One of the pods loses its readiness for good.
+    pub fn break_a_pod(&mut self) -> String {
+        let mut ready = self.pods.iter().filter(|pod| pod.ready && pod.going.is_none());
+        let pod = ready.find(|pod| !self.broken.contains(&pod.name)).unwrap();
+        self.broken.push(pod.name.clone());
+        pod.name.clone()
     }
 
     /// `kubectl delete pod`.
@@ -724,7 +774,9 @@ impl World {
 
     fn kubelet(&mut self) {
         let now = self.now;
-        let gone = |pod: &Pod| pod.going.is_some_and(|gone| gone <= now) && !self.is_on_failing_node(pod);
+        let gone = |pod: &Pod| {
+            !self.stuck && pod.going.is_some_and(|gone| gone <= now) && !self.is_on_failing_node(pod)
+        };
         let left = self.pods.iter().filter(|pod| !gone(pod)).cloned().collect();
         self.pods = left;
         self.place();
@@ -735,7 +787,26 @@ impl World {
             }
             let kind = self.behaviour(&self.pods[at].template);
             let content = self.config.as_ref().map(|config| config.content.clone());
+            let (busy, broken) = (self.busy_node, self.broken.contains(&self.pods[at].name));
+            let evicts = self.evicts_after;
             let pod = &mut self.pods[at];
+            if pod.failure.is_some() || (pod.started.is_none() && now < pod.created + busy + kind.pause()) {
+                continue;
+            }
+            if kind == Template::Rejected {
+                pod.failure =
+                    Some(("SysctlForbidden", "forbidden sysctl: \"kernel.shm_rmid_forced\" not allowlisted"));
+                continue;
+            }
+            if broken && pod.started.is_some() {
+                pod.set_ready(false, now);
+                continue;
+            }
+            if evicts.is_some_and(|after| pod.started.is_some_and(|started| now - started >= after)) {
+                pod.set_ready(false, now);
+                pod.failure = Some(("Evicted", "The node was low on resource: ephemeral-storage."));
+                continue;
+            }
             if pod.going.is_none() && kind != Template::NoImage && (pod.started.is_some() || !full) {
                 if pod.started.is_none() || pod.back_at.is_some_and(|at| at <= now) {
                     pod.read = content;
@@ -839,11 +910,15 @@ impl World {
         let mut refused = false;
         for set in self.sets.clone() {
             let mut live: Vec<usize> = (0..self.pods.len())
-                .filter(|at| self.pods[*at].set == set.uid && self.pods[*at].going.is_none())
+                .filter(|at| self.pods[*at].set == set.uid && self.pods[*at].is_live())
                 .collect();
             let wanted = usize::try_from(set.replicas).unwrap_or_default();
             for _ in live.len()..wanted {
-                if self.quota {
+                let refuses = self
+                    .refuses
+                    .as_ref()
+                    .is_some_and(|(_, only)| only.as_ref().is_none_or(|template| *template == set.template));
+                if self.quota || refuses {
                     refused = true;
                     break;
                 }
@@ -864,6 +939,9 @@ impl World {
                     ran: 0,
                     read: None,
                     node: None,
+                    first_started: None,
+                    became_ready: None,
+                    failure: None,
                 });
             }
             live.sort_by_key(|at| (self.pods[*at].ready, -self.pods[*at].created));
@@ -887,7 +965,7 @@ impl World {
         let current =
             self.sets.iter().find(|set| Self::is_current(&deployment, set)).map(|set| set.uid.clone());
         let mut counts = Counts::default();
-        for pod in self.pods.iter().filter(|pod| pod.going.is_none()) {
+        for pod in self.pods.iter().filter(|pod| pod.is_live()) {
             let updated = Some(&pod.set) == current.as_ref();
             counts.replicas += 1;
             counts.ready += i32::from(pod.ready);
@@ -899,8 +977,13 @@ impl World {
         }
         deployment.counts = counts;
         let complete = counts.updated_ready >= deployment.desired && counts.replicas == counts.updated;
+        let rollout = (deployment.template.clone(), deployment.restarted.clone());
+        if complete {
+            deployment.completed = Some(rollout.clone());
+        }
+        let completed = deployment.completed.as_ref() == Some(&rollout);
         deployment.deadline_exceeded =
-            !complete && !deployment.paused && self.now - deployment.progressed > PROGRESS_DEADLINE;
+            !completed && !deployment.paused && self.now - deployment.progressed > deployment.deadline;
         if before != (deployment.counts, deployment.deadline_exceeded) {
             deployment.version = self.next_version();
         }
@@ -919,15 +1002,20 @@ impl Pod {
             return;
         }
         let started = *self.started.get_or_insert(now);
+        self.first_started.get_or_insert(started);
         let (ready_after, ends_after) = match kind {
             Template::ReadyAfter(seconds) => (seconds, i64::MAX),
-            Template::NeverReady | Template::NoImage => (i64::MAX, i64::MAX),
+            Template::NeverReady | Template::NoImage | Template::GateUnset | Template::Rejected => {
+                (i64::MAX, i64::MAX)
+            }
             Template::CrashesAtOnce | Template::NeedsVariable { set: false } => (i64::MAX, 1),
             Template::CrashesAfter(seconds) => (2, seconds),
             Template::NeedsMemory { needs, limit, after } if needs > limit => (2, after),
             Template::NeedsTime { needs, threshold } if needs > threshold => (i64::MAX, threshold),
             Template::NeedsTime { needs, .. } => (needs, i64::MAX),
             Template::Good
+            | Template::InitTakes(_)
+            | Template::PullTakes(_)
             | Template::Fails(_)
             | Template::NeedsMemory { .. }
             | Template::NeedsVariable { .. } => (2, i64::MAX),
@@ -952,7 +1040,15 @@ impl Pod {
             self.ready = ready;
             self.was_ready |= ready;
             self.ready_changed = now;
+            if ready {
+                self.became_ready.get_or_insert(now);
+            }
         }
+    }
+
+    /// Whether its ReplicaSet counts it.
+    pub fn is_live(&self) -> bool {
+        self.going.is_none() && self.failure.is_none()
     }
 
     pub fn uid(&self) -> String {

@@ -45,6 +45,7 @@ pub fn pod(name: &str, address: Option<IpAddr>, ready: bool, created: i64, ready
         placement: None,
         containers: Vec::new(),
         troubles: Vec::new(),
+        lifecycle: mcp_health_core::signals::Lifecycle::default(),
     }
 }
 

@@ -13,6 +13,7 @@ fn revisions() -> &'static [Revision] {
             number: Some(1),
             replicas: 1,
             references: Vec::new(),
+            failure: None,
         }]
     });
     &REVISIONS

@@ -48,6 +48,7 @@ fn pod(ends: &[i64]) -> Pod {
             last_words: LastWords::NotAsked,
         }],
         troubles: Vec::new(),
+        lifecycle: mcp_health_core::signals::Lifecycle::default(),
     }
 }
 

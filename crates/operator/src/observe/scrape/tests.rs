@@ -38,6 +38,7 @@ fn pod(name: &str) -> Pod {
         placement: None,
         containers: Vec::new(),
         troubles: Vec::new(),
+        lifecycle: mcp_health_core::signals::Lifecycle::default(),
     }
 }
 

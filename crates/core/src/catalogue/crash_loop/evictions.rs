@@ -1,0 +1,58 @@
+//! Pods that are evicted by their node, replaced, and evicted again: the kubelet's reason is the evidence.
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{Cause, IncidentType, Severity};
+
+use crate::{Case, Server, diagnose::Finding, mask::mask, signals::Pod, time::after, words};
+
+/// Evictions within this time count.
+const WINDOW: SignedDuration = SignedDuration::from_mins(15);
+/// So many in a row, each of a pod that was created after the one before was evicted, are a loop. Pods that are evicted
+/// together, because their node was under pressure once, are none.
+const IN_A_ROW: usize = 3;
+
+/// The loop, if there is one.
+pub fn find(case: &Case, server: &Server) -> Option<Finding> {
+    let mut evicted: Vec<&Pod> = server.uncounted.iter().copied().filter(|pod| pod.is_evicted()).collect();
+    evicted.retain(|pod| case.now.duration_since(evicted_at(pod)) < WINDOW);
+    evicted.sort_by_key(|pod| evicted_at(pod));
+    let mut row: Vec<&Pod> = Vec::new();
+    for pod in evicted {
+        if row.last().is_none_or(|before| pod.created >= evicted_at(before)) {
+            row.push(pod);
+        }
+    }
+    let last = row.last().filter(|_| row.len() >= IN_A_ROW)?;
+    let (_, message) = last.lifecycle.failure.as_ref()?;
+    let first = row.first().map_or(case.now, |pod| evicted_at(pod));
+    let lapses = row.iter().rev().nth(IN_A_ROW - 1).map(|pod| after(evicted_at(pod), WINDOW));
+    Some(Finding {
+        incident: IncidentType::CrashLoop,
+        rule: None,
+        cause: Cause::Evicted,
+        severity: if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
+        since: first,
+        evidence: vec![
+            format!(
+                "pods are evicted again and again: {} in a row since {}",
+                row.len(),
+                words::moment(first)
+            ),
+            format!("pod {}: Evicted: {}", last.name, words::shorten(&mask(message), 300)),
+        ],
+        youngest_pod: None,
+        lapses,
+        forbids: &[],
+    })
+}
+
+fn evicted_at(pod: &Pod) -> Timestamp {
+    pod.ready_changed.max(pod.created)
+}
+
+impl Pod {
+    /// Its node ended it for want of resources, or because it used more than it may.
+    fn is_evicted(&self) -> bool {
+        self.finished && self.lifecycle.failure.as_ref().is_some_and(|(reason, _)| reason == "Evicted")
+    }
+}
