@@ -15,6 +15,9 @@ pub const REPORT_ANNOTATION: &str = "mcphealth.dev/report";
 /// On an `McpServerHealth`: up to when a person has dealt with what a database finds damaged of its data, as
 /// `2026-11-21T10:00:00Z`.
 pub const SETTLED_ANNOTATION: &str = "mcphealth.dev/settled";
+/// On an `McpServerHealth`: lifts what one open incident forbids, until then, as `crashloop-1a2b3c,2026-11-21T10:00:00Z`.
+/// The end is at most 24 hours ahead.
+pub const LIFT_PROHIBITION_ANNOTATION: &str = "mcphealth.dev/lift-prohibition";
 /// On everything that the operator creates: what it is for, see `KIND_*`.
 pub const KIND_LABEL: &str = "mcphealth.dev/kind";
 /// Of [`KIND_LABEL`]: a copy of a `ConfigMap`'s content.

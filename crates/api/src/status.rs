@@ -440,6 +440,18 @@ pub struct Incident {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub evidence: Vec<String>,
+    /// What it is about, where that is not the server itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub subjects: Vec<Subject>,
+    /// The actions that it forbids on this server. They stay forbidden until its rule says that all is well, also while
+    /// its evidence is missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 24))]
+    pub forbids: Vec<ActionType>,
+    /// Since when evidence is missing for what it forbids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen_since: Option<Time>,
     /// What was done, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
@@ -461,6 +473,29 @@ pub struct Incident {
     /// Why a person is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalation: Option<Escalation>,
+    /// How often it was judged again after an escalation, because its cause had changed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reevaluations: i32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(count: &i32) -> bool {
+    *count == 0
+}
+
+/// What an incident is about.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct Subject {
+    /// Its kind: `Dependency`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Subject {
+    /// The kind of what the policy declares its server to depend on.
+    pub const DEPENDENCY: &str = "Dependency";
 }
 
 impl Incident {
@@ -483,6 +518,11 @@ impl Incident {
     /// alone does not count, nor what is mitigated.
     pub fn breaks_the_server(&self) -> bool {
         self.severity <= Severity::SEV2 && !self.is_told() && !self.is_mitigated()
+    }
+
+    /// Whether it is escalated, and automatic actions are off until something new is found.
+    pub fn is_escalated(&self) -> bool {
+        self.escalation.as_ref().is_some_and(|escalation| escalation.reevaluated_at.is_none())
     }
 
     /// Whether it is known only by what others say.
@@ -545,6 +585,12 @@ pub struct Escalation {
     pub message: String,
     /// Since when.
     pub at: Time,
+    /// The cause that was found then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// When the incident was judged again, because its cause had changed. Automatic actions are possible since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reevaluated_at: Option<Time>,
 }
 
 /// One action on the server: its intent, recorded before anything is touched, its steps, its outcome.

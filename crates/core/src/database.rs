@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::IncidentType;
 
 use crate::{
-    Case,
+    Case, Server,
     catalogue::lasting,
     mask::mask,
     signals::{
@@ -163,6 +163,20 @@ pub fn full_words(database: &Database) -> Option<String> {
         database.max_connections,
         database.reserved_connections
     ))
+}
+
+/// The database is full, and most of its sessions are those of pods of the template in force, which another one worked
+/// without: this revision fills it.
+pub fn is_filled_by_current(case: &Case, server: &Server) -> bool {
+    let Some(database) = of(case).filter(|database| is_full(database) == Some(true)) else { return false };
+    let current = server.current_pods();
+    let is_theirs = |session: &&Session| match origin(case, session) {
+        Origin::Pod(name) => current.iter().any(|pod| pod.name == name),
+        Origin::Named | Origin::Elsewhere => false,
+    };
+    let theirs = own(case, database).filter(is_theirs).count();
+    let is_most = i64::try_from(theirs).is_ok_and(|theirs| theirs.saturating_mul(2) > database.connections);
+    is_most && server.rollout_is_to_blame()
 }
 
 /// The chain's longest wait.

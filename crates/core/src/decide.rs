@@ -90,7 +90,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     if incident.is_mitigated() {
         return situation.map_or_else(|| blind(story), |situation| situation.mitigated());
     }
-    if incident.escalation.is_some() && revert::due(incident).is_none() {
+    if incident.is_escalated() && revert::due(incident).is_none() {
         return Decision::wait(story.look_again);
     }
     if let Some(needed) = needed_for_good(incident) {

@@ -1,17 +1,21 @@
 //! dependencies: which of what a server depends on is down at this moment, for the rules that ask whose fault it is.
 //! What never answered the operator may have a wall in between: it counts where the server itself says the same.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Cause, IncidentType, McpServerHealthSpec, PostgresSignal, RedisSignal};
 
 use crate::{
     Case,
-    signals::{CircuitState, Dependency},
+    signals::{CircuitState, Dependency, Reading},
+    time::after,
     words,
 };
 
 /// How old an answer may be.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a dependency that never answered is waited for: it is asked at once, and then every five seconds.
+const REACHED_WITHIN: SignedDuration = SignedDuration::from_secs(20);
 
 /// The names of all that a policy declares its server to depend on.
 pub fn declared(spec: &McpServerHealthSpec) -> impl Iterator<Item = &str> {
@@ -53,6 +57,45 @@ pub fn down<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Dependency> + use<'
     let is_evidence = move |one: &&Dependency| one.ever_answered || is_corroborated(&case, one);
     let down = seen.iter().filter(is_declared).filter(move |one| one.is_down() && is_fresh(&case, one));
     down.filter(is_evidence)
+}
+
+/// The declared dependencies of which it is not known whether they answer since a fault began: they have not answered
+/// since then, nor are they down by their last three answers. What never answered counts for a short time only: there may
+/// be no way to it.
+pub fn undecided<'a>(case: &Case<'a>, since: Timestamp) -> Vec<&'a str> {
+    if case.signals.dependencies == Reading::Off {
+        return Vec::new();
+    }
+    let seen = case.signals.dependencies.fresh().map(Vec::as_slice).unwrap_or_default();
+    let is_awaited = after(since, REACHED_WITHIN) > case.now;
+    let is_undecided = |name: &&str| {
+        let one = seen.iter().find(|one| one.name == *name);
+        let answered =
+            |one: &Dependency| one.results.last().is_some_and(|(at, result)| result.is_ok() && *at >= since);
+        let is_decided = one.is_some_and(|one| is_fresh(case, one) && (one.is_down() || answered(one)));
+        let was_reached = one.map_or_else(|| has_answered(case, name), |one| one.ever_answered);
+        !is_decided && (was_reached || is_awaited)
+    };
+    declared(case.spec).filter(is_undecided).collect()
+}
+
+/// Until when dependencies that never answered are waited for.
+pub fn reached_until(since: Timestamp) -> Timestamp {
+    after(since, REACHED_WITHIN)
+}
+
+/// By the status, a dependency has answered an operator before.
+fn has_answered(case: &Case, name: &str) -> bool {
+    let known = case.status.target.as_ref().map(|target| target.answered_dependencies.as_slice());
+    let mut known = known.unwrap_or_default().iter().filter_map(|one| one.rsplit_once(':'));
+    known.any(|(known, _)| known == name)
+}
+
+/// The declared database is known to answer.
+pub(crate) fn database_answers(case: &Case) -> bool {
+    let seen = case.signals.dependencies.fresh().map(Vec::as_slice).unwrap_or_default();
+    let database = seen.iter().find(|one| one.name == PostgresSignal::NAME);
+    database.is_some_and(|one| one.answers() && is_fresh(case, one))
 }
 
 /// The first dependency that is down at this moment, and the step that failed, as a sentence.

@@ -8,7 +8,7 @@ use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severit
 use crate::{
     Case, Server,
     catalogue::{self, CATALOGUE, Entry, lasting, own_rules},
-    probes,
+    dependencies, probes, prohibition,
     signals::Signals,
     time::after,
 };
@@ -75,6 +75,13 @@ pub struct Diagnosis {
     pub look_again: Option<Timestamp>,
     /// What contradicts itself, and therefore shows nothing, as sentences.
     pub contradictions: Vec<String>,
+    /// The dependencies that are down.
+    pub down: Vec<String>,
+    /// The dependencies that could explain what is found or suspected, and of which it is not known whether they answer:
+    /// they are to be asked at once.
+    pub undecided: Vec<String>,
+    /// What may be so, by its rule.
+    pub suspected: Vec<IncidentType>,
 }
 
 impl Diagnosis {
@@ -100,11 +107,6 @@ impl Diagnosis {
     pub fn problems(&self, signals: &Signals) -> Vec<String> {
         signals.problems().into_iter().chain(self.contradictions.iter().cloned()).collect()
     }
-
-    /// Whether an action is forbidden, by any finding.
-    pub fn forbidding(&self, action: ActionType) -> Option<&Finding> {
-        self.findings.iter().find(|finding| finding.forbids.contains(&action))
-    }
 }
 
 /// What two looks at a server must differ in for its story to change. Values alone do not count.
@@ -117,6 +119,8 @@ pub struct Verdict {
     clear: Vec<String>,
     pending: Vec<Pending>,
     problems: Vec<String>,
+    /// Dependencies: which are down, and of which that is not known.
+    dependencies: (Vec<String>, Vec<String>),
 }
 
 impl Verdict {
@@ -132,6 +136,7 @@ impl Verdict {
             about: found.flat_map(|one| about(one.incident, &one.evidence)).map(str::to_owned).collect(),
             clear: clear.map(|incident| incident.id.clone()).collect(),
             pending: diagnosis.pending.clone(),
+            dependencies: (diagnosis.down.clone(), diagnosis.undecided.clone()),
             problems: diagnosis.problems(signals),
         }
     }
@@ -144,13 +149,14 @@ impl Finding {
     }
 }
 
-/// What an incident is about, where that may become more or less while it is open: of what lies outside the server, the
-/// dependencies, as the headlines of its evidence name them.
+/// What an incident is about, where that may become more or less while it is open: of certificates and nodes, as the
+/// headlines of its evidence name them. (Which dependencies are down is told by itself.)
 pub(crate) fn about(incident: IncidentType, evidence: &[String]) -> Vec<&str> {
-    const HEADLINES: [&str; 3] = ["dependency ", "the certificate of ", "node "];
+    const HEADLINES: [&str; 2] = ["the certificate of ", "node "];
     let lines = evidence.iter().filter(|line| HEADLINES.iter().any(|one| line.starts_with(one)));
     let heads = lines.filter_map(|line| line.split_once(": ")).map(|(head, _)| head);
-    let mut about: Vec<&str> = heads.filter(|_| incident.is_outside()).collect();
+    let mut about: Vec<&str> =
+        heads.filter(|_| incident.is_outside() && incident != IncidentType::DependencyDown).collect();
     about.sort_unstable();
     about
 }
@@ -266,28 +272,18 @@ fn is_told_by_metrics(incident: IncidentType) -> bool {
     matches!(incident, IncidentType::HighErrorRate | IncidentType::HighLatency)
 }
 
-/// Whether something that does not answer, or can write nothing, may be why. What a rollback would mend is the rollout's
-/// own fault; and what is wrong in a database that lets the operator in is its own.
+/// Whether something that does not answer, or can write nothing, may be why. What a rollback remediates follows from it
+/// only where that forbids a rollback; and what is wrong in a database that lets the operator in is its own.
 fn follows_from(down: &Finding, finding: &Finding, server: &Server) -> bool {
     use IncidentType::{DatabaseBlockingLocks, DatabaseIdleInTransaction, DatabasePoolExhausted};
-    let ladder = catalogue::entry(finding.incident).map(|entry| (entry.runbook)(finding.cause, server));
     if matches!(finding.incident, DatabasePoolExhausted | DatabaseIdleInTransaction | DatabaseBlockingLocks) {
         return down.cause == Cause::DatabaseConnection;
     }
-    match finding.cause {
-        _ if ladder.is_some_and(|ladder| ladder.contains(&ActionType::Rollback)) => false,
-        Cause::DatabaseConnection
-        | Cause::DependencyDown
-        | Cause::DatabaseDisk
-        | Cause::NeverHealthy
-        | Cause::DatabasePool
-        | Cause::CacheMisses
-        | Cause::Saturation
-        | Cause::CpuThrottled
-        | Cause::TooManySessions => true,
-        Cause::CircuitOpen | Cause::TargetPortMismatch | Cause::HostNotAllowed => false,
-        _ => distance_from_root(finding) > 2,
-    }
+    let ladder = catalogue::entry(finding.incident).map(|entry| (entry.runbook)(finding.cause, server));
+    let is_rolled_back = ladder.is_some_and(|ladder| ladder.contains(&ActionType::Rollback));
+    let may_roll_back =
+        down.incident != IncidentType::DependencyDown || !down.forbids.contains(&ActionType::Rollback);
+    is_explained_by_dependency(finding, server) && !(is_rolled_back && may_roll_back)
 }
 
 /// Whether a node that fails may be why. Rules that judge pods do not count those of that node: what they find is the
@@ -322,7 +318,46 @@ pub fn diagnose(case: &Case) -> Diagnosis {
     diagnosis.clear_rules.extend(gone.filter_map(|incident| incident.rule.clone()));
     rank(&mut diagnosis.findings, &server);
     diagnosis.contradictions = probes::contradictions(case, &server);
+    diagnosis.contradictions.extend(prohibition::problem(case));
+    diagnosis.down = dependencies::down(case).map(|one| one.name.clone()).collect();
+    diagnosis.down.sort();
+    diagnosis.undecided = undecided(case, &server, &diagnosis);
     diagnosis
+}
+
+/// Whether something that the server depends on could explain a finding. Of a new template, what the last lines of its
+/// containers tell counts as another reason only where they ended before they were ever Ready.
+pub(crate) fn is_explained_by_dependency(finding: &Finding, server: &Server) -> bool {
+    let Some(entry) = catalogue::entry(finding.incident) else { return true };
+    let is_told = finding.incident == IncidentType::CrashLoop
+        && matches!(finding.cause, Cause::MissingDependency | Cause::PermissionDenied | Cause::PortConflict);
+    (entry.explained_by_dependency)(finding.cause)
+        || (is_told && server.rollout_is_to_blame() && !server.ends_before_ready())
+}
+
+/// Since when an incident's fault is known, for what must have answered since: the onset that was recorded first.
+pub(crate) fn onset(finding: &Finding, incident: Option<&Incident>) -> Timestamp {
+    incident.map_or(finding.since, |open| open.since.0.min(finding.since))
+}
+
+/// See [`Diagnosis::undecided`].
+fn undecided(case: &Case, server: &Server, diagnosis: &Diagnosis) -> Vec<String> {
+    let explained = diagnosis.findings.iter().filter(|one| is_explained_by_dependency(one, server));
+    let found = explained.map(|one| {
+        let mut open = case.status.incidents.iter();
+        onset(one, open.find(|incident| one.is_of(incident)))
+    });
+    // These say within seconds that no pod serves: what is asked by then is known when they are found.
+    let soon = [IncidentType::CrashLoop, IncidentType::ServiceNotResponding];
+    let suspected = diagnosis.suspected.iter().filter(|one| soon.contains(one)).map(|_| case.now);
+    let mut all: Vec<String> = found
+        .chain(suspected)
+        .flat_map(|since| dependencies::undecided(case, since))
+        .map(str::to_owned)
+        .collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 impl Diagnosis {
@@ -334,7 +369,10 @@ impl Diagnosis {
                 Some(rule) => self.clear_rules.push(rule.to_owned()),
                 None => self.clear.push(incident),
             },
-            Judgement::Suspected { until } => self.look_again_at(until),
+            Judgement::Suspected { until } => {
+                self.suspected.push(incident);
+                self.look_again_at(until);
+            }
             Judgement::Found(finding) => match own_wait(case, &finding, known) {
                 Some((since, due)) => self.wait(incident, rule, since, due),
                 None => self.find(case, finding),

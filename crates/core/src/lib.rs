@@ -28,6 +28,7 @@ pub mod metrics;
 mod obstacles;
 pub mod ownership;
 pub mod probes;
+pub mod prohibition;
 pub mod quantity;
 pub mod references;
 mod refusals;

@@ -93,7 +93,8 @@ fn tell_decision(incident: &mut Incident, decision: &Decision) {
         }
         Decision::Wait { next, .. } => {
             incident.hold = None;
-            incident.next = match (&incident.escalation, next) {
+            let escalation = incident.escalation.as_ref().filter(|_| incident.is_escalated());
+            incident.next = match (escalation, next) {
                 (Some(escalation), _) => Some(format!("a person is needed: {}", escalation.message)),
                 (None, Some(next)) => Some(next.clone()),
                 (None, None) => None,
@@ -118,7 +119,7 @@ fn tell_decision(incident: &mut Incident, decision: &Decision) {
 }
 
 fn state_of(incident: &Incident) -> IncidentState {
-    if incident.escalation.is_some() {
+    if incident.is_escalated() {
         return IncidentState::Escalated;
     }
     match incident.open_attempt() {
@@ -133,7 +134,13 @@ fn state_of(incident: &Incident) -> IncidentState {
 
 /// Why a person is needed.
 pub fn escalation(reason: &str, message: &str, now: Timestamp) -> Escalation {
-    Escalation { reason: reason.to_owned(), message: words::shorten(message, LONGEST), at: Time(now) }
+    Escalation {
+        reason: reason.to_owned(),
+        message: words::shorten(message, LONGEST),
+        at: Time(now),
+        cause: None,
+        reevaluated_at: None,
+    }
 }
 
 fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus) -> String {
@@ -169,13 +176,14 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
     let mut sentence =
         format!("{} ({}) since {}", incident.name(), incident.cause, words::moment(incident.since.0));
     // What remains to be done says what was done.
-    let mitigated = incident.is_mitigated() && incident.escalation.is_none() && incident.hold.is_none();
+    let escalation = incident.escalation.as_ref().filter(|_| incident.is_escalated());
+    let mitigated = incident.is_mitigated() && escalation.is_none() && incident.hold.is_none();
     match incident.attempts.last() {
         Some(attempt) if mitigated => sentence.push_str(&format!(", mitigated by {}", attempt.action)),
         Some(attempt) => sentence.push_str(&format!("; {}", attempt_words(attempt))),
         None => {}
     }
-    match (&incident.escalation, &incident.hold) {
+    match (escalation, &incident.hold) {
         (None, None) if mitigated => {
             let follow_ups = incident.follow_ups.iter().map(|one| one.message.as_str());
             sentence.push_str(&format!("; to do: {}", follow_ups.collect::<Vec<_>>().join("; ")));
@@ -319,7 +327,7 @@ fn conditions(
     let allowed = match decision {
         Decision::Hold { hold, .. } => ("False", hold.reason.clone(), hold.message.clone()),
         // An incident that was handed over and now follows from another does not keep that from being mended.
-        _ => match (standing_hold(case), primary.and_then(|incident| incident.escalation.as_ref())) {
+        _ => match (standing_hold(case), primary.filter(|incident| incident.is_escalated())) {
             (Some((reason, message)), _) => ("False", reason.to_owned(), message.to_owned()),
             (None, Some(_)) => {
                 ("False", named(&Reason::PersonNeeded), "a person is in charge until this is over".to_owned())
@@ -455,7 +463,9 @@ pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Ve
             tell(true, "ActionHeld", &about, format!("{}: {}", hold.reason, hold.message));
         }
         if let Some(escalation) = &incident.escalation
-            && known.is_none_or(|known| known.escalation.is_none())
+            && known
+                .and_then(|known| known.escalation.as_ref())
+                .is_none_or(|known| (&known.reason, &known.at) != (&escalation.reason, &escalation.at))
         {
             tell(
                 true,

@@ -5,8 +5,8 @@ mod standing;
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
-    Attempt, Cause, EVIDENCE_LIMIT, Effect, FollowUp, HISTORY_LIMIT, Incident, IncidentState, IncidentType,
-    LastAction, Outcome, PastIncident, Pending, Severity, StepState, TargetStatus, Time,
+    Attempt, Cause, EVIDENCE_LIMIT, Effect, Escalation, FollowUp, HISTORY_LIMIT, Incident, IncidentState,
+    IncidentType, LastAction, Outcome, PastIncident, Pending, Severity, StepState, TargetStatus, Time,
 };
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     diagnose::{Finding, about},
     digest, healthy,
     metrics::{reach, reach_of_rule},
+    prohibition,
     report::escalation,
     revert,
     time::after,
@@ -105,6 +106,8 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
     merge_findings(case, diagnosis, &mut story);
     close_quiet(case, server.as_ref(), diagnosis, &mut story);
     order(diagnosis, &mut story);
+    prohibition::verify(case, diagnosis, &mut story);
+    reevaluate(case, diagnosis, &mut story);
     call_for_what_lies_outside(case, &mut story);
     if let Some(server) = &server {
         // What may become an incident is no proof of health either.
@@ -430,7 +433,10 @@ fn merge_findings(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
     for finding in &diagnosis.findings {
         let known = story.incidents.iter_mut().find(|incident| finding.is_of(incident));
         let Some(incident) = known else {
-            story.incidents.push(open(case, finding));
+            story.incidents.push(Incident {
+                subjects: prohibition::subjects(diagnosis, finding.incident),
+                ..open(case, finding)
+            });
             continue;
         };
         if incident.quiet_since.take().is_some() && !incident.follow_ups.is_empty() {
@@ -441,13 +447,20 @@ fn merge_findings(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
         // What was seen once was so bad; what a person says is as the person says it now.
         let severity = if reported { finding.severity } else { incident.severity.min(finding.severity) };
         let kind = finding.incident;
-        let said_otherwise = incident.is_told() && evidence(finding).first() != incident.evidence.first()
+        if prohibition::stays(case, incident, finding) {
+            continue;
+        }
+        incident.forbids = finding.forbids.to_vec();
+        let subjects = prohibition::subjects(diagnosis, kind);
+        let said_otherwise = subjects != incident.subjects
+            || incident.is_told() && evidence(finding).first() != incident.evidence.first()
             || about(kind, &evidence(finding)) != about(kind, &incident.evidence);
         // While an attempt is judged, the story stays what it was begun for.
         let cause = if incident.open_attempt().is_some() { incident.cause } else { finding.cause };
         if (severity, cause) != (incident.severity, incident.cause) || said_otherwise {
             incident.severity = severity;
             incident.cause = cause;
+            incident.subjects = subjects;
             incident.respond_by = incident.respond_by.clone().min(respond_by(case, finding));
             incident.evidence = evidence(finding);
         }
@@ -471,12 +484,16 @@ fn open(case: &Case, finding: &Finding) -> Incident {
         respond_by: respond_by(case, finding),
         quiet_since: None,
         evidence: evidence(finding),
+        subjects: Vec::new(),
+        forbids: finding.forbids.to_vec(),
+        unseen_since: None,
         attempts: Vec::new(),
         evidence_kept: None,
         follow_ups: Vec::new(),
         next: None,
         hold: None,
         escalation: None,
+        reevaluations: 0,
     }
 }
 
@@ -631,8 +648,42 @@ fn call_for_what_lies_outside(case: &Case, story: &mut Story) {
     }
 }
 
+/// How often an incident is judged again after an escalation: what changes back and forth is not a new finding.
+const REEVALUATIONS: i32 = 3;
+/// Reasons of escalations that no other cause takes back.
+const FINAL: [&str; 7] = [
+    "LockedOut",
+    "AttemptsExhausted",
+    "Flapping",
+    "MadeThingsWorse",
+    "NeededForGood",
+    "Reverted",
+    "SmokeTestFailed",
+];
+
+/// An escalation was for what was found then. Where the cause is another one now, or evidence is back that was missing,
+/// the incident is judged again: the escalation stays on record, and what was tried counts.
+fn reevaluate(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
+    for incident in &mut story.incidents {
+        let is_found = diagnosis.finding_of(incident).is_some() && incident.unseen_since.is_none();
+        let may = is_found
+            && incident.is_escalated()
+            && incident.open_attempt().is_none()
+            && !incident.incident_type.is_outside()
+            && incident.reevaluations < REEVALUATIONS;
+        let Some(escalation) = incident.escalation.as_mut().filter(|_| may) else { continue };
+        let is_other = escalation.cause.is_some_and(|cause| cause != incident.cause);
+        let is_back = escalation.reason == prohibition::UNVERIFIED;
+        if (is_other || is_back) && !FINAL.contains(&escalation.reason.as_str()) {
+            escalation.reevaluated_at = Some(Time(case.now));
+            incident.reevaluations += 1;
+        }
+    }
+}
+
 /// Hands an incident to a person.
 pub fn escalate(case: &Case, incident: &mut Incident, reason: &str, message: &str) {
     incident.hold = None;
-    incident.escalation = Some(escalation(reason, message, case.now));
+    let cause = Some(incident.cause);
+    incident.escalation = Some(Escalation { cause, ..escalation(reason, message, case.now) });
 }

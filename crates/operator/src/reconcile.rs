@@ -79,6 +79,7 @@ pub async fn reconcile(
     signals.references = Box::pin(looked_up).await;
     let case = case(&context, &object, &before, &signals, now);
     let diagnosis = diagnose(&case);
+    context.stores.urgent.set(&key, !diagnosis.undecided.is_empty());
     let mut story = verify(&case, &diagnosis);
     Box::pin(context.copies.keep(&context.client, &object, &case, &mut story)).await;
     let decision = decided(&context, &key, &case, &diagnosis, &story);

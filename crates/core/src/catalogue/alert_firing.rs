@@ -13,8 +13,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::AlertFiring, judge, looks_back: true, runbook: |_, _| &[] };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::AlertFiring,
+    judge,
+    looks_back: true,
+    explained_by_dependency: super::by_dependency,
+    runbook: |_, _| &[],
+};
 
 /// The most alerts that are named.
 const NAMED: usize = 4;

@@ -19,8 +19,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::CertificateExpiring, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::CertificateExpiring,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// So much is left, and so bad is it; the worst first.

@@ -16,8 +16,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::CircuitStuckOpen, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::CircuitStuckOpen,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// A circuit that stays open by itself for longer than this is waited for no longer.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);

@@ -16,7 +16,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::ConnectionDrops, judge, looks_back: true, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::ConnectionDrops,
+    judge,
+    looks_back: true,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// More than so many an hour.
 const AN_HOUR: u32 = 60;

@@ -17,7 +17,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::CpuSaturation, judge, looks_back: true, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::CpuSaturation,
+    judge,
+    looks_back: true,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// How long containers are throttled; the window smooths already.
 const LASTING: SignedDuration = SignedDuration::from_mins(1);

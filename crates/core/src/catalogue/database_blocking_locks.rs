@@ -17,8 +17,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::DatabaseBlockingLocks, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::DatabaseBlockingLocks,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// Chains that are named in evidence.
 const CHAINS: usize = 3;

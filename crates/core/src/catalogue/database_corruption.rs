@@ -13,8 +13,13 @@ use crate::{
     signals::Database,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::DatabaseCorruption, judge, looks_back: false, runbook: |_, _| &[] };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::DatabaseCorruption,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook: |_, _| &[],
+};
 
 /// New pods write, whatever brings them; so do Jobs and hooks.
 const WRITES: &[ActionType] = &[

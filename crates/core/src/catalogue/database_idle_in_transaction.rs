@@ -18,6 +18,7 @@ pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabaseIdleInTransaction,
     judge,
     looks_back: false,
+    explained_by_dependency: super::by_dependency,
     // What leaks goes on to for a while: those that were too young the first time have their turn.
     runbook: |_, _| &[ActionType::EndDatabaseSessions, ActionType::EndDatabaseSessions],
 };

@@ -8,7 +8,11 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 
-use super::{Entry, by_metrics as by, silent_about};
+use super::{
+    Entry, by_metrics as by,
+    forbidden::{STARTS, STARTS_AND_ROLLBACK},
+    silent_about,
+};
 use crate::{
     Case, Server, database,
     diagnose::{Finding, Judgement},
@@ -21,8 +25,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::DatabasePoolExhausted, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::DatabasePoolExhausted,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// A pool of connections is exhausted from this share in use, in percent.
 const PERCENT: f64 = 90.0;
@@ -40,16 +49,6 @@ const GROWTH: f64 = 1.2;
 const NAMED: usize = 3;
 /// How evidence by the pools' gauges begins: what it was found by has to say that it is over.
 const BY_POOLS: &str = "the server's pools: ";
-
-/// More pods open more connections; and of a database that is full, none of the others gets a connection back that
-/// it does not want for itself.
-const FORBIDDEN: &[ActionType] = &[
-    ActionType::Scale,
-    ActionType::RolloutRestart,
-    ActionType::RecyclePod,
-    ActionType::DrainAndRestart,
-    ActionType::Rollback,
-];
 
 /// What the pools' gauges tell.
 pub(super) struct Pools {
@@ -102,10 +101,10 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         .into_iter()
         .collect();
     let forbids = match &full {
-        None => &FORBIDDEN[..1],
+        None => &[ActionType::Scale],
         // Pods of another template are well at this moment; and a template that never worked may be what fills it.
-        Some(_) if server.serving_beside().is_some() || server.rollout_is_to_blame() => &FORBIDDEN[..4],
-        Some(_) => FORBIDDEN,
+        Some(_) if server.serving_beside().is_some() || server.rollout_is_to_blame() => STARTS,
+        Some(_) => STARTS_AND_ROLLBACK,
     };
     let (cause, why) = cause(case, view.as_ref(), seen, exhausted.is_some(), full.is_some());
     evidence.extend(full);

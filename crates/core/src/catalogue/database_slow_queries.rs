@@ -23,8 +23,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::DatabaseSlowQueries, judge, looks_back: false, runbook: |_, _| &[] };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::DatabaseSlowQueries,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook: |_, _| &[],
+};
 
 /// A statement is slow, in milliseconds on average (guide 000).
 const SLOW: f64 = 1000.0;

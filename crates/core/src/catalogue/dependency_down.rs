@@ -7,31 +7,33 @@
 //! server does not say the same by a circuit breaker or by its last words, that is told among the problems of evidence,
 //! and is no incident, nor is anything held for its sake.
 //!
-//! It is outside the server: nobody acts, and no pod is restarted or added for it. What it does not explain (an image
-//! that cannot be had, a kill at the memory limit, a bad rollout) is mended all the same.
+//! It is outside the server: nothing is done for it, and no pod is restarted, added or rolled back. What it does not
+//! explain (an image that cannot be had, a kill at the memory limit, new pods that end before they are Ready for another
+//! reason) is remediated all the same; so are new pods that fill the database themselves.
 
 use jiff::Timestamp;
-use mcp_health_api::{ActionType, Cause, IncidentType, PostgresSignal, Severity};
+use mcp_health_api::{ActionType, Cause, Incident, IncidentType, PostgresSignal, Severity};
 
-use super::{Entry, lapse};
+use super::{
+    Entry,
+    forbidden::{STARTS, STARTS_AND_ROLLBACK},
+    lapse,
+};
 use crate::{
-    Case, Server,
+    Case, Server, database,
     dependencies::{declared, down, is_fresh, patience},
     diagnose::{Finding, Judgement},
     signals::Dependency,
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::DependencyDown, judge, looks_back: false, runbook };
-
-/// None of these brings a dependency back, and more pods would only ask it more.
-const BRING_NOTHING_BACK: &[ActionType] = &[
-    ActionType::RolloutRestart,
-    ActionType::RecyclePod,
-    ActionType::DrainAndRestart,
-    ActionType::Scale,
-    ActionType::Rollback,
-];
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::DependencyDown,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     if server.target.desired == 0 || declared(case.spec).next().is_none() {
@@ -44,7 +46,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     }
     // The database first; then what got least far.
     down.sort_by_key(|one| (one.name != PostgresSignal::NAME, one.failure().map(|why| why.step), since(one)));
-    let database = down.iter().any(|one| one.name == PostgresSignal::NAME);
+    let of_database = down.iter().any(|one| one.name == PostgresSignal::NAME);
     let mut evidence: Vec<String> = down.iter().map(|one| describe(one)).collect();
     evidence.extend(down.iter().filter_map(|one| shared_words(one)));
     evidence.extend(
@@ -60,22 +62,23 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let finding = Finding {
         incident: IncidentType::DependencyDown,
         rule: None,
-        cause: if database { Cause::DatabaseConnection } else { Cause::DependencyDown },
+        cause: if of_database { Cause::DatabaseConnection } else { Cause::DependencyDown },
         severity: Severity::SEV2,
         since: down.iter().filter_map(|one| since(one)).min().unwrap_or(case.now),
         evidence,
         youngest_pod: None,
         lapses: last.filter_map(|(at, patience)| lapse([at].into_iter(), patience)).min(),
-        forbids: if database { forbidden(server) } else { &BRING_NOTHING_BACK[..4] },
+        // None of these brings a dependency back, and more pods would only ask it more.
+        forbids: if database::is_filled_by_current(case, server) { STARTS } else { STARTS_AND_ROLLBACK },
     };
     // Three failures have taken their time already.
     Judgement::Symptom { finding, lasting: jiff::SignedDuration::ZERO }
 }
 
-/// What is not done while a database keeps the server from working. A template that never worked is taken back all the
+/// What is not done while a database can write nothing more. A template that never worked is taken back all the
 /// same.
 pub(super) fn forbidden(server: &Server) -> &'static [ActionType] {
-    if server.rollout_is_to_blame() { &BRING_NOTHING_BACK[..4] } else { BRING_NOTHING_BACK }
+    if server.rollout_is_to_blame() { STARTS } else { STARTS_AND_ROLLBACK }
 }
 
 /// Whether all is known to be well: of what the open incident tells, and of what failed lately, each answers; of the
@@ -84,8 +87,8 @@ fn is_over(case: &Case, seen: &[Dependency]) -> bool {
     let open = case.open(IncidentType::DependencyDown);
     declared(case.spec).all(|name| {
         let Some(one) = seen.iter().find(|one| one.name == name) else { return false };
-        let told =
-            open.is_some_and(|open| open.evidence.iter().any(|line| line.starts_with(&headline(name))));
+        let is_subject = |open: &Incident| open.subjects.iter().any(|subject| subject.name == name);
+        let told = open.is_some_and(is_subject);
         let failed = one.results.iter().any(|(_, result)| result.is_err());
         match open {
             Some(_) if told || (failed && one.ever_answered) => one.answers() && is_fresh(case, one),

@@ -21,7 +21,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::DiskFilling, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::DiskFilling,
+    judge,
+    looks_back: false,
+    explained_by_dependency: |cause| cause == Cause::DatabaseDisk,
+    runbook,
+};
 
 /// Statistics that are older tell nothing of now.
 const STALE: SignedDuration = SignedDuration::from_mins(5);

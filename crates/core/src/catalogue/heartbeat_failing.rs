@@ -16,8 +16,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::HeartbeatFailing, judge, looks_back: false, runbook: super::replace_one };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::HeartbeatFailing,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook: super::replace_one,
+};
 
 /// Silent for more than so many of its intervals.
 const INTERVALS: f64 = 2.0;

@@ -9,7 +9,10 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
 use jiff::SignedDuration;
 
-use super::{Entry, by_metrics as by};
+use super::{
+    Entry, by_metrics as by,
+    forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
+};
 use crate::{
     Case, Server, database, dependencies,
     diagnose::{Finding, Judgement},
@@ -18,7 +21,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::HighErrorRate, judge, looks_back: true, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::HighErrorRate,
+    judge,
+    looks_back: true,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// More than this share fails, in percent.
 const PERCENT: f64 = 5.0;
@@ -32,10 +41,6 @@ const SPIKE_A_MINUTE: f64 = 5.0;
 const SPIKE_PERCENT: f64 = 1.0;
 /// Of other pods, or of the hour before, fewer requests tell nothing.
 const FEWEST_TO_COMPARE: f64 = 10.0;
-
-/// What must not be done while the database, or something else that the server needs, is why.
-const WITHOUT_DATABASE: &[ActionType] =
-    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Rollback];
 
 /// What counts failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,8 +215,8 @@ fn find(
         lapses: by::lapse(view, Measure::Requests),
         forbids: match cause {
             // Pods of another template are well at this moment: they may come back.
-            Cause::DatabaseConnection if server.serving_beside().is_none() => WITHOUT_DATABASE,
-            Cause::DatabaseConnection | Cause::DependencyDown => &WITHOUT_DATABASE[..3],
+            Cause::DatabaseConnection if server.serving_beside().is_none() => RESTARTS_AND_ROLLBACK,
+            Cause::DatabaseConnection | Cause::DependencyDown => RESTARTS,
             _ => &[],
         },
     }

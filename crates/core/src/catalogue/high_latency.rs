@@ -7,7 +7,11 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
-use super::{Entry, by_metrics as by, database_pool_exhausted::pools};
+use super::{
+    Entry, by_metrics as by,
+    database_pool_exhausted::pools,
+    forbidden::{RESTARTS, STARTS},
+};
 use crate::{
     Case, Server, database, dependencies,
     diagnose::{Finding, Judgement},
@@ -17,7 +21,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::HighLatency, judge, looks_back: true, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::HighLatency,
+    judge,
+    looks_back: true,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// One request of a hundred takes longer, in seconds (guide 004, High Latency).
 const P99: f64 = 1.0;
@@ -29,10 +39,6 @@ const LASTING: SignedDuration = SignedDuration::from_mins(5);
 const FEWEST: u32 = 20;
 /// The cache misses so many times more often than before.
 const MISSES_RATIO: f64 = 2.0;
-
-/// Neither new pods nor more of them make a database faster: they open more connections.
-const OF_DATABASE: &[ActionType] =
-    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Scale];
 
 /// What an answer of a pod, or of all, comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +119,8 @@ fn find(case: &Case, server: &Server, view: &View, latency: &Latency, threshold:
         youngest_pod: None,
         lapses: by::lapse(view, latency.measure),
         forbids: match cause {
-            Cause::DatabaseConnection | Cause::DatabasePool => OF_DATABASE,
-            Cause::DependencyDown => &OF_DATABASE[..3],
+            Cause::DatabaseConnection | Cause::DatabasePool => STARTS,
+            Cause::DependencyDown => RESTARTS,
             _ => &[],
         },
     }

@@ -15,7 +15,13 @@ use crate::{
     signals::{Series, Span},
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::InvalidMessages, judge, looks_back: true, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::InvalidMessages,
+    judge,
+    looks_back: true,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// What the codes mean.
 const CODES: [(&str, &str); 4] = [

@@ -15,7 +15,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::MemoryLeak, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::MemoryLeak,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_nothing,
+    runbook,
+};
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     if server.target.desired == 0 {

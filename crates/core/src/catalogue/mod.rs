@@ -15,6 +15,7 @@ mod database_pool_exhausted;
 mod database_slow_queries;
 mod dependency_down;
 mod disk_filling;
+mod forbidden;
 mod heartbeat_failing;
 mod high_error_rate;
 mod high_latency;
@@ -58,6 +59,8 @@ pub struct Entry {
     pub judge: fn(&Case, &Server) -> Judgement,
     /// It is judged by what happened over a window: for a while after an action, it still shows what was before it.
     pub looks_back: bool,
+    /// Whether something that the server depends on could explain a finding of this cause.
+    pub explained_by_dependency: fn(Cause) -> bool,
     /// What is tried by default, in this order; a person comes after the last.
     pub runbook: fn(Cause, &Server) -> &'static [ActionType],
 }
@@ -102,6 +105,44 @@ pub const CATALOGUE: &[Entry] = &[
 /// The entry of a type. Every type of the API has one, but for the policy's own rules: a test sees to it.
 pub fn entry(incident: IncidentType) -> Option<&'static Entry> {
     CATALOGUE.iter().find(|entry| entry.incident == incident)
+}
+
+/// Whether something that the server depends on could explain a cause. Never: an image, a missing reference, a node, a
+/// quota, memory, what is wrong in the server's own settings or in its data.
+pub(crate) const fn by_dependency(cause: Cause) -> bool {
+    !matches!(
+        cause,
+        Cause::ImagePull
+            | Cause::ConfigError
+            | Cause::MissingDependency
+            | Cause::PermissionDenied
+            | Cause::PortConflict
+            | Cause::ServiceMismatch
+            | Cause::QuotaExceeded
+            | Cause::Unschedulable
+            | Cause::NodeNotReady
+            | Cause::NodeUnreachable
+            | Cause::NodeGone
+            | Cause::OutOfMemory
+            | Cause::LimitTooSmall
+            | Cause::Leak
+            | Cause::ContainerLogs
+            | Cause::TemporaryFiles
+            | Cause::VolumeData
+            | Cause::IdleTransactions
+            | Cause::ConnectionLeak
+            | Cause::PoolTooSmall
+            | Cause::CircuitOpen
+            | Cause::TargetPortMismatch
+            | Cause::HostNotAllowed
+            | Cause::ChecksumFailure
+            | Cause::DataDamaged
+    )
+}
+
+/// No dependency explains it.
+pub(crate) const fn by_nothing(_: Cause) -> bool {
+    false
 }
 
 /// The pod that shows an incident most. Where the type has no measure of its own: of the pods that are not ready, the

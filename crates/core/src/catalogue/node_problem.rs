@@ -20,7 +20,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::NodeProblem, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::NodeProblem,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_nothing,
+    runbook,
+};
 
 /// How long a node may fail: a kubelet that is restarted is not ready for some seconds.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(15);

@@ -17,7 +17,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::OutOfMemory, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::OutOfMemory,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_nothing,
+    runbook,
+};
 
 /// A pod that is ready for so long after the kill is up, whatever was before.
 const STEADY: SignedDuration = SignedDuration::from_mins(10);

@@ -14,8 +14,13 @@ use crate::{
     signals::Span,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::RateLimited, judge, looks_back: true, runbook: |_, _| &[] };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::RateLimited,
+    judge,
+    looks_back: true,
+    explained_by_dependency: super::by_dependency,
+    runbook: |_, _| &[],
+};
 
 /// By the status of answers, or by the server's own count, whichever sees more.
 fn counted(view: &View, span: Span) -> Option<f64> {

@@ -12,8 +12,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::Reported, judge, looks_back: false, runbook: |_, _| &[] };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::Reported,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook: |_, _| &[],
+};
 
 /// How bad it is where the person does not say: something is degraded (guide 004, Severity Levels).
 const DEFAULT: Severity = Severity::SEV3;

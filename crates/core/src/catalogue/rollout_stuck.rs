@@ -17,7 +17,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: ROLLOUT_STUCK, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: ROLLOUT_STUCK,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 const ROLLOUT_STUCK: IncidentType = IncidentType::RolloutStuck;
 /// How long a new pod that was ready may be without readiness.

@@ -21,8 +21,13 @@ use crate::{
 
 pub(super) use outside::is_silent;
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::ServiceNotResponding, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::ServiceNotResponding,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// None of these brings back what the server depends on.
 const BRING_NO_DEPENDENCY_BACK: &[ActionType] =

@@ -14,8 +14,13 @@ use crate::{
     signals::{Pod, Span},
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::SessionLeak, judge, looks_back: false, runbook: super::replace_one };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::SessionLeak,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook: super::replace_one,
+};
 
 /// More idle sessions than that on the server are a leak.
 const IDLE: u32 = 100;

@@ -21,7 +21,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::ToolsMissing, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::ToolsMissing,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// How long it lasts before it is an incident: servers may offer their tools a moment after their start.
 const LASTING: SignedDuration = SignedDuration::from_secs(60);

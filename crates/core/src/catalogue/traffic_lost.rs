@@ -21,8 +21,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::TrafficLost, judge, looks_back: true, runbook: |_, _| &[] };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::TrafficLost,
+    judge,
+    looks_back: true,
+    explained_by_dependency: super::by_dependency,
+    runbook: |_, _| &[],
+};
 
 /// It was so many requests a second, at the least …
 const BASELINE_A_SECOND: f64 = 0.1;

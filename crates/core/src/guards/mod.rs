@@ -9,6 +9,7 @@ mod attempts_an_incident;
 mod autoscaler;
 mod concurrent_actions;
 mod cooldown;
+mod dependency_unknown;
 mod disruption_budget;
 mod evidence_fresh;
 mod flapping;
@@ -101,6 +102,7 @@ pub const GUARDS: &[fn(&Question) -> Verdict] = &[
     evidence_fresh::check,
     prohibition::check,
     logs_awaited::check,
+    dependency_unknown::check,
     attempt_in_flight::check,
     rollout_in_progress::check,
     paused::check,

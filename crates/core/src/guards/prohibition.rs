@@ -1,40 +1,74 @@
-//! What any finding on the server forbids is not done, whichever incident asks for it. What is forbidden for the
-//! sake of a database, or of another dependency, waits until that is back; the rest is not done at all.
+//! What any open incident forbids is not done, whichever incident asks for it: until its rule says that all is well. What
+//! is forbidden for the sake of a database, or of another dependency, waits until that is back; the rest is not done at
+//! all. A rollback that a dependency does not explain is not kept from being done by one.
 
-use mcp_health_api::{ActionType, Cause, IncidentType};
+use mcp_health_api::{ActionType, Cause, Incident, IncidentType};
 
 use super::{Question, Verdict};
+use crate::{diagnose::is_explained_by_dependency, prohibition::forbidding};
 
 pub fn check(question: &Question) -> Verdict {
     let action = question.plan.action;
     // A drain ends in a restart.
     let restarts = (action == ActionType::DrainAndRestart).then_some(ActionType::RolloutRestart);
-    let forbidding = |action| question.diagnosis.forbidding(action);
-    match forbidding(action).or_else(|| forbidding(restarts?)) {
-        None => Verdict::Permit,
-        Some(finding)
-            if finding.cause == Cause::DatabaseConnection
-                || matches!(
-                    finding.incident,
-                    IncidentType::DatabasePoolExhausted | IncidentType::DatabaseBlockingLocks
-                ) =>
-        {
-            Verdict::hold(
-                "DatabaseUnavailable",
-                format!("{} ({}): {action} brings no database back", finding.incident, finding.cause),
-            )
+    let actions = [Some(action), restarts].into_iter().flatten();
+    let mut all =
+        actions.flat_map(|action| forbidding(question.case, question.diagnosis, question.incidents, action));
+    let Some(incident) = all.find(|one| binds(question, one)) else { return Verdict::Permit };
+    let words = words(question, incident);
+    match waits_for(incident) {
+        Some(Needed::Database) => {
+            Verdict::hold("DatabaseUnavailable", format!("{words}: {action} brings no database back"))
         }
-        Some(finding) if finding.cause == Cause::DependencyDown => Verdict::hold(
-            "DependencyUnavailable",
-            format!("{} ({}): {action} brings no dependency back", finding.incident, finding.cause),
-        ),
-        Some(finding) if finding.incident == IncidentType::NodeProblem => Verdict::hold(
-            "NodeProblem",
-            format!("{} ({}): {action} does not bring a node back", finding.incident, finding.cause),
-        ),
-        Some(finding) => Verdict::refuse(
-            "Prohibited",
-            format!("{} ({}) forbids {action}: it would not help, or harm", finding.incident, finding.cause),
-        ),
+        Some(Needed::Dependency) => {
+            Verdict::hold("DependencyUnavailable", format!("{words}: {action} brings no dependency back"))
+        }
+        Some(Needed::Node) => {
+            Verdict::hold("NodeProblem", format!("{words}: {action} does not bring a node back"))
+        }
+        None => {
+            Verdict::refuse("Prohibited", format!("{words} forbids {action}: it would not help, or harm"))
+        }
     }
+}
+
+/// What an action waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needed {
+    Database,
+    Dependency,
+    Node,
+}
+
+impl Needed {
+    fn is_dependency(self) -> bool {
+        self != Self::Node
+    }
+}
+
+fn waits_for(incident: &Incident) -> Option<Needed> {
+    match (incident.incident_type, incident.cause) {
+        (IncidentType::DatabasePoolExhausted | IncidentType::DatabaseBlockingLocks, _)
+        | (_, Cause::DatabaseConnection) => Some(Needed::Database),
+        (_, Cause::DependencyDown) => Some(Needed::Dependency),
+        (IncidentType::NodeProblem, _) => Some(Needed::Node),
+        _ => None,
+    }
+}
+
+/// A dependency that does not explain what is rolled back does not forbid it.
+fn binds(question: &Question, incident: &Incident) -> bool {
+    let finding = question.diagnosis.finding_of(question.incident);
+    let is_explained = finding.is_none_or(|finding| is_explained_by_dependency(finding, question.server));
+    question.plan.action != ActionType::Rollback
+        || !waits_for(incident).is_some_and(Needed::is_dependency)
+        || is_explained
+}
+
+fn words(question: &Question, incident: &Incident) -> String {
+    let unseen = match question.diagnosis.finding_of(incident) {
+        Some(_) => "",
+        None => ", of which there is no evidence at the moment",
+    };
+    format!("{} ({}){unseen}", incident.name(), incident.cause)
 }

@@ -135,12 +135,23 @@ pub struct Signals {
     pub report: Option<String>,
     /// Up to when a person has dealt with what its database finds damaged, by the object's annotation.
     pub settled: Option<Timestamp>,
+    /// What a user lifts of what an incident forbids, by the object's annotation; `Err` says what is wrong with it.
+    pub lift: Option<Result<Lift, String>>,
     /// Whether its namespace is suspended.
     pub namespace_suspended: Reading<bool>,
     /// Whether the cluster-wide switch is thrown.
     pub cluster_suspended: Reading<bool>,
     /// Name of an older object with the same target.
     pub rival: Option<String>,
+}
+
+/// A user's word that what one incident forbids may be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lift {
+    /// The incident's id.
+    pub incident: String,
+    /// Until then.
+    pub until: Timestamp,
 }
 
 impl Signals {
@@ -195,7 +206,7 @@ impl Signals {
         all.filter_map(|one| match &one.barred {
             Some(why) => Some(format!("dependency {}: {why}", one.name)),
             None if one.never_answered() => Some(format!(
-                "dependency {}: NeverAnswered: {} has never answered the operator ({} fails): a NetworkPolicy or the DNS \
+                "dependency {}: DependencyNeverReached: {} has never answered the operator ({} fails): a NetworkPolicy or the DNS \
                  of the operator's namespace may be in between; by itself it is no evidence until it has",
                 one.name,
                 one.words,
@@ -236,6 +247,7 @@ impl Signals {
             self.problem_of_database(),
             self.alerts.problem("its alerts"),
             self.policy.problem("this object"),
+            self.lift.as_ref().and_then(|lift| lift.as_ref().err().cloned()),
             self.namespace_suspended.problem("the namespace's switch"),
             self.cluster_suspended.problem("the cluster-wide switch"),
         ];

@@ -41,7 +41,8 @@ fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
         DatabasePool => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale],
         ServiceMismatch => &[RolloutRestart, Rollback],
         QuotaExceeded | Unschedulable => &[RolloutRestart],
-        Cause::DependencyDown | AuthenticationRequired => &[RolloutRestart, RecyclePod, DrainAndRestart],
+        Cause::DependencyDown => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale, Rollback],
+        AuthenticationRequired => &[RolloutRestart, RecyclePod, DrainAndRestart],
         _ => &[],
     }
 }
@@ -101,6 +102,7 @@ fn concluded(seen: Seen, found: &[Found], but: impl FnOnce(&mut Scene)) -> Concl
 }
 
 const CRASH: Found = (CrashLoop, Cause::BadRollout, SEV2);
+const NO_IMAGE: Found = (CrashLoop, Cause::ImagePull, SEV2);
 const STUCK: Found = (RolloutStuck, Cause::BadRollout, SEV2);
 const DOWN: Found = (ServiceNotResponding, NotReady, SEV1);
 const EXIT: Found = (CrashLoop, ProcessExit, SEV1);
@@ -155,7 +157,8 @@ fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
             &[DATABASE, NO_DATABASE, DATABASE_ERRORS],
             IncidentType::DependencyDown,
         ),
-        ("a queue is down, and a new template crashes", &[QUEUE, STUCK, CRASH], CrashLoop),
+        ("a queue is down, and a new template crashes", &[QUEUE, STUCK, CRASH], IncidentType::DependencyDown),
+        ("a queue is down, and an image cannot be pulled", &[QUEUE, STUCK, NO_IMAGE], CrashLoop),
         ("a queue is down, and no node takes a pod", &[QUEUE, NO_NODE, DOWN], RolloutStuck),
         ("a queue is down, and memory runs out", &[QUEUE, KILLED, EXIT], IncidentType::OutOfMemory),
         ("a queue is down, and another's circuit is stuck", &[QUEUE, OPEN, ERRORS], CircuitStuckOpen),
@@ -319,7 +322,14 @@ fn what_is_done_is_the_primarys_and_what_any_finding_forbids_is_not() {
         ("and what they need is down", AllReady, &[NEEDS], "Hold DependencyUnavailable"),
         ("a queue is down", AllReady, &[QUEUE], "Wait"),
         ("and so is the server", NoneReady, &[QUEUE, NEEDS, EXIT], "Wait"),
-        ("and a new template crashes", BAD_ROLLOUT, &[QUEUE, CRASH, STUCK], "Act Rollback"),
+        ("and a new template crashes", BAD_ROLLOUT, &[QUEUE, CRASH, STUCK], "Wait"),
+        (
+            "and a new template, before it was ever Ready, for want of a module",
+            BAD_ROLLOUT,
+            &[QUEUE, (CrashLoop, Cause::MissingDependency, SEV2), STUCK],
+            "Act Rollback",
+        ),
+        ("and the image of a new template is missing", BAD_ROLLOUT, &[QUEUE, NO_IMAGE], "Act Rollback"),
         ("the database is down for the server of a known template", NoneReady, &[NO_DATABASE, EXIT], "Wait"),
         (
             "a queue is down, and a leak grows: its restart waits",

@@ -127,7 +127,10 @@ fn possible(scene: &Scene) -> BTreeSet<String> {
     let steps = diagnosis.findings.iter().flat_map(|finding| {
         (catalogue::entry(finding.incident).unwrap().runbook)(finding.cause, &server).iter()
     });
-    steps.filter(|step| diagnosis.forbidding(**step).is_none()).map(ToString::to_string).collect()
+    steps
+        .filter(|step| diagnosis.findings.iter().all(|one| !one.forbids.contains(*step)))
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// A ConfigMap of the healthy template, changed so many seconds before the first end.

@@ -462,8 +462,13 @@ fn each_guard_lets_a_revert_pass_or_holds_it_and_none_drops_it() {
 
 fn escalated(scene: &mut Scene, reason: &str) {
     let at = Time(moment(scene.now - 1));
-    scene.status.incidents[0].escalation =
-        Some(Escalation { reason: reason.to_owned(), message: String::new(), at });
+    scene.status.incidents[0].escalation = Some(Escalation {
+        reason: reason.to_owned(),
+        message: String::new(),
+        at,
+        cause: None,
+        reevaluated_at: None,
+    });
 }
 
 #[test]
@@ -520,7 +525,7 @@ fn after_so_many_attempts_a_person_takes_over_whatever_overtook_them() {
 #[test]
 fn what_a_finding_forbids_is_refused_and_one_attempt_at_a_time_is_made() {
     let scene = Scene::process_exit();
-    let (case, mut concluded) = (scene.case(), scene.concluded());
+    let (case, concluded) = (scene.case(), scene.concluded());
     let server = Server::of(&case).unwrap();
     let Decision::Act(plan) = concluded.decision else { panic!("it does not act") };
     let answer = |diagnosis: &_, incidents: &[_]| {
@@ -541,8 +546,9 @@ fn what_a_finding_forbids_is_refused_and_one_attempt_at_a_time_is_made() {
     busy[0].attempts = vec![ended(&scene, "x-1", ActionType::RolloutRestart, None)];
     let held = answer(&concluded.diagnosis, &busy);
     assert!(matches!(held, Verdict::Hold { reason: "AttemptInFlight", .. }), "{held:?}");
-    concluded.diagnosis.findings[0].forbids = &[ActionType::RolloutRestart];
-    let refused = answer(&concluded.diagnosis, &concluded.story.incidents);
+    let mut forbidding = concluded.story.incidents.clone();
+    forbidding[0].forbids = vec![ActionType::RolloutRestart];
+    let refused = answer(&concluded.diagnosis, &forbidding);
     assert!(matches!(refused, Verdict::Refuse { reason: "Prohibited", .. }), "{refused:?}");
 }
 

@@ -31,6 +31,7 @@ mod outcomes;
 mod own_rules;
 mod partially_unready;
 mod probes;
+mod prohibitions;
 mod properties;
 mod recycle_pod;
 mod references;

@@ -401,12 +401,17 @@ fn while_a_dependency_is_down_no_pod_is_restarted_for_what_follows_from_it() {
     let finding = found(&scene, ServiceNotResponding);
     assert_eq!(finding.cause, Cause::DependencyDown);
     assert!(finding.evidence.iter().any(|line| line.contains("queue:5672") && line.contains("refuses")));
-    // A day later nobody knows.
+    // Its answers are old: it is not known whether it answers.
     let old = scene.clone().with(|scene| match &mut scene.signals.dependencies {
         Reading::Fresh(all) => all[0].results.iter_mut().for_each(|(at, _)| *at = moment(scene.now - 121)),
         _ => unreachable!(),
     });
-    assert_eq!(old.decision(), "Act RolloutRestart");
+    assert_eq!(old.decision(), "Hold DependencyUnknown");
+    // It was found down, and there is no evidence since: what it forbids stays forbidden.
+    let mut was_down = scene.clone();
+    was_down.open_incident();
+    let was_down = was_down.with(|scene| scene.signals.dependencies = old.signals.dependencies.clone());
+    assert_eq!(was_down.decision(), "Hold DependencyUnavailable");
     // Pods that are not ready, for the same reason.
     let silent = scene.clone();
     let unready = scene.with(|scene| {
@@ -435,7 +440,7 @@ fn while_a_dependency_is_down_no_pod_is_restarted_for_what_follows_from_it() {
     assert_eq!(new.decision(), "Wait");
     let silent = silent.with(on_a_new_template);
     assert_eq!(found(&silent, ServiceNotResponding).cause, Cause::ErrorAnswers);
-    assert_eq!(silent.decision(), "Act Rollback");
+    assert_eq!(silent.decision(), "Wait");
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod services;
 mod switches;
 pub mod table;
 mod targets;
+pub mod urgent;
 mod usage;
 mod vertical_autoscalers;
 mod volumes;
@@ -45,9 +46,11 @@ use std::{
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::Resource;
-use mcp_health_api::{ActionType, McpServerHealth, REPORT_ANNOTATION, SETTLED_ANNOTATION};
+use mcp_health_api::{
+    ActionType, LIFT_PROHIBITION_ANNOTATION, McpServerHealth, REPORT_ANNOTATION, SETTLED_ANNOTATION,
+};
 use mcp_health_core::{
-    Settings,
+    Settings, prohibition,
     signals::{
         Alert, Autoscaler, Budget, Config as ConfigSeen, Job, Pod, Quota, Reading, Revision, Service,
         Signals, Target,
@@ -127,6 +130,8 @@ pub struct Stores {
     /// What Events say of pods.
     events: pod_events::PodEvents,
     settings: Settings,
+    /// Whose dependencies are asked at once.
+    pub urgent: urgent::Urgent,
     /// What the rules made of it all.
     pub judged: judged::Judged,
     /// Which objects have which target.
@@ -185,6 +190,7 @@ impl Stores {
             hearing: last_words::Hearing::default(),
             events: pod_events::PodEvents::default(),
             settings: config.settings(),
+            urgent: urgent::Urgent::default(),
             judged: judged::Judged::default(),
             targets: Targets::default(),
             wake,
@@ -348,6 +354,7 @@ impl Stores {
             report: annotation(object, REPORT_ANNOTATION).map(str::to_owned),
             // What is no moment says nothing.
             settled: annotation(object, SETTLED_ANNOTATION).and_then(|at| at.trim().parse().ok()),
+            lift: annotation(object, LIFT_PROHIBITION_ANNOTATION).map(prohibition::parse_lift),
             namespace_suspended: {
                 let row = self.namespaces.get(&Key::new("", namespace));
                 let is_it = |key: &Key, _: &[String]| key.name.is_empty() || &*key.name == namespace;

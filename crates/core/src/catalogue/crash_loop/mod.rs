@@ -16,7 +16,11 @@ mod spoken;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, HealthyConfig, IncidentType, Severity};
 
-use super::{Entry, lasting};
+use super::{
+    Entry,
+    forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
+    lasting,
+};
 use crate::{
     Case, Server, database,
     diagnose::{Finding, Judgement},
@@ -28,7 +32,13 @@ use crate::{
 use cause::{Told, is_refusal};
 pub(crate) use recovery::backing_off;
 
-pub const ENTRY: Entry = Entry { incident: IncidentType::CrashLoop, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::CrashLoop,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// Ends within [`WINDOW`] that make a loop, also before the kubelet says so.
 const EXITS: usize = 3;
@@ -44,10 +54,6 @@ const START_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 const HEARING: SignedDuration = SignedDuration::from_secs(3);
 /// How many last lines are shown.
 const SHOWN: usize = 3;
-
-/// What must not be done while the database does not let the server in: none of it brings a database back.
-const WITHOUT_DATABASE: &[ActionType] =
-    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Rollback];
 
 /// What must not be done while the kubelet's back-off is all that keeps pods from what is back.
 const BESIDE_BACK_OFF: &[ActionType] =
@@ -194,8 +200,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         lapses: sick.iter().filter_map(|one| lapses(one, case.now)).min(),
         forbids: match cause {
             // Pods of another template are well at this moment: the settings of the new one are to blame.
-            Cause::DatabaseConnection if server.serving_beside().is_some() => &WITHOUT_DATABASE[..3],
-            Cause::DatabaseConnection => WITHOUT_DATABASE,
+            Cause::DatabaseConnection if server.serving_beside().is_some() => RESTARTS,
+            Cause::DatabaseConnection => RESTARTS_AND_ROLLBACK,
             _ if is_refusal(cause) => refusal::forbidden(server),
             Cause::BackOff => BESIDE_BACK_OFF,
             _ => &[],

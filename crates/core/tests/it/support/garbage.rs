@@ -347,11 +347,21 @@ fn incident(known: &[String]) -> BoxedStrategy<Incident> {
                         take_back_at: attempt.verify_at.clone(),
                     })
                     .collect(),
+                subjects: Vec::new(),
+                forbids: vec![mcp_health_api::ActionType::RolloutRestart],
+                unseen_since: None,
+                reevaluations: i32::MAX,
                 evidence_kept: None,
                 attempts,
                 next: None,
                 hold: hold.map(|(reason, message, until)| Hold { reason, message, until }),
-                escalation: escalation.map(|(reason, message, at)| Escalation { reason, message, at }),
+                escalation: escalation.map(|(reason, message, at)| Escalation {
+                    cause: Some(cause),
+                    reevaluated_at: None,
+                    reason,
+                    message,
+                    at,
+                }),
             }
         })
         .boxed()

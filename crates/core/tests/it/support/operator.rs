@@ -227,6 +227,7 @@ impl Operator {
         look: &mut Look,
     ) -> Result<Option<jiff::Timestamp>, ()> {
         let diagnosis = diagnose(case);
+        self.world.queue_is_urgent = !diagnosis.undecided.is_empty();
         let mut story = verify(case, &diagnosis);
         self.keep(&mut story, case.status);
         let decision = decide(case, &diagnosis, &story, &self.fleet);

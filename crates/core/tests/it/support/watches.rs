@@ -77,6 +77,7 @@ pub struct Watches {
     pub autoscalers: Vec<Autoscaler>,
     /// Where there is an Alertmanager.
     pub alerts: Option<Vec<Alert>>,
+    pub lift: Option<Result<mcp_health_core::signals::Lift, String>>,
     pub report: Option<String>,
     pub namespace_suspended: bool,
     pub cluster_suspended: bool,
@@ -214,6 +215,7 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         },
         database: world.postgres.as_ref().map_or(Reading::Off, |one| Reading::Fresh(one.seen.clone())),
         report: watches.report.clone(),
+        lift: watches.lift.clone(),
         namespace_suspended: Reading::Fresh(watches.namespace_suspended),
         cluster_suspended: Reading::Fresh(watches.cluster_suspended),
         rival: watches.rival.clone(),
@@ -346,9 +348,8 @@ fn dependency(world: &World) -> Dependency {
     }
 }
 
-/// The queue that the server needs: asked at every interval, and down as long as the world says so.
+/// The queue that the server needs: asked at every interval or more often, and down as long as the world says so.
 fn queue(world: &World) -> Dependency {
-    let asked = (0..5).rev().map(|ago| world.now - world.now % INTERVAL - ago * INTERVAL);
     let came = |at: i64| match world.unanswered {
         Some(since) if at >= since => {
             Err(Failure::new(CheckStep::Port, "10.0.0.7:5672 refuses the connection"))
@@ -361,7 +362,7 @@ fn queue(world: &World) -> Dependency {
         place: "rabbitmq.mcp:5672".to_owned(),
         known_as: "queue:3f9a1c".to_owned(),
         ever_answered: true,
-        results: asked.filter(|at| *at >= 0).map(|at| (moment(at), came(at))).collect(),
+        results: world.queue_asked.iter().map(|at| (moment(*at), came(*at))).collect(),
         ..Dependency::default()
     }
 }

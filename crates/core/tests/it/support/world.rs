@@ -261,6 +261,11 @@ pub struct World {
     pub circuits_open: Vec<(String, i64)>,
     /// Since when the queue that it needs does not answer.
     pub unanswered: Option<i64>,
+    /// How often the queue is asked, in seconds, and when it was asked.
+    pub queue_interval: i64,
+    pub queue_asked: Vec<i64>,
+    /// The queue is to be asked at once, and then every five seconds.
+    pub queue_is_urgent: bool,
     /// A reset changes nothing.
     pub circuits_stick: bool,
     /// The Jobs that the operator made, and when.
@@ -322,6 +327,9 @@ impl World {
             wedged: Vec::new(),
             circuits_open: Vec::new(),
             unanswered: None,
+            queue_interval: 15,
+            queue_asked: vec![0],
+            queue_is_urgent: false,
             circuits_stick: false,
             jobs: Vec::new(),
             jobs_fail: false,
@@ -746,11 +754,26 @@ impl World {
         self.replicate();
         self.count();
         self.measure();
+        self.ask_the_queue();
         let pods = self.pods.iter().filter(|pod| pod.ready && pod.going.is_none());
         let pods: Vec<_> = pods.map(Pod::address).collect();
         if let Some(postgres) = &mut self.postgres {
             postgres.tick(self.now, &pods);
         }
+    }
+
+    /// What the operator's poller does.
+    fn ask_the_queue(&mut self) {
+        let due = self.now - self.now % self.queue_interval;
+        let last = self.queue_asked.last().copied().unwrap_or_default();
+        let before = (last + 1..=due).filter(|at| at % self.queue_interval == 0);
+        self.queue_asked.extend(before);
+        let last = self.queue_asked.last().copied().unwrap_or_default();
+        if self.queue_is_urgent && self.now - last >= 5 {
+            self.queue_asked.push(self.now);
+        }
+        let surplus = self.queue_asked.len().saturating_sub(5);
+        self.queue_asked.drain(..surplus);
     }
 
     /// What metrics-server does.

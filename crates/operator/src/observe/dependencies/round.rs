@@ -27,6 +27,8 @@ use crate::{endpoints::AllowList, telemetry::Metrics};
 pub const INTERVAL: Duration = Duration::from_secs(15);
 /// An answer is shared for so long: rounds vary by a tenth.
 const SHARED: Duration = Duration::from_millis(13_400);
+/// The same, of what is asked every five seconds.
+const SHARED_URGENTLY: Duration = Duration::from_millis(4_400);
 
 /// What was not asked for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_mins(2);
@@ -68,13 +70,14 @@ impl Rounds {
     pub async fn ask(&self, stores: &Stores, key: &Key, object: &McpServerHealth) -> bool {
         let Some(dependencies) = &stores.dependencies else { return false };
         dependencies.keep_to(key, object);
+        let shared = if stores.urgent.is_set(key) { SHARED_URGENTLY } else { SHARED };
         let signals = &object.spec.signals;
         let redis = signals.redis.iter().map(|one| (RedisSignal::NAME, Declared::Redis(one)));
         let others = signals.dependencies.iter().map(|one| (one.name.as_str(), Declared::Other(one)));
         let asked = redis.chain(others).map(|(name, declared)| async move {
             let (about, question) = declared.question(&key.namespace, &self.secrets, &self.allowed).await;
             let (at, came) = match question {
-                Ok(question) => self.answer(question, declared.kind()).await,
+                Ok(question) => self.answer(question, declared.kind(), shared).await,
                 Err(why) => (Timestamp::now(), Err(why)),
             };
             dependencies.note(key, name, at, (about, came), answered(Some(object)))
@@ -83,12 +86,12 @@ impl Rounds {
     }
 
     /// The answer to a question, and when it was asked: now, or a moment ago by somebody else.
-    async fn answer(&self, question: Question, kind: &'static str) -> (Timestamp, Came) {
+    async fn answer(&self, question: Question, kind: &'static str, shared: Duration) -> (Timestamp, Came) {
         let (answer, look) = {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             answers.retain(|_, last| last.begun.elapsed() < FORGOTTEN);
             let last = answers.entry(question.clone()).or_default();
-            if last.begun.elapsed() >= SHARED {
+            if last.begun.elapsed() >= shared {
                 *last = Last { look: Arc::clone(&last.look), ..Last::default() };
             }
             (Arc::clone(&last.answer), Arc::clone(&last.look))

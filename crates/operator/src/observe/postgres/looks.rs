@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mcp_health_api::{McpServerHealth, PostgresSignal};
+use mcp_health_api::{Duration as ApiDuration, McpServerHealth, PostgresSignal};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
@@ -21,6 +21,9 @@ use crate::{
 
 /// How often it is looked whether an object declares a database by now.
 const DECLARED: Duration = Duration::from_secs(15);
+
+/// The interval of what is urgent, in seconds.
+const URGENT_INTERVAL: u32 = 5;
 
 /// What is needed to look.
 pub struct Looks {
@@ -43,7 +46,7 @@ impl Looks {
             databases.forget(key);
             return (false, DECLARED);
         };
-        let is_news = match self.came(databases, key, postgres).await {
+        let is_news = match self.came(stores, databases, key, postgres).await {
             Ok(is_news) => is_news,
             Err(why) => noted(databases, key, postgres, |seen| seen.bar(why)),
         };
@@ -53,6 +56,7 @@ impl Looks {
     /// Asks, and notes what came of it. `Err` says why nothing is asked.
     async fn came(
         &self,
+        stores: &Stores,
         databases: &Databases,
         key: &Key,
         postgres: &PostgresSignal,
@@ -74,7 +78,11 @@ impl Looks {
         let _turn = self.at_once.acquire().await;
         let began = Instant::now();
         let permit = |address| may_lead_to(&self.allowed, address);
-        let (came, is_asked) = line.look(postgres, &permit, draw()).await;
+        // What is urgent is asked more often than the policy says, and answers are shared for less time.
+        let is_urgent = stores.urgent.is_set(key);
+        let often = PostgresSignal { interval: ApiDuration::from_secs(URGENT_INTERVAL), ..postgres.clone() };
+        let asked = if is_urgent && often.interval < postgres.interval { &often } else { postgres };
+        let (came, is_asked) = line.look(asked, &permit, draw()).await;
         let came = came?;
         if is_asked {
             let outcome =

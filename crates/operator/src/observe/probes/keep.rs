@@ -20,6 +20,7 @@ use super::{
         postgres::looks::Looks,
         secrets::Secrets,
         table::Key,
+        urgent,
     },
     Probes, circuits, health, mcp,
     mcp::{Probers, Question},
@@ -123,6 +124,7 @@ impl Asking {
                         self.metrics.certify(dependencies.certificates());
                     }
                     ticks = ticks.wrapping_add(1);
+                    schedule.hasten(&self.stores.urgent.take_new(), Instant::now());
                     for what in schedule.take_due(Instant::now()) {
                         rounds.push(self.round(probes, what));
                     }
@@ -145,6 +147,7 @@ impl Asking {
         if let Some(databases) = &self.stores.databases {
             databases.forget(&key);
         }
+        self.stores.urgent.set(&key, false);
         self.probers.forget(key)
     }
 
@@ -166,7 +169,11 @@ impl Asking {
             })
         };
         let (is_news, pause) = done.await.unwrap_or((false, SOON));
-        Round { what, begun, pause: pause.min(LONGEST), is_news }
+        let is_urgent =
+            matches!(topic, Topic::Dependencies | Topic::Postgres) && self.stores.urgent.is_set(key);
+        let pause = pause.min(if is_urgent { urgent::PAUSE } else { LONGEST });
+        // While it is not known whether they answer, each answer may decide.
+        Round { begun, pause, is_news: is_news || is_urgent, what }
     }
 
     /// MCP, by all ways. Whether that is news, and the pause until the next time.

@@ -81,6 +81,20 @@ impl Schedule {
         taken
     }
 
+    /// What these objects depend on is due at once, unless it is being asked.
+    pub fn hasten(&mut self, objects: &[Key], now: Instant) {
+        if objects.is_empty() {
+            return;
+        }
+        let all =
+            std::mem::take(&mut self.due).into_vec().into_iter().map(|Reverse((at, key, topic, life))| {
+                let is_meant =
+                    matches!(topic, Topic::Dependencies | Topic::Postgres) && objects.contains(&key);
+                Reverse((if is_meant { at.min(now) } else { at }, key, topic, life))
+            });
+        self.due = all.collect();
+    }
+
     /// It was asked at `begun`: it is due again a pause later, or a little less or more.
     pub fn again(&mut self, (key, topic, life): (Key, Topic, u64), begun: Instant, pause: Duration) {
         let at = begun + pause.mul_f64(0.9 + 0.2 * draw());
@@ -111,6 +125,22 @@ mod tests {
         assert_eq!(of_a_second.iter().sum::<usize>(), all);
         let even = all / of_a_second.len();
         assert!(of_a_second.iter().all(|count| (even / 2..even * 3 / 2).contains(count)), "{of_a_second:?}");
+    }
+
+    #[test]
+    fn what_is_urgent_is_due_at_once_and_only_what_the_server_depends_on() {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.keep_to(keys(2), now);
+        for one in schedule.take_due(now + FIRST) {
+            schedule.again(one, now, FIRST);
+        }
+        schedule.hasten(&keys(1), now);
+        let due: Vec<_> = schedule.take_due(now).into_iter().map(|(key, topic, _)| (key, topic)).collect();
+        let first = || keys(1).remove(0);
+        assert_eq!(due, [(first(), Topic::Dependencies), (first(), Topic::Postgres)]);
+        schedule.hasten(&keys(1), now);
+        assert!(schedule.take_due(now).is_empty(), "it is being asked");
     }
 
     #[test]
