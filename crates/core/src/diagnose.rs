@@ -330,7 +330,15 @@ pub fn diagnose(case: &Case) -> Diagnosis {
 pub(crate) fn is_explained_by_dependency(finding: &Finding, server: &Server) -> bool {
     let Some(entry) = catalogue::entry(finding.incident) else { return true };
     let is_told = finding.incident == IncidentType::CrashLoop
-        && matches!(finding.cause, Cause::MissingDependency | Cause::PermissionDenied | Cause::PortConflict);
+        && matches!(
+            finding.cause,
+            Cause::MissingDependency
+                | Cause::PermissionDenied
+                | Cause::PortConflict
+                | Cause::CredentialsRejected
+                | Cause::CertificateRejected
+                | Cause::PermissionMissing
+        );
     (entry.explained_by_dependency)(finding.cause)
         || (is_told && server.rollout_is_to_blame() && !server.ends_before_ready())
 }

@@ -117,6 +117,9 @@ pub(crate) const fn by_dependency(cause: Cause) -> bool {
             | Cause::MissingDependency
             | Cause::PermissionDenied
             | Cause::PortConflict
+            | Cause::CredentialsRejected
+            | Cause::CertificateRejected
+            | Cause::PermissionMissing
             | Cause::ServiceMismatch
             | Cause::QuotaExceeded
             | Cause::Unschedulable

@@ -4,7 +4,10 @@
 
 use mcp_health_api::{ActionType, Cause};
 
-use super::{Sick, WITHOUT_DATABASE};
+use super::{
+    super::forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
+    Sick,
+};
 use crate::Server;
 
 /// Secrets that are named.
@@ -41,5 +44,5 @@ fn secrets(server: &Server, first: &Sick) -> String {
 
 /// A rollback helps only if the template is to blame: while pods of the one before are ready, at the same moment.
 pub fn forbidden(server: &Server) -> &'static [ActionType] {
-    if server.serving_beside().is_some() { &WITHOUT_DATABASE[..3] } else { WITHOUT_DATABASE }
+    if server.serving_beside().is_some() { RESTARTS } else { RESTARTS_AND_ROLLBACK }
 }
