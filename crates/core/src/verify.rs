@@ -672,7 +672,10 @@ fn reevaluate(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
             && !incident.incident_type.is_outside()
             && incident.reevaluations < REEVALUATIONS;
         let Some(escalation) = incident.escalation.as_mut().filter(|_| may) else { continue };
-        let is_other = escalation.cause.is_some_and(|cause| cause != incident.cause);
+        // That the reason is not seen any more is no new reason.
+        let tells_nothing =
+            matches!(incident.cause, Cause::ProcessExit | Cause::NotReady | Cause::NeverHealthy);
+        let is_other = !tells_nothing && escalation.cause.is_some_and(|cause| cause != incident.cause);
         let is_back = escalation.reason == prohibition::UNVERIFIED;
         if (is_other || is_back) && !FINAL.contains(&escalation.reason.as_str()) {
             escalation.reevaluated_at = Some(Time(case.now));
