@@ -169,7 +169,10 @@ mod tests {
 
     #[test]
     fn what_only_restarts_pods_does_not_change_the_identity_of_a_template() {
-        let plain = json!({"spec": {"containers": [{"name": "server", "image": "a:1"}]}});
+        let plain = json!({
+            "metadata": {"labels": {"app": "mcp-server"}},
+            "spec": {"containers": [{"name": "server", "image": "a:1"}]},
+        });
         for (annotation, restarts) in [
             ("checksum/config", true),
             ("kubectl.kubernetes.io/restartedAt", true),
@@ -181,7 +184,7 @@ mod tests {
             ("my-reloader.example.com/x", false),
         ] {
             let mut template = plain.clone();
-            template["metadata"] = json!({"annotations": {annotation: "5f70bf18"}});
+            template["metadata"]["annotations"] = json!({annotation: "5f70bf18"});
             assert_eq!(of_template(&template) == of_template(&plain), restarts, "{annotation}");
         }
         for (variable, restarts) in [
@@ -196,7 +199,7 @@ mod tests {
         }
         for label in ["controller-revision-hash", "rollouts-pod-template-hash"] {
             let mut template = plain.clone();
-            template["metadata"] = json!({"labels": {label: "5f70bf18"}});
+            template["metadata"]["labels"][label] = json!("5f70bf18");
             assert_eq!(of_template(&template), of_template(&plain), "{label}");
         }
     }
