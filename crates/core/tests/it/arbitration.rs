@@ -35,13 +35,14 @@ type Found = (IncidentType, Cause, Severity);
 fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
     use mcp_health_api::ActionType::{DrainAndRestart, RecyclePod, Rollback, RolloutRestart, Scale};
     match cause {
-        DatabaseDisk => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale, Rollback],
+        DatabaseDisk | Cause::DependencyDown => {
+            &[RolloutRestart, RecyclePod, DrainAndRestart, Scale, Rollback]
+        }
         DatabaseConnection => &[RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
         OthersConnections => &[Scale, RolloutRestart, RecyclePod, DrainAndRestart, Rollback],
         DatabasePool => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale],
         ServiceMismatch => &[RolloutRestart, Rollback],
         QuotaExceeded | Unschedulable => &[RolloutRestart],
-        Cause::DependencyDown => &[RolloutRestart, RecyclePod, DrainAndRestart, Scale, Rollback],
         AuthenticationRequired => &[RolloutRestart, RecyclePod, DrainAndRestart],
         _ => &[],
     }

@@ -84,6 +84,9 @@ fn it_ends_when_the_rule_says_clear_and_when_the_dependency_is_not_declared_any_
     assert!(!removed.world.done.is_empty(), "{:#?}", removed.status());
 }
 
+/// An annotation, by an incident's id and the moment.
+type Text<'a> = &'a dyn Fn(&str, i64) -> String;
+
 #[test]
 fn a_user_lifts_it_for_one_incident_until_an_end_and_nothing_else_does() {
     let lift = |text: &dyn Fn(&str, i64) -> String| {
@@ -97,7 +100,7 @@ fn a_user_lifts_it_for_one_incident_until_an_end_and_nothing_else_does() {
         scene.concluded()
     };
     let at = |seconds: i64| moment(seconds).to_string();
-    let rows: &[(&str, &dyn Fn(&str, i64) -> String, &str)] = &[
+    let rows: &[(&str, Text, &str)] = &[
         ("its incident", &|id, now| format!("{id},{}", at(now + 600)), "Act RolloutRestart"),
         ("with spaces", &|id, now| format!(" {id} , {} ", at(now + 600)), "Act RolloutRestart"),
         (
@@ -186,7 +189,7 @@ fn ending(ever_answered: bool, answers: &[(i64, bool)]) -> Scene {
 
 #[test]
 fn what_a_dependency_could_explain_waits_until_it_has_answered_since_the_onset_or_is_down() {
-    let rows: &[(&str, Scene, &str)] = &[
+    let rows: Vec<(&str, Scene, &str)> = vec![
         ("it answered since", ending(true, &[(20, true), (2, true)]), "Act RolloutRestart"),
         ("it answered before", ending(true, &[(20, true), (9, true)]), "Hold DependencyUnknown"),
         ("it failed once since", ending(true, &[(20, true), (2, false)]), "Hold DependencyUnknown"),
@@ -210,12 +213,9 @@ fn what_a_dependency_could_explain_waits_until_it_has_answered_since_the_onset_o
         ),
     ];
     for (what, scene, decision) in rows {
-        assert_eq!(scene.decision(), *decision, "{what}");
+        assert_eq!(scene.decision(), decision, "{what}");
         let undecided = scene.concluded().diagnosis.undecided;
-        assert!(
-            !undecided.is_empty() || *decision != "Hold DependencyUnknown",
-            "{what}: it is asked at once"
-        );
+        assert!(!undecided.is_empty() || decision != "Hold DependencyUnknown", "{what}: it is asked at once");
     }
     // No dependency explains that an image cannot be pulled.
     let mut operator = healthy(300);

@@ -15,7 +15,7 @@ use super::table::Key;
 /// The pause between two questions.
 pub const PAUSE: Duration = Duration::from_secs(5);
 /// What is not known after this time is asked as often as before.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// See the module.
 #[derive(Default)]
@@ -64,7 +64,7 @@ mod tests {
     async fn an_object_is_urgent_once_until_it_is_known_or_a_minute_has_passed() {
         let (urgent, key) = (Urgent::default(), Key::new("mcp", "search"));
         urgent.set(&key, true);
-        assert_eq!(urgent.take_new(), [key.clone()]);
+        assert_eq!(urgent.take_new(), std::slice::from_ref(&key));
         urgent.set(&key, true);
         assert_eq!(urgent.take_new(), []);
         assert!(urgent.is_set(&key));
