@@ -123,6 +123,13 @@ pub(crate) const fn by_dependency(cause: Cause) -> bool {
             | Cause::ServiceMismatch
             | Cause::QuotaExceeded
             | Cause::Unschedulable
+            | Cause::AdmissionRefused
+            | Cause::PodRejected
+            | Cause::Evicted
+            | Cause::StuckTerminating
+            | Cause::NotCreated
+            | Cause::NotStarted
+            | Cause::ReadinessGate
             | Cause::NodeNotReady
             | Cause::NodeUnreachable
             | Cause::NodeGone

@@ -16,8 +16,13 @@ use crate::{
     words,
 };
 
-pub const ENTRY: Entry =
-    Entry { incident: IncidentType::PartiallyUnready, judge, looks_back: false, runbook };
+pub const ENTRY: Entry = Entry {
+    incident: IncidentType::PartiallyUnready,
+    judge,
+    looks_back: false,
+    explained_by_dependency: super::by_dependency,
+    runbook,
+};
 
 /// How long a pod that was ready may be without readiness.
 const LOST: SignedDuration = SignedDuration::from_secs(60);
