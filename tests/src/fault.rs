@@ -30,6 +30,7 @@ impl Fault {
         let pod = &mut deployment["spec"]["template"]["spec"];
         pod["nodeSelector"] = json!({});
         pod["containers"][0]["image"] = json!(image);
+        pod["containers"][0]["imagePullPolicy"] = json!("IfNotPresent");
         let environment = pod["containers"][0]["env"].as_array_mut().expect("the manifest has an env");
         environment.retain(|one| {
             let name = one["name"].as_str().unwrap_or_default();
@@ -46,7 +47,11 @@ impl Fault {
             Self::FailsTool(tool) => set("FAULT_FAIL_TOOL", tool),
             // A setting that changes nothing that is tested here, and the template.
             Self::None(text) => set("MCP_DRAIN", text),
-            Self::MissingImage => pod["containers"][0]["image"] = json!(MISSING_IMAGE),
+            // A registry that is not reached may be back soon; an image that may not be pulled is definitely missing.
+            Self::MissingImage => {
+                pod["containers"][0]["image"] = json!(MISSING_IMAGE);
+                pod["containers"][0]["imagePullPolicy"] = json!("Never");
+            }
             Self::NoSuchNode => pod["nodeSelector"] = json!({"mcphealth.dev/no-such-node": "true"}),
         }
     }

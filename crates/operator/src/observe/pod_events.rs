@@ -1,4 +1,4 @@
-//! What Events say of the pods of targets: one watch of Warning Events of pods in each scope. Only rows of targets' pods
+//! What Events say of the pods of targets: one watch of the Events of pods in each scope. Only rows of targets' pods
 //! are kept, a few for each pod, and none for longer than they tell of now.
 
 #[cfg(test)]
@@ -27,8 +27,10 @@ use super::{
 };
 use crate::caught;
 
-/// Which Events are watched.
-const FIELDS: &str = "involvedObject.kind=Pod,type=Warning";
+/// Which Events are watched: those of pods, without the five that each normal start of a pod makes. That a probe has a
+/// container killed is an Event of type Normal, so the type cannot select.
+const FIELDS: &str = "involvedObject.kind=Pod,reason!=Scheduled,reason!=Pulling,reason!=Pulled,reason!=Created,\
+                      reason!=Started";
 /// What was said longer ago tells nothing of now.
 const RECENT: SignedDuration = SignedDuration::from_mins(15);
 /// The most rows of one pod, and of all pods.
@@ -209,6 +211,8 @@ fn tells_why(reason: &str, message: &str) -> bool {
         | "FailedCreatePodSandBox"
         | "FailedPostStartHook"
         | "FailedSync" => true,
+        // A pod that ends normally is "stopped".
+        "Killing" => message.contains(" failed "),
         // What the pod's status says in the same words.
         "BackOff" => !message.contains("restarting failed container"),
         _ => false,
