@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 /// Asks metrics-server and the kubelet more often than people would.
 const OFTEN: &str = "extraArgs={--usage-period=5s,--kubelet-stats-period=5s}";
+/// The kubelets are asked: only they tell resident memory, which a leak shows in, and what volumes hold.
+const RESIDENT: &str = "signals.kubeletStats=true";
 
 fn limited(planned: Planned, limits: Value) -> Planned {
     planned.deployment(move |deployment| {
@@ -54,7 +56,7 @@ async fn recycled(server: &Server, before: &BTreeSet<String>, pod: &str, inciden
 
 #[tokio::test]
 async fn a_leaking_pod_is_recycled_before_it_is_killed_while_the_other_serves() {
-    let story = Story::begin_with_values("leak", &[OFTEN]).await;
+    let story = Story::begin_with_values("leak", &[OFTEN, RESIDENT]).await;
     let server = with_memory(&story, 2).healthy().await;
     let before = server.pod_names().await;
     let (pod, incident) = leaks(&server).await;
@@ -63,7 +65,7 @@ async fn a_leaking_pod_is_recycled_before_it_is_killed_while_the_other_serves() 
 
 #[tokio::test]
 async fn the_only_pod_is_not_evicted_though_it_leaks() {
-    let story = Story::begin_with_values("leak-alone", &[OFTEN]).await;
+    let story = Story::begin_with_values("leak-alone", &[OFTEN, RESIDENT]).await;
     let only =
         json!({"overrides": [{"incident": "MemoryLeak", "for": "1m", "runbook": [{"recyclePod": {}}]}]});
     let server = with_memory(&story, 1).policy(only).healthy().await;
@@ -78,7 +80,7 @@ async fn the_only_pod_is_not_evicted_though_it_leaks() {
 
 #[tokio::test]
 async fn a_disruption_budget_that_needs_all_pods_holds_the_eviction() {
-    let story = Story::begin_with_values("leak-budget", &[OFTEN]).await;
+    let story = Story::begin_with_values("leak-budget", &[OFTEN, RESIDENT]).await;
     let server = with_memory(&story, 2).healthy().await;
     story.kubectl(&["create", "pdb", "keep-both", "--selector=app=mcp-server", "--min-available=2"]).await;
     let before = server.pod_names().await;
@@ -138,7 +140,7 @@ async fn a_busy_server_is_scaled_within_its_maximum_unless_an_autoscaler_does_th
 
 #[tokio::test]
 async fn a_pod_whose_volume_fills_is_recycled_before_the_kubelet_evicts_it() {
-    let story = Story::begin_with_values("disk", &[OFTEN, "signals.kubeletStats=true"]).await;
+    let story = Story::begin_with_values("disk", &[OFTEN, RESIDENT]).await;
     let scratch = |deployment: &mut Value| {
         let pod = &mut deployment["spec"]["template"]["spec"];
         pod["volumes"] = json!([{"name": "scratch", "emptyDir": {"sizeLimit": "40Mi"}}]);
