@@ -45,8 +45,8 @@ pub fn of_another_origin(named: &str) -> Option<PathAndQuery> {
 
 /// The path without its first segment: what a proxy that serves a server below a prefix leaves of it.
 pub fn without_prefix(path: &PathAndQuery) -> Option<PathAndQuery> {
-    let (_, rest) = path.as_str().strip_prefix('/')?.split_once('/')?;
-    if rest.is_empty() || rest.starts_with('?') {
+    let (prefix, rest) = path.as_str().strip_prefix('/')?.split_once('/')?;
+    if prefix.contains('?') || rest.is_empty() || rest.starts_with('?') {
         return None;
     }
     PathAndQuery::try_from(format!("/{rest}")).ok()

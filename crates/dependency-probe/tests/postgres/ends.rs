@@ -22,8 +22,14 @@ pub fn fence(state: &str, sessions: &[&Session]) -> SessionFence {
     }
 }
 
+/// Asked by a simple query: a prepared statement is closed after its answer, and so changes the session once more.
 async fn pid(client: &Client) -> i32 {
-    client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
+    let answer = client.simple_query("SELECT pg_backend_pid()").await.unwrap();
+    let row = answer.iter().find_map(|one| match one {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    row.unwrap().get(0).unwrap().parse().unwrap()
 }
 
 fn of(seen: &Database, pid: i32) -> &Session {
