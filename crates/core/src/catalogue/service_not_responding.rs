@@ -86,7 +86,9 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
     if let Some(judgement) = without_pods(case, server, &pods) {
         return judgement;
     }
-    let Some((since, due)) = since_and_due(case, server, &pods) else { return Judgement::Unknown };
+    let budgets: Vec<_> =
+        pods.iter().map(|pod| start_budget::of(case, server, pod, ENTRY.incident, PATIENCE)).collect();
+    let Some((since, due)) = since_and_due(server, &pods, &budgets) else { return Judgement::Unknown };
     if due > case.now {
         return Judgement::Suspected { until: due };
     }
@@ -107,7 +109,9 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
     evidence.extend(pods.first().map(|pod| start_budget::words(server, pod)));
     // What the kubelet says of a pod that is not ready: its probe's answer, its volume.
     evidence.extend(pods.iter().find_map(|pod| pod.trouble()));
-    let youngest_pod = pods.iter().map(|pod| pod.created).max();
+    // A pod that is within the time of its start shows no fault yet.
+    let failing = pods.iter().zip(&budgets).filter(|(_, budget)| due_of(server, budget) <= case.now);
+    let youngest_pod = failing.map(|(pod, _)| pod.created).max();
     Judgement::Found(Finding { youngest_pod, forbids, ..down_since(cause, since, evidence) })
 }
 
@@ -135,16 +139,22 @@ fn without_pods(case: &Case, server: &Server, pods: &[&Pod]) -> Option<Judgement
 
 /// Since when none is ready, and when that is an incident. Pods that were ready count first: a server that was up is down,
 /// whatever else is coming up. Pods that never were ready have the time of their start.
-fn since_and_due(case: &Case, server: &Server, pods: &[&Pod]) -> Option<(Timestamp, Timestamp)> {
-    let budgets: Vec<_> =
-        pods.iter().map(|pod| start_budget::of(case, server, pod, ENTRY.incident, PATIENCE)).collect();
+fn since_and_due(server: &Server, pods: &[&Pod], budgets: &[StartBudget]) -> Option<(Timestamp, Timestamp)> {
     let last_change = pods.iter().map(|pod| pod.ready_changed).max()?;
     let lost = budgets.iter().filter(|budget| budget.phase == Phase::Lost);
-    let due = lost.map(|budget| budget.due).max().or_else(|| {
-        let own = |budget: &StartBudget| after(budget.since, server.target.startup_budget).max(budget.due);
-        budgets.iter().map(own).min()
-    })?;
+    let due = lost
+        .map(|budget| budget.due)
+        .max()
+        .or_else(|| budgets.iter().map(|budget| due_of(server, budget)).min())?;
     Some((last_change, due))
+}
+
+/// Until when a pod may be unready. One that never was ready has all of its startup probe's time.
+fn due_of(server: &Server, budget: &StartBudget) -> Timestamp {
+    match budget.phase {
+        Phase::Lost => budget.due,
+        _ => after(budget.since, server.target.startup_budget).max(budget.due),
+    }
 }
 
 /// Why no pod is ready: what none of them gets past.

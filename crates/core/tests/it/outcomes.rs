@@ -1,6 +1,6 @@
 //! What comes of an action, and what follows from that.
 
-use mcp_health_api::{Duration, IncidentType, McpServerHealthStatus, Outcome};
+use mcp_health_api::{ActionType, Duration, IncidentType, McpServerHealthStatus, Outcome, ScalePolicy};
 use mcp_health_core::Decision;
 
 use crate::support::{
@@ -73,6 +73,26 @@ fn without_evidence_it_waits_once_longer_and_then_a_person_judges() {
     assert_eq!(operator.world.done.len(), 1);
     operator.run(60, 1);
     assert!(operator.status().incidents.is_empty());
+}
+
+#[test]
+fn a_pod_that_the_action_created_is_not_held_against_it_while_it_starts() {
+    let mut spec = policy::with_runbook(
+        policy::enforcing(),
+        IncidentType::ServiceNotResponding,
+        &[Some(ActionType::Scale)],
+    );
+    spec.actions.allow.push(ActionType::Scale);
+    spec.actions.scale = Some(ScalePolicy { max: 3, stateless: true });
+    let mut operator = Operator::new(World::with(Template::ReadyAfter(8), 1), spec);
+    operator.run(120, 1);
+    operator.world.break_a_pod();
+    operator.run_until("scaled", 60, |status| status.last_action.is_some());
+    operator.run(5, 1);
+    assert_eq!(outcome(&operator), None, "the second pod has not had its time to start");
+    operator.world.broken.clear();
+    operator.run_until("judged", 120, |status| status.last_action.as_ref().unwrap().outcome.is_some());
+    assert_eq!(outcome(&operator), Some(Outcome::Improved));
 }
 
 #[test]
