@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::App;
+use crate::app::App;
 use crate::store::Store;
 use crate::tools;
 
@@ -65,7 +65,7 @@ pub async fn database(app: &App) -> Health {
                 .simple_query("SELECT 1")
                 .await
                 .map(drop)
-                .map_err(|source| crate::store::StoreError::Query { query: "SELECT 1", source }),
+                .map_err(|source| crate::store_error::StoreError::Query { query: "SELECT 1", source }),
             // All are busy, so the database cannot be asked; the pool is shown below.
             None => Ok(()),
         }

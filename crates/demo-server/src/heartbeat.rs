@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::App;
+use crate::app::App;
 
 /// Beats until the server ends, except while the fault `stop-heartbeat` is on.
 pub async fn beat(app: Arc<App>) {

@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::App;
-use crate::http::error;
+use crate::app::App;
+use crate::exchange::error;
 
 /// Takes no new tool call from now on, and says how many are under way. Asked again, it says how many are left.
 pub async fn drain(State(app): State<Arc<App>>) -> Json<Value> {

@@ -20,15 +20,15 @@ use rmcp::model::JsonObject;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::App;
+use crate::app::App;
 use crate::circuit::EXTERNAL_API;
-use crate::faults::Fault;
+use crate::exchange::{REQUEST_ID, error, request_id};
+use crate::fault::Fault;
 use crate::health::{self, Health};
 use crate::{hooks, mcp, metrics, tools};
 
 /// Who asks how the server is, and is no client of it.
 const PROBER: &str = "mcp-health-operator";
-const REQUEST_ID: &str = "x-request-id";
 const BODY_LIMIT: usize = 4 << 20;
 /// Who asks, where a client says so; else its address tells.
 const CLIENT: &str = "x-client-id";
@@ -66,11 +66,6 @@ pub fn router(app: &Arc<App>, ended: CancellationToken) -> Router {
             .route("/admin/restore-state", post(hooks::restore_state));
     }
     traffic.merge(upkeep).layer(axum::middleware::from_fn(every_request)).with_state(Arc::clone(app))
-}
-
-/// The id of a request, which [`every_request`] has made sure of.
-pub fn request_id(headers: &HeaderMap) -> &str {
-    headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
 }
 
 /// Gives the request an id, and says how long it took.
@@ -221,11 +216,6 @@ async fn rpc_method(app: &App, request: Request) -> Result<(Option<String>, Requ
 fn answer(health: Health) -> Response {
     let status = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health.body)).into_response()
-}
-
-/// An answer that says what is wrong.
-pub fn error(status: StatusCode, message: impl std::fmt::Display) -> Response {
-    (status, Json(json!({"error": message.to_string()}))).into_response()
 }
 
 async fn root() -> Json<Value> {

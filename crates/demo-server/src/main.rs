@@ -1,8 +1,11 @@
 //! An MCP server to try the operator on, with faults that can be switched on. README.md lists its settings.
 
+mod app;
 mod cache;
 mod circuit;
 mod config;
+mod exchange;
+mod fault;
 mod fault_tasks;
 mod faults;
 mod health;
@@ -16,7 +19,9 @@ mod mcp;
 mod metrics;
 mod pool;
 mod sessions;
+mod settings;
 mod store;
+mod store_error;
 mod tools;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,37 +37,22 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::app::App;
 use crate::cache::Cache;
 use crate::circuit::{Circuit, Upstream};
-use crate::config::{Config, ConfigError, Settings};
-use crate::faults::{Fault, FaultError, Faults};
+use crate::config::Config;
+use crate::fault::Fault;
+use crate::faults::{FaultError, Faults};
 use crate::limiter::Limiter;
 use crate::load::{Load, LoadError};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
-use crate::store::{Store, StoreError};
+use crate::settings::{ConfigError, Settings};
+use crate::store::Store;
+use crate::store_error::StoreError;
 
 /// On shutdown, what is answered after the deadline has this long to leave.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-
-/// What every request needs.
-#[derive(Debug)]
-pub struct App {
-    config: Config,
-    store: Arc<Store>,
-    faults: Faults,
-    metrics: Metrics,
-    circuit: Arc<Circuit>,
-    upstream: Option<Upstream>,
-    cache: Option<Cache>,
-    limiter: Option<Limiter>,
-    /// A call of a tool takes one; where none is free, it waits.
-    places: Option<Semaphore>,
-    sessions: Arc<Sessions>,
-    calls: TaskTracker,
-    /// Asked to drain: no new tool call is taken.
-    draining: AtomicBool,
-}
 
 /// Why the server does not run. It ends as the last line on standard error.
 #[derive(Debug, thiserror::Error)]

@@ -14,8 +14,8 @@ use rmcp::{ErrorData, ServerHandler};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::App;
-use crate::http::request_id;
+use crate::app::App;
+use crate::exchange::request_id;
 use crate::tools::{self, ToolError};
 
 /// One client's view of the server.

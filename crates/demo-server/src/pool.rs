@@ -10,7 +10,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
-use crate::store::StoreError;
+use crate::store_error::StoreError;
 
 #[derive(Debug)]
 struct Connection {

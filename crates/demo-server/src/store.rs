@@ -1,8 +1,6 @@
 //! Where assignments are kept: in memory, or in Postgres when `DATABASE_URL` is set.
 
 use std::collections::VecDeque;
-use std::error::Error;
-use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +13,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::config::DatabaseConfig;
 use crate::pool::Pool;
+use crate::store_error::StoreError;
 
 /// The store in memory keeps this many, so that load alone does not grow it for ever.
 const MEMORY_LIMIT: usize = 10_000;
@@ -48,57 +47,6 @@ pub struct Assignment {
     pub assignee: String,
     /// When it was created.
     pub created_at: Timestamp,
-}
-
-/// Why the store did not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// No connection was free in time.
-    #[error("no database connection was free within {0:?}")]
-    PoolTimeout(Duration),
-    /// The pool is gone: the server shuts down.
-    #[error("the database pool is closed")]
-    PoolClosed,
-    /// The connection could not be made or was lost.
-    #[error("database connection to {address} failed: {}", with_causes(.source))]
-    Connect {
-        /// Host and port, without credentials.
-        address: String,
-        /// Why.
-        source: tokio_postgres::Error,
-    },
-    /// A statement failed.
-    #[error("database query failed: {}", with_causes(.source))]
-    Query {
-        /// The statement, which holds no values.
-        query: &'static str,
-        /// Why.
-        source: tokio_postgres::Error,
-    },
-    /// A statement took too long.
-    #[error("no answer from the database within {0:?}")]
-    QueryTimeout(Duration, &'static str),
-}
-
-impl StoreError {
-    /// The statement that failed, for the log.
-    pub fn query(&self) -> Option<&'static str> {
-        match self {
-            Self::Query { query, .. } | Self::QueryTimeout(_, query) => Some(query),
-            _ => None,
-        }
-    }
-}
-
-/// An error of the database says little without its causes.
-fn with_causes(error: &tokio_postgres::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The assignments.

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::App;
+use crate::app::App;
 use crate::circuit::{CircuitOpen, UpstreamError};
-use crate::store::StoreError;
+use crate::store_error::StoreError;
 
 const LIST_LIMIT: u32 = 1000;
 /// JSON-RPC's code for arguments that are not as the tool takes them.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use mcp_health_core::signals::{Certificate, CheckStep, Failure};
+use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -17,8 +18,8 @@ use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage, error::SqlState};
 use super::{
     failures,
     heard::{Duplex, Greeting, Heard},
-    look::Remembered,
     questions::limited,
+    remembered::Remembered,
     target::{Target, Tls},
 };
 use crate::{
@@ -144,6 +145,15 @@ impl Connection {
         Ok(rows.collect())
     }
 
+    /// The answer to a question whose last row is JSON.
+    pub(super) async fn question<T: DeserializeOwned>(
+        &self,
+        question: &str,
+        patience: Duration,
+    ) -> Result<T, Refusal> {
+        let rows = self.ask(question, patience).await?;
+        rows.last().and_then(|text| serde_json::from_str(text).ok()).ok_or(Refusal::Unread)
+    }
     /// What a question without an answer comes to.
     pub(super) fn failure(&self, refusal: &Refusal) -> Failure {
         match refusal {

@@ -11,9 +11,9 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     answers::Space,
-    connection::Connection,
-    look::{Seldom, full},
-    questions,
+    connection::{Connection, Refusal},
+    failures, questions,
+    remembered::{Seldom, full},
 };
 
 impl Connection {
@@ -45,5 +45,22 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Notes what a refusal tells of the database's own files, where it leaves the session as it was; as a sentence.
+    pub(super) fn note(&self, seen: &mut Seldom, refusal: &Refusal) -> Result<String, Failure> {
+        let failure = self.failure(refusal);
+        match refusal {
+            Refusal::Said(error) if error.as_db_error().is_some() && !self.is_closed() => {
+                let password = self.target.password();
+                seen.damage = seen.damage.take().or_else(|| failures::damage(error, password));
+                if let Some(said) = failures::disk_full(error, password) {
+                    seen.disk_full = Reading::Fresh(Some(DiskFull { said, ..DiskFull::default() }));
+                }
+                Ok(failure.said)
+            }
+            Refusal::Unread => Ok(failure.said),
+            _ => Err(failure),
+        }
     }
 }

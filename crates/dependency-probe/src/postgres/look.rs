@@ -7,10 +7,9 @@ use mcp_health_core::{
     mcp::foreign,
     signals::{
         Failure, Reading,
-        database::{Database, DiskFull, Frequent, SESSIONS_SEEN, Statement, TABLES_SEEN, Table},
+        database::{Database, SESSIONS_SEEN, TABLES_SEEN},
     },
 };
-use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
@@ -18,8 +17,8 @@ use super::{
     advice,
     answers::{Extension, Sessions, Statements, Upkeep},
     connection::{Connection, Refusal},
-    counts::Counts,
-    failures, questions,
+    questions,
+    remembered::{Seldom, full},
 };
 
 /// How long what costs more is good for.
@@ -32,34 +31,6 @@ const COUNTED: usize = 60;
 /// What is said where nobody counts statements.
 const NOT_INSTALLED: &str = "pg_stat_statements is not installed: set shared_preload_libraries = 'pg_stat_statements', \
      restart PostgreSQL, then CREATE EXTENSION pg_stat_statements in this database";
-
-/// What was seen in the last minute, and what was seen of a pooler ever.
-#[derive(Default)]
-pub struct Remembered {
-    seldom: Option<(Instant, Seldom)>,
-    counts: Counts,
-    /// The process that answered last.
-    pid: Option<i32>,
-    pub(super) pooler: Option<String>,
-}
-
-/// What is asked for seldom.
-#[derive(Clone, Default)]
-pub(super) struct Seldom {
-    tables: Vec<Table>,
-    candidates: Vec<String>,
-    settings: Vec<String>,
-    statements: Reading<Vec<Statement>>,
-    frequent: Vec<Frequent>,
-    calls: Option<i64>,
-    damage: Option<String>,
-    pub(super) disk_full: Reading<Option<DiskFull>>,
-}
-
-/// A disk that is known to be full.
-pub(super) fn full(disk: &Reading<Option<DiskFull>>) -> Option<&DiskFull> {
-    disk.fresh()?.as_ref()
-}
 
 impl Connection {
     /// Looks at the database as `application` has it; each question is answered within `patience`.
@@ -180,31 +151,5 @@ impl Connection {
             Err(refusal) => Reading::Unavailable(self.note(seen, &refusal)?),
         };
         Ok(())
-    }
-
-    /// Notes what a refusal tells of the database's own files, where it leaves the session as it was; as a sentence.
-    pub(super) fn note(&self, seen: &mut Seldom, refusal: &Refusal) -> Result<String, Failure> {
-        let failure = self.failure(refusal);
-        match refusal {
-            Refusal::Said(error) if error.as_db_error().is_some() && !self.is_closed() => {
-                let password = self.target.password();
-                seen.damage = seen.damage.take().or_else(|| failures::damage(error, password));
-                if let Some(said) = failures::disk_full(error, password) {
-                    seen.disk_full = Reading::Fresh(Some(DiskFull { said, ..DiskFull::default() }));
-                }
-                Ok(failure.said)
-            }
-            Refusal::Unread => Ok(failure.said),
-            _ => Err(failure),
-        }
-    }
-
-    pub(super) async fn question<T: DeserializeOwned>(
-        &self,
-        question: &str,
-        patience: Duration,
-    ) -> Result<T, Refusal> {
-        let rows = self.ask(question, patience).await?;
-        rows.last().and_then(|text| serde_json::from_str(text).ok()).ok_or(Refusal::Unread)
     }
 }

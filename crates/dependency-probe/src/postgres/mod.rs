@@ -18,6 +18,7 @@ mod heard;
 mod look;
 pub mod normalise;
 mod questions;
+mod remembered;
 mod target;
 
 pub use connection::Connection;

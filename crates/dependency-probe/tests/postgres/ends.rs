@@ -3,7 +3,7 @@
 use dependency_probe::postgres::{Ended, NotEnded};
 use mcp_health_api::SessionFence;
 use mcp_health_core::signals::database::{Database, Session, SessionState};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::support::*;
 
