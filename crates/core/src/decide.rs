@@ -11,7 +11,7 @@ use crate::{
     catalogue,
     guards::{Question, Verdict, ask, ask_to_go_on},
     revert::{self, MADE_THINGS_WORSE, Revert},
-    signals::RecordedAction,
+    signals::{Pod, RecordedAction},
     time::after,
     words,
 };
@@ -246,37 +246,70 @@ impl Situation<'_> {
             .filter(|attempt| attempt.is_spent())
             .map(|attempt| attempt.action)
             .collect();
+        let next = self.next_to_recycle();
         let mut obstacles: Vec<(&'static str, String)> = Vec::new();
-        for step in runbook(self.case, self.server, incident) {
+        let runbook = runbook(self.case, self.server, incident);
+        for step in &runbook {
             let Some(action) = step.action else {
                 return Decision::escalate("Runbook", "the runbook hands over to a person at this step");
             };
             if let Some(at) = tried.iter().position(|one| *one == action) {
                 tried.remove(at);
-                continue;
-            }
-            let asked = actions::Asked {
-                case: self.case,
-                server: self.server,
-                diagnosis: self.diagnosis,
-                incident,
-                step: step.own,
-            };
-            match actions::plan(action, &asked) {
-                Planned::Later { until, why } => {
-                    return Decision::Wait { until: Some(until), next: Some(format!("{action}: {why}")) };
+                if action != ActionType::RecyclePod || !next.is_some_and(|pod| self.is_last_of_all(pod)) {
+                    continue;
                 }
-                Planned::Impossible { reason, message } => obstacles.push((reason, message)),
-                Planned::Ready(plan) => match self.may(&plan) {
-                    Verdict::Permit => return Decision::Act(Box::new(plan)),
-                    Verdict::Refuse { reason, message } => obstacles.push((reason, message)),
-                    Verdict::Hold { reason, message, until } => {
-                        return Decision::hold(reason, message, until, plan);
-                    }
-                },
+            }
+            if let Some(decision) = self.take(action, step.own, &mut obstacles) {
+                return decision;
             }
         }
-        self.hand_over(obstacles)
+        // No other step can be taken: what helped one pod may help the next.
+        let again = runbook.iter().find(|step| step.action == Some(ActionType::RecyclePod));
+        let again = again.filter(|_| next.is_some());
+        again
+            .and_then(|step| self.take(ActionType::RecyclePod, step.own, &mut obstacles))
+            .unwrap_or_else(|| self.hand_over(obstacles))
+    }
+
+    /// One step of the runbook; or what speaks against it for good.
+    fn take(
+        &self,
+        action: ActionType,
+        step: Option<&RunbookStep>,
+        obstacles: &mut Vec<(&'static str, String)>,
+    ) -> Option<Decision> {
+        let Self { case, server, diagnosis, incident, .. } = *self;
+        let asked = actions::Asked { case, server, diagnosis, incident, step };
+        let (reason, message) = match actions::plan(action, &asked) {
+            Planned::Later { until, why } => {
+                return Some(Decision::Wait { until: Some(until), next: Some(format!("{action}: {why}")) });
+            }
+            Planned::Impossible { reason, message } => (reason, message),
+            Planned::Ready(plan) => match self.may(&plan) {
+                Verdict::Permit => return Some(Decision::Act(Box::new(plan))),
+                Verdict::Refuse { reason, message } => (reason, message),
+                Verdict::Hold { reason, message, until } => {
+                    return Some(Decision::hold(reason, message, until, plan));
+                }
+            },
+        };
+        obstacles.push((reason, message));
+        None
+    }
+
+    /// The pod that would be recycled next, where that helped the last one: a pod from before it, which still shows the
+    /// fault. A successor that fails as well is proof that it did not help.
+    fn next_to_recycle(&self) -> Option<&Pod> {
+        let last = self.incident.attempts.iter().rev().find(|attempt| attempt.is_spent())?;
+        let helped = last.action == ActionType::RecyclePod && last.outcome == Some(Outcome::Improved);
+        let worst = catalogue::worst_pod(self.incident.incident_type, self.case, self.server)?;
+        (helped && self.incident.rule.is_none() && worst.created < last.recorded_at.0).then_some(worst)
+    }
+
+    /// No other pod shows the fault: to replace it touches less than any later step of the runbook.
+    fn is_last_of_all(&self, pod: &Pod) -> bool {
+        let others = self.server.without(pod);
+        catalogue::worst_pod(self.incident.incident_type, self.case, &others).is_none()
     }
 
     fn hand_over(&self, obstacles: Vec<(&'static str, String)>) -> Decision {

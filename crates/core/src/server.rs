@@ -84,6 +84,12 @@ impl<'a> Server<'a> {
         Self { pods, lost: Vec::new(), ..self.clone() }
     }
 
+    /// The same server without one of its pods.
+    pub(crate) fn without(&self, pod: &Pod) -> Self {
+        let pods = self.pods.iter().copied().filter(|one| one.name != pod.name).collect();
+        Self { pods, ..self.clone() }
+    }
+
     /// The template is in force, as it is or with edits of the operator's own on top.
     pub fn is_in_force(&self, template: &str) -> bool {
         self.lineage.contains(&template)

@@ -2,6 +2,7 @@
 //! incidents are open, which are over. A later look, never a sleep.
 
 mod standing;
+mod successors;
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
@@ -23,6 +24,7 @@ use crate::{
     words,
 };
 use standing::{Standing, may_be_in_force, standing};
+use successors::{Successors, successors};
 
 /// Everything that the status will tell, before anything new is decided.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -185,7 +187,7 @@ fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, s
     let mut looks = Vec::new();
     let mut over = Vec::new();
     for incident in &mut story.incidents {
-        let seen = Seen::of(case, diagnosis, incident);
+        let seen = Seen::of(case, server, diagnosis, incident);
         let Some(attempt) = incident.open_attempt_mut() else { continue };
         advance(case, server, attempt);
         let awaits_rollout = attempt.next_step().is_some_and(|step| step.effect == Effect::AwaitRollout);
@@ -208,7 +210,9 @@ fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, s
                 if let Some(why) = standing::unproven(case, &attempt) {
                     call_for_proof(case, incident, &attempt, &why);
                 }
-                if outcome == Outcome::Improved && settles(case, incident, &attempt) {
+                // Where other pods still show it, the next step of the runbook follows.
+                let is_over = outcome == Outcome::Improved && seen.finding.is_none();
+                if is_over && settles(case, incident, &attempt) {
                     over.push((incident.id.clone(), helped_words(incident, &attempt)));
                 }
             }
@@ -316,14 +320,17 @@ struct Seen<'a> {
     is_clear: bool,
     /// For how long the past still shows.
     reach: SignedDuration,
+    /// What became of the pods that it evicted.
+    successors: Successors,
 }
 
 impl<'a> Seen<'a> {
-    fn of(case: &Case, diagnosis: &'a Diagnosis, incident: &Incident) -> Self {
+    fn of(case: &Case, server: Option<&Server>, diagnosis: &'a Diagnosis, incident: &Incident) -> Self {
         Self {
             finding: diagnosis.finding_of(incident),
             is_clear: diagnosis.is_clear(incident),
             reach: reach_of(case, incident),
+            successors: successors(case, server, incident),
         }
     }
 }
@@ -339,6 +346,9 @@ pub(crate) fn reach_of(case: &Case, incident: &Incident) -> SignedDuration {
         None => SignedDuration::ZERO,
     }
 }
+
+/// How often the successors of evicted pods are looked at: an answer of one pod changes no verdict of its own.
+const SUCCESSORS_LOOK: SignedDuration = SignedDuration::from_secs(5);
 
 /// Judges one attempt that was carried out.
 fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -> Judged {
@@ -411,6 +421,11 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
             Judged::Pending(settled)
         };
     }
+    if finding.is_some()
+        && let Some(judged) = judge_successors(case, seen.successors, deadline)
+    {
+        return judged;
+    }
     if now < deadline {
         return Judged::Pending(deadline);
     }
@@ -420,6 +435,28 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
             .cloned()
             .unwrap_or_else(|| format!("the rollout did not complete until {}", words::moment(deadline))),
     )
+}
+
+/// Other pods still show the fault: what became of the evicted ones decides, as soon as that is known.
+fn judge_successors(case: &Case, successors: Successors, deadline: Timestamp) -> Option<Judged> {
+    match successors {
+        Successors::NotJudged => None,
+        Successors::Awaited => {
+            let again = after(case.now, SUCCESSORS_LOOK).min(deadline);
+            (case.now < deadline).then_some(Judged::Pending(again))
+        }
+        Successors::Well(since) => {
+            let settled = after(since, case.settings.settle);
+            if settled > case.now {
+                return Some(Judged::Pending(settled));
+            }
+            let words = format!(
+                "what took the place of the evicted pod is well since {}; other pods still show the fault",
+                words::moment(since)
+            );
+            Some(Judged::Ended(Outcome::Improved, words))
+        }
+    }
 }
 
 fn note_outcome(last_action: &mut Option<LastAction>, attempt: &Attempt) {

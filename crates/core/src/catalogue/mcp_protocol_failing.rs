@@ -127,6 +127,11 @@ pub(super) fn worst<'a>(case: &Case, server: &Server<'a>) -> Option<&'a Pod> {
     mendable.min_by_key(|(pod, one)| (Reverse(one.faults), one.since, &pod.name)).map(|(pod, _)| pod)
 }
 
+/// MCP answers on the pod, by the operator's own probes of it.
+pub(super) fn is_well(case: &Case, server: &Server, pod: &Pod) -> bool {
+    Probes::of(case, server).is_some_and(|probes| probes.of_pod(pod, ProbeQuestion::Mcp) == Told::Well)
+}
+
 fn cause(kind: FaultKind) -> Cause {
     match kind {
         FaultKind::TimedOut | FaultKind::Buffered | FaultKind::Reset => Cause::Wedged,

@@ -191,6 +191,18 @@ pub(crate) fn lasting_for(
     own.and_then(|wanted| wanted.hold_for).map_or(default, mcp_health_api::Duration::span)
 }
 
+/// Whether a pod is well by what the rule of an incident observes of that pod alone, at this moment. `None` where the rule
+/// judges the server as a whole, or by what happened over a window.
+pub(crate) fn is_well(incident: &Incident, case: &Case, server: &Server, pod: &Pod) -> Option<bool> {
+    match incident.incident_type {
+        _ if incident.rule.is_some() => None,
+        IncidentType::McpProtocolFailing => Some(mcp_protocol_failing::is_well(case, server, pod)),
+        IncidentType::PartiallyUnready => Some(pod.ready),
+        IncidentType::CrashLoop if incident.cause == Cause::BackOff => Some(pod.ready && pod.restarts() == 0),
+        _ => None,
+    }
+}
+
 /// Whether an incident is judged by what happened over a window.
 pub(crate) fn looks_back(incident: &Incident) -> bool {
     incident.rule.is_some() || entry(incident.incident_type).is_some_and(|entry| entry.looks_back)

@@ -57,6 +57,18 @@ fn a_majority_that_is_unready_is_a_major_incident() {
 }
 
 #[test]
+fn two_of_four_pods_that_stay_unready_are_recycled_one_after_the_other() {
+    let spec = policy::with_cooldown(policy::enforcing(), 30);
+    let mut operator = Operator::new(World::with(Template::Good, 4), spec);
+    operator.run(120, 1);
+    let broken = [operator.world.break_a_pod(), operator.world.break_a_pod()];
+    operator.run_until("resolved", 300, is_over);
+    let evicted: Vec<_> = operator.world.done.iter().map(|done| done.before.clone()).collect();
+    assert_eq!(evicted, broken);
+    assert_eq!(operator.status().history[0].actions, ["RecyclePod: Improved", "RecyclePod: Improved"]);
+}
+
+#[test]
 fn a_successor_that_stays_unready_as_well_escalates() {
     let mut operator = server(3);
     operator.world.break_a_pod();

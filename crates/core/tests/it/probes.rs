@@ -1,6 +1,6 @@
 //! What probes come to: when a path fails, what contradicts itself, and what is found, forbidden and done by it.
 
-use mcp_health_api::{ActionType, Answered, Cause, IncidentType, McpSignal, Measure, ToolName};
+use mcp_health_api::{ActionType, Answered, Cause, IncidentType, McpSignal, Measure, Outcome, ToolName};
 use mcp_health_core::{
     Server, catalogue,
     probes::{Failing, Told, told},
@@ -464,18 +464,87 @@ fn the_pod_on_which_mcp_hangs_is_recycled_and_the_others_serve_on() {
     );
 }
 
-#[test]
-fn where_mcp_hangs_on_all_pods_a_restart_of_all_comes_after_the_first() {
-    let mut world = World::with(Template::Good, 2);
+/// A server of so many pods that was known good, and MCP hangs on all of them since now.
+fn all_wedged(pods: i32) -> Operator {
+    let mut world = World::with(Template::Good, pods);
     world.probed = true;
     let spec = policy::with_cooldown(policy::enforcing(), 0);
     let mut operator = Operator::new(world, spec);
     operator.run(120, 1);
     operator.world.wedged =
         operator.world.pods.iter().map(|pod| (pod.name.clone(), operator.world.now)).collect();
-    operator.run_until("resolved", 1800, |status| !status.history.is_empty());
+    operator
+}
+
+#[test]
+fn where_mcp_hangs_on_all_pods_a_restart_of_all_comes_after_the_first() {
+    let mut operator = all_wedged(3);
+    // 45 s until it is found, 45 s until the successor has answered three times, a restart, and as long again.
+    operator.run_until("resolved", 240, |status| !status.history.is_empty());
     let past = &operator.status().history[0];
-    assert_eq!(past.actions, ["RecyclePod: NoChange", "RolloutRestart: Improved"]);
+    assert_eq!(past.actions, ["RecyclePod: Improved", "RolloutRestart: Improved"]);
+}
+
+#[test]
+fn the_one_pod_that_is_left_after_a_recycle_that_helped_is_recycled_as_well_and_the_new_one_serves_on() {
+    let mut operator = all_wedged(2);
+    operator.run_until("the first is judged", 150, |status| {
+        let mut attempts = status.incidents.iter().flat_map(|incident| &incident.attempts);
+        attempts.next().is_some_and(|first| first.outcome == Some(Outcome::Improved))
+    });
+    let new = operator.world.pods.iter().find(|pod| pod.created > 120).unwrap().name.clone();
+    operator.run_until("resolved", 120, |status| !status.history.is_empty());
+    let past = &operator.status().history[0];
+    assert_eq!(past.actions, ["RecyclePod: Improved", "RecyclePod: Improved"]);
+    assert!(operator.world.pods.iter().any(|pod| pod.name == new), "{:#?}", operator.world.pods);
+}
+
+#[test]
+fn where_a_restart_of_all_is_not_allowed_pods_are_recycled_one_by_one_within_the_limit() {
+    let mut operator = all_wedged(4);
+    operator.declare(|spec| {
+        spec.actions.allow.retain(|action| *action != ActionType::RolloutRestart);
+        spec.limits.max_attempts = 2;
+    });
+    operator.run_until("escalated", 400, |status| {
+        status.incidents.first().is_some_and(|incident| incident.escalation.is_some())
+    });
+    let status = operator.status();
+    let incident = &status.incidents[0];
+    let outcomes: Vec<_> = incident.attempts.iter().map(|one| (one.action, one.outcome)).collect();
+    assert_eq!(outcomes, [(ActionType::RecyclePod, Some(Outcome::Improved)); 2]);
+    assert_eq!(operator.world.done.len(), 2, "{status:#?}");
+}
+
+#[test]
+fn a_successor_on_which_mcp_hangs_as_well_is_no_success_and_no_further_pod_is_recycled() {
+    let mut operator = all_wedged(3);
+    operator.declare(|spec| spec.actions.allow.retain(|action| *action != ActionType::RolloutRestart));
+    for _ in 0..900 {
+        operator.run(1, 1);
+        let world = &mut operator.world;
+        world.wedged = world.pods.iter().map(|pod| (pod.name.clone(), 120)).collect();
+    }
+    let status = operator.status();
+    assert_eq!(operator.world.done.len(), 1, "{status:#?}");
+    assert_eq!(status.incidents[0].attempts[0].outcome, Some(Outcome::NoChange));
+}
+
+#[test]
+fn a_successor_that_is_not_ready_yet_is_waited_for_before_the_next_pod_is_touched() {
+    let mut operator = all_wedged(3);
+    operator.run_until("a pod is evicted", 120, |status| {
+        status.incidents.iter().any(|incident| !incident.attempts.is_empty())
+    });
+    let slow = operator.world.new_template(Template::ReadyAfter(90));
+    for _ in 0..80 {
+        operator.run(1, 1);
+        for pod in operator.world.pods.iter_mut().filter(|pod| pod.created > 120) {
+            pod.template.clone_from(&slow);
+        }
+    }
+    assert_eq!(operator.world.done.len(), 1, "{:#?}", operator.world.done);
+    assert_eq!(operator.status().incidents[0].attempts[0].outcome, None);
 }
 
 #[test]
