@@ -32,8 +32,9 @@ const SOON: SignedDuration = SignedDuration::from_mins(10);
 /// Samples of usage that tell anything about growth.
 const SAMPLES: usize = 6;
 
-/// Restarts from which on a main process that ends in an error, after the kernel killed a child of it, keeps failing.
-const KEEPS_FAILING: i32 = 2;
+/// Ends from which on a main process that exits with an error, after the kernel killed a child of it, keeps failing. A
+/// crash loop has as many.
+const KEEPS_FAILING: usize = 2;
 
 /// Whether a container ended for want of memory. Exit codes 0 and 143 are a normal end, whatever child was killed before.
 pub(crate) fn is_kill(container: &Container, exit: &Exit) -> bool {
@@ -41,8 +42,16 @@ pub(crate) fn is_kill(container: &Container, exit: &Exit) -> bool {
         && match exit.code {
             137 => true,
             0 | 143 => false,
-            _ => container.restarts >= KEEPS_FAILING,
+            _ => ends(container) >= KEEPS_FAILING,
         }
+}
+
+/// How often a container ended. The kubelet counts a restart when the container runs again: while it waits for that, it
+/// ended once more.
+fn ends(container: &Container) -> usize {
+    let restarts = usize::try_from(container.restarts).unwrap_or_default();
+    let waits = container.waiting.is_some() && container.last_exit.is_some();
+    (restarts + usize::from(waits)).max(container.recent_exits.len())
 }
 
 /// A container that was killed, and is not steadily up since.

@@ -218,6 +218,52 @@ fn a_child_that_was_killed_is_no_kill_of_the_server_unless_it_keeps_failing() {
     assert!(init.concluded().diagnosis.findings.iter().all(|one| one.incident != IncidentType::OutOfMemory));
 }
 
+/// The shape of the second end within seconds: the kubelet has counted one restart, and the container waits for the next.
+fn loses_a_child_again(scene: &mut Scene) {
+    exits(scene, 1, 1);
+    let now = scene.now;
+    let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods") };
+    for container in pods.iter_mut().map(|pod| &mut pod.containers[0]) {
+        container.waiting = Some(("CrashLoopBackOff".to_owned(), "back-off 10s".to_owned()));
+        container.recent_exits = vec![moment(now - 14), moment(now - 1)];
+    }
+}
+
+#[test]
+fn a_main_process_that_exits_again_with_an_error_after_its_child_was_killed_gets_more_memory_and_no_restart()
+{
+    // A template that is known good, and outgrew its limit.
+    let mut operator = hungry(Template::NeedsMemory { needs: 100, limit: 128, after: 5 }, generous());
+    operator.run(120, 1);
+    operator.world.outgrow(200);
+    operator.run_until("an action", 60, |status| status.last_action.is_some());
+    let look = operator.looks.iter().find(|look| look.intent.is_some()).unwrap();
+    let (status, signals, now) = (look.before.clone(), look.signals.clone(), look.at);
+    let known_good = Scene { status, signals, now, ..Scene::of(&operator) };
+    let again = known_good.with(loses_a_child_again);
+    let found = again.concluded().diagnosis.findings.remove(0);
+    assert_eq!((found.incident, found.cause), (IncidentType::OutOfMemory, Cause::LimitTooSmall));
+    assert_eq!(again.decision(), "Act RaiseResources");
+    let not_allowed = again.clone().with(|scene| {
+        scene.spec.actions.allow.retain(|one| *one != ActionType::RaiseResources);
+    });
+    assert_eq!(not_allowed.decision(), "Escalate ActionNotAllowed", "nothing else is done instead");
+    // What is known after a restart of the operator: the last end, and the kubelet's count.
+    let forgotten = again.clone().with(|scene| {
+        let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods") };
+        for pod in pods {
+            pod.containers[0].recent_exits.truncate(1);
+        }
+    });
+    assert_eq!(forgotten.decision(), "Act RaiseResources");
+    // A normal end is no want of memory, whatever child was killed before it.
+    for code in [0, 143] {
+        let normal = again.clone().with(|scene| exits(scene, code, 1));
+        assert!(normal.concluded().diagnosis.finding(IncidentType::OutOfMemory).is_none(), "{code}");
+        assert!(!normal.decision().contains("Rollback"), "{code}: {}", normal.decision());
+    }
+}
+
 #[test]
 fn a_kill_at_a_default_limit_of_the_namespace_is_raised_explicitly_and_is_no_want_of_the_node() {
     let default = |request: Option<i64>| {
