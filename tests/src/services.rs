@@ -3,16 +3,14 @@
 
 use std::{path::Path, time::SystemTime};
 
+use cluster::parts;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use xtask::{
-    cluster::parts,
-    testing::services::{PGBOUNCER, RABBITMQ, REDIS, Service},
-};
+use xtask::testing::services::{PGBOUNCER, RABBITMQ, REDIS, Service};
 
 use crate::{
     forward::Forward,

@@ -5,9 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cluster::{Error, Result};
 use mcp_health_api::{CustomResourceExt, McpServerHealth};
-
-use crate::{Error, Result};
 
 /// The file's name, by custom `plural.group.yaml`.
 const FILE: &str = "mcpserverhealths.mcphealth.dev.yaml";

@@ -3,16 +3,17 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use cluster::Cluster;
+use cluster::cache;
+use cluster::command::{last_lines, run};
+use cluster::error::{Error, Result};
+use cluster::images::{Archive, Image};
+use cluster::node::OPERATOR;
+use cluster::progress::Step;
+use cluster::state::{lock, write_folder};
 use serde_json::Value;
 
-use crate::cluster::Cluster;
-use crate::cluster::node::OPERATOR;
-use crate::cluster::state::{lock, write_folder};
-use crate::command::{last_lines, run};
-use crate::error::{Error, Result};
-use crate::images::{Archive, Image};
-use crate::progress::Step;
-use crate::{cache, postgres, workspace};
+use crate::{crds, postgres, workspace};
 
 /// The demo server's package and program.
 const DEMO_SERVER: &str = "mcp-demo-server";
@@ -157,7 +158,7 @@ pub fn helm_install(
     helm.args(["--set", "image.pullPolicy=Never"]);
     if !values.iter().any(|(name, _)| name.starts_with("crds.")) && !may_own_crd(cluster, release, namespace)?
     {
-        cluster.apply(&crate::crds::yaml()?)?;
+        cluster.apply(&crds::yaml()?)?;
         helm.args(["--set", "crds.install=false"]);
     }
     for (name, value) in values {

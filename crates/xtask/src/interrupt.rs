@@ -5,11 +5,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use cluster::error::{Error, Result};
+use cluster::progress::say;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
-
-use crate::error::{Error, Result};
-use crate::progress::say;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 

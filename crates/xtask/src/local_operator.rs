@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use cluster::Cluster;
+use cluster::command::{last_lines, spawn_error};
+use cluster::error::{Error, Result};
+use cluster::node::OPERATOR;
+use cluster::process::wait_until;
+use cluster::state::{write_file, write_folder};
 use serde_json::{Value, json};
-
-use crate::Cluster;
-use crate::cluster::node::OPERATOR;
-use crate::cluster::process::wait_until;
-use crate::cluster::state::{write_file, write_folder};
-use crate::command::{last_lines, spawn_error};
-use crate::error::{Error, Result};
 
 /// A running operator. It ends when this is dropped, unless it is to stay.
 pub struct LocalOperator {

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use xtask::cluster::kind::Wanted;
-use xtask::cluster::preflight;
-use xtask::cluster::state::{DEFAULT_NAME, name_option};
-use xtask::cluster::{Plan, down, parts, shell_environment, status::Status};
-use xtask::images::Image;
-use xtask::{Cluster, Result, cache, demo, testing};
+use cluster::images::Image;
+use cluster::kind::Wanted;
+use cluster::preflight;
+use cluster::state::{DEFAULT_NAME, name_option};
+use cluster::{Cluster, Result, cache};
+use cluster::{Plan, down, parts, shell_environment, status::Status};
+use xtask::{demo, testing};
 
 /// The developer's commands of mcp-health-operator.
 #[derive(Parser)]

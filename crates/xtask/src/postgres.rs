@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cluster::packages;
-use crate::command::which;
-use crate::error::{Error, Result};
-use crate::images::Image;
-use crate::progress::say;
+use cluster::command::which;
+use cluster::error::{Error, Result};
+use cluster::images::Image;
+use cluster::packages;
+use cluster::progress::say;
 
 /// Starts it in a container.
 pub const START: &str = include_str!("postgres/start.sh");

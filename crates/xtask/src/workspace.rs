@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use cluster::command::{display, spawn_error};
+use cluster::error::{Error, Result};
+use cluster::progress::Step;
 use serde_json::Value;
-
-use crate::command::{display, spawn_error};
-use crate::error::{Error, Result};
-use crate::progress::Step;
 
 /// The checkout's root: this crate stands two folders below it.
 pub fn root() -> PathBuf {
@@ -89,7 +88,7 @@ pub fn watched(command: &mut Command, step: &Step) -> Result<String> {
         status: status.to_string(),
         command: display(command),
         // What the compiler says is only useful whole.
-        output: crate::command::last_lines(&said.join("\n"), 200),
+        output: cluster::command::last_lines(&said.join("\n"), 200),
     })
 }
 

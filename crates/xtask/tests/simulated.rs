@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use cluster::parts;
+use cluster::process::{self, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use xtask::cluster::parts;
-use xtask::cluster::process::{self, wait_until};
 
 /// A user without any rights.
 const NOBODY: &str = "65534";

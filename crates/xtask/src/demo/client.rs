@@ -4,17 +4,17 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
+use cluster::Cluster;
+use cluster::command::spawn_error;
+use cluster::error::{Error, Result};
 use rmcp::model::{CallToolRequestParams, ClientConfig, ProtocolVersion};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ClientLifecycleMode, ClientServiceExt};
 use serde_json::json;
 
-use super::NAMESPACE;
 use super::acts::Tool;
-use crate::Cluster;
-use crate::command::spawn_error;
-use crate::error::{Error, Result};
+use super::names::NAMESPACE;
 use crate::interrupt;
 
 /// How long the server has to answer one client.

@@ -7,6 +7,7 @@
 
 mod acts;
 mod client;
+mod names;
 mod screen;
 mod simulation;
 mod tidy;
@@ -16,29 +17,23 @@ mod watch;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use cluster::Cluster;
+use cluster::Plan;
+use cluster::error::{Error, Result};
+use cluster::progress::{Step as Progress, say, seconds};
+use cluster::state::name_option;
+use cluster::status::Status;
 use serde_json::Value;
 
-use crate::Cluster;
-use crate::cluster::Plan;
-use crate::cluster::state::name_option;
-use crate::cluster::status::Status;
-use crate::error::{Error, Result};
 use crate::install::{build_images, helm_install, load_postgres};
 use crate::interrupt;
 use crate::local_operator::LocalOperator;
-use crate::progress::{Step as Progress, say, seconds};
 use acts::{ACTS, Act, Change};
+use names::{NAMESPACE, OPERATOR_NAMESPACE, RELEASE};
 use screen::{Screen, heading};
 use simulation::NotShown;
 use timeline::{Step, Timeline};
 use watch::{Seen, Watches};
-
-/// Where the server runs.
-const NAMESPACE: &str = "mcp";
-/// Where the operator runs.
-const OPERATOR_NAMESPACE: &str = "mcp-health-system";
-/// The operator's release.
-const RELEASE: &str = "mcp-health-operator";
 
 /// How long the server may take until the operator has seen it healthy.
 const TO_HEALTH: Duration = Duration::from_mins(2);
@@ -83,7 +78,7 @@ pub fn run(options: &Options) -> Result<()> {
     });
     let outcome = outcome.map_err(interrupt::explain);
     if brought_up && !keep() {
-        let down = crate::cluster::down::down(&options.name);
+        let down = cluster::down::down(&options.name);
         return outcome.and(down);
     }
     outcome
@@ -100,7 +95,7 @@ fn cluster(options: &Options) -> Result<(Cluster, bool)> {
         Err(error) => {
             // Half a cluster is of no use to anybody; one that was there is for its owner to look at.
             if !was_up && Status::of(&options.name)?.node.is_some() {
-                crate::cluster::down::down(&options.name)?;
+                cluster::down::down(&options.name)?;
             }
             Err(error)
         }

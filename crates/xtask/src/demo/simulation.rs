@@ -1,10 +1,12 @@
 //! What the demo cannot show here, and what it says where the node is simulated: before and after, what was played and
 //! what was not shown.
 
+use cluster::Cluster;
+use cluster::error::{Error, Result};
+
 use super::acts::Act;
 use super::screen::heading;
-use crate::error::{Error, Result};
-use crate::{Cluster, postgres};
+use crate::postgres;
 
 /// An act that is left out, and why.
 pub type NotShown = (&'static Act, String);

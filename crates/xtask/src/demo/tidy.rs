@@ -1,12 +1,12 @@
 //! What the demo puts into a cluster, and takes out again. What others put there is left alone.
 
+use cluster::Cluster;
+use cluster::error::{Error, Result};
+use cluster::progress::Step;
 use serde_json::Value;
 
-use super::{NAMESPACE, OPERATOR_NAMESPACE, RELEASE};
-use crate::Cluster;
-use crate::error::{Error, Result};
+use super::names::{NAMESPACE, OPERATOR_NAMESPACE, RELEASE};
 use crate::install::helm_uninstall;
-use crate::progress::Step;
 
 /// On the namespaces that the demo made.
 const LABEL: &str = "mcphealth.dev/demo";

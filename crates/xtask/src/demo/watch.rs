@@ -6,14 +6,14 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Instant;
 
+use cluster::Cluster;
+use cluster::command::spawn_error;
+use cluster::error::{Error, Result};
 use mcp_health_api::McpServerHealth;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::NAMESPACE;
-use crate::Cluster;
-use crate::command::spawn_error;
-use crate::error::{Error, Result};
+use super::names::NAMESPACE;
 
 /// An object as it is now.
 #[derive(Debug)]

@@ -3,11 +3,12 @@
 use std::process::Command;
 use std::time::Duration;
 
+use cluster::command::{succeeds, which};
+use cluster::error::{Error, Result};
+use cluster::packages;
+
+use super::options::{Options, in_ci, tests};
 use super::report::Report;
-use super::{Options, in_ci, tests};
-use crate::cluster::packages;
-use crate::command::{succeeds, which};
-use crate::error::{Error, Result};
 
 /// They start in seconds; the first time their packages are fetched.
 const LIMIT: Duration = Duration::from_mins(20);

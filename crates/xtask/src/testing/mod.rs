@@ -5,9 +5,11 @@
 //!   └─ beside them, where it is the first time: the parts of the cluster are built
 //! ```
 
-mod cluster;
+mod cached;
+mod end_to_end;
 mod foreign;
 mod needs;
+mod options;
 mod report;
 pub mod services;
 mod stage;
@@ -17,38 +19,24 @@ mod versions;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::cluster::kind::{Kind, Wanted};
-use crate::cluster::{Plan, parts, preflight};
-use crate::error::{Error, Result};
-use crate::progress::say;
-use crate::{Cluster, interrupt, postgres, workspace};
+use cluster::Cluster;
+use cluster::error::{Error, Result};
+use cluster::kind::{Kind, Wanted};
+use cluster::progress::say;
+use cluster::{Plan, parts, preflight};
+
+use crate::{interrupt, postgres, workspace};
+use options::{LIMIT, in_ci, tests};
 use report::Report;
 use stage::{Stage, command};
+
+pub use options::Options;
 
 /// The package of the end-to-end tests.
 const END_TO_END: &str = "mcp-health-e2e";
 
-/// No stage takes this long, unless it hangs.
-const LIMIT: Duration = Duration::from_mins(30);
-/// Nor does the test that brings clusters up and down.
+/// The test that brings clusters up and down does not take this long, unless it hangs.
 const CLUSTER_LIMIT: Duration = Duration::from_mins(10);
-
-/// What the tests are told.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Only what needs no cluster, no release build and no further tool.
-    pub fast: bool,
-    /// Only the tests whose names contain this, and nothing but tests.
-    pub only: Option<String>,
-    /// A cluster of ours for the end-to-end tests, brought up where it is down.
-    pub name: String,
-    /// A cluster that is there, instead.
-    pub context: Option<String>,
-    /// Leave the cluster, and what tests made in it, at the end.
-    pub keep: bool,
-    /// How a cluster of ours is brought up.
-    pub plan: Plan,
-}
 
 /// Runs everything that the options ask for; false where something failed.
 pub fn run(options: &Options) -> Result<bool> {
@@ -59,7 +47,7 @@ pub fn run(options: &Options) -> Result<bool> {
     // From here on it is decided, and said once.
     let plan = Plan { node: kind.map_or(options.plan.node, Wanted::from), ..options.plan };
     let options = &Options { plan, ..options.clone() };
-    let parts = cluster::Parts::begin(options, kind)?;
+    let parts = end_to_end::Parts::begin(options, kind)?;
     let stages = stages(options, kind, &mut report, parts);
     report.print(started.elapsed());
     stages?;
@@ -103,12 +91,12 @@ fn kind(options: &Options) -> Result<Option<Kind>> {
     Ok(Some(chosen))
 }
 
-/// Whether what cannot be tested here would be missed by nobody.
-fn in_ci() -> bool {
-    std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false")
-}
-
-fn stages(options: &Options, kind: Option<Kind>, report: &mut Report, parts: cluster::Parts) -> Result<()> {
+fn stages(
+    options: &Options,
+    kind: Option<Kind>,
+    report: &mut Report,
+    parts: end_to_end::Parts,
+) -> Result<()> {
     if options.only.is_none() {
         report.run("formatting", |_| command(workspace::cargo().args(["fmt", "--all", "--check"]), LIMIT))?;
         report.run("lints", |_| {
@@ -146,7 +134,7 @@ fn stages(options: &Options, kind: Option<Kind>, report: &mut Report, parts: clu
             stage.tests(&mut command, CLUSTER_LIMIT)
         })?;
     }
-    cluster::end_to_end(options, kind, report)?;
+    end_to_end::run(options, kind, report)?;
     if kind == Some(Kind::Simulated) && options.only.is_none() {
         report.left_out(needs::a_node());
     }
@@ -156,16 +144,4 @@ fn stages(options: &Options, kind: Option<Kind>, report: &mut Report, parts: clu
 fn chart(_: &mut Stage) -> Result<()> {
     let programs = parts::ensure(&[&parts::HELM])?;
     command(Command::new(programs.path("helm")?).arg("lint").arg(workspace::chart()), LIMIT)
-}
-
-/// A `cargo test` of what `which` picks, with the pattern of the options.
-fn tests(which: &[&str], options: &Options, to_harness: &[&str]) -> Command {
-    let mut command = workspace::cargo();
-    // With CI set, snapshots are compared and never written, and a missing PostgreSQL is a failure.
-    command.env("CI", "true").arg("test").args(which);
-    command.args(["--no-fail-fast", "--"]).args(to_harness).args(options.only.as_deref());
-    if console::colors_enabled() {
-        command.arg("--color=always");
-    }
-    command
 }

@@ -1,6 +1,6 @@
 //! Which tests need a node that runs containers: one list, `tests/needs_a_node.txt`.
 
-use crate::cluster::kind::Kind;
+use cluster::kind::Kind;
 
 /// One test a line: its name, and why.
 const LIST: &str = include_str!("../../../../tests/needs_a_node.txt");
@@ -41,7 +41,7 @@ mod tests {
     fn every_test_in_the_list_is_there() {
         let root = crate::workspace::root();
         let mut all = String::new();
-        for folder in ["tests/tests", "crates/xtask/tests"] {
+        for folder in ["tests/tests", "crates/xtask/tests", "crates/cluster/tests"] {
             sources(&root.join(folder), &mut all);
         }
         for (name, why) in a_node() {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use cluster::error::Result;
+use cluster::progress::{say, seconds};
 use console::Style;
 
 use super::stage::{Counts, Stage};
-use crate::error::Result;
 use crate::interrupt;
-use crate::progress::{say, seconds};
 
 /// What the stages came to.
 #[derive(Debug, Default)]
@@ -145,7 +145,7 @@ fn words(counts: Counts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
+    use cluster::error::Error;
 
     #[test]
     fn what_could_not_run_is_counted_in_the_last_line() {

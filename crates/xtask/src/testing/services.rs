@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use cluster::command::{run as command, which};
+use cluster::error::{Error, Result};
+use cluster::{parts, preflight};
+
+use super::cached::cached;
+use super::options::{Options, in_ci, tests};
 use super::report::Report;
-use super::{Options, in_ci, tests, versions};
-use crate::cache;
-use crate::cluster::state::{lock, write_folder};
-use crate::cluster::{parts, preflight};
-use crate::command::{run as command, which};
-use crate::error::{Error, Result};
-use crate::progress::Step;
+use super::versions;
 
 /// RabbitMQ takes half a minute to start; the first time, packages are fetched and the S3 server is built.
 const LIMIT: Duration = Duration::from_mins(20);
@@ -85,40 +85,6 @@ impl Service {
         }
         Ok(())
     }
-}
-
-/// A folder in the cache, by its name. Where it is not whole, `fetch` has a folder of its own to fill, and moves nothing:
-/// what is in its `root` at the end takes the place.
-pub(super) fn cached(
-    name: &str,
-    is_whole: impl Fn(&Path) -> bool,
-    what: &str,
-    fetch: impl FnOnce(&Path) -> Result<()>,
-) -> Result<PathBuf> {
-    let services = cache::root()?.join("services");
-    let _lock = lock(&services.join(".lock"))?;
-    let root = services.join(name);
-    if is_whole(&root) {
-        return Ok(root);
-    }
-    let step = Step::start(format!("fetching {what}"));
-    let partial = services.join(".partial");
-    // A fetch that was stopped may have left it.
-    if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(Error::file("remove", &partial))?;
-    }
-    let fresh = partial.join("root");
-    write_folder(&fresh)?;
-    let outcome = fetch(&partial).and_then(|()| {
-        if root.exists() {
-            fs::remove_dir_all(&root).map_err(Error::file("remove", &root))?;
-        }
-        fs::rename(&fresh, &root).map_err(Error::file("move into place", &root))
-    });
-    let _ = fs::remove_dir_all(&partial);
-    outcome?;
-    step.done();
-    Ok(root)
 }
 
 fn unpack(packages: &Path, into: &Path) -> Result<()> {

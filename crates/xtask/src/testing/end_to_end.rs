@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use cluster::command::{last_lines, spawn_error};
+use cluster::error::{Error, Result};
+use cluster::kind::Kind;
+use cluster::progress::{Step, say};
+use cluster::status::Status;
+use cluster::{Cluster, cache};
+use cluster::{down, parts, preflight, state};
+
+use super::needs;
+use super::options::{LIMIT, Options, tests};
 use super::report::Report;
-use super::{LIMIT, Options, needs, tests};
-use crate::cluster::kind::Kind;
-use crate::cluster::status::Status;
-use crate::cluster::{down, parts, preflight, state};
-use crate::command::{last_lines, spawn_error};
-use crate::error::{Error, Result};
 use crate::install::{Images, build_images};
-use crate::progress::{Step, say};
-use crate::{Cluster, cache, interrupt, workspace};
+use crate::{interrupt, workspace};
 
 /// The end-to-end tests. They are the only ones of that name; picked out of the whole workspace they share what is
 /// compiled for the stage before, where their package alone would have its dependencies compiled once more.
@@ -81,7 +84,7 @@ impl Drop for Parts {
 }
 
 /// Runs the end-to-end tests; the cluster goes at the end, where it came for them.
-pub fn end_to_end(options: &Options, kind: Option<Kind>, report: &mut Report) -> Result<()> {
+pub fn run(options: &Options, kind: Option<Kind>, report: &mut Report) -> Result<()> {
     if options.only.is_some() && none_is_meant(options)? {
         return Ok(());
     }

@@ -7,14 +7,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::kind::{Kind, Wanted};
-use super::parts::{self, GO, Part};
-use super::state::Layout;
-use super::{cgroups, machine, packages};
 use crate::cache;
 use crate::command::{run, succeeds, which};
 use crate::error::{Error, Result};
+use crate::kind::{Kind, Wanted};
+use crate::parts::{self, GO, Part};
 use crate::progress::say;
+use crate::state::Layout;
+use crate::{cgroups, machine, packages};
 
 /// What building all parts takes, Go's own cache included.
 const BUILD_SPACE: u64 = 8 << 30;

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::network::Network;
-use super::node::Node;
-use super::parts::Programs;
-use super::preflight;
-use super::state::{Layout, Saved, write_file};
 use crate::command::{run, succeeds, which};
 use crate::error::{Error, Result};
 use crate::images::Archive;
+use crate::network::Network;
+use crate::node::Node;
+use crate::parts::Programs;
+use crate::preflight;
+use crate::state::{Layout, Saved, write_file};
 
 /// The image that holds a pod's namespaces.
 pub const PAUSE_IMAGE: &str = "mcp-health.local/pause:1";

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::process::boot_id;
-use super::state::{self, Layout, Saved, write_file};
 use crate::error::{Error, Result};
+use crate::process::boot_id;
+use crate::state::{self, Layout, Saved, write_file};
 
 const FOLDER: &str = "/run/mcp-health";
 const FORWARDING: &str = "net/ipv4/ip_forward";

@@ -21,12 +21,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::Cluster;
-use super::network::Network;
-use super::node::Node;
-use super::parts::Programs;
-use super::state::{Layout, Saved, write_file};
 use crate::error::{Error, Result};
+use crate::handle::Cluster;
+use crate::network::Network;
+use crate::node::Node;
+use crate::parts::Programs;
+use crate::state::{Layout, Saved, write_file};
 
 /// On nodes that are simulated beside others; ordinary pods do not tolerate it.
 pub const TAINT: &str = "simulation.mcphealth.dev/node";

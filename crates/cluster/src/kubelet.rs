@@ -4,13 +4,13 @@ use std::fs;
 
 use serde_json::json;
 
-use super::cgroups;
-use super::containerd::SOCKET;
-use super::network::Network;
-use super::node::Node;
-use super::parts::Programs;
-use super::state::{Layout, Saved, write_file};
+use crate::cgroups;
+use crate::containerd::SOCKET;
 use crate::error::Result;
+use crate::network::Network;
+use crate::node::Node;
+use crate::parts::Programs;
+use crate::state::{Layout, Saved, write_file};
 
 /// Starts both, without waiting for them.
 pub fn start(

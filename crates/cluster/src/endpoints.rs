@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use serde::{Deserialize, Serialize};
 
-use super::network::Network;
 use crate::error::{Error, Result};
+use crate::network::Network;
 
 /// One address, and a port for each part that is asked something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

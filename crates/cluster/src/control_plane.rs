@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::Cluster;
-use super::endpoints::Endpoints;
-use super::network::Network;
-use super::node::Node;
-use super::parts::Programs;
-use super::state::{Layout, Saved};
 use crate::command::succeeds;
+use crate::endpoints::Endpoints;
 use crate::error::Result;
+use crate::handle::Cluster;
+use crate::network::Network;
+use crate::node::Node;
+use crate::parts::Programs;
+use crate::state::{Layout, Saved};
 
 const LIMIT: Duration = Duration::from_mins(2);
 

@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::endpoints::is_free;
-use super::kind::Kind;
-use super::process::{self, PidRecord, Process, wait_until};
-use super::state::{Layout, Saved, write_folder};
-use super::{cgroups, machine};
 use crate::command::{last_lines, spawn_error, which};
+use crate::endpoints::is_free;
 use crate::error::{Error, Result};
+use crate::kind::Kind;
+use crate::network::ip_program;
+use crate::process::{self, PidRecord, Process, wait_until};
+use crate::state::{Layout, Saved, write_folder};
+use crate::{cgroups, link, machine};
 
 /// What marks the first process of a node on its command line.
 const MARK: &str = "mcp-health-node";
@@ -49,7 +50,7 @@ pub fn ensure<'a>(layout: &'a Layout, saved: &mut Saved, pause: &Path) -> Result
     // Nothing of an earlier node runs any more: its sockets, its groups and its link are of no use.
     saved.daemons.clear();
     cgroups::remove(layout)?;
-    super::network::remove(layout)?;
+    link::remove(layout)?;
     let _lock = machine::lock()?;
     if layout.run.exists() {
         fs::remove_dir_all(&layout.run).map_err(Error::file("remove", &layout.run))?;
@@ -108,7 +109,7 @@ fn start(layout: &Layout, saved: &mut Saved, pause: &Path) -> Result<PidRecord> 
          fi\n\
          : > '{ready}'\n\
          exec '{pause}' {MARK} {id}",
-        ip = super::network::ip_program().display(),
+        ip = ip_program().display(),
         ready = ready.display(),
         pause = pause.display(),
         id = layout.id,

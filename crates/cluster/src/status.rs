@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Cluster;
-use super::kind::Kind;
-use super::node;
-use super::process::PidRecord;
-use super::state::{Layout, Saved};
 use crate::command::{run, succeeds};
 use crate::error::Result;
+use crate::handle::Cluster;
+use crate::kind::Kind;
+use crate::node;
+use crate::process::PidRecord;
+use crate::state::{Layout, Saved};
 
 /// The state of a cluster of ours at one moment.
 #[derive(Debug, Clone)]

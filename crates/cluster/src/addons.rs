@@ -1,14 +1,14 @@
 //! What goes into a new cluster through its API: DNS, metrics, monitoring, and the images that have to be there from the
 //! start.
 
-use super::Cluster;
-use super::containerd::{self, PAUSE_IMAGE};
-use super::kubelet::upstream_dns;
-use super::network::Network;
-use super::parts::{COREDNS, METRICS_SERVER, Part, Programs};
-use super::state::Layout;
+use crate::containerd::{self, PAUSE_IMAGE};
 use crate::error::Result;
+use crate::handle::Cluster;
 use crate::images::Image;
+use crate::kubelet::upstream_dns;
+use crate::network::Network;
+use crate::parts::{COREDNS, METRICS_SERVER, Part, Programs};
+use crate::state::Layout;
 
 /// The base for host programs in tests: empty folders to mount `/usr`, `/lib` and the like over.
 pub const TINY_IMAGE: &str = "mcp-health.local/tiny:1";

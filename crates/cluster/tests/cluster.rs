@@ -1,6 +1,6 @@
 //! A cluster of its own, beside whatever runs: it behaves like a real one, survives what is killed, leaves nothing.
 //!
-//! Needs root and, the first time, minutes to build the parts: `cargo test -p xtask --test cluster -- --ignored`.
+//! Needs root and, the first time, minutes to build the parts: `cargo test -p cluster --test cluster -- --ignored`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use xtask::Cluster;
-use xtask::cluster::Plan;
-use xtask::cluster::down::down;
-use xtask::cluster::kind::Wanted;
-use xtask::cluster::network::link_name;
-use xtask::cluster::process::{PidRecord, wait_until};
-use xtask::cluster::state::Layout;
-use xtask::cluster::status::Status;
-use xtask::images::Image;
+use cluster::Cluster;
+use cluster::Plan;
+use cluster::down::down;
+use cluster::images::Image;
+use cluster::kind::Wanted;
+use cluster::link::link_name;
+use cluster::process::{PidRecord, wait_until};
+use cluster::state::Layout;
+use cluster::status::Status;
 
 const NAME: &str = "xtask-test";
 

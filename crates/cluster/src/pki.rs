@@ -11,10 +11,10 @@ use rcgen::{
 };
 use serde_json::json;
 
-use super::endpoints::Endpoints;
-use super::network::Network;
-use super::state::{Layout, write_file};
+use crate::endpoints::Endpoints;
 use crate::error::{Error, Result};
+use crate::network::Network;
+use crate::state::{Layout, write_file};
 
 /// Makes what is missing; what is there stays, so that a restarted cluster keeps trusting itself.
 pub fn ensure(layout: &Layout, network: Network) -> Result<()> {

@@ -10,8 +10,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::state::{hex, write_folder};
 use crate::error::{Error, Result};
+use crate::state::{hex, write_folder};
 
 /// The user that images run as where they do not say otherwise.
 const NONROOT: u32 = 65532;
@@ -227,8 +227,7 @@ impl Image {
         Ok(Archive { path: archive.to_owned(), name: self.name.clone(), digest: manifest_digest })
     }
 
-    /// The paths of all that is in it.
-    #[cfg(test)]
+    /// The paths of all that is in it, without a slash at their beginning.
     pub fn paths(&self) -> Vec<&str> {
         self.entries.keys().map(String::as_str).collect()
     }

@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 
-use super::kind::Kind;
-use super::state::{self, hex, write_folder};
 use crate::cache;
-use crate::command::{last_lines, spawn_error};
+use crate::command::{display, last_lines, spawn_error};
 use crate::error::{Error, Result};
+use crate::kind::Kind;
 use crate::progress::Step;
+use crate::state::{self, Layout, hex, write_folder};
 
 /// The oldest Go that builds the parts.
 pub const GO: (u32, u32, u32) = (1, 26, 6);
@@ -36,7 +36,7 @@ pub struct Part {
 
 macro_rules! files {
     ($part:literal: $($file:literal),+) => {
-        &[$(($file, include_str!(concat!("../../parts/", $part, "/", $file)))),+]
+        &[$(($file, include_str!(concat!("../parts/", $part, "/", $file)))),+]
     };
 }
 
@@ -205,6 +205,22 @@ impl Programs {
             Error::other(format!("no part provides `{program}`: run `cargo xtask cluster down`, then `up`"))
         })
     }
+
+    /// Links the programs that a person may want into one folder.
+    pub(crate) fn link(&self, layout: &Layout) -> Result<()> {
+        let bin = layout.bin();
+        write_folder(&bin)?;
+        for name in ["kubectl", "helm", "ctr"] {
+            let link = bin.join(name);
+            let Ok(target) = self.path(name) else { continue };
+            if fs::read_link(&link).is_ok_and(|old| old == target) {
+                continue;
+            }
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(target, &link).map_err(Error::file("link", &link))?;
+        }
+        Ok(())
+    }
 }
 
 /// The parts of a cluster of this kind.
@@ -331,7 +347,7 @@ impl Part {
             return Err(Error::Command {
                 what: format!("building {} {}", self.name, self.version()),
                 status: status.to_string(),
-                command: crate::command::display(&go),
+                command: display(&go),
                 output: last_lines(&said, 15),
             });
         }

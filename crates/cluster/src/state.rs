@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::endpoints::Endpoints;
-use super::kind::Kind;
-use super::network::Network;
-use super::process::PidRecord;
+use crate::endpoints::Endpoints;
 use crate::error::{Error, Result};
+use crate::kind::Kind;
+use crate::network::Network;
+use crate::process::PidRecord;
 use crate::progress::say;
 
 /// The name of the cluster where none is given.

@@ -3,11 +3,11 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::kind::Kind;
-use super::state::{Layout, Saved};
-use super::{cgroups, machine, network, node};
 use crate::error::{Error, Result};
+use crate::kind::Kind;
 use crate::progress::Step;
+use crate::state::{Layout, Saved};
+use crate::{cgroups, link, machine, node};
 
 /// Removes everything that the cluster called `name` has on this machine; nothing there is fine too.
 pub fn down(name: &str) -> Result<()> {
@@ -28,7 +28,7 @@ pub fn down(name: &str) -> Result<()> {
     node::stop(&layout, &saved)?;
     if !simulated {
         cgroups::remove(&layout)?;
-        network::remove(&layout)?;
+        link::remove(&layout)?;
         let _lock = machine::lock()?;
         remove_folder(&layout.run)?;
         machine::restore(&saved)?;
@@ -42,7 +42,7 @@ pub fn down(name: &str) -> Result<()> {
 
 /// Removes a folder. Its mounts were inside the node and ended with it, so there is nothing to unmount, and nothing
 /// that a mount could lead to.
-pub(super) fn remove_folder(folder: &std::path::Path) -> Result<()> {
+pub(crate) fn remove_folder(folder: &std::path::Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     while folder.exists() {
         match fs::remove_dir_all(folder) {

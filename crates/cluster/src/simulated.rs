@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::endpoints::Endpoints;
-use super::network::Network;
-use super::node::{self, Node};
-use super::parts::Programs;
-use super::state::{Layout, Saved};
-use super::{Cluster, control_plane, kwok, link_programs, pki};
+use crate::endpoints::Endpoints;
 use crate::error::Result;
+use crate::handle::Cluster;
+use crate::network::Network;
+use crate::node::{self, Node};
+use crate::parts::Programs;
 use crate::progress::Step;
+use crate::state::{Layout, Saved};
+use crate::{control_plane, kwok, pki};
 
 /// Starts what of it does not run yet, and waits until pods can be played.
 pub fn up(layout: &Layout, saved: &mut Saved, programs: &Programs) -> Result<Cluster> {
@@ -30,7 +31,7 @@ pub fn up(layout: &Layout, saved: &mut Saved, programs: &Programs) -> Result<Clu
     saved.store(layout)?;
     pki::ensure(layout, network)?;
     pki::kubeconfigs(layout, endpoints)?;
-    link_programs(layout, programs)?;
+    programs.link(layout)?;
 
     let node = Node::none(layout);
     let step = Step::start("starting the control plane");

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::process::{PidRecord, wait_until};
-use super::state::Layout;
 use crate::error::{Error, Result};
+use crate::process::{PidRecord, wait_until};
+use crate::state::Layout;
 
 const V2_CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 const V1_CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "cpuset", "memory", "pids"];

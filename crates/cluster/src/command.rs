@@ -87,7 +87,8 @@ fn finish(what: &str, command: &Command, output: &Output) -> Result<String> {
     })
 }
 
-pub(crate) fn spawn_error(command: &Command, source: std::io::Error) -> Error {
+/// The error of a program that cannot be started, with a hint where it is missing.
+pub fn spawn_error(command: &Command, source: std::io::Error) -> Error {
     let program = command.get_program().to_string_lossy().into_owned();
     let hint = if source.kind() == std::io::ErrorKind::NotFound {
         " (install it, or put its folder into PATH)".to_owned()
