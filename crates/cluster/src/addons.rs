@@ -1,5 +1,5 @@
-//! What goes into a new cluster through its API: DNS, metrics, monitoring, and the images that have to be there from the
-//! start.
+//! What goes into a new cluster through its API: DNS, metrics, monitoring, and the images that have to be
+//! there from the start.
 
 use crate::containerd::{self, PAUSE_IMAGE};
 use crate::error::Result;
@@ -31,7 +31,8 @@ pub fn import_images(layout: &Layout, programs: &Programs) -> Result<()> {
 
 /// The objects to apply at once.
 pub fn manifest(network: Network) -> String {
-    // Names outside the cluster need a name server outside; without one they fail at once instead of timing out.
+    // Names outside the cluster need a name server outside; without one they fail at once instead of timing
+    // out.
     let forward = if upstream_dns().is_empty() { "" } else { "forward . /etc/resolv.conf" };
     include_str!("addons.yaml")
         .replace("{{image}}", &image(&COREDNS))
@@ -39,8 +40,8 @@ pub fn manifest(network: Network) -> String {
         .replace("{{forward}}", forward)
 }
 
-/// Brings metrics-server's image in and applies it, with Prometheus and Alertmanager, without waiting for their figures.
-/// They come apart from the rest since that image is the largest, and nothing else needs them.
+/// Brings metrics-server's image in and applies it, with Prometheus and Alertmanager, without waiting for
+/// their figures. They come apart from the rest since that image is the largest, and nothing else needs them.
 pub fn add_metrics(cluster: &Cluster, layout: &Layout, programs: &Programs) -> Result<()> {
     let name = image(&METRICS_SERVER);
     let image = Image::of_program(&name, programs.path("metrics-server")?)?;

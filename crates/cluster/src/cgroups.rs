@@ -133,7 +133,8 @@ pub fn remove(layout: &Layout) -> Result<()> {
 fn folders(layout: &Layout) -> Vec<PathBuf> {
     let roots = match detect() {
         Version::V2(root) => vec![root],
-        // Beside version 1 there may be a version 2 hierarchy without controllers, which containers also join.
+        // Beside version 1 there may be a version 2 hierarchy without controllers, which containers also
+        // join.
         Version::V1(mut hierarchies) => {
             hierarchies.push(PathBuf::from("/sys/fs/cgroup/unified"));
             hierarchies

@@ -1,7 +1,7 @@
 //! Links the node to this machine.
 //!
-//! The node has a network namespace of its own. Its bridges, its packet filter and its ports cannot collide with
-//! anything here, and they end with it.
+//! The node has a network namespace of its own. Its bridges, its packet filter and its ports cannot collide
+//! with anything here, and they end with it.
 
 use std::process::Command;
 
@@ -27,8 +27,9 @@ pub fn ensure(layout: &Layout, network: Network, node: &Node) -> Result<()> {
         inside(&["address", "add", &node_address, "dev", "eth0"])?;
         inside(&["link", "set", "eth0", "up"])?;
         inside(&["route", "add", "default", "via", &network.host().to_string()])?;
-        // A restarted API server asks metrics-server what it serves before kube-proxy knows the way there, and is not
-        // ready until that succeeds or fails: refused, it fails at once instead of after five seconds.
+        // A restarted API server asks metrics-server what it serves before kube-proxy knows the way there,
+        // and is not ready until that succeeds or fails: refused, it fails at once instead of after five
+        // seconds.
         let refuse = ["-w", "-A", "OUTPUT", "-d", &network.services(), "-j", "REJECT"];
         run("setting up the node's network", node.enter().arg(iptables_program()).args(refuse))?;
         host(&["address", "add", &host_address, "dev", &link])?;

@@ -40,8 +40,8 @@ pub fn down(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes a folder. Its mounts were inside the node and ended with it, so there is nothing to unmount, and nothing
-/// that a mount could lead to.
+/// Removes a folder. Its mounts were inside the node and ended with it, so there is nothing to unmount, and
+/// nothing that a mount could lead to.
 pub(crate) fn remove_folder(folder: &std::path::Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     while folder.exists() {

@@ -1,5 +1,5 @@
-//! Where the parts of a control plane listen: on the node's own address at the usual ports, or on this machine's
-//! loopback at whatever ports are free.
+//! Where the parts of a control plane listen: on the node's own address at the usual ports, or on this
+//! machine's loopback at whatever ports are free.
 
 use std::net::{Ipv4Addr, TcpListener};
 

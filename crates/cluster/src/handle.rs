@@ -71,8 +71,8 @@ impl Cluster {
         }
     }
 
-    /// A cluster that is there, by the name of its context in the user's kubeconfig. Nothing is built for it but
-    /// kubectl and Helm where `PATH` has none.
+    /// A cluster that is there, by the name of its context in the user's kubeconfig. Nothing is built for it
+    /// but kubectl and Helm where `PATH` has none.
     pub fn existing(context: &str) -> Result<Self> {
         let program = |name: &str, part: &'static parts::Part| match which(name) {
             Some(path) => Ok(path),
@@ -80,7 +80,8 @@ impl Cluster {
         };
         let kubectl = program("kubectl", &parts::KUBERNETES)?;
         let helm = program("helm", &parts::HELM)?;
-        // A file of its own: whatever the user switches to meanwhile, this stays with the cluster that was named.
+        // A file of its own: whatever the user switches to meanwhile, this stays with the cluster that was
+        // named.
         let config = run(
             &format!("reading the context {context}"),
             Command::new(&kubectl).args(["config", "view", "--minify", "--flatten", "--context", context]),
@@ -138,7 +139,8 @@ impl Cluster {
         self.ours.as_ref()?.real.as_ref()
     }
 
-    /// This machine's address as pods reach it; none for a cluster that was there, or whose pods reach nothing.
+    /// This machine's address as pods reach it; none for a cluster that was there, or whose pods reach
+    /// nothing.
     pub fn host_address(&self) -> Option<Ipv4Addr> {
         self.real_node().map(|real| real.network.host())
     }

@@ -62,8 +62,8 @@ impl Image {
         image
     }
 
-    /// An image that runs one program of this machine, as a user without rights. The libraries that it is linked to
-    /// come along at their own paths.
+    /// An image that runs one program of this machine, as a user without rights. The libraries that it is
+    /// linked to come along at their own paths.
     pub fn of_program(name: &str, program: &Path) -> Result<Self> {
         let file = program
             .file_name()
@@ -77,8 +77,8 @@ impl Image {
         Ok(image)
     }
 
-    /// An image to mount this machine's own folders into, read-only, and run its programs. It starts as root, since
-    /// those folders may be open to root only, and sleeps if it is given no command.
+    /// An image to mount this machine's own folders into, read-only, and run its programs. It starts as root,
+    /// since those folders may be open to root only, and sleeps if it is given no command.
     pub fn tiny(name: &str, pause: &Path) -> Result<Self> {
         let mut image = Self::empty(name).with_program(pause, "/pause")?;
         image.entrypoint = vec!["/pause".to_owned()];
@@ -98,7 +98,8 @@ impl Image {
         self
     }
 
-    /// Adds the files of a folder of this machine, and of those in it, at their own paths: those that are wanted.
+    /// Adds the files of a folder of this machine, and of those in it, at their own paths: those that are
+    /// wanted.
     pub fn folder(mut self, from: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Self> {
         for entry in fs::read_dir(from).map_err(Error::file("read", from))? {
             let path = entry.map_err(Error::file("read", from))?.path();
@@ -156,11 +157,7 @@ impl Image {
     pub fn write(&self, archive: &Path) -> Result<Archive> {
         let layer = self.layer()?;
         let layer_digest = digest(&layer);
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
+        let architecture = architecture();
         let user = format!("{0}:{0}", self.user);
         let config = bytes(&json!({
             "architecture": architecture,
@@ -267,6 +264,15 @@ impl Image {
             tar.append_data(&mut header, path, data).map_err(Error::file("pack", path))?;
         }
         tar.into_inner().map_err(Error::file("pack", &self.name))
+    }
+}
+
+/// This machine's, as images name it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

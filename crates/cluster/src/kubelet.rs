@@ -108,7 +108,8 @@ fn kube_proxy(layout: &Layout, network: Network) -> String {
     format!("{config:#}\n")
 }
 
-/// The name servers that pods may ask, as a resolv.conf: one on this machine's loopback is out of their reach.
+/// The name servers that pods may ask, as a resolv.conf: one on this machine's loopback is out of their
+/// reach.
 pub fn upstream_dns() -> String {
     let read = |path: &str| fs::read_to_string(path).map(|text| reachable(&text)).unwrap_or_default();
     let servers = read("/etc/resolv.conf");

@@ -1,8 +1,8 @@
 //! Nodes that nothing runs on: KWOK plays them and their pods, by the stages in `stages/`.
 //!
-//! The control plane and its controllers are real: scheduling, rollouts, ReplicaSets, EndpointSlices. What a kubelet
-//! would report about a pod is played. What its first container does is read from annotations of its template, all
-//! under `simulation.mcphealth.dev/`:
+//! The control plane and its controllers are real: scheduling, rollouts, ReplicaSets, EndpointSlices. What a
+//! kubelet would report about a pod is played. What its first container does is read from annotations of its
+//! template, all under `simulation.mcphealth.dev/`:
 //!
 //! | annotation | what happens |
 //! |---|---|
@@ -13,10 +13,10 @@
 //! | `waiting: CreateContainerConfigError` | it never starts, for this reason, with `message` |
 //! | `complete-after: 1s` | a Job's pod ends well that long after it was ready |
 //!
-//! An image whose tag is `nope`, or whose registry is under `.invalid`, cannot be pulled. Where the annotations say
-//! nothing, the demo server's own variables are read: `MCP_REQUIRE`, `FAULT_CRASH_*`, `FAULT_LEAK_MEMORY*`,
-//! `FAULT_NEVER_READY` and `FAULT_SLOW_START`, as far as they stand in the template itself. Nothing reads a `ConfigMap`,
-//! asks a probe, uses memory or writes a log.
+//! An image whose tag is `nope`, or whose registry is under `.invalid`, cannot be pulled. Where the
+//! annotations say nothing, the demo server's own variables are read: `MCP_REQUIRE`, `FAULT_CRASH_*`,
+//! `FAULT_LEAK_MEMORY*`, `FAULT_NEVER_READY` and `FAULT_SLOW_START`, as far as they stand in the template
+//! itself. Nothing reads a `ConfigMap`, asks a probe, uses memory or writes a log.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -63,8 +63,8 @@ pub fn start(
     node.daemon(saved, "kwok", programs.path("kwok")?, &arguments)
 }
 
-/// Makes the cluster have exactly these simulated nodes, and waits until they are ready: `count` that ordinary pods
-/// stay away from and, where there is no other, one for ordinary pods.
+/// Makes the cluster have exactly these simulated nodes, and waits until they are ready: `count` that
+/// ordinary pods stay away from and, where there is no other, one for ordinary pods.
 pub fn ensure_nodes(
     cluster: &Cluster,
     layout: &Layout,

@@ -8,8 +8,9 @@
 //!
 //! Where this machine cannot run a node, the same control plane runs without one, and KWOK plays the node.
 //!
-//! [`Cluster::up`] goes that way and leaves alone what is already there, so that it also repairs. [`down::down`] ends
-//! the node's first process; everything else lives in the node's namespaces and ends with it.
+//! [`Cluster::up`] goes that way and leaves alone what is already there, so that it also repairs.
+//! [`down::down`] ends the node's first process; everything else lives in the node's namespaces and ends with
+//! it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,5 +1,5 @@
-//! The one link between this machine and the node's network namespace, as this machine sees it: a virtual link, a route
-//! and four filter rules.
+//! The one link between this machine and the node's network namespace, as this machine sees it: a virtual
+//! link, a route and four filter rules.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -50,7 +50,8 @@ fn ours(listed: &str, comment: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Pods reach the world through this machine; the world does not reach pods. Later ones end up before earlier ones.
+/// Pods reach the world through this machine; the world does not reach pods. Later ones end up before earlier
+/// ones.
 pub(crate) fn rules(layout: &Layout, network: Network) -> Vec<(&'static str, &'static str, Vec<String>)> {
     let link = link_name(layout);
     let all = network.all();

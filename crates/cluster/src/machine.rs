@@ -1,5 +1,5 @@
-//! What clusters change on the machine as a whole: kernel settings, and empty folders to mount over. The first cluster
-//! remembers how it was, the last one puts it back.
+//! What clusters change on the machine as a whole: kernel settings, and empty folders to mount over. The
+//! first cluster remembers how it was, the last one puts it back.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

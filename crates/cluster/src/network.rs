@@ -21,7 +21,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Addresses for a cluster: the same ones each time for the same id, unless the machine already uses them.
+    /// Addresses for a cluster: the same ones each time for the same id, unless the machine already uses
+    /// them.
     pub fn choose(id: &str) -> Result<Self> {
         let ip =
             |args: &[&str]| run("reading this machine's addresses", Command::new(ip_program()).args(args));

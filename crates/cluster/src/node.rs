@@ -1,10 +1,11 @@
 //! The node: a set of namespaces in which every process, mount and network device of the cluster lives.
 //!
-//! Its first process holds the namespaces for processes, mounts and the network. When that one ends, the kernel ends
-//! all others with it, and their mounts and network devices go too. Whatever was killed, nothing is left to find.
+//! Its first process holds the namespaces for processes, mounts and the network. When that one ends, the
+//! kernel ends all others with it, and their mounts and network devices go too. Whatever was killed, nothing
+//! is left to find.
 //!
-//! A cluster whose node is simulated has no namespaces: its few parts are plain processes of this machine, known by the
-//! cluster's folder on their command lines.
+//! A cluster whose node is simulated has no namespaces: its few parts are plain processes of this machine,
+//! known by the cluster's folder on their command lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -64,8 +65,8 @@ pub fn ensure<'a>(layout: &'a Layout, saved: &mut Saved, pause: &Path) -> Result
     Ok(Node { layout, record: Some(record) })
 }
 
-/// The process that tells that the cluster runs: the node's first, or any part where there is no node. It is found also
-/// when its start was cut short before it was recorded.
+/// The process that tells that the cluster runs: the node's first, or any part where there is no node. It is
+/// found also when its start was cut short before it was recorded.
 pub fn find(layout: &Layout, saved: &Saved) -> Option<PidRecord> {
     if saved.kind == Kind::Simulated {
         let found = parts_here(layout).into_iter();
@@ -78,7 +79,8 @@ pub fn find(layout: &Layout, saved: &Saved) -> Option<PidRecord> {
 }
 
 fn start(layout: &Layout, saved: &mut Saved, pause: &Path) -> Result<PidRecord> {
-    // The usual places, each backed by a folder of the cluster, so that the node's programs keep their defaults.
+    // The usual places, each backed by a folder of the cluster, so that the node's programs keep their
+    // defaults.
     let mounts = [
         (layout.dir.join("containerd"), "/var/lib/containerd"),
         (layout.dir.join("kubelet"), "/var/lib/kubelet"),
@@ -156,7 +158,8 @@ fn parts_here(layout: &Layout) -> Vec<Process> {
     called_here(layout, |name| PARTS.contains(&name) || name == OPERATOR)
 }
 
-/// The processes of such a name that have the cluster's folder on their command lines, in the order of their start.
+/// The processes of such a name that have the cluster's folder on their command lines, in the order of their
+/// start.
 fn called_here(layout: &Layout, is_wanted: impl Fn(&str) -> bool) -> Vec<Process> {
     let folder = format!("{}/", layout.dir.display());
     let mut found = process::find(|argv| {
@@ -182,7 +185,8 @@ impl Node<'_> {
         self.record.as_ref().map(|record| record.pid)
     }
 
-    /// A command that runs inside the node, or where there is none; the program and its arguments are to be added.
+    /// A command that runs inside the node, or where there is none; the program and its arguments are to be
+    /// added.
     pub fn enter(&self) -> Command {
         let Some(pid) = self.pid() else {
             let mut command = Command::new("env");
@@ -214,7 +218,8 @@ impl Node<'_> {
         command
             .arg(program)
             .args(args)
-            // The parts take nothing from the environment of whoever starts the cluster, its proxies least of all.
+            // The parts take nothing from the environment of whoever starts the cluster, its proxies least of
+            // all.
             .env_clear()
             .envs(BTreeMap::from([
                 ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -242,7 +247,8 @@ impl Node<'_> {
         saved.store(self.layout)
     }
 
-    /// Waits until `ready` holds; an error with the last lines of the part's log when it ends or takes too long.
+    /// Waits until `ready` holds; an error with the last lines of the part's log when it ends or takes too
+    /// long.
     pub fn await_daemon(
         &self,
         saved: &Saved,

@@ -67,7 +67,8 @@ pub fn ensure(layout: &Layout, network: Network) -> Result<()> {
     write_file(&complete, "")
 }
 
-/// Writes the kubeconfigs of the parts and of the administrator, where they do not lead to this API server already.
+/// Writes the kubeconfigs of the parts and of the administrator, where they do not lead to this API server
+/// already.
 pub fn kubeconfigs(layout: &Layout, endpoints: Endpoints) -> Result<()> {
     for user in ["controller-manager", "scheduler", "kube-proxy", "kubelet"] {
         write_kubeconfig(layout, endpoints, user, &layout.config(&format!("{user}.kubeconfig")))?;

@@ -1,6 +1,7 @@
 //! Looks at the machine before anything is touched, and names everything that is missing at once.
 //!
-//! What a node needs is not guessed from who is asking: each of it is tried, in namespaces that end with the trial.
+//! What a node needs is not guessed from who is asking: each of it is tried, in namespaces that end with the
+//! trial.
 
 use std::fmt::Write;
 use std::fs;
@@ -24,8 +25,9 @@ const RUN_SPACE: u64 = 512 << 20;
 /// Where system programs are, whatever the user's `PATH` has.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Decides what the cluster has for a node. One that is there already keeps what it has; a new one gets a real node
-/// where one can run here, or is wanted whatever it takes. Installs system packages where `install` allows.
+/// Decides what the cluster has for a node. One that is there already keeps what it has; a new one gets a
+/// real node where one can run here, or is wanted whatever it takes. Installs system packages where `install`
+/// allows.
 pub fn choose(wanted: Wanted, there: Option<Kind>, install: bool) -> Result<Kind> {
     if let Some(kind) = there {
         return if wanted.allows(kind) {

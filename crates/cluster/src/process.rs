@@ -103,8 +103,8 @@ fn list(keep: impl Fn(i32) -> bool) -> Vec<Process> {
         .collect()
 }
 
-/// The start time in a `/proc/PID/stat` line; none for a zombie, which has ended but was not yet collected. One whose
-/// first thread alone has ended is no such: its others hold its files and ports.
+/// The start time in a `/proc/PID/stat` line; none for a zombie, which has ended but was not yet collected.
+/// One whose first thread alone has ended is no such: its others hold its files and ports.
 fn start_time(stat: &str) -> Option<u64> {
     // The second field is the program's name in parentheses and may hold anything, parentheses too.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();

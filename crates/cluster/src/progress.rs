@@ -36,7 +36,8 @@ impl Step {
         Self { what, started: Instant::now(), bar, finished: false, announced: Cell::new(false) }
     }
 
-    /// Says what the step is waiting for right now. Elsewhere than on a terminal only a long step is announced, once.
+    /// Says what the step is waiting for right now. Elsewhere than on a terminal only a long step is
+    /// announced, once.
     pub fn note(&self, detail: impl Into<String>) {
         if let Some(bar) = &self.bar {
             bar.set_message(detail.into());

@@ -18,7 +18,8 @@ pub struct Status {
     pub name: String,
     /// What it has for a node.
     pub kind: Kind,
-    /// The number of the node's first process, or of any where it is simulated; none when the cluster is down.
+    /// The number of the node's first process, or of any where it is simulated; none when the cluster is
+    /// down.
     pub node: Option<i32>,
     /// Each part and the number of its process; none for one that ended.
     pub parts: Vec<(String, Option<i32>)>,

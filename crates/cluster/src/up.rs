@@ -165,8 +165,8 @@ fn await_ready(
     })
 }
 
-/// Builds the parts. A cluster that runs keeps the programs that it was started with, and gets those of parts that it
-/// does not have yet.
+/// Builds the parts. A cluster that runs keeps the programs that it was started with, and gets those of parts
+/// that it does not have yet.
 fn prepare(layout: &Layout, saved: &mut Saved) -> Result<Programs> {
     let running = node::find(layout, saved).is_some();
     let intact = !saved.programs.is_empty() && saved.programs.values().all(|path| path.exists());

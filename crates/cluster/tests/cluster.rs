@@ -1,6 +1,8 @@
-//! A cluster of its own, beside whatever runs: it behaves like a real one, survives what is killed, leaves nothing.
+//! A cluster of its own, beside whatever runs: it behaves like a real one, survives what is killed, leaves
+//! nothing.
 //!
-//! Needs root and, the first time, minutes to build the parts: `cargo test -p cluster --test cluster -- --ignored`.
+//! Needs root and, the first time, minutes to build the parts:
+//! `cargo test -p cluster --test cluster -- --ignored`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +23,8 @@ use cluster::status::Status;
 
 const NAME: &str = "xtask-test";
 
-/// Deployments on the tiny image with this machine's own programs: one serves, one crashes, one needs too much memory.
+/// Deployments on the tiny image with this machine's own programs: one serves, one crashes, one needs too
+/// much memory.
 const WORKLOADS: &str = r#"
 apiVersion: v1
 kind: List
@@ -173,8 +176,8 @@ fn answers(cluster: &Cluster, host: &str, expected: &str) {
     assert!(answered, "{host} answers {said:?}, not {expected}");
 }
 
-/// Prometheus scrapes what has a port for it, and the kubelet for what containers use; Alertmanager takes an alert and
-/// shows it.
+/// Prometheus scrapes what has a port for it, and the kubelet for what containers use; Alertmanager takes an
+/// alert and shows it.
 fn is_monitored(cluster: &Cluster) {
     let coredns = r#"namespace="kube-system",pod=~"coredns-.+",container="coredns""#;
     let nonroot = r#"namespace="default",pod=~"nonroot-.+",container="main""#;

@@ -200,7 +200,8 @@ pub enum UpstreamError {
     Body,
 }
 
-/// The API that `search` asks in addition. Plain HTTP: what needs TLS is reached through a proxy in the cluster.
+/// The API that `search` asks in addition. Plain HTTP: what needs TLS is reached through a proxy in the
+/// cluster.
 #[derive(Debug)]
 pub struct Upstream {
     url: String,

@@ -215,15 +215,7 @@ impl Fault {
             |name: &str, default: fn() -> String| settings.get(name).map_or_else(default, str::to_owned);
         let mut faults = Vec::new();
 
-        let exit = settings.parse("FAULT_CRASH_EXIT")?;
-        let after = settings.duration("FAULT_CRASH_AFTER")?;
-        if exit.is_some() || after.is_some() {
-            faults.push(Self::Crash {
-                exit: exit.unwrap_or_else(one),
-                after: after.unwrap_or_default(),
-                message: text("FAULT_CRASH_MESSAGE", crash_message),
-            });
-        }
+        faults.extend(Self::crash(settings)?);
         if let Some(delay) = settings.duration("FAULT_SLOW_START")? {
             faults.push(Self::SlowStart { delay });
         }
@@ -273,6 +265,28 @@ impl Fault {
         if let Some(percent) = settings.parse("FAULT_FAIL_REQUESTS")? {
             faults.push(Self::FailRequests { percent });
         }
+        faults.extend(Self::switches(settings)?);
+        for fault in &faults {
+            fault.check().map_err(|error| invalid(error.setting, error.reason))?;
+        }
+        Ok(faults)
+    }
+
+    /// The crash, which two settings switch on.
+    fn crash(settings: &Settings) -> Result<Option<Self>, ConfigError> {
+        let exit = settings.parse("FAULT_CRASH_EXIT")?;
+        let after = settings.duration("FAULT_CRASH_AFTER")?;
+        let message = settings.get("FAULT_CRASH_MESSAGE").map_or_else(crash_message, str::to_owned);
+        Ok((exit.is_some() || after.is_some()).then(|| Self::Crash {
+            exit: exit.unwrap_or_else(one),
+            after: after.unwrap_or_default(),
+            message,
+        }))
+    }
+
+    /// Those of which nothing can be set but that they are on.
+    fn switches(settings: &Settings) -> Result<Vec<Self>, ConfigError> {
+        let mut faults = Vec::new();
         for (name, fault) in [
             ("FAULT_NEVER_READY", Self::NeverReady),
             ("FAULT_LOCK_TABLE", Self::LockTable),
@@ -284,9 +298,6 @@ impl Fault {
             if settings.flag(name)? {
                 faults.push(fault);
             }
-        }
-        for fault in &faults {
-            fault.check().map_err(|error| invalid(error.setting, error.reason))?;
         }
         Ok(faults)
     }

@@ -133,8 +133,9 @@ pub async fn fill(rate: u32, cap: u32, folder: PathBuf) {
     std::future::pending::<()>().await;
 }
 
-/// Holds connections, each in a transaction that was begun so. One that somebody else ends is not taken again: its place in the pool is free
-/// from then on, as it is when a leaked session is terminated in the database.
+/// Holds connections, each in a transaction that was begun so. One that somebody else ends is not taken
+/// again: its place in the pool is free from then on, as it is when a leaked session is terminated in the
+/// database.
 pub async fn hold_connections(store: Arc<Store>, count: u32, begin: &'static str) {
     let mut held = JoinSet::new();
     for _ in 0..count {

@@ -154,7 +154,8 @@ impl Faults {
         tokio::time::sleep(delay).await;
     }
 
-    /// What the faults `slow-query` and `repeat-query` have every call ask the database: for how long, and how often.
+    /// What the faults `slow-query` and `repeat-query` have every call ask the database: for how long, and
+    /// how often.
     pub fn queries(&self) -> (Option<Duration>, u32) {
         let active = self.active.borrow();
         let slow = match active.get("slow-query").map(|active| &active.fault) {

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::exchange::error;
 
-/// Takes no new tool call from now on, and says how many are under way. Asked again, it says how many are left.
+/// Takes no new tool call from now on, and says how many are under way. Asked again, it says how many are
+/// left.
 pub async fn drain(State(app): State<Arc<App>>) -> Json<Value> {
     app.draining.store(true, Ordering::Relaxed);
     let in_flight = app.calls.len();

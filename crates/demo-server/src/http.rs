@@ -91,16 +91,12 @@ async fn every_request(mut request: Request, next: Next) -> Response {
 }
 
 /// Faults, metrics and a log line for what clients ask. Health checks and scrapes do not come by here:
-/// counted as traffic, they would hide that nobody else is asking. The operator's own questions over MCP do, for the
-/// faults' sake, and are not counted.
+/// counted as traffic, they would hide that nobody else is asking. The operator's own questions over MCP do,
+/// for the faults' sake, and are not counted.
 async fn traffic(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let is_mcp = request.uri().path().starts_with("/mcp");
-    let endpoint = if is_mcp {
-        "/mcp".to_owned()
-    } else {
-        request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned()
-    };
+    let endpoint = if is_mcp { "/mcp" } else { route(&request) }.to_owned();
     let is_probe = request.headers().get(USER_AGENT).is_some_and(|agent| agent == PROBER);
     let request_id = request_id(request.headers()).to_owned();
     let started = Instant::now();
@@ -166,6 +162,11 @@ async fn traffic(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     response
 }
 
+/// The route that a request is for.
+fn route(request: &Request) -> &str {
+    request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str)
+}
+
 /// Who asks.
 fn client(request: &Request) -> String {
     let named = request.headers().get(CLIENT).and_then(|name| name.to_str().ok());
@@ -192,8 +193,8 @@ fn broken_off() -> Body {
     Body::new(Limited::new(Body::from("{}"), 1))
 }
 
-/// The JSON-RPC method of a request, and the request as it was. What is no message is counted, and answered by the
-/// service all the same.
+/// The JSON-RPC method of a request, and the request as it was. What is no message is counted, and answered
+/// by the service all the same.
 async fn rpc_method(app: &App, request: Request) -> Result<(Option<String>, Request), Response> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, BODY_LIMIT).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE.into_response())?;

@@ -1,5 +1,5 @@
-//! `mcp-demo-server load URL`: clients that call a tool of another demo server again and again, each call over a
-//! connection of its own, so that a Service spreads them. Until SIGTERM.
+//! `mcp-demo-server load URL`: clients that call a tool of another demo server again and again, each call
+//! over a connection of its own, so that a Service spreads them. Until SIGTERM.
 
 use std::time::Duration;
 

@@ -24,7 +24,8 @@ pub struct McpServer {
     app: Arc<App>,
 }
 
-/// The service to mount at `/mcp`. It speaks both the protocol without sessions and the earlier ones with them.
+/// The service to mount at `/mcp`. It speaks both the protocol without sessions and the earlier ones with
+/// them.
 pub fn service(
     app: &Arc<App>,
     ended: CancellationToken,

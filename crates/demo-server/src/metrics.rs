@@ -128,7 +128,8 @@ struct PoolGauges {
 }
 
 impl Metrics {
-    /// All of them at zero. Those of the pool are there only with a database, those of the cache only with a cache.
+    /// All of them at zero. Those of the pool are there only with a database, those of the cache only with a
+    /// cache.
     pub fn new(kind: DurationMetric, with_pool: bool, with_cache: bool) -> Self {
         let mut registry = Registry::default();
         let mut metrics = Self::of_requests(&mut registry, kind);

@@ -1,4 +1,5 @@
-//! The sessions of clients that speak the protocol with sessions, and those that the fault `leak-sessions` piles up.
+//! The sessions of clients that speak the protocol with sessions, and those that the fault `leak-sessions`
+//! piles up.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +19,9 @@ pub struct Sessions {
 pub struct Count {
     /// Open ones.
     pub open: usize,
-    /// Those of them without a message for an hour. The manager ends a session after a few minutes of silence, so that
-    /// only leaked ones get there; they count from the first, because nobody will ever speak in them.
+    /// Those of them without a message for an hour. The manager ends a session after a few minutes of
+    /// silence, so that only leaked ones get there; they count from the first, because nobody will ever speak
+    /// in them.
     pub idle: usize,
 }
 

@@ -20,8 +20,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// `redis://[user]:[password]@host[:6379][/database]`, with `rediss` for TLS. `Err` is a sentence for people, and says
-    /// nothing of what the URL holds.
+    /// `redis://[user]:[password]@host[:6379][/database]`, with `rediss` for TLS. `Err` is a sentence for
+    /// people, and says nothing of what the URL holds.
     pub fn redis(url: &str) -> Result<Self, String> {
         Self::parse(url, ("redis", 6379), ("rediss", 6379))
     }

@@ -11,7 +11,8 @@ pub struct Asked {
     pub result: Result<(), Failure>,
     /// The certificate that it showed, whether it holds or not.
     pub certificate: Option<Certificate>,
-    /// What is worth saying beside that, as sentences without a subject, the most telling first; a few at most.
+    /// What is worth saying beside that, as sentences without a subject, the most telling first; a few at
+    /// most.
     pub remarks: Vec<String>,
 }
 

@@ -12,8 +12,8 @@ use crate::{
 /// So often it is asked.
 const REQUESTS: usize = 5;
 
-/// Asks it. `patience` is for one request; where they take longer together, fewer are made. `Err` where it may not be
-/// asked, with the reason for people.
+/// Asks it. `patience` is for one request; where they take longer together, fewer are made. `Err` where it
+/// may not be asked, with the reason for people.
 pub async fn ask(url: &str, trust: &Trust, permit: Permit<'_>, patience: Duration) -> Result<Asked, String> {
     let url = web::parse(url)?;
     let mut web = Web::new(trust, permit);

@@ -32,8 +32,8 @@ struct Keys {
     keys: Vec<serde::de::IgnoredAny>,
 }
 
-/// Asks it. `may_name` says whether the document may name this URL for the keys, on its own server or another.
-/// `Err` where it may not be asked, with the reason for people.
+/// Asks it. `may_name` says whether the document may name this URL for the keys, on its own server or
+/// another. `Err` where it may not be asked, with the reason for people.
 pub async fn ask(
     issuer: &str,
     may_name: &(dyn Fn(&str) -> bool + Send + Sync),

@@ -1,5 +1,5 @@
-//! Redis: whether it answers, and what `INFO` tells of its memory, evictions, restarts and writes that it refuses
-//! (SEED_FACTS §4). Nothing is written, and no key is read.
+//! Redis: whether it answers, and what `INFO` tells of its memory, evictions, restarts and writes that it
+//! refuses (SEED_FACTS §4). Nothing is written, and no key is read.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -38,8 +38,8 @@ pub struct Look {
     refused: [u64; 3],
 }
 
-/// Asks it. `before` is what the last look gave; what is given back is for the next. `Err` where it may not be asked,
-/// with the reason for people.
+/// Asks it. `before` is what the last look gave; what is given back is for the next. `Err` where it may not
+/// be asked, with the reason for people.
 pub async fn ask(
     access: &Access,
     trust: &Trust,

@@ -35,8 +35,8 @@ impl fmt::Display for Barred {
     }
 }
 
-/// Connects to the first address of a host that takes the connection, within `patience`. All its addresses must be
-/// permitted: a name that leads elsewhere is not asked at all.
+/// Connects to the first address of a host that takes the connection, within `patience`. All its addresses
+/// must be permitted: a name that leads elsewhere is not asked at all.
 pub async fn connect(
     host: &str,
     port: u16,

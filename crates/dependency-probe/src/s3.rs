@@ -1,5 +1,5 @@
-//! A bucket of an object store that speaks S3: one signed request for a page of what is in it, which also counts a small
-//! bucket (SEED_FACTS §4).
+//! A bucket of an object store that speaks S3: one signed request for a page of what is in it, which also
+//! counts a small bucket (SEED_FACTS §4).
 
 use std::{iter, time::Duration};
 

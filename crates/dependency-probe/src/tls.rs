@@ -1,5 +1,5 @@
-//! TLS: a session by a certificate that holds, or what is wrong with the certificate. The certificate is told in both
-//! cases. Nothing here trusts what it should not: verification is rustls's own, only watched.
+//! TLS: a session by a certificate that holds, or what is wrong with the certificate. The certificate is told
+//! in both cases. Nothing here trusts what it should not: verification is rustls's own, only watched.
 
 use std::{
     fmt, io,
@@ -61,8 +61,8 @@ impl Trust {
     }
 }
 
-/// Asks whether it takes TLS connections by a certificate that holds for `server_name`, which may be another than the
-/// host. `Err` where it may not be asked, with the reason for people.
+/// Asks whether it takes TLS connections by a certificate that holds for `server_name`, which may be another
+/// than the host. `Err` where it may not be asked, with the reason for people.
 pub async fn ask(
     host: &str,
     port: u16,
@@ -84,8 +84,8 @@ pub async fn ask(
     asked.ended(result)
 }
 
-/// A TLS session over a connection, with one of the protocols named in `alpn` where there are any; and the certificate
-/// that was shown, whether it holds or not.
+/// A TLS session over a connection, with one of the protocols named in `alpn` where there are any; and the
+/// certificate that was shown, whether it holds or not.
 pub async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     server_name: &str,
@@ -107,7 +107,8 @@ pub(crate) enum Proof {
     Name,
 }
 
-/// The same, by a certificate that proves as much as is asked for: some protocols ask for less than the web does.
+/// The same, by a certificate that proves as much as is asked for: some protocols ask for less than the web
+/// does.
 pub(crate) async fn secure_as<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     server_name: &str,

@@ -1,5 +1,5 @@
-//! One request over HTTP/1.1, on a connection of its own; the answer's body is bounded. Where an answer points elsewhere,
-//! nobody goes there. Credentials that a URL holds are neither sent nor shown.
+//! One request over HTTP/1.1, on a connection of its own; the answer's body is bounded. Where an answer
+//! points elsewhere, nobody goes there. Credentials that a URL holds are neither sent nor shown.
 
 use http::{
     HeaderMap, HeaderValue, Request, StatusCode,
@@ -114,7 +114,8 @@ impl<'a> Web<'a> {
             }
             Ok(Got { status: head.status, headers: head.headers, body })
         };
-        // How the connection ends is told to whoever waits for the answer; it is closed when both are dropped.
+        // How the connection ends is told to whoever waits for the answer; it is closed when both are
+        // dropped.
         tokio::pin!(connection);
         tokio::pin!(asking);
         tokio::select! {

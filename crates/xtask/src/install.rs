@@ -67,8 +67,8 @@ impl Images {
     }
 }
 
-/// Builds the operator and the demo server as they are released, makes images of them, and brings these into the
-/// cluster. What is there already is not brought again.
+/// Builds the operator and the demo server as they are released, makes images of them, and brings these into
+/// the cluster. What is there already is not brought again.
 pub fn build_images(cluster: &Cluster) -> Result<Images> {
     if cluster.is_simulated() {
         return without_images();
@@ -135,11 +135,11 @@ fn archive(image: &str, folder: &Path, make: impl Fn(&str) -> Result<Image>) -> 
     make(&format!("mcp-health.local/{image}:{tag}"))?.write(&path)
 }
 
-/// Installs the chart with Helm, or upgrades it, and waits until the operator is ready. `values` are as for Helm's
-/// `--set`.
+/// Installs the chart with Helm, or upgrades it, and waits until the operator is ready. `values` are as for
+/// Helm's `--set`.
 ///
-/// The chart brings the CRD along, which belongs to one release only. Where another one has it, or somebody applied it,
-/// it is brought up to date there.
+/// The chart brings the CRD along, which belongs to one release only. Where another one has it, or somebody
+/// applied it, it is brought up to date there.
 pub fn helm_install(
     cluster: &Cluster,
     images: &Images,

@@ -12,8 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From here on Ctrl-C and SIGTERM no longer end this program: [`check`] tells that it should end. Programs that it has
-/// started get Ctrl-C from the terminal too. A second one ends it at once.
+/// From here on Ctrl-C and SIGTERM no longer end this program: [`check`] tells that it should end. Programs
+/// that it has started get Ctrl-C from the terminal too. A second one ends it at once.
 pub fn watch() -> Result<()> {
     let failed = |source: std::io::Error| Error::other(format!("cannot wait for signals: {source}"));
     let (sender, ready) = mpsc::channel();

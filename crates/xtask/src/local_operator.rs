@@ -1,7 +1,8 @@
-//! The operator as a process of this machine, with the rights that the chart gives it: where no pod can run it.
+//! The operator as a process of this machine, with the rights that the chart gives it: where no pod can run
+//! it.
 //!
-//! The chart is installed as ever, with no replica. What its Deployment would have started is started here, with a
-//! kubeconfig that holds a token of its ServiceAccount and nothing else.
+//! The chart is installed as ever, with no replica. What its Deployment would have started is started here,
+//! with a kubeconfig that holds a token of its ServiceAccount and nothing else.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;

@@ -67,7 +67,8 @@ enum ClusterCommand {
         name: Name,
         #[command(flatten)]
         node: Node,
-        /// Nodes that are simulated beside it; ordinary pods stay away from them. Without this: as many as there are.
+        /// Nodes that are simulated beside it; ordinary pods stay away from them. Without this: as many as
+        /// there are.
         #[arg(long, value_name = "COUNT")]
         simulated_nodes: Option<u32>,
     },
@@ -93,8 +94,8 @@ enum ClusterCommand {
 /// What a cluster of ours is to have for a node.
 #[derive(Args)]
 struct Node {
-    /// A real node, which runs containers; a simulated one, which needs no rights and runs nothing; or whichever this
-    /// machine can run. A cluster that you have (--context) keeps its own.
+    /// A real node, which runs containers; a simulated one, which needs no rights and runs nothing; or
+    /// whichever this machine can run. A cluster that you have (--context) keeps its own.
     #[arg(long, value_enum, default_value = "auto", value_name = "real|simulated|auto")]
     node: Wanted,
     /// Do not install system packages; name them and stop.

@@ -24,8 +24,8 @@ pub fn chart() -> PathBuf {
 
 /// A cargo that works as if a person had called it from the root; arguments are to be added.
 ///
-/// What `cargo run` tells the program it runs does not reach it: build scripts that look at such variables would run
-/// again with every change between the two ways to call cargo.
+/// What `cargo run` tells the program it runs does not reach it: build scripts that look at such variables
+/// would run again with every change between the two ways to call cargo.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.current_dir(root());

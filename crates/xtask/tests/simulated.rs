@@ -1,7 +1,8 @@
-//! The commands where rights are missing: as another user, without capabilities, with what they need taken away.
+//! The commands where rights are missing: as another user, without capabilities, with what they need taken
+//! away.
 //!
-//! Heavy ones need the parts: `cargo test -p xtask --test simulated -- --ignored`. What takes rights away needs root to
-//! do so, and says so where it is not.
+//! Heavy ones need the parts: `cargo test -p xtask --test simulated -- --ignored`. What takes rights away
+//! needs root to do so, and says so where it is not.
 
 #![allow(clippy::unwrap_used)]
 
@@ -36,7 +37,8 @@ impl Machine {
         let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
         open(folder.path());
         let program = folder.path().join("xtask");
-        // Not copied by this process: a program that another test starts meanwhile would have the copy open for writing.
+        // Not copied by this process: a program that another test starts meanwhile would have the copy open
+        // for writing.
         let copied =
             Command::new("cp").args([env!("CARGO_BIN_EXE_xtask").as_ref(), program.as_path()]).status();
         assert!(copied.unwrap().success());

@@ -1,5 +1,5 @@
-//! Whether a name resolves, by the DNS servers, search domains and `ndots` that this machine has: in a pod, those of its
-//! namespace. Nothing is kept from one question to the next.
+//! Whether a name resolves, by the DNS servers, search domains and `ndots` that this machine has: in a pod,
+//! those of its namespace. Nothing is kept from one question to the next.
 
 use std::{fmt::Write as _, net::IpAddr, time::Duration};
 

@@ -25,7 +25,8 @@ async fn server(answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> S
     address
 }
 
-/// The question as an answer: without anything but itself, with this code, and with this address where it asks for IPv4.
+/// The question as an answer: without anything but itself, with this code, and with this address where it
+/// asks for IPv4.
 fn answer(question: &[u8], code: u8, address: Option<[u8; 4]>) -> Vec<u8> {
     // The question ends after its name's last label, type and class; what comes after is of the asker's own.
     let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;

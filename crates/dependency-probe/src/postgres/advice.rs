@@ -1,5 +1,5 @@
-//! Settings against what guide 004 suggests. Its sizes fit a host of 16 GB, and PostgreSQL does not tell how much memory
-//! it has: they are told as shares of it. Advice, never more.
+//! Settings against what guide 004 suggests. Its sizes fit a host of 16 GB, and PostgreSQL does not tell how
+//! much memory it has: they are told as shares of it. Advice, never more.
 
 use std::collections::BTreeMap;
 

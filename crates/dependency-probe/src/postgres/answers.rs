@@ -1,5 +1,5 @@
-//! What PostgreSQL answered, and the view that is made of it. Nothing of an answer is taken at its word but numbers,
-//! moments and names: texts are normalised, masked and bounded here.
+//! What PostgreSQL answered, and the view that is made of it. Nothing of an answer is taken at its word but
+//! numbers, moments and names: texts are normalised, masked and bounded here.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Who waits for whom: from what `pg_blocking_pids()` says of each session that waits, the chains with the session at
-//! their root, that waits for nobody.
+//! Who waits for whom: from what `pg_blocking_pids()` says of each session that waits, the chains with the
+//! session at their root, that waits for nobody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -19,8 +19,8 @@ pub struct Waiting {
     pub blockers: Vec<i32>,
 }
 
-/// The chains, the longest wait first. Sessions that wait for each other in a ring have no root: PostgreSQL itself ends
-/// such a deadlock.
+/// The chains, the longest wait first. Sessions that wait for each other in a ring have no root: PostgreSQL
+/// itself ends such a deadlock.
 pub fn chains(waiting: &[Waiting], sessions: &[Session], now: Timestamp) -> Vec<BlockingChain> {
     let by_pid: HashMap<i32, &Session> = sessions.iter().map(|session| (session.pid, session)).collect();
     let waits: HashMap<i32, &Waiting> = waiting.iter().map(|one| (one.pid, one)).collect();

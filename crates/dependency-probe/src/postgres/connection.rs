@@ -29,7 +29,8 @@ use crate::{
 
 /// Asks a server for TLS.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-/// The share of the patience after which the server itself gives up, so that the session outlives a slow answer.
+/// The share of the patience after which the server itself gives up, so that the session outlives a slow
+/// answer.
 const SERVERS_SHARE: f64 = 0.8;
 
 /// A session. Dropped, it ends.
@@ -51,8 +52,9 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Connects to the first host of a target that takes the session, within `patience` for each. Certificates must be
-    /// vouched for by `trust` where it is given, or the target says so. Also tells the certificate that was shown.
+    /// Connects to the first host of a target that takes the session, within `patience` for each.
+    /// Certificates must be vouched for by `trust` where it is given, or the target says so. Also tells the
+    /// certificate that was shown.
     pub async fn open(
         target: &Target,
         trust: Option<&Trust>,

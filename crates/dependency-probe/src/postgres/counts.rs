@@ -1,5 +1,5 @@
-//! How often which statement had run by when, as `pg_stat_statements` counts it: what ran between looks is the difference.
-//! It counts since it was reset, and a mean since then is slow for long after it was mended.
+//! How often which statement had run by when, as `pg_stat_statements` counts it: what ran between looks is
+//! the difference. It counts since it was reset, and a mean since then is slow for long after it was mended.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,7 +17,8 @@ const WINDOW: Duration = Duration::from_mins(10);
 /// The most counts that are kept: one each minute.
 const KEPT: usize = 11;
 
-/// What was counted in the last minutes, the oldest first; at most [`KEPT`] times so many as one answer lists.
+/// What was counted in the last minutes, the oldest first; at most [`KEPT`] times so many as one answer
+/// lists.
 #[derive(Default)]
 pub struct Counts {
     kept: VecDeque<Count>,
@@ -33,8 +34,8 @@ struct Count {
 }
 
 impl Counts {
-    /// The slowest statements by what ran lately, and those that ran most often since the last look; the answer is
-    /// remembered for the next.
+    /// The slowest statements by what ran lately, and those that ran most often since the last look; the
+    /// answer is remembered for the next.
     pub fn of(&mut self, answer: &Statements) -> (Vec<Statement>, Vec<Frequent>) {
         let rows = answer.rows();
         while self.kept.len() >= KEPT || self.kept.front().is_some_and(|one| one.at.elapsed() > WINDOW) {
@@ -101,7 +102,8 @@ impl Counts {
 }
 
 impl Count {
-    /// The statements that ran most often since. Of one that was not listed then it is not known how often it had run.
+    /// The statements that ran most often since. Of one that was not listed then it is not known how often it
+    /// had run.
     fn frequent(&self, rows: &[StatementRow]) -> Vec<Frequent> {
         let seconds = self.at.elapsed().as_secs_f64().max(0.001);
         let ran = |row: &StatementRow| {

@@ -1,5 +1,5 @@
-//! Whether PostgreSQL can still write to its disk: reads go on when that is full, so it is asked to write a little. Where
-//! it cannot, also what takes the space.
+//! Whether PostgreSQL can still write to its disk: reads go on when that is full, so it is asked to write a
+//! little. Where it cannot, also what takes the space.
 
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Notes what a refusal tells of the database's own files, where it leaves the session as it was; as a sentence.
+    /// Notes what a refusal tells of the database's own files, where it leaves the session as it was; as a
+    /// sentence.
     pub(super) fn note(&self, seen: &mut Seldom, refusal: &Refusal) -> Result<String, Failure> {
         let failure = self.failure(refusal);
         match refusal {

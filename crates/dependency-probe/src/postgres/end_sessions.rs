@@ -1,5 +1,5 @@
-//! Ends sessions that were recorded before: one statement, that ends what is still all of what was recorded, and nothing
-//! else. Nothing tells afterwards whether it took place, so that it is never repeated.
+//! Ends sessions that were recorded before: one statement, that ends what is still all of what was recorded,
+//! and nothing else. Nothing tells afterwards whether it took place, so that it is never repeated.
 
 use std::time::Duration;
 
@@ -42,7 +42,8 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z 2026-11-21T10:07:01Z`; `-` for no transaction.
+    /// `4711 2026-11-21T10:00:00.000001Z 2026-11-21T10:07:00.5Z 2026-11-21T10:07:01Z`; `-` for no
+    /// transaction.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let recorded = Self {

@@ -1,4 +1,5 @@
-//! What went wrong with PostgreSQL, in words for people: which step it was, without its address's credentials.
+//! What went wrong with PostgreSQL, in words for people: which step it was, without its address's
+//! credentials.
 
 use mcp_health_core::{
     mcp::foreign,
@@ -65,8 +66,8 @@ pub fn damage(error: &Error, password: Option<&str>) -> Option<String> {
     one_of(&[SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED], error, password)
 }
 
-/// A disk that nothing more can be written to (SQLSTATE 53100), as a sentence. What a role may use up (53400) is
-/// another thing.
+/// A disk that nothing more can be written to (SQLSTATE 53100), as a sentence. What a role may use up (53400)
+/// is another thing.
 pub fn disk_full(error: &Error, password: Option<&str>) -> Option<String> {
     one_of(&[SqlState::DISK_FULL], error, password)
 }

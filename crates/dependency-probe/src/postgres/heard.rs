@@ -1,5 +1,5 @@
-//! A stream from a server, overheard until it is ready: whether it said anything at all, and the process id that it
-//! names in its greeting. A pooler names another than that of the session which it lends.
+//! A stream from a server, overheard until it is ready: whether it said anything at all, and the process id
+//! that it names in its greeting. A pooler names another than that of the session which it lends.
 
 use std::{
     io,

@@ -1,5 +1,5 @@
-//! One look at a database, as one application has it: what changes with each second by one statement, and what costs
-//! more by a few others, at most each minute.
+//! One look at a database, as one application has it: what changes with each second by one statement, and
+//! what costs more by a few others, at most each minute.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ use super::{
 const SELDOM: Duration = Duration::from_mins(1);
 /// The most index candidates that are told.
 const CANDIDATES: usize = 10;
-/// The most statements of each kind, the most frequent, the slowest and so on, of which it is remembered how often they
-/// ran.
+/// The most statements of each kind, the most frequent, the slowest and so on, of which it is remembered how
+/// often they ran.
 const COUNTED: usize = 60;
 /// What is said where nobody counts statements.
 const NOT_INSTALLED: &str = "pg_stat_statements is not installed: set shared_preload_libraries = 'pg_stat_statements', \
@@ -68,8 +68,8 @@ impl Connection {
         })
     }
 
-    /// What is told by a database that says of its own files, instead of an answer, that they are damaged or find no
-    /// room; any other refusal is a failure.
+    /// What is told by a database that says of its own files, instead of an answer, that they are damaged or
+    /// find no room; any other refusal is a failure.
     fn unread(&self, application: &str, refusal: &Refusal) -> Result<Database, Failure> {
         let mut seen = Seldom::default();
         let unread = self.note(&mut seen, refusal)?;

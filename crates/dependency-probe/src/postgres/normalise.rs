@@ -1,5 +1,5 @@
-//! Statements without their literals: no string, number, comment or dollar quote of anybody's comes further than this.
-//! Where it is not certain where a literal ends, everything after its beginning is left out.
+//! Statements without their literals: no string, number, comment or dollar quote of anybody's comes further
+//! than this. Where it is not certain where a literal ends, everything after its beginning is left out.
 
 use mcp_health_core::{mask::mask, words::shorten};
 
@@ -8,7 +8,8 @@ pub const LENGTH: usize = 200;
 /// What stands for a literal.
 const LITERAL: &str = "?";
 
-/// A statement, on one line, without literals, comments and control characters, at most [`LENGTH`] characters long.
+/// A statement, on one line, without literals, comments and control characters, at most [`LENGTH`] characters
+/// long.
 pub fn normalise(query: &str) -> String {
     let mut rest = query;
     let mut tokens: Vec<&str> = Vec::new();
@@ -51,8 +52,9 @@ fn token(text: &str, first: char) -> (Option<&str>, usize) {
     }
 }
 
-/// The length of a string that begins with a prefix and a quote of so many bytes. Whether a backslash escapes in a plain
-/// string is a setting of somebody else's session: with one before a quote, nothing after it is certain.
+/// The length of a string that begins with a prefix and a quote of so many bytes. Whether a backslash escapes
+/// in a plain string is a setting of somebody else's session: with one before a quote, nothing after it is
+/// certain.
 fn string(text: &str, begin: usize, is_plain: bool) -> usize {
     let bytes = text.as_bytes();
     let mut at = begin;

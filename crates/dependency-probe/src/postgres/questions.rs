@@ -1,4 +1,5 @@
-//! What PostgreSQL is asked: each question is one `SELECT` of one JSON document, so that one look is one statement.
+//! What PostgreSQL is asked: each question is one `SELECT` of one JSON document, so that one look is one
+//! statement.
 
 use std::{fmt::Write, time::Duration};
 
@@ -20,8 +21,8 @@ pub fn text(text: &str) -> String {
     format!("convert_from(decode('{hex}', 'hex'), 'UTF8')")
 }
 
-/// A question with its limits. Sent as one simple query, it is one transaction: what is set in it ends with it, whoever
-/// lends the session, and so does the transaction, whatever goes wrong.
+/// A question with its limits. Sent as one simple query, it is one transaction: what is set in it ends with
+/// it, whoever lends the session, and so does the transaction, whatever goes wrong.
 pub fn limited(question: &str, patience: Duration) -> String {
     let millis = patience.as_millis().max(1);
     format!(
@@ -30,8 +31,9 @@ pub fn limited(question: &str, patience: Duration) -> String {
     )
 }
 
-/// Whether a file can still be written where the database's own are: a temporary one of some hundred kB, that is gone with
-/// its statement. Allowed to everybody, also read-only and on a server that only follows another. Each minute.
+/// Whether a file can still be written where the database's own are: a temporary one of some hundred kB, that
+/// is gone with its statement. Allowed to everybody, also read-only and on a server that only follows
+/// another. Each minute.
 pub fn spill() -> String {
     format!(
         "SET LOCAL work_mem = '64kB'; SET LOCAL temp_tablespaces = ''; SELECT {MARK} count(*) FROM generate_series(1, {SPILLED})"
@@ -143,9 +145,10 @@ pub fn upkeep(tables: usize, candidates: usize, settings: &[&str]) -> String {
     )
 }
 
-/// The statements of this database that matter: of each kind so many, those that ran most often, that took most time in
-/// all, that are slowest by mean and by their slowest run; and the calls of all. `schema` is a name in quotes, as SQL;
-/// columns are called otherwise since 1.8, and since when is counted is told from 1.9 on.
+/// The statements of this database that matter: of each kind so many, those that ran most often, that took
+/// most time in all, that are slowest by mean and by their slowest run; and the calls of all. `schema` is a
+/// name in quotes, as SQL; columns are called otherwise since 1.8, and since when is counted is told from 1.9
+/// on.
 pub fn statements(schema: &str, version: (u32, u32), listed: usize) -> String {
     let (total, max, stddev) = if version >= (1, 8) {
         ("total_exec_time", "max_exec_time", "stddev_exec_time")

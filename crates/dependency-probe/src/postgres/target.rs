@@ -1,4 +1,5 @@
-//! What the URL of a database says: where it is, as whom, and how much TLS is to prove. It never shows as a whole.
+//! What the URL of a database says: where it is, as whom, and how much TLS is to prove. It never shows as a
+//! whole.
 
 use std::fmt;
 
@@ -11,7 +12,8 @@ const APPLICATION: &str = "mcp-health-operator";
 const PORT: u16 = 5432;
 /// More hosts than these are not tried.
 const HOSTS: usize = 8;
-/// What of a URL's parameters is about where and as whom. Everything else is another client's, or the operator's own.
+/// What of a URL's parameters is about where and as whom. Everything else is another client's, or the
+/// operator's own.
 const KEPT: [&str; 5] = ["host", "port", "user", "password", "dbname"];
 
 /// A database, and the credentials for it.
@@ -39,8 +41,8 @@ pub(super) enum Tls {
 }
 
 impl Target {
-    /// The target of a URL: `postgres://user:password@host:5432/database?sslmode=verify-full`. Several hosts are tried
-    /// in order. What is wrong with it is said without repeating any of it.
+    /// The target of a URL: `postgres://user:password@host:5432/database?sslmode=verify-full`. Several hosts
+    /// are tried in order. What is wrong with it is said without repeating any of it.
     pub fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.trim().split_once("://").ok_or("it is no URL as postgres://…")?;
         // SQLAlchemy's URLs name a driver: `postgresql+asyncpg://`.

@@ -1,5 +1,6 @@
-//! AMQP 0-9-1 as far as the virtual host is open, and no further: protocol header, login, tuning, open, close. The clients
-//! that there are either panic on a broker that leaves out what most send, or resolve names and connect by themselves.
+//! AMQP 0-9-1 as far as the virtual host is open, and no further: protocol header, login, tuning, open,
+//! close. The clients that there are either panic on a broker that leaves out what most send, or resolve
+//! names and connect by themselves.
 
 use mcp_health_core::signals::{CheckStep, Failure};
 use tokio::{

@@ -1,5 +1,5 @@
-//! What PostgreSQL says of its own files: a disk that is full is told, with what takes its space, and that there is room
-//! again; and so is damage, whatever question meets it.
+//! What PostgreSQL says of its own files: a disk that is full is told, with what takes its space, and that
+//! there is room again; and so is damage, whatever question meets it.
 
 use mcp_health_core::signals::{
     Database, Reading,

@@ -22,7 +22,8 @@ pub fn fence(state: &str, sessions: &[&Session]) -> SessionFence {
     }
 }
 
-/// Asked by a simple query: a prepared statement is closed after its answer, and so changes the session once more.
+/// Asked by a simple query: a prepared statement is closed after its answer, and so changes the session once
+/// more.
 async fn pid(client: &Client) -> i32 {
     let answer = client.simple_query("SELECT pg_backend_pid()").await.unwrap();
     let row = answer.iter().find_map(|one| match one {

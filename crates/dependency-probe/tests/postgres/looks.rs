@@ -208,7 +208,8 @@ async fn a_statement_is_told_by_what_ran_of_it_between_looks() {
     }
     app.batch_execute("SELECT 'new', 'pl4nted'").await.unwrap();
     a_minute_passes().await;
-    // Counted for longer than the clock of PostgreSQL says, as the test has it: by what was counted a minute ago.
+    // Counted for longer than the clock of PostgreSQL says, as the test has it: by what was counted a minute
+    // ago.
     let seen = connection.look(APPLICATION, SOON).await.unwrap();
     assert!(!format!("{seen:?}").contains("pl4nted"));
     // Reset since: nothing of what ran before is left.
@@ -260,7 +261,8 @@ async fn a_question_that_takes_long_is_given_up_and_the_session_lives_on() {
     assert!(connection.look(APPLICATION, SOON).await.is_ok());
 }
 
-/// Figures, for whoever asks: `cargo test -p dependency-probe --test postgres -- --ignored --nocapture figures`.
+/// Figures, for whoever asks:
+/// `cargo test -p dependency-probe --test postgres -- --ignored --nocapture figures`.
 #[tokio::test]
 #[ignore = "tells figures"]
 async fn figures_of_one_look() {

@@ -1,4 +1,5 @@
-//! PostgreSQL of each version, 12 to 18: one look tells all that there is to tell, and what was recorded is ended.
+//! PostgreSQL of each version, 12 to 18: one look tells all that there is to tell, and what was recorded is
+//! ended.
 
 use std::{
     fs::{OpenOptions, remove_file},

@@ -24,7 +24,8 @@ const IMPATIENT: Duration = Duration::from_secs(2);
 /// How often, and for how long, a client tries again: a Service takes a moment to know its new pods.
 const TRIES: Duration = Duration::from_secs(20);
 
-/// Asks a server through its Service, as an MCP client would: lists the tools and calls one. The answer is a sentence.
+/// Asks a server through its Service, as an MCP client would: lists the tools and calls one. The answer is a
+/// sentence.
 pub fn ask(cluster: &Cluster, server: &str, tool: Tool) -> Result<String> {
     let deadline = Instant::now() + TRIES;
     loop {

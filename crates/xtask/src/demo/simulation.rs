@@ -1,5 +1,5 @@
-//! What the demo cannot show here, and what it says where the node is simulated: before and after, what was played and
-//! what was not shown.
+//! What the demo cannot show here, and what it says where the node is simulated: before and after, what was
+//! played and what was not shown.
 
 use cluster::Cluster;
 use cluster::error::{Error, Result};

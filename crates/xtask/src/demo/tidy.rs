@@ -14,8 +14,8 @@ const LABEL: &str = "mcphealth.dev/demo";
 /// The CRD's name.
 const CRD: &str = "mcpserverhealths.mcphealth.dev";
 
-/// An error where the demo's namespaces are somebody else's, or where an operator is installed that would act on the
-/// demo's server too.
+/// An error where the demo's namespaces are somebody else's, or where an operator is installed that would act
+/// on the demo's server too.
 pub fn refuse_what_is_not_ours(cluster: &Cluster) -> Result<()> {
     let ours = made_by_the_demo(cluster)?;
     for namespace in [NAMESPACE, OPERATOR_NAMESPACE] {

@@ -8,8 +8,8 @@ use cluster::error::{Error, Result};
 use cluster::progress::Step;
 use cluster::state::{lock, write_folder};
 
-/// A folder in the cache, by its name. Where it is not whole, `fetch` has a folder of its own to fill, and moves nothing:
-/// what is in its `root` at the end takes the place.
+/// A folder in the cache, by its name. Where it is not whole, `fetch` has a folder of its own to fill, and
+/// moves nothing: what is in its `root` at the end takes the place.
 pub fn cached(
     name: &str,
     is_whole: impl Fn(&Path) -> bool,

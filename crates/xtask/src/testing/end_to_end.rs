@@ -19,8 +19,9 @@ use super::report::Report;
 use crate::install::{Images, build_images};
 use crate::{interrupt, workspace};
 
-/// The end-to-end tests. They are the only ones of that name; picked out of the whole workspace they share what is
-/// compiled for the stage before, where their package alone would have its dependencies compiled once more.
+/// The end-to-end tests. They are the only ones of that name; picked out of the whole workspace they share
+/// what is compiled for the stage before, where their package alone would have its dependencies compiled once
+/// more.
 const SCENARIOS: [&str; 3] = ["--workspace", "--test", "scenarios"];
 
 /// How many end-to-end tests run at the same time.
@@ -30,8 +31,8 @@ const THREADS: &str = "--test-threads=4";
 pub struct Parts(Option<(Child, PathBuf)>);
 
 impl Parts {
-    /// Starts to build what is missing, beside everything else and with less of a claim to the processors: much of the
-    /// time goes into downloads.
+    /// Starts to build what is missing, beside everything else and with less of a claim to the processors:
+    /// much of the time goes into downloads.
     pub fn begin(options: &Options, kind: Option<Kind>) -> Result<Self> {
         let Some(kind) = kind else { return Ok(Self(None)) };
         let wanted = parts::of(kind);

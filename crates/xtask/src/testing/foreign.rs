@@ -37,7 +37,8 @@ const NODE: Language = Language {
     tests: &["node::"],
 };
 
-/// Asks those that can run; notes the others. With `CI` set, Python is required: most MCP servers are written in it.
+/// Asks those that can run; notes the others. With `CI` set, Python is required: most MCP servers are written
+/// in it.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let is_here = (PYTHON.is_here)();
     if !is_here && options.plan.install && rustix::process::geteuid().is_root() && packages::can_install() {

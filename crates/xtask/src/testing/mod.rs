@@ -59,8 +59,8 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(report.passes())
 }
 
-/// What the cluster of ours has for a node; none where none is used. With `CI` set a real one is required: what was
-/// not tested there would not be missed.
+/// What the cluster of ours has for a node; none where none is used. With `CI` set a real one is required:
+/// what was not tested there would not be missed.
 fn kind(options: &Options) -> Result<Option<Kind>> {
     if options.fast || options.context.is_some() {
         return Ok(None);

@@ -28,7 +28,8 @@ struct Row {
 }
 
 impl Report {
-    /// Runs a stage. That it fails is noted, and the next one can run; an error is only what stops all of them.
+    /// Runs a stage. That it fails is noted, and the next one can run; an error is only what stops all of
+    /// them.
     pub fn run(&mut self, name: &'static str, work: impl FnOnce(&mut Stage) -> Result<()>) -> Result<()> {
         interrupt::check()?;
         println!("\n{}", Style::new().bold().apply_to(format!("── {name}")));

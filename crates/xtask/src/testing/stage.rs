@@ -54,8 +54,8 @@ pub fn command(command: &mut Command, limit: Duration) -> Result<()> {
     succeeded(status)
 }
 
-/// The command line, with the program as a person calls it. Of tests that are left out, more than a few are counted:
-/// the report names them.
+/// The command line, with the program as a person calls it. Of tests that are left out, more than a few are
+/// counted: the report names them.
 fn shown(command: &Command) -> String {
     let line = display(command);
     let program = command.get_program().to_string_lossy();

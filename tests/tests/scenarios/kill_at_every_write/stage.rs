@@ -13,7 +13,10 @@ use mcp_health_e2e::{
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{TEMPLATE, witness::Witness};
+use super::witness::Witness;
+
+/// The change of the target, as the proxy names it.
+pub const TEMPLATE: &str = "PATCH deployment (template)";
 
 /// So many stages stand at once, whichever tests they are of.
 pub static PLACES: Semaphore = Semaphore::const_new(4);

@@ -1,0 +1,72 @@
+//! What holds for the structure of all crates: no file imports one that imports it; functions and lines are
+//! short; a name of a public type means one thing.
+//!
+//! Each check has a list of what it does not hold for yet, in `exceptions/`. These lists only get shorter:
+//! what is not needed there any more fails too.
+
+#![allow(clippy::unwrap_used)]
+
+mod cycles;
+mod imports;
+mod lists;
+mod modules;
+mod sizes;
+mod types;
+mod words;
+
+use lists::{Listed, compare};
+use modules::Root;
+use words::Source;
+
+/// The longest function, from the line of its name to its closing brace.
+const FUNCTION: usize = 70;
+/// The widest line.
+const LINE: usize = 110;
+
+#[test]
+fn no_file_imports_one_that_imports_it() {
+    let mut found = Vec::new();
+    let mut drawn = String::new();
+    for root in Root::all() {
+        for cycle in cycles::of(&imports::of(root)) {
+            drawn += &cycle.drawn();
+            found.extend(cycle.files().map(|file| Listed::new(file, 1)));
+        }
+    }
+    let wrong = compare(&found, include_str!("exceptions/cycles.txt"), "is part of a cycle of imports");
+    assert!(wrong.is_empty(), "{wrong}\nThe cycles, and what ties them:\n{drawn}");
+}
+
+#[test]
+fn functions_are_short() {
+    let long = Root::sources().flat_map(|source| {
+        let functions = sizes::functions(source).into_iter().filter(|(_, lines)| *lines > FUNCTION);
+        functions
+            .map(|(name, lines)| Listed::new(format!("{} {name}", source.path), lines))
+            .collect::<Vec<_>>()
+    });
+    let what = format!("has more than {FUNCTION} lines");
+    let wrong = compare(&long.collect::<Vec<_>>(), include_str!("exceptions/functions.txt"), &what);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn lines_are_narrow() {
+    let wide = Source::all().filter_map(|source| {
+        let count = source.text.lines().filter(|line| line.chars().count() > LINE).count();
+        (count > 0).then(|| Listed::new(&source.path, count))
+    });
+    let what = format!("has so many lines of more than {LINE} columns");
+    let wrong = compare(&wide.collect::<Vec<_>>(), include_str!("exceptions/lines.txt"), &what);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_name_of_a_public_type_means_one_thing_in_core_and_operator() {
+    let folders = ["crates/core/", "crates/operator/"];
+    let is_of_them = |source: &&Source| folders.iter().any(|folder| source.path.starts_with(folder));
+    let sources: Vec<&Source> = Root::sources().filter(is_of_them).collect();
+    let twice = types::named_twice(&sources);
+    let wrong = compare(&twice, include_str!("exceptions/types.txt"), "is declared so often");
+    assert!(wrong.is_empty(), "{wrong}");
+}
