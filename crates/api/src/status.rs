@@ -108,6 +108,10 @@ pub enum Answered {
     McpPod,
     /// MCP, through a Service.
     McpService,
+    /// `tools/list`, by a pod.
+    ToolsPod,
+    /// `tools/list`, through a Service.
+    ToolsService,
     /// The health path, by a pod.
     HealthPod,
     /// The health path, through a Service.
@@ -289,7 +293,7 @@ pub enum Cause {
     TlsFailing,
     /// Connections are taken, and nothing is answered in time.
     TimedOut,
-    /// It answers with errors: 503, or another 5xx.
+    /// It answers with errors: 503, another 5xx, or JSON-RPC errors to `tools/list`.
     ErrorAnswers,
     /// MCP hangs, though the pod runs.
     Wedged,

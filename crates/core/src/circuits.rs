@@ -2,13 +2,13 @@
 //! guard answers (guides 002, Circuit Breakers, and 004, External Service Failures).
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::McpServerHealthSpec;
+use mcp_health_api::{HttpSignal, McpServerHealthSpec};
 
 use crate::{
     Case, Server, database, dependencies,
     mask::mask,
     probes,
-    signals::{Circuit, CircuitState, Pod, ProbeQuestion},
+    signals::{Circuit, CircuitState, Pod},
     time::after,
     words,
 };
@@ -65,7 +65,9 @@ pub fn name_words(name: &str) -> String {
 
 /// How old what a pod tells of its circuits may be.
 pub fn patience(spec: &McpServerHealthSpec) -> SignedDuration {
-    probes::patience(spec, ProbeQuestion::Health)
+    let interval =
+        spec.signals.http.as_ref().map_or_else(|| HttpSignal::default().interval, |http| http.interval);
+    probes::patience(interval.span())
 }
 
 /// The open circuits of the ready pods, the one open for longest first; `None` where they cannot be seen.

@@ -120,16 +120,22 @@ fn longest_start(server: &Server, pods: &[&Pod]) -> Option<SignedDuration> {
     pods.iter().filter_map(took).chain(known).max()
 }
 
-/// Whether every pod speaks MCP, where this server did before. A way that is cut tells nothing of the pods.
+/// Whether every pod speaks MCP, lists its tools and answers the canary, where this server did before. A
+/// way that is cut tells nothing of the pods.
 fn answers_where_it_did(case: &Case, pods: &[&Pod]) -> bool {
+    let questions = [ProbeQuestion::Mcp, ProbeQuestion::Tools, ProbeQuestion::Canary];
+    questions.into_iter().all(|question| answers(case, pods, question))
+}
+
+fn answers(case: &Case, pods: &[&Pod], question: ProbeQuestion) -> bool {
     let probes = case.signals.probes.fresh().map(Vec::as_slice).unwrap_or_default();
-    let mcp = probes.iter().filter(|one| one.question == ProbeQuestion::Mcp && one.ever_answered);
-    let of_pods = mcp.clone().filter(|one| matches!(one.path, ProbePath::Pod(_)));
+    let asked = probes.iter().filter(|one| one.question == question && one.ever_answered);
+    let of_pods = asked.clone().filter(|one| matches!(one.path, ProbePath::Pod(_)));
     let last = |pod: &Pod| {
         let mut of_pod = of_pods.clone().filter(|one| one.path == ProbePath::Pod(pod.name.clone()));
         of_pod.next().and_then(Probed::last)
     };
-    let mut of_services = mcp.filter(|one| matches!(one.path, ProbePath::Service(_)));
+    let mut of_services = asked.filter(|one| matches!(one.path, ProbePath::Service(_)));
     let service_answers = of_services.any(|one| one.last().is_some_and(|result| result.outcome.is_ok()));
     let answers = |result: &ProbeResult| match &result.outcome {
         Ok(()) => true,

@@ -4,7 +4,7 @@
 //! a fault too: that is the path of clients.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{McpServerHealthSpec, McpSignal, Measure};
+use mcp_health_api::Measure;
 
 use crate::{
     Case, Server,
@@ -48,6 +48,8 @@ pub struct Failing<'a> {
     pub since: Timestamp,
     /// When the newest result was begun.
     pub seen: Timestamp,
+    /// How long the results count.
+    pub patience: SignedDuration,
 }
 
 impl Failing<'_> {
@@ -57,21 +59,14 @@ impl Failing<'_> {
     }
 }
 
-/// How old a result may be to count: five pauses between two questions, or two minutes.
-pub fn patience(spec: &McpServerHealthSpec, question: ProbeQuestion) -> SignedDuration {
-    let signals = &spec.signals;
-    let interval = match question {
-        ProbeQuestion::Health => signals.http.as_ref().map(|http| http.interval),
-        ProbeQuestion::Mcp | ProbeQuestion::Canary => signals.mcp.as_ref().map(|mcp| mcp.interval),
-    };
-    let interval = interval.unwrap_or_else(|| McpSignal::default().interval);
-    let five = interval.span().saturating_mul(i32::try_from(PROBES_KEPT).unwrap_or(1));
-    five.max(STALE)
+/// How old a result may be to count, where it is asked again after this pause: five pauses, or two minutes.
+pub fn patience(pause: SignedDuration) -> SignedDuration {
+    pause.saturating_mul(i32::try_from(PROBES_KEPT).unwrap_or(1)).max(STALE)
 }
 
 /// What a path tells at this moment.
 pub fn told<'a>(case: &Case, probed: &'a Probed) -> Told<'a> {
-    let patience = patience(case.spec, probed.question);
+    let patience = patience(probed.pause);
     let counts = |result: &&ProbeResult| case.now.duration_since(result.at) <= patience;
     let results: Vec<&ProbeResult> = probed.results.iter().filter(counts).collect();
     let kept = &results[results.len().saturating_sub(PROBES_KEPT)..];
@@ -87,6 +82,7 @@ pub fn told<'a>(case: &Case, probed: &'a Probed) -> Told<'a> {
             of: kept.len(),
             since: faulty.next().map_or(last.at, |first| first.at),
             seen: last.at,
+            patience,
         }),
         Ok(()) if faults < FAILING => Told::Well,
         _ => Told::Wavering,
@@ -189,6 +185,11 @@ impl<'a> Probes<'a> {
         pod.ready && kind.is_of_the_way() && !tells
     }
 
+    /// Whether a question was answered well by some path, once: only then a fault of it says anything.
+    pub fn was_answered(&self, question: ProbeQuestion) -> bool {
+        self.all.iter().any(|probed| probed.question == question && probed.ever_answered)
+    }
+
     fn services_fail_alike(&self, failing: &Failing) -> bool {
         self.services().any(|(_, _, told)| match told {
             Told::Failing(service) => {
@@ -239,6 +240,7 @@ pub fn foreign_words(case: &Case, service: &str) -> Option<String> {
 pub const fn asked(question: ProbeQuestion) -> &'static str {
     match question {
         ProbeQuestion::Mcp => "MCP",
+        ProbeQuestion::Tools => "tools/list",
         ProbeQuestion::Health => "the health path",
         ProbeQuestion::Canary => "the canary tool",
     }

@@ -48,14 +48,24 @@ pub struct Canary {
 pub struct Outcome {
     /// The era that the server speaks, where that is known.
     pub era: Option<Era>,
-    /// How long it took, without the canary.
+    /// How long it took to find out whether MCP is spoken.
     pub took: Duration,
-    /// Whether MCP is spoken, `tools/list` included where it was asked.
+    /// Whether MCP is spoken: `server/discover`, or a session and `ping`.
     pub result: Result<(), Fault>,
-    /// All tools, sorted by name. `None` where they were not asked for, or are not known to be all.
-    pub tools: Option<Vec<Tool>>,
-    /// What the canary came to, where it was called: only after all else was well.
+    /// What `tools/list` came to, where it was asked: only after MCP was spoken.
+    pub listed: Option<Listed>,
+    /// What the canary came to, where it was called: only after MCP was spoken.
     pub canary: Option<Canaried>,
+}
+
+/// What `tools/list` came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    /// How long it took.
+    pub took: Duration,
+    /// All tools, sorted by name; `None` where they are not known to be all. A server that offers no list
+    /// has none.
+    pub result: Result<Option<Vec<Tool>>, Fault>,
 }
 
 /// What the call of a canary came to.
@@ -108,8 +118,8 @@ impl Prober {
         &self.endpoint
     }
 
-    /// Asks once. It ends within the endpoint's time-out, and as long again where a canary is called; cut off before,
-    /// it may leave a session with a legacy server.
+    /// Asks once. It ends within the endpoint's time-out, and as long again for the list of tools and for
+    /// the canary; cut off before, it may leave a session with a legacy server.
     pub async fn ask(&mut self, token: Option<&Token>, look: &Look) -> Outcome {
         let outcome = self.ask_once(token, look).await;
         let Err(fault) = &outcome.result else { return outcome };
@@ -133,27 +143,31 @@ impl Prober {
     async fn ask_once(&mut self, token: Option<&Token>, look: &Look) -> Outcome {
         let began = Instant::now();
         let channel = Channel::Http(self.http(token));
-        let mut probe = Probe { prober: self, channel, token, tools: None };
-        let result = probe.mcp(look.tools).await;
+        let mut probe = Probe { prober: self, channel, token };
+        let spoken = probe.mcp().await;
         let took = began.elapsed();
-        let canary = match &look.canary {
-            Some(canary) if result.is_ok() => Some(probe.call(canary).await),
-            _ => None,
-        };
+        let (mut listed, mut canaried) = (None, None);
+        if let Ok(Some(offer)) = &spoken {
+            if look.tools {
+                listed = Some(probe.list(offer).await);
+            }
+            if let Some(canary) = &look.canary {
+                canaried = Some(probe.call(offer, canary).await);
+            }
+        }
         if probe.prober.lost_in_a_row >= LOST_IN_A_ROW {
             probe.end_session().await;
         }
         if let Channel::Socket(socket) = &mut probe.channel {
             socket.close().await;
         }
-        let tools = probe.tools.take();
-        Outcome { era: self.era, took, result, tools, canary }
+        Outcome { era: self.era, took, result: spoken.map(|_| ()), listed, canary: canaried }
     }
 
     /// Ends the session that a legacy server keeps for this prober, if there is one.
     pub async fn close(&mut self, token: Option<&Token>) {
         let channel = Channel::Http(self.http(token));
-        Probe { prober: self, channel, token, tools: None }.end_session().await;
+        Probe { prober: self, channel, token }.end_session().await;
     }
 
     fn http(&self, token: Option<&Token>) -> Http {
@@ -174,42 +188,52 @@ struct Probe<'a> {
     prober: &'a mut Prober,
     channel: Channel,
     token: Option<&'a Token>,
-    tools: Option<Vec<Tool>>,
+}
+
+/// How a server that speaks MCP is asked further.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    era: Era,
+    /// It said that it has tools.
+    tools: bool,
 }
 
 impl Probe<'_> {
-    /// Whether MCP is spoken, in whichever transport.
-    async fn mcp(&mut self, tools: bool) -> Result<(), Fault> {
+    /// Whether MCP is spoken, in whichever transport; `None` where nothing further can be asked.
+    async fn mcp(&mut self) -> Result<Option<Offer>, Fault> {
         if self.prober.endpoint.transport == Transport::WebSocket {
-            return self.web_socket(tools).await;
+            return self.web_socket().await;
         }
         let is_auto = self.prober.endpoint.transport == Transport::Auto;
         if self.prober.is_event_stream {
-            let result = self.event_stream(tools).await;
+            let result = self.event_stream().await.map(Some);
             self.prober.is_event_stream = !(is_auto && result.as_ref().is_err_and(is_of_the_protocol));
             return result;
         }
-        let result = self.streamable(tools).await;
+        let result = self.streamable().await.map(Some);
         let Err(fault) = &result else { return result };
         let may_be_a_stream = matches!(fault.kind, FaultKind::NotFound | FaultKind::UnexpectedStatus);
-        if is_auto && may_be_a_stream && self.event_stream(tools).await.is_ok() {
+        if is_auto
+            && may_be_a_stream
+            && let Ok(offer) = self.event_stream().await
+        {
             self.prober.is_event_stream = true;
-            return Ok(());
+            return Ok(Some(offer));
         }
         result
     }
 
     /// Streamable HTTP, in whichever era.
-    async fn streamable(&mut self, tools: bool) -> Result<(), Fault> {
+    async fn streamable(&mut self) -> Result<Offer, Fault> {
         let known = self.prober.era;
         if known.unwrap_or(self.prober.first) == Era::Modern {
-            match self.modern(tools).await {
-                Ok(true) => {
+            match self.modern().await {
+                Ok(Some(offer)) => {
                     self.prober.era = Some(Era::Modern);
                     self.prober.session = None;
-                    return Ok(());
+                    return Ok(offer);
                 }
-                Ok(false) => {}
+                Ok(None) => {}
                 Err(fault) => {
                     // Some legacy servers say nothing sensible to what they do not know: next time they are asked in
                     // their own way.
@@ -220,9 +244,9 @@ impl Probe<'_> {
                 }
             }
         }
-        let result = self.legacy(tools).await;
+        let result = self.legacy().await;
         match &result {
-            Ok(()) => self.prober.era = Some(Era::Legacy),
+            Ok(_) => self.prober.era = Some(Era::Legacy),
             Err(fault) if is_of_the_protocol(fault) => {
                 // It may speak something else by now.
                 self.prober.era = None;
@@ -234,18 +258,17 @@ impl Probe<'_> {
         result
     }
 
-    /// `server/discover`; false where the server speaks the legacy era.
-    async fn modern(&mut self, tools: bool) -> Result<bool, Fault> {
+    /// `server/discover`; `None` where the server speaks the legacy era.
+    async fn modern(&mut self) -> Result<Option<Offer>, Fault> {
         match self.say(Era::Modern, Asked::Discover, Map::new()).await?.1 {
-            Judged::Well(result) if tools => self.list(Era::Modern, has_tools(&result)).await.map(|()| true),
-            Judged::Well(_) => Ok(true),
-            Judged::Legacy => Ok(false),
+            Judged::Well(result) => Ok(Some(Offer { era: Era::Modern, tools: has_tools(&result) })),
+            Judged::Legacy => Ok(None),
             other => Err(out_of_place(other)),
         }
     }
 
     /// `ping` in the session that is there; else a session, which is kept.
-    async fn legacy(&mut self, tools: bool) -> Result<(), Fault> {
+    async fn legacy(&mut self) -> Result<Offer, Fault> {
         if self.prober.session.is_none() {
             self.begin_session().await?;
         } else {
@@ -259,25 +282,22 @@ impl Probe<'_> {
                 other => return Err(out_of_place(other)),
             }
         }
-        if tools {
-            let advertised = self.prober.session.as_ref().is_some_and(|session| session.tools);
-            self.list(Era::Legacy, advertised).await?;
-        }
-        Ok(())
+        let tools = self.prober.session.as_ref().is_some_and(|session| session.tools);
+        Ok(Offer { era: Era::Legacy, tools })
     }
 
     /// HTTP+SSE: a handshake, and a session that lasts as long as its stream.
-    async fn event_stream(&mut self, tools: bool) -> Result<(), Fault> {
+    async fn event_stream(&mut self) -> Result<Offer, Fault> {
         let endpoint = Arc::clone(self.prober.dialled());
         let stream = EventStream::open(self.another_way(), &endpoint, self.hidden()).await?;
         self.channel = Channel::Events(Box::new(stream));
-        self.whole_conversation(tools).await
+        self.whole_conversation().await
     }
 
     /// Handshake and questions, in a session that is over with its connection.
-    async fn whole_conversation(&mut self, tools: bool) -> Result<(), Fault> {
+    async fn whole_conversation(&mut self) -> Result<Offer, Fault> {
         self.prober.session = None;
-        let result = self.legacy(tools).await;
+        let result = self.legacy().await;
         if result.is_ok() {
             self.prober.era = Some(Era::Legacy);
         }
@@ -293,7 +313,7 @@ impl Probe<'_> {
 
     /// WebSocket: a ping of its own, one of MCP, and the handshake. Servers that speak something of their own over it
     /// are asked for any answer (guide 002).
-    async fn web_socket(&mut self, tools: bool) -> Result<(), Fault> {
+    async fn web_socket(&mut self) -> Result<Option<Offer>, Fault> {
         let mut socket = WebSocket::open(self.another_way(), self.hidden()).await?;
         socket.ping().await?;
         // Half of the time for the one way to ask, half for the other.
@@ -307,13 +327,15 @@ impl Probe<'_> {
             Judged::Fault(fault) => match (fault.kind, &mut self.channel) {
                 // It wants the handshake first.
                 (FaultKind::RpcError, _) => {}
-                (FaultKind::Malformed, Channel::Socket(socket)) if socket.is_open() => return Ok(()),
-                (FaultKind::TimedOut, Channel::Socket(socket)) => return socket.ask_plainly().await,
+                (FaultKind::Malformed, Channel::Socket(socket)) if socket.is_open() => return Ok(None),
+                (FaultKind::TimedOut, Channel::Socket(socket)) => {
+                    return socket.ask_plainly().await.map(|()| None);
+                }
                 _ => return Err(fault),
             },
             other => return Err(out_of_place(other)),
         }
-        self.whole_conversation(tools).await
+        self.whole_conversation().await.map(Some)
     }
 
     /// `initialize`, in a version that both speak, and `notifications/initialized`.
@@ -370,11 +392,20 @@ impl Probe<'_> {
         }
     }
 
+    /// `tools/list`, with as much time as MCP itself had: a slow answer before it is no fault of the list.
+    async fn list(&mut self, offer: &Offer) -> Listed {
+        let began = Instant::now();
+        self.channel.set_deadline(began + self.prober.endpoint.timeout);
+        let result = self.all_pages(offer).await;
+        Listed { took: began.elapsed(), result }
+    }
+
     /// All pages of `tools/list`.
-    async fn list(&mut self, era: Era, advertised: bool) -> Result<(), Fault> {
+    async fn all_pages(&mut self, offer: &Offer) -> Result<Option<Vec<Tool>>, Fault> {
         let (mut all, mut params) = (Vec::new(), Map::new());
         for _ in 0..MAX_PAGES {
-            let page = match self.say(era, Asked::Tools { advertised }, params.clone()).await?.1 {
+            let asked = Asked::Tools { advertised: offer.tools };
+            let page = match self.say(offer.era, asked, params.clone()).await?.1 {
                 Judged::Well(result) => mcp::page(&result)?,
                 Judged::NotOffered => Page { tools: Vec::new(), next: None },
                 other => return Err(out_of_place(other)),
@@ -383,23 +414,22 @@ impl Probe<'_> {
             let Some(next) = page.next.filter(|_| all.len() <= MAX_TOOLS) else {
                 all.sort();
                 all.dedup_by(|one, other| one.name == other.name);
-                self.tools = Some(all).filter(|all| all.len() <= MAX_TOOLS);
-                return Ok(());
+                return Ok(Some(all).filter(|all| all.len() <= MAX_TOOLS));
             };
             if params.insert("cursor".to_owned(), next.clone().into()) == Some(next.into()) {
                 let said = "answered tools/list with the same page again and again";
                 return Err(Fault::new(FaultKind::Malformed, said));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    async fn call(&mut self, canary: &Canary) -> Canaried {
+    async fn call(&mut self, offer: &Offer, canary: &Canary) -> Canaried {
         let began = Instant::now();
         self.channel.set_deadline(began + self.prober.endpoint.timeout);
         let params = [("name", json!(canary.name)), ("arguments", Value::Object(canary.arguments.clone()))];
         let params = params.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
-        let result = match self.say(self.prober.era.unwrap_or(Era::Legacy), Asked::Call, params).await {
+        let result = match self.say(offer.era, Asked::Call, params).await {
             Ok((_, Judged::Well(result))) => called(&result, self.hidden()),
             Ok((_, other)) => Err(out_of_place(other)),
             Err(fault) => Err(fault),

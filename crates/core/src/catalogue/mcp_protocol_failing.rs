@@ -3,16 +3,26 @@
 //!
 //! Judged by MCP probes of the pods in force, against those of their health path, and through the Services against those
 //! of the pods. A server that turns the operator away is alive: that is configuration, and never a restart.
+//!
+//! Whether MCP is spoken, the list of tools and the canary are three questions with a history each: `ping`
+//! may answer while every `tools/list` fails. A list that fails counts on pods that speak MCP, where a list
+//! with tools was told before. It is treated as MCP is: errors and hangs in a process that was well before
+//! may end with that process, so one pod is recycled, and no more before its successor was judged.
+//!
+//! A canary tool leans on more than its server, so a canary alone restarts nothing: where it fails on some
+//! pods and is well on others, one pod is recycled; where it fails on all of a new revision on which it
+//! never was well, that goes back; else a human looks at what the tool needs.
 
 use std::cmp::Reverse;
 
-use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Severity};
 
 use super::{Entry, lapse, service_not_responding::is_silent};
 use crate::{
     Case, Server,
     diagnose::{Finding, Judgement},
-    probes::{Failing, Probes, Told, foreign_words, patience},
+    mask::mask,
+    probes::{Failing, Probes, Told, asked, foreign_words},
     signals::{FaultKind, Pod, ProbeQuestion},
     words,
 };
@@ -27,6 +37,8 @@ pub const ENTRY: Entry = Entry {
 
 /// Pods that are named in evidence.
 const NAMED: usize = 4;
+/// The causes that only the canary has here.
+const OF_CANARY: [Cause; 4] = [Cause::OnePod, Cause::BadRollout, Cause::ToolTimeout, Cause::ToolErrors];
 /// What mends no configuration.
 const RESTARTS: &[ActionType] =
     &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart];
@@ -42,25 +54,52 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         return Judgement::Unknown;
     }
     let ready: Vec<&Pod> = server.current_pods().into_iter().filter(|pod| pod.ready).collect();
-    let mut failing = failing(&probes, &ready);
+    let mut all_clear = true;
+    for question in [ProbeQuestion::Mcp, ProbeQuestion::Tools] {
+        match judge_question(case, &probes, &ready, question) {
+            Judgement::Clear => {}
+            found @ Judgement::Found(_) => return found,
+            _ => all_clear = false,
+        }
+    }
+    match judge_canary(case, server, &probes, &ready) {
+        Calls::Clear if all_clear => Judgement::Clear,
+        Calls::Clear | Calls::Unknown => Judgement::Unknown,
+        Calls::Failing(one) => {
+            let failing = one.pods.iter().map(|(_, one)| one);
+            let youngest_pod = one.pods.iter().map(|(pod, _)| pod.created).max();
+            let forbids = if is_configuration(one.cause) { RESTARTS } else { &[] };
+            Judgement::Found(Finding {
+                youngest_pod,
+                ..finding(case, one.cause, failing, one.evidence, forbids)
+            })
+        }
+    }
+}
+
+/// One question, by what the pods answer and by what clients get.
+fn judge_question(case: &Case, probes: &Probes, ready: &[&Pod], question: ProbeQuestion) -> Judgement {
+    if question == ProbeQuestion::Tools && !probes.was_answered(question) {
+        return Judgement::Clear;
+    }
+    let mut failing = failing(probes, ready, question);
     failing.sort_by_key(|(pod, one)| (Reverse(one.faults), &pod.name));
     if let Some((_, first)) = failing.first() {
-        let evidence = evidence(&probes, &ready, &failing);
-        let cause = cause(first.fault.kind);
+        let evidence = evidence(probes, ready, question, &failing);
+        let cause = cause(question, first.fault.kind);
         let youngest = failing.iter().map(|(pod, _)| pod.created).max();
         let forbids = if is_configuration(cause) { RESTARTS } else { &[] };
         let finding = finding(case, cause, failing.iter().map(|(_, one)| one), evidence, forbids);
         return Judgement::Found(Finding { youngest_pod: youngest, ..finding });
     }
-    let of_pod = |pod: &&Pod| probes.of_pod(pod, ProbeQuestion::Mcp);
-    let is_well =
-        |pod: &&Pod| of_pod(pod) == Told::Well || probes.judged_through(pod, ProbeQuestion::Mcp).is_some();
+    let of_pod = |pod: &&Pod| probes.of_pod(pod, question);
+    let is_well = |pod: &&Pod| of_pod(pod) == Told::Well || probes.judged_through(pod, question).is_some();
     if !ready.is_empty() && ready.iter().all(is_well) {
-        return judge_services(case, &probes, &ready, true);
+        return judge_services(case, probes, ready, question, true);
     }
     if !ready.is_empty() && ready.iter().all(|pod| of_pod(pod) == Told::Nothing) {
         // The operator has no path to the pods themselves: what clients get tells.
-        return match judge_services(case, &probes, &ready, false) {
+        return match judge_services(case, probes, ready, question, false) {
             found @ Judgement::Found(_) => found,
             _ => Judgement::Unknown,
         };
@@ -68,12 +107,86 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     Judgement::Unknown
 }
 
+/// What the calls come to.
+#[derive(Debug)]
+enum Calls<'a, 'b> {
+    /// They are well, or nobody calls, or they were never answered well.
+    Clear,
+    /// Not to be told.
+    Unknown,
+    /// They fail.
+    Failing(CanaryFailure<'a, 'b>),
+}
+
+/// A canary that fails.
+#[derive(Debug)]
+struct CanaryFailure<'a, 'b> {
+    /// Why.
+    cause: Cause,
+    /// On which pods, the worst first.
+    pods: Vec<(&'a Pod, Failing<'b>)>,
+    /// As sentences.
+    evidence: Vec<String>,
+}
+
+/// Judges the calls on these ready pods.
+fn judge_canary<'a, 'b>(
+    case: &Case,
+    server: &Server,
+    probes: &Probes<'b>,
+    ready: &[&'a Pod],
+) -> Calls<'a, 'b> {
+    let mcp = case.spec.signals.mcp.as_ref();
+    let Some(tool) = mcp.and_then(|mcp| mcp.canary_tool.as_ref()) else { return Calls::Clear };
+    let told: Vec<(&Pod, Told)> =
+        ready.iter().map(|pod| (*pod, probes.of_pod(pod, ProbeQuestion::Canary))).collect();
+    let well = told.iter().filter(|(_, told)| *told == Told::Well).count();
+    let mut failing = failing(probes, ready, ProbeQuestion::Canary);
+    let is_in_doubt = told.iter().any(|(_, told)| *told == Told::Wavering);
+    let Some((_, first)) = failing.first().copied() else {
+        // What a canary opened, only a canary that is well closes.
+        let open = case.open(IncidentType::McpProtocolFailing);
+        let is_open = open.is_some_and(|one| OF_CANARY.contains(&one.cause));
+        let is_seen = !ready.is_empty() && well == ready.len();
+        return if is_in_doubt || is_open && !is_seen { Calls::Unknown } else { Calls::Clear };
+    };
+    if well == 0 && is_in_doubt {
+        return Calls::Unknown;
+    }
+    failing.sort_by_key(|(pod, one)| (Reverse(one.faults), one.since, &pod.name));
+    let was_well_here =
+        |pod: &&Pod| probes.probed(pod, ProbeQuestion::Canary).is_some_and(|probed| probed.answered_here);
+    let cause = match first.fault.kind {
+        FaultKind::Unauthorized | FaultKind::Forbidden => Cause::AuthenticationRequired,
+        _ if well > 0 => Cause::OnePod,
+        _ if server.rollout_is_to_blame() && !ready.iter().any(was_well_here) => Cause::BadRollout,
+        FaultKind::TimedOut | FaultKind::Buffered => Cause::ToolTimeout,
+        _ => Cause::ToolErrors,
+    };
+    let name = words::shorten(&mask(&tool.name.0), 64);
+    let describe = |(pod, one): &(&Pod, Failing)| {
+        format!("pod {}: canary tool {name}: {}; MCP itself answers", pod.name, one.words())
+    };
+    let mut evidence: Vec<String> = failing.iter().take(NAMED).map(describe).collect();
+    evidence.push(format!(
+        "canary tool {name} fails on {} of {}, and is well on {well}",
+        failing.len(),
+        words::count(ready.len(), "ready pod")
+    ));
+    Calls::Failing(CanaryFailure { cause, pods: failing, evidence })
+}
+
 /// What clients get through the Services; the pods are well on their own addresses, or tell nothing there.
-fn judge_services(case: &Case, probes: &Probes, ready: &[&Pod], pods_are_well: bool) -> Judgement {
+fn judge_services(
+    case: &Case,
+    probes: &Probes,
+    ready: &[&Pod],
+    question: ProbeQuestion,
+    pods_are_well: bool,
+) -> Judgement {
     let mut in_doubt = false;
-    for (service, question, told) in probes.services() {
+    for (service, _, told) in probes.services().filter(|(_, asked, _)| *asked == question) {
         match told {
-            _ if question != ProbeQuestion::Mcp => {}
             // Where there is no way at all, ServiceNotResponding tells.
             Told::Failing(one) if one.fault.kind.is_of_the_way() => in_doubt = true,
             Told::Failing(one) => {
@@ -82,10 +195,12 @@ fn judge_services(case: &Case, probes: &Probes, ready: &[&Pod], pods_are_well: b
                 } else {
                     "on their own addresses, the pods do not answer the operator's direct probes".to_owned()
                 };
-                let mut evidence =
-                    vec![format!("through Service {service}: MCP: {}", one.words()), on_their_own];
+                let mut evidence = vec![
+                    format!("through Service {service}: {}: {}", asked(question), one.words()),
+                    on_their_own,
+                ];
                 let foreign = foreign_words(case, service);
-                let cause = match cause(one.fault.kind) {
+                let cause = match cause(question, one.fault.kind) {
                     _ if foreign.is_some() => Cause::ForeignEndpoints,
                     Cause::Wedged | Cause::ErrorAnswers | Cause::Malformed if pods_are_well => {
                         Cause::ProxyBuffering
@@ -108,9 +223,15 @@ fn pods_are(pods: usize) -> String {
     if pods == 1 { "the one pod is".to_owned() } else { format!("all {pods} pods are") }
 }
 
-/// The pods on which MCP fails.
-fn failing<'a, 'b>(probes: &Probes<'b>, ready: &[&'a Pod]) -> Vec<(&'a Pod, Failing<'b>)> {
-    let told = ready.iter().map(|pod| (*pod, probes.of_pod(pod, ProbeQuestion::Mcp)));
+/// The pods on which a question fails; beside MCP itself, only those that speak it.
+fn failing<'a, 'b>(
+    probes: &Probes<'b>,
+    ready: &[&'a Pod],
+    question: ProbeQuestion,
+) -> Vec<(&'a Pod, Failing<'b>)> {
+    let counts =
+        |pod: &&&Pod| question == ProbeQuestion::Mcp || probes.of_pod(pod, ProbeQuestion::Mcp) == Told::Well;
+    let told = ready.iter().filter(counts).map(|pod| (*pod, probes.of_pod(pod, question)));
     told.filter_map(|(pod, told)| match told {
         Told::Failing(failing) => Some((pod, failing)),
         _ => None,
@@ -122,18 +243,33 @@ fn failing<'a, 'b>(probes: &Probes<'b>, ready: &[&'a Pod]) -> Vec<(&'a Pod, Fail
 pub(super) fn worst<'a>(case: &Case, server: &Server<'a>) -> Option<&'a Pod> {
     let probes = Probes::of(case, server)?;
     let ready: Vec<&Pod> = server.current_pods().into_iter().filter(|pod| pod.ready).collect();
-    let failing = failing(&probes, &ready).into_iter();
-    let mendable = failing.filter(|(_, one)| !is_configuration(cause(one.fault.kind)));
-    mendable.min_by_key(|(pod, one)| (Reverse(one.faults), one.since, &pod.name)).map(|(pod, _)| pod)
+    for question in [ProbeQuestion::Mcp, ProbeQuestion::Tools] {
+        let failing = failing(&probes, &ready, question).into_iter();
+        let mendable = failing.filter(|(_, one)| !is_configuration(cause(question, one.fault.kind)));
+        let worst = mendable.min_by_key(|(pod, one)| (Reverse(one.faults), one.since, &pod.name));
+        if let Some((pod, _)) = worst {
+            return Some(pod);
+        }
+    }
+    match judge_canary(case, server, &probes, &ready) {
+        Calls::Failing(one) => one.pods.first().map(|(pod, _)| *pod),
+        Calls::Clear | Calls::Unknown => None,
+    }
 }
 
-/// MCP answers on the pod, by the operator's own probes of it.
-pub(super) fn is_well(case: &Case, server: &Server, pod: &Pod) -> bool {
-    Probes::of(case, server).is_some_and(|probes| probes.of_pod(pod, ProbeQuestion::Mcp) == Told::Well)
+/// By the operator's own probes of it, the pod answers MCP, and its list of tools where one was told
+/// before; where the canary opened the incident, that too.
+pub(super) fn is_well(incident: &Incident, case: &Case, server: &Server, pod: &Pod) -> bool {
+    let Some(probes) = Probes::of(case, server) else { return false };
+    let answers = |question| probes.of_pod(pod, question) == Told::Well;
+    let lists = !probes.was_answered(ProbeQuestion::Tools) || answers(ProbeQuestion::Tools);
+    let calls = incident.cause != Cause::OnePod || answers(ProbeQuestion::Canary);
+    answers(ProbeQuestion::Mcp) && lists && calls
 }
 
-fn cause(kind: FaultKind) -> Cause {
+fn cause(question: ProbeQuestion, kind: FaultKind) -> Cause {
     match kind {
+        FaultKind::RpcError if question == ProbeQuestion::Tools => Cause::ErrorAnswers,
         FaultKind::TimedOut | FaultKind::Buffered | FaultKind::Reset => Cause::Wedged,
         FaultKind::Unauthorized | FaultKind::Forbidden => Cause::AuthenticationRequired,
         FaultKind::HostNotAllowed => Cause::HostNotAllowed,
@@ -171,22 +307,29 @@ const fn is_configuration(cause: Cause) -> bool {
     )
 }
 
-fn evidence(probes: &Probes, ready: &[&Pod], failing: &[(&Pod, Failing)]) -> Vec<String> {
+fn evidence(
+    probes: &Probes,
+    ready: &[&Pod],
+    question: ProbeQuestion,
+    failing: &[(&Pod, Failing)],
+) -> Vec<String> {
+    let of = asked(question);
     let mut evidence: Vec<String> = failing
         .iter()
         .take(NAMED)
         .map(|(pod, one)| {
             let besides = match probes.of_pod(pod, ProbeQuestion::Health) {
+                _ if question == ProbeQuestion::Tools => "; MCP itself answers",
                 Told::Well => "; its health path answers",
                 Told::Failing(_) => "; its health path fails, too",
                 Told::Wavering | Told::Nothing => "",
             };
-            format!("pod {}: MCP: {}{besides}", pod.name, one.words())
+            format!("pod {}: {of}: {}{besides}", pod.name, one.words())
         })
         .collect();
-    let well = ready.iter().filter(|pod| probes.of_pod(pod, ProbeQuestion::Mcp) == Told::Well).count();
+    let well = ready.iter().filter(|pod| probes.of_pod(pod, question) == Told::Well).count();
     evidence.push(format!(
-        "MCP fails on {} of {}, and is well on {well}",
+        "{of} fails on {} of {}, and is well on {well}",
         failing.len(),
         words::count(ready.len(), "ready pod")
     ));
@@ -208,7 +351,7 @@ fn finding<'a>(
         since: failing.clone().map(|one| one.since).min().unwrap_or(case.now),
         evidence,
         youngest_pod: None,
-        lapses: lapse(failing.map(|one| one.seen), patience(case.spec, ProbeQuestion::Mcp)),
+        lapses: failing.filter_map(|one| lapse([one.seen].into_iter(), one.patience)).min(),
         forbids,
     }
 }
@@ -222,7 +365,12 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
         | Cause::VersionMismatch
         | Cause::Redirected
         | Cause::TlsFailing
-        | Cause::ForeignEndpoints => &[],
+        | Cause::ForeignEndpoints
+        | Cause::ToolTimeout
+        | Cause::ToolErrors => &[],
+        // The canary's: see there.
+        Cause::OnePod => &[ActionType::RecyclePod],
+        Cause::BadRollout => &[ActionType::Rollback],
         _ if is_configuration(cause) || cause == Cause::ProxyBuffering => {
             if to_blame {
                 &[ActionType::Rollback]

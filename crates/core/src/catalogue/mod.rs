@@ -196,7 +196,7 @@ pub(crate) fn lasting_for(
 pub(crate) fn is_well(incident: &Incident, case: &Case, server: &Server, pod: &Pod) -> Option<bool> {
     match incident.incident_type {
         _ if incident.rule.is_some() => None,
-        IncidentType::McpProtocolFailing => Some(mcp_protocol_failing::is_well(case, server, pod)),
+        IncidentType::McpProtocolFailing => Some(mcp_protocol_failing::is_well(incident, case, server, pod)),
         IncidentType::PartiallyUnready => Some(pod.ready),
         IncidentType::CrashLoop if incident.cause == Cause::BackOff => Some(pod.ready && pod.restarts() == 0),
         _ => None,

@@ -17,7 +17,7 @@ use crate::{
     diagnose::{Finding, Judgement},
     mask::mask,
     probes::{Probes, Told, patience},
-    signals::{Pod, ProbeQuestion, Tool},
+    signals::{Pod, ProbeQuestion, Probed, Tool},
     words,
 };
 
@@ -60,7 +60,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let told: Vec<(&Pod, &[Tool])> = ready
         .iter()
         .filter(|pod| probes.of_pod(pod, ProbeQuestion::Mcp) == Told::Well)
-        .filter_map(|pod| Some((*pod, probes.probed(pod, ProbeQuestion::Mcp)?.tools.as_deref()?)))
+        .filter_map(|pod| Some((*pod, listed(case, probes.probed(pod, ProbeQuestion::Tools)?)?)))
         .collect();
     let lacking: Vec<Lacking> = told.iter().map(|(pod, tools)| expected.lacking(pod, tools)).collect();
     let lacking: Vec<&Lacking> = lacking.iter().filter(|one| !one.is_complete()).collect();
@@ -77,7 +77,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             if told.len() == 1 { "1 offers".to_owned() } else { format!("{} offer", told.len()) }
         ));
     }
-    let seen = lacking.iter().filter_map(|one| probes.probed(one.pod, ProbeQuestion::Mcp)?.last());
+    let listed = lacking.iter().filter_map(|one| probes.probed(one.pod, ProbeQuestion::Tools));
+    let lapses = listed.filter_map(|one| lapse([one.last()?.at].into_iter(), patience(one.pause))).min();
     let finding = Finding {
         incident: IncidentType::ToolsMissing,
         rule: None,
@@ -86,10 +87,17 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         since: case.now,
         evidence,
         youngest_pod: lacking.iter().map(|one| one.pod.created).max(),
-        lapses: lapse(seen.map(|result| result.at), patience(case.spec, ProbeQuestion::Mcp)),
+        lapses,
         forbids: &[],
     };
     Judgement::Symptom { finding, lasting: LASTING }
+}
+
+/// The list that a pod told last, unless that is too long ago or it told none since.
+fn listed<'a>(case: &Case, probed: &'a Probed) -> Option<&'a [Tool]> {
+    let last = probed.last().filter(|last| last.outcome.is_ok())?;
+    let is_fresh = case.now.duration_since(last.at) <= patience(probed.pause);
+    probed.tools.as_deref().filter(|_| is_fresh)
 }
 
 fn cause(lacking: &[&Lacking]) -> Option<Cause> {

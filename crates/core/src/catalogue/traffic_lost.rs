@@ -17,7 +17,7 @@ use crate::{
     Case, Server,
     diagnose::{Finding, Judgement},
     metrics::{Traffic, View},
-    signals::{ProbePath, ProbeQuestion, Reading, Service, Span},
+    signals::{ProbePath, ProbeQuestion, Probed, Reading, Service, Span},
     words,
 };
 
@@ -58,11 +58,14 @@ impl Own {
         let probed = probes.iter().filter(|probed| probed.question == ProbeQuestion::Mcp).count();
         let paths = f64::from(u32::try_from(probed).unwrap_or(u32::MAX));
         let times = view.metrics().window.as_secs_f64() / signal.interval.span().as_secs_f64().max(1.0);
+        let is_failing =
+            |probed: &Probed| probed.question == ProbeQuestion::Tools && probed.fault().is_some();
+        let lists = if probes.iter().any(is_failing) { 1.0 } else { 0.5 };
         let canary = f64::from(u8::from(signal.canary_tool.is_some()));
-        // One request each time, and for every second time another: the tools, in pages.
+        // One request each time; and the list of tools each fourth time, each time while it fails.
         Some(Self {
             least: paths * (times - 1.0).max(0.0) * (1.0 + canary),
-            most: paths * (times + 1.0) * (1.5 + canary),
+            most: paths * (times + 1.0) * (1.0 + lists + canary),
         })
     }
 

@@ -197,7 +197,9 @@ fn of_error(question: &Question, answer: &Answer, message: &Message) -> Judged {
         }
         _ => {}
     }
-    if *code == METHOD_NOT_FOUND && asked.may_be_unknown() {
+    let is_refused = *code == METHOD_NOT_FOUND && asked.may_be_unknown();
+    // However it turns down what it never said that it has.
+    if is_refused || asked == (Asked::Tools { advertised: false }) {
         return Judged::NotOffered;
     }
     let kind = if asked == Asked::Call { FaultKind::ToolFailed } else { FaultKind::RpcError };

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::Answered;
 
 use super::Pod;
@@ -24,6 +24,10 @@ pub struct Probed {
     /// It was answered once, by this server, to this operator or one before it. What never was may have a wall in
     /// between: it is no evidence.
     pub ever_answered: bool,
+    /// This very pod or Service answered it well at least once, as far as this operator knows.
+    pub answered_here: bool,
+    /// It is asked again after this time at the latest: evidence is as old as the pauses are long.
+    pub pause: SignedDuration,
     /// Oldest first; at most [`KEPT`].
     pub results: Vec<ProbeResult>,
     /// What `tools/list` told last, sorted by name; `None` where it was not told yet.
@@ -42,8 +46,10 @@ pub enum ProbePath {
 /// What a probe asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProbeQuestion {
-    /// Whether it speaks MCP (DESIGN §10).
+    /// Whether it speaks MCP at all: a session and `ping`, or `server/discover` (DESIGN §12).
     Mcp,
+    /// `tools/list`. A list without a tool is no answer that a later fault is measured by.
+    Tools,
     /// `GET` of the health path (guides 000, 001, 002, 004: 5 s).
     Health,
     /// A call of the one tool that the policy names.
@@ -190,6 +196,8 @@ impl Probed {
         match (self.question, &self.path) {
             (ProbeQuestion::Mcp, ProbePath::Pod(_)) => Some(Answered::McpPod),
             (ProbeQuestion::Mcp, ProbePath::Service(_)) => Some(Answered::McpService),
+            (ProbeQuestion::Tools, ProbePath::Pod(_)) => Some(Answered::ToolsPod),
+            (ProbeQuestion::Tools, ProbePath::Service(_)) => Some(Answered::ToolsService),
             (ProbeQuestion::Health, ProbePath::Pod(_)) => Some(Answered::HealthPod),
             (ProbeQuestion::Health, ProbePath::Service(_)) => Some(Answered::HealthService),
             (ProbeQuestion::Canary, _) => None,
@@ -218,9 +226,15 @@ pub fn never_answered(probes: &[Probed], pods: &[Pod]) -> Option<String> {
         0 => String::new(),
         count => format!(", like {}", words::count(count, "other path")),
     };
+    let why = match first.question {
+        ProbeQuestion::Mcp | ProbeQuestion::Health => {
+            "a NetworkPolicy or mTLS may be in between, or the path or port is another; "
+        }
+        // MCP itself was answered there.
+        ProbeQuestion::Tools | ProbeQuestion::Canary => "",
+    };
     Some(format!(
-        "NeverAnswered: {} by {} was never answered{others} ({}): a NetworkPolicy or mTLS may be in between, or the \
-         path or port is another; it is no evidence until it was",
+        "NeverAnswered: {} by {} was never answered{others} ({}): {why}it is no evidence until it was",
         first.question, first.path, fault.said
     ))
 }
@@ -238,6 +252,7 @@ impl fmt::Display for ProbeQuestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Mcp => "MCP",
+            Self::Tools => "tools/list",
             Self::Health => "the health path",
             Self::Canary => "the canary tool",
         })

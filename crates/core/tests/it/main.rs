@@ -40,6 +40,7 @@ mod scraped;
 mod slow_starts;
 mod story;
 mod support;
+mod tool_probes;
 mod tool_rules;
 mod traffic_and_sessions;
 mod usage;

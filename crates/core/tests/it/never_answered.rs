@@ -1,5 +1,6 @@
 //! What was declared to be asked and never answered is a problem with a name; it is no evidence.
 
+use jiff::SignedDuration;
 use mcp_health_core::signals::{Fault, FaultKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading};
 
 use crate::support::{moment, scene::Scene};
@@ -9,7 +10,9 @@ fn path(path: ProbePath, ever_answered: bool, results: usize) -> Probed {
     let fault = Fault::new(FaultKind::Refused, "10.0.0.1:8000 refuses the connection");
     let result = ProbeResult { at: moment(0), millis: 1, outcome: Err(fault) };
     let results = vec![result; results];
-    Probed { path, question: ProbeQuestion::Mcp, ever_answered, results, tools: None }
+    let (answered_here, pause) = (ever_answered, SignedDuration::from_secs(15));
+    let question = ProbeQuestion::Mcp;
+    Probed { path, question, ever_answered, answered_here, pause, results, tools: None }
 }
 
 fn problems(change: impl FnOnce(&mut Scene) -> Vec<Probed>) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! What probes come to: when a path fails, what contradicts itself, and what is found, forbidden and done by it.
 
+use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Answered, Cause, IncidentType, McpSignal, Measure, Outcome, ToolName};
 use mcp_health_core::{
     Server, catalogue,
@@ -22,12 +23,13 @@ use crate::support::{
 };
 
 use IncidentType::{McpProtocolFailing, ServiceNotResponding, ToolsMissing};
-use ProbeQuestion::{Health, Mcp};
+use ProbeQuestion::{Health, Mcp, Tools};
 
 const INTERVAL: i64 = 15;
+const PAUSE: SignedDuration = SignedDuration::from_secs(INTERVAL);
 
 /// Results, the newest last and just now: `.` is well, everything else this fault.
-fn results(now: i64, pattern: &str, kind: FaultKind) -> Vec<ProbeResult> {
+pub fn results(now: i64, pattern: &str, kind: FaultKind) -> Vec<ProbeResult> {
     let count = i64::try_from(pattern.len()).unwrap();
     let at = |place: usize| now - (count - 1 - i64::try_from(place).unwrap()) * INTERVAL;
     let outcome = |one: char| {
@@ -40,14 +42,14 @@ fn results(now: i64, pattern: &str, kind: FaultKind) -> Vec<ProbeResult> {
         .collect()
 }
 
-fn probed(now: i64, path: ProbePath, question: ProbeQuestion, fault: Option<FaultKind>) -> Probed {
+pub fn probed(now: i64, path: ProbePath, question: ProbeQuestion, fault: Option<FaultKind>) -> Probed {
     let (pattern, kind) = fault.map_or((".....", TimedOut), |kind| ("..xxx", kind));
     let results = results(now, pattern, kind);
-    Probed { path, question, ever_answered: true, results, tools: None }
+    Probed { path, question, ever_answered: true, answered_here: true, pause: PAUSE, results, tools: None }
 }
 
 /// Three ready pods and their Service: what each question comes to, where it is asked.
-fn scene(pods: &[(Option<FaultKind>, Option<FaultKind>)], service: Option<FaultKind>) -> Scene {
+pub fn scene(pods: &[(Option<FaultKind>, Option<FaultKind>)], service: Option<FaultKind>) -> Scene {
     Scene::healthy().with(|scene| {
         let names: Vec<String> =
             scene.signals.pods.fresh().unwrap().iter().map(|pod| pod.name.clone()).collect();
@@ -63,7 +65,7 @@ fn scene(pods: &[(Option<FaultKind>, Option<FaultKind>)], service: Option<FaultK
     })
 }
 
-fn probes(scene: &mut Scene) -> &mut Vec<Probed> {
+pub fn probes(scene: &mut Scene) -> &mut Vec<Probed> {
     match &mut scene.signals.probes {
         Reading::Fresh(probes) => probes,
         other => panic!("no probes: {other:?}"),
@@ -78,12 +80,12 @@ fn with_a_readiness_probe(scene: &mut Scene) {
 }
 
 /// A template is in force that was never seen healthy, and another one was.
-fn on_a_new_template(scene: &mut Scene) {
+pub fn on_a_new_template(scene: &mut Scene) {
     let healthy = scene.status.target.as_mut().unwrap().last_healthy.as_mut().unwrap();
     "before".clone_into(&mut healthy.template);
 }
 
-fn runbook(scene: &Scene, incident: IncidentType) -> &'static [ActionType] {
+pub fn runbook(scene: &Scene, incident: IncidentType) -> &'static [ActionType] {
     let case = scene.case();
     let cause = found(scene, incident).cause;
     (catalogue::entry(incident).unwrap().runbook)(cause, &Server::of(&case).unwrap())
@@ -464,6 +466,23 @@ fn the_pod_on_which_mcp_hangs_is_recycled_and_the_others_serve_on() {
     );
 }
 
+#[test]
+fn the_pod_on_which_the_list_of_tools_hangs_while_ping_answers_is_recycled() {
+    let mut world = World::with(Template::Good, 3);
+    (world.probed, world.wedged_on) = (true, Tools);
+    let mut operator = Operator::new(world, policy::enforcing());
+    operator.run(120, 1);
+    operator.world.wedge_a_pod();
+    let pod = operator.world.wedged[0].0.clone();
+    operator.run_until("resolved", 900, |status| !status.history.is_empty());
+    let evicted: Vec<_> = operator.world.done.iter().map(|done| done.before.as_str()).collect();
+    assert_eq!(evicted, [&pod]);
+    let past = &operator.status().history[0];
+    assert_eq!((past.incident_type, past.cause), (McpProtocolFailing, Cause::Wedged));
+    assert!(past.evidence[0].contains("tools/list: no answer within 5s"), "{past:#?}");
+    assert!(past.evidence[0].ends_with("; MCP itself answers"), "{past:#?}");
+}
+
 /// A server of so many pods that was known good, and MCP hangs on all of them since now.
 fn all_wedged(pods: i32) -> Operator {
     let mut world = World::with(Template::Good, pods);
@@ -586,12 +605,19 @@ fn tool(name: &str, schema: &str) -> Tool {
 /// What every pod offers; and what the template was seen to.
 fn offering(tools: &[Tool], known: &[&str]) -> Scene {
     scene(&[(None, None)], None).with(|scene| {
-        for one in probes(scene).iter_mut().filter(|one| one.question == Mcp) {
-            one.tools = Some(tools.to_vec());
-        }
+        let of_mcp: Vec<Probed> = probes(scene).iter().filter(|one| one.question == Mcp).cloned().collect();
+        let tools = Some(tools.to_vec());
+        let listed = of_mcp.into_iter().map(|one| Probed { question: Tools, tools: tools.clone(), ..one });
+        probes(scene).extend(listed);
         let healthy = scene.status.target.as_mut().unwrap().last_healthy.as_mut().unwrap();
         healthy.tools = known.iter().map(|tool| (*tool).to_owned()).collect();
     })
+}
+
+/// What the second pod offers.
+fn list_of_one(scene: &mut Scene) -> &mut Option<Vec<Tool>> {
+    let mut lists = probes(scene).iter_mut().filter(|one| one.question == Tools);
+    &mut lists.nth(1).unwrap().tools
 }
 
 fn expecting(names: &'static [&'static str]) -> impl FnOnce(&mut Scene) {
@@ -630,7 +656,7 @@ fn a_tool_is_missing_where_the_policy_names_it_or_the_same_template_offered_it()
 
     // One pod of three.
     let disagreeing = offering(&both, &["a:1", "b:1"]).with(|scene| {
-        probes(scene)[2].tools = Some(vec![tool("a", "1")]);
+        *list_of_one(scene) = Some(vec![tool("a", "1")]);
     });
     let finding = found(&disagreeing, ToolsMissing);
     let pod = disagreeing.signals.pods.fresh().unwrap()[1].name.clone();
@@ -638,7 +664,7 @@ fn a_tool_is_missing_where_the_policy_names_it_or_the_same_template_offered_it()
     assert!(finding.evidence.iter().any(|line| line == "pods disagree: 2 of 3 offer what is expected"));
 
     // A pod that tells nothing neither opens nor closes.
-    let quiet = offering(&both, &["a:1", "b:1"]).with(|scene| probes(scene)[2].tools = None);
+    let quiet = offering(&both, &["a:1", "b:1"]).with(|scene| *list_of_one(scene) = None);
     assert_eq!(word(&judged(&quiet, ToolsMissing)), "Unknown");
 }
 

@@ -141,6 +141,8 @@ fn probed(scene: &mut Scene, well: bool) {
         path,
         question: ProbeQuestion::Mcp,
         ever_answered: true,
+        answered_here: true,
+        pause: SignedDuration::from_secs(15),
         results: vec![ProbeResult {
             at: moment(NOW - 5),
             millis: 3,

@@ -16,8 +16,13 @@ pub const TOOLS: Look = Look { tools: true, canary: None };
 /// The settings of every foreign server.
 pub type Settings<'a> = &'a [(&'a str, &'a str)];
 
-pub fn names(tools: Option<&Vec<Tool>>) -> Vec<&str> {
-    tools.expect("they are told").iter().map(|tool| tool.name.as_str()).collect()
+pub fn names(tools: &[Tool]) -> Vec<&str> {
+    tools.iter().map(|tool| tool.name.as_str()).collect()
+}
+
+/// All tools, which are told.
+pub fn tools(outcome: &Outcome) -> Vec<Tool> {
+    outcome.listed.clone().expect("asked").result.expect("well").expect("whole")
 }
 
 pub fn canary(query: &str) -> Look {
@@ -43,7 +48,7 @@ pub async fn lives_and_dies(
         let outcome = prober.ask(None, &look).await;
         assert_eq!((&outcome.result, outcome.era), (&Ok(()), Some(era)));
         if look.tools {
-            assert_eq!(names(outcome.tools.as_ref()), ["search", "search-1"]);
+            assert_eq!(names(&tools(&outcome)), ["search", "search-1"]);
         }
     }
     let well = prober.ask(None, &canary("x")).await;
@@ -55,7 +60,7 @@ pub async fn lives_and_dies(
     );
 
     let mut other = Prober::new(endpoint(&smaller)).unwrap();
-    assert_eq!(names(other.ask(None, &TOOLS).await.tools.as_ref()), ["search"]);
+    assert_eq!(names(&tools(&other.ask(None, &TOOLS).await)), ["search"]);
     other.close(None).await;
     drop(smaller);
 

@@ -15,9 +15,10 @@ async fn a_modern_server_is_asked_one_thing_a_probe_over_one_connection() {
     let mut prober = server.prober();
     let outcome = prober.ask(None, &TOOLS).await;
     assert_eq!((outcome.result, outcome.era), (Ok(()), Some(Era::Modern)));
-    let tools: Vec<_> = outcome.tools.unwrap().into_iter().map(|tool| tool.name).collect();
+    let tools: Vec<_> =
+        outcome.listed.unwrap().result.unwrap().unwrap().into_iter().map(|tool| tool.name).collect();
     assert_eq!(tools, ["search"]);
-    assert_eq!(prober.ask(None, &GLANCE).await.tools, None);
+    assert_eq!(prober.ask(None, &GLANCE).await.listed, None);
     prober.close(None).await;
     let asked = server.requests();
     let lines: Vec<_> = asked.iter().map(|asked| (asked.line.as_str(), asked.what())).collect();

@@ -9,7 +9,7 @@ use crate::{
     catalogue::lapse,
     database, dependencies,
     diagnose::{Finding, Judgement},
-    probes::{Failing, Probes, Told, asked, foreign_words, patience},
+    probes::{Failing, Probes, Told, asked, foreign_words},
     signals::{FaultKind, Pod, ProbeQuestion},
     words,
 };
@@ -136,7 +136,7 @@ fn nobody_answers(
 /// Pods answer: is there a way through the Services?
 fn judge_way(case: &Case, probes: &Probes, ready: &[&Pod]) -> Judgement {
     let mut in_doubt = false;
-    for (service, question, told) in probes.services() {
+    for (service, question, told) in probes.services().filter(|(_, asked, _)| QUESTIONS.contains(asked)) {
         match told {
             Told::Failing(failing) => {
                 let Some(cause) = cause_of_way(failing.fault.kind) else { continue };
@@ -181,9 +181,7 @@ fn finding<'a>(
     youngest_pod: Option<Timestamp>,
 ) -> Finding {
     let failing: Vec<_> = failing.collect();
-    let lapses = failing
-        .iter()
-        .filter_map(|(question, one)| lapse([one.seen].into_iter(), patience(case.spec, *question)));
+    let lapses = failing.iter().filter_map(|(_, one)| lapse([one.seen].into_iter(), one.patience));
     Finding {
         incident: IncidentType::ServiceNotResponding,
         rule: None,

@@ -190,6 +190,8 @@ pub fn probed(scene: &mut Scene, well: bool) {
         path: ProbePath::Pod(pod),
         question: ProbeQuestion::Mcp,
         ever_answered: true,
+        answered_here: true,
+        pause: SignedDuration::from_secs(15),
         results: vec![ProbeResult {
             at: moment(scene.now),
             millis: 3,

@@ -290,13 +290,14 @@ pub const CIRCUIT: &str = "external-api";
 /// What the server needs beside that.
 pub const QUEUE: &str = "queue";
 
-/// MCP and health are asked of every ready pod, since it is so; health is always well.
+/// MCP, its list of tools and health are asked of every ready pod, since it is so; health is always well.
 fn probes(world: &World) -> Vec<Probed> {
     let last = world.now - world.now % INTERVAL;
     let ready = world.pods.iter().filter(|pod| pod.ready && pod.going.is_none());
-    let asked = ready.flat_map(|pod| [(pod, ProbeQuestion::Mcp), (pod, ProbeQuestion::Health)]);
+    let questions = [ProbeQuestion::Mcp, ProbeQuestion::Tools, ProbeQuestion::Health];
+    let asked = ready.flat_map(|pod| questions.map(|question| (pod, question)));
     let probed = asked.map(|(pod, question)| {
-        let hangs = world.wedged.iter().find(|(name, _)| *name == pod.name && question == ProbeQuestion::Mcp);
+        let hangs = world.wedged.iter().find(|(name, _)| *name == pod.name && question == world.wedged_on);
         let asked = (0..i64::try_from(PROBES_KEPT).unwrap()).rev().map(|back| last - back * INTERVAL);
         let results = asked.filter(|at| *at >= pod.ready_changed).map(|at| ProbeResult {
             at: moment(at),
@@ -312,6 +313,8 @@ fn probes(world: &World) -> Vec<Probed> {
             path: ProbePath::Pod(pod.name.clone()),
             question,
             ever_answered: true,
+            answered_here: true,
+            pause: SignedDuration::from_secs(15),
             results: results.collect(),
             tools: None,
         }

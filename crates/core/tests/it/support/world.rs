@@ -257,6 +257,8 @@ pub struct World {
     pub probed: bool,
     /// Pods on which MCP hangs, and since when.
     pub wedged: Vec<(String, i64)>,
+    /// What hangs there: MCP, or its list of tools alone.
+    pub wedged_on: mcp_health_core::signals::ProbeQuestion,
     /// Pods whose one circuit is stuck open, and since when.
     pub circuits_open: Vec<(String, i64)>,
     /// Since when the queue that it needs does not answer.
@@ -325,6 +327,7 @@ impl World {
             hooks_fail: false,
             probed: false,
             wedged: Vec::new(),
+            wedged_on: mcp_health_core::signals::ProbeQuestion::Mcp,
             circuits_open: Vec::new(),
             unanswered: None,
             queue_interval: 15,

@@ -7,7 +7,7 @@ use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use jiff::Timestamp;
 use mcp_health_api::{Duration as ApiDuration, HttpSignal, McpServerHealth, McpSignal};
 use mcp_health_core::signals::{Fault, FaultKind, ProbePath, ProbeQuestion, ProbeResult};
-use mcp_probe::{Address, Endpoint};
+use mcp_probe::{Address, Endpoint, Outcome};
 use tokio::{
     sync::Semaphore,
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -184,7 +184,8 @@ impl Asking {
         object: &McpServerHealth,
         row: &DeploymentRow,
     ) -> (bool, Duration) {
-        const QUESTIONS: [ProbeQuestion; 2] = [ProbeQuestion::Mcp, ProbeQuestion::Canary];
+        const QUESTIONS: [ProbeQuestion; 3] =
+            [ProbeQuestion::Mcp, ProbeQuestion::Tools, ProbeQuestion::Canary];
         let (mcp, declared) = (mcp_of(object), object.spec.signals.mcp.is_some());
         let pause = pause(mcp.interval);
         let ways = if mcp.enabled { ways(&self.stores, object, row, mcp.port) } else { Vec::new() };
@@ -218,20 +219,15 @@ impl Asking {
             let outcome = match address {
                 Ok(address) => {
                     let endpoint = mcp::endpoint(address, way, &mcp);
-                    self.probers.ask(key, way, endpoint, &question, &self.secrets).await
+                    let is_unsettled = probes.of(key, uid, object, |server| server.is_unsettled(&way.path));
+                    self.probers.ask(key, way, is_unsettled, endpoint, &question, &self.secrets).await
                 }
                 Err(fault) => {
                     return vec![self.came(ProbeQuestion::Mcp, at, began.elapsed(), Err(fault), None)];
                 }
             };
             match outcome {
-                Ok(outcome) => {
-                    let canary = outcome
-                        .canary
-                        .map(|canary| self.came(ProbeQuestion::Canary, at, canary.took, canary.result, None));
-                    let mcp = self.came(ProbeQuestion::Mcp, at, outcome.took, outcome.result, outcome.tools);
-                    std::iter::once(mcp).chain(canary).collect()
-                }
+                Ok(outcome) => self.came_of(at, outcome),
                 Err(why) => {
                     let fault = Fault { kind: FaultKind::Unreachable, said: why };
                     vec![self.came(ProbeQuestion::Mcp, at, began.elapsed(), Err(fault), None)]
@@ -309,6 +305,21 @@ impl Asking {
         (is_news, pause)
     }
 
+    /// What one probe of MCP came to, question by question.
+    fn came_of(&self, at: Timestamp, outcome: Outcome) -> Vec<Came> {
+        let mcp = self.came(ProbeQuestion::Mcp, at, outcome.took, outcome.result, None);
+        let listed = outcome.listed.map(|listed| {
+            let (result, tools) = match listed.result {
+                Ok(tools) => (Ok(()), tools),
+                Err(fault) => (Err(fault), None),
+            };
+            self.came(ProbeQuestion::Tools, at, listed.took, result, tools)
+        });
+        let called = outcome.canary;
+        let called = called.map(|one| self.came(ProbeQuestion::Canary, at, one.took, one.result, None));
+        std::iter::once(mcp).chain(listed).chain(called).collect()
+    }
+
     fn came(
         &self,
         question: ProbeQuestion,
@@ -326,6 +337,7 @@ impl Asking {
 const fn name(question: ProbeQuestion) -> &'static str {
     match question {
         ProbeQuestion::Mcp => "Mcp",
+        ProbeQuestion::Tools => "Tools",
         ProbeQuestion::Health => "Health",
         ProbeQuestion::Canary => "Canary",
     }

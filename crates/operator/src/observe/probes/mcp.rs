@@ -15,8 +15,8 @@ use super::{
     ways::Way,
 };
 
-/// `tools/list` is asked the first time, and each fourth.
-const TOOLS_EACH: u32 = 4;
+/// `tools/list` is asked each fourth time, where it is [settled](super::seen::Server::is_unsettled).
+pub const TOOLS_EACH: u16 = 4;
 /// How long a server may take to end a session.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Sessions that are ended at the same time.
@@ -32,7 +32,7 @@ pub struct Probers {
 struct Kept {
     prober: Prober,
     /// How often it was asked.
-    asked: u32,
+    asked: u16,
     /// What it showed the server last: that is needed to end a session too.
     token: Option<Token>,
 }
@@ -73,6 +73,7 @@ impl Probers {
         &self,
         key: &Key,
         way: &Way,
+        is_unsettled: bool,
         endpoint: Endpoint,
         question: &Question<'_>,
         secrets: &Secrets,
@@ -93,7 +94,8 @@ impl Probers {
             Kept { prober, asked: 0, token: None }
         };
         let canary = question.canary.clone().filter(|_| matches!(way.path, ProbePath::Pod(_)));
-        let look = Look { tools: kept.asked.is_multiple_of(TOOLS_EACH), canary };
+        let tools = is_unsettled || kept.asked.is_multiple_of(TOOLS_EACH);
+        let look = Look { tools, canary };
         kept.asked = kept.asked.wrapping_add(1);
         kept.token.clone_from(&question.token);
         let mut outcome = kept.prober.ask(kept.token.as_ref(), &look).await;

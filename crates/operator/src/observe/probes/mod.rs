@@ -176,16 +176,19 @@ impl Stores {
             server.see(ProbeQuestion::Mcp, &mcp_ways);
             server.see(ProbeQuestion::Health, &http_ways);
             let trouble = server.mcp_trouble.as_ref().filter(|_| mcp.enabled).cloned();
-            let mut probed = server.probed(ProbeQuestion::Mcp, &mcp_ways, signals.mcp.is_some());
-            probed.extend(server.probed(ProbeQuestion::Health, &http_ways, signals.http.is_some()));
+            let (pause, declared) = (mcp.interval.span(), signals.mcp.is_some());
+            let mut probed = server.probed(ProbeQuestion::Mcp, &mcp_ways, declared, pause);
+            let of_tools = pause.saturating_mul(mcp::TOOLS_EACH.into());
+            probed.extend(server.probed(ProbeQuestion::Tools, &mcp_ways, declared, of_tools));
             if mcp.canary_tool.is_some() {
-                probed.extend(server.probed(ProbeQuestion::Canary, &mcp_ways, false));
+                probed.extend(server.probed(ProbeQuestion::Canary, &mcp_ways, true, pause));
             }
-            let interval = mcp.interval.span().max(http.interval.span());
+            let (pause, declared) = (http.interval.span(), signals.http.is_some());
+            probed.extend(server.probed(ProbeQuestion::Health, &http_ways, declared, pause));
             let probed = match trouble {
                 Some(why) => Reading::Unavailable(why),
                 None if probed.is_empty() => Reading::Off,
-                None => unless_late(probed, interval, now),
+                None => unless_late(probed, now),
             };
             let circuits = server.circuits(&http_ways, &http, signals.http.is_some());
             (probed, circuits)

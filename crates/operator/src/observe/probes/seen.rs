@@ -30,6 +30,8 @@ struct Seen {
     results: Vec<ProbeResult>,
     /// Shared by pods that offer the same.
     tools: Option<Arc<[Tool]>>,
+    /// It was answered well at least once.
+    ever: bool,
     /// How often it was not answered while its pod was ready.
     misses: usize,
     asked: Option<Instant>,
@@ -52,7 +54,7 @@ pub struct Server {
     /// The Deployment: another uid is another server.
     pub uid: String,
     /// What was asked, as far as another answer to it would be another server's.
-    asked: (Option<String>, Option<String>),
+    asked: [Option<String>; 3],
     /// What was answered at least once: by a pod, whichever; through a Service, which.
     answered: HashSet<(ProbeQuestion, Option<String>)>,
     /// By earlier operators, as the status has it.
@@ -89,17 +91,26 @@ impl Server {
     /// What it is asked from now on. Where that is something else than before, what was answered until then says
     /// nothing about it.
     pub fn ask(&mut self, mcp: &McpSignal, http: &HttpSignal) {
-        let asked = (
+        use Answered::{HealthPod, HealthService, McpPod, McpService, ToolsPod, ToolsService};
+        let asked = [
             format!("{} {:?} {:?}", mcp.path, mcp.port, mcp.transport),
             format!("{} {} {:?}", http.health, http.circuit_breakers, http.port),
-        );
-        if self.asked.0.replace(asked.0.clone()).is_some_and(|before| before != asked.0) {
-            self.forget(&[ProbeQuestion::Mcp, ProbeQuestion::Canary]);
-            self.remembered.retain(|one| !matches!(one, Answered::McpPod | Answered::McpService));
+            format!("{:?}", mcp.canary_tool),
+        ];
+        let [of_mcp, of_http, of_canary] = std::array::from_fn(|place| {
+            let before = self.asked[place].replace(asked[place].clone());
+            before.is_some_and(|before| before != asked[place])
+        });
+        if of_mcp {
+            self.forget(&[ProbeQuestion::Mcp, ProbeQuestion::Tools]);
+            self.remembered.retain(|one| !matches!(one, McpPod | McpService | ToolsPod | ToolsService));
         }
-        if self.asked.1.replace(asked.1.clone()).is_some_and(|before| before != asked.1) {
+        if of_mcp || of_canary {
+            self.forget(&[ProbeQuestion::Canary]);
+        }
+        if of_http {
             self.forget(&[ProbeQuestion::Health]);
-            self.remembered.retain(|one| !matches!(one, Answered::HealthPod | Answered::HealthService));
+            self.remembered.retain(|one| !matches!(one, HealthPod | HealthService));
             self.circuits.clear();
         }
     }
@@ -143,10 +154,14 @@ impl Server {
     fn was_answered(&self, question: ProbeQuestion, path: &ProbePath) -> bool {
         let (service, remembered) = match (question, path) {
             (ProbeQuestion::Mcp, ProbePath::Pod(_)) => (None, Some(Answered::McpPod)),
+            (ProbeQuestion::Tools, ProbePath::Pod(_)) => (None, Some(Answered::ToolsPod)),
             (ProbeQuestion::Health, ProbePath::Pod(_)) => (None, Some(Answered::HealthPod)),
             (ProbeQuestion::Canary, _) => (None, None),
             (ProbeQuestion::Mcp, ProbePath::Service(name)) => {
                 (Some(name.clone()), Some(Answered::McpService))
+            }
+            (ProbeQuestion::Tools, ProbePath::Service(name)) => {
+                (Some(name.clone()), Some(Answered::ToolsService))
             }
             (ProbeQuestion::Health, ProbePath::Service(name)) => {
                 (Some(name.clone()), Some(Answered::HealthService))
@@ -168,6 +183,15 @@ impl Server {
         ways.iter().filter(is_due).cloned().collect()
     }
 
+    /// Whether `tools/list` is asked each time: there are too few answers to tell anything, or one of the
+    /// last was a fault.
+    pub fn is_unsettled(&self, path: &ProbePath) -> bool {
+        let question = ProbeQuestion::Tools;
+        let Some(seen) = self.paths.get(&(question, path.clone())) else { return true };
+        let is_any_fault = seen.results.iter().any(|result| result.outcome.is_err());
+        seen.results.len() < FAILING || is_any_fault && self.was_answered(question, path)
+    }
+
     /// The ways to the pods that are asked for their circuit breakers now.
     pub fn circuits_due(&self, ways: &[Way], declared: bool) -> Vec<Way> {
         let is_due = |way: &&Way| {
@@ -184,6 +208,7 @@ impl Server {
     /// Notes what a probe came to. True where the rules may make something else of it.
     pub fn note(&mut self, way: &Way, came: Came) -> bool {
         let Came { question, result, tools } = came;
+        let counts = result.outcome.is_ok() && tools.as_ref().is_none_or(|tools| !tools.is_empty());
         let tools = tools.map(|tools| self.shared(question, tools));
         let seen = self.paths.entry((question, way.path.clone())).or_default();
         let is_well = result.outcome.is_ok();
@@ -200,6 +225,7 @@ impl Server {
         let surplus = (seen.results.len() + 1).saturating_sub(PROBES_KEPT);
         seen.results.drain(..surplus);
         seen.asked = Some(Instant::now());
+        seen.ever |= counts;
         seen.results.push(result);
         if tools.is_some() {
             seen.tools = tools;
@@ -208,7 +234,7 @@ impl Server {
             ProbePath::Service(name) => Some(name.clone()),
             ProbePath::Pod(_) => None,
         };
-        (is_well && self.answered.insert((question, service))) || is_news
+        (counts && self.answered.insert((question, service))) || is_news
     }
 
     /// A list of tools, shared with a path that has the same.
@@ -244,6 +270,8 @@ impl Server {
         let own = self.answered.iter().filter_map(|(question, service)| match (question, service) {
             (ProbeQuestion::Mcp, None) => Some(Answered::McpPod),
             (ProbeQuestion::Mcp, Some(_)) => Some(Answered::McpService),
+            (ProbeQuestion::Tools, None) => Some(Answered::ToolsPod),
+            (ProbeQuestion::Tools, Some(_)) => Some(Answered::ToolsService),
             (ProbeQuestion::Health, None) => Some(Answered::HealthPod),
             (ProbeQuestion::Health, Some(_)) => Some(Answered::HealthService),
             (ProbeQuestion::Canary, _) => None,
@@ -258,7 +286,10 @@ impl Server {
 
     /// How many of the paths that were answered once could not be reached the last time, and how many there are.
     pub fn unreachable(&self) -> (usize, usize) {
-        let answered = self.paths.iter().filter(|((question, path), _)| self.was_answered(*question, path));
+        // What is asked only after MCP was answered says no more of the way.
+        let of_the_way = |question| matches!(question, ProbeQuestion::Mcp | ProbeQuestion::Health);
+        let known = self.paths.iter().filter(|((question, _), _)| of_the_way(*question));
+        let answered = known.filter(|((question, path), _)| self.was_answered(*question, path));
         let last = answered.filter_map(|(_, seen)| seen.results.last());
         last.fold((0, 0), |(unreachable, all), result| {
             let of_the_way = result.outcome.as_ref().is_err_and(|fault| fault.kind.is_of_the_way());
@@ -267,7 +298,13 @@ impl Server {
     }
 
     /// What the paths of a question came to. Left out: what was never answered and was not declared.
-    pub fn probed(&self, question: ProbeQuestion, ways: &[Way], declared: bool) -> Vec<Probed> {
+    pub fn probed(
+        &self,
+        question: ProbeQuestion,
+        ways: &[Way],
+        declared: bool,
+        pause: SignedDuration,
+    ) -> Vec<Probed> {
         let to_pods = |way: &&Way| question != ProbeQuestion::Canary || matches!(way.path, ProbePath::Pod(_));
         let view = |way: &Way| {
             let seen = self.paths.get(&(question, way.path.clone()));
@@ -276,6 +313,8 @@ impl Server {
                 path: way.path.clone(),
                 question,
                 ever_answered,
+                answered_here: seen.is_some_and(|seen| seen.ever),
+                pause,
                 results: seen.map(|seen| seen.results.clone()).unwrap_or_default(),
                 tools: seen.and_then(|seen| seen.tools.as_ref()).map(|tools| tools.to_vec()),
             })
@@ -313,12 +352,15 @@ impl Server {
     }
 }
 
-/// What probes tell, unless the last answers are too old.
-pub fn unless_late(probed: Vec<Probed>, interval: SignedDuration, now: Timestamp) -> Reading<Vec<Probed>> {
-    let late = interval.saturating_mul(LATE.0).saturating_add(LATE.1);
-    let oldest = probed.iter().filter_map(|one| Some(one.last()?.at)).min();
+/// What probes tell, unless the last answers are too old. What is asked only after MCP was answered is not
+/// missing where MCP is not answered.
+pub fn unless_late(probed: Vec<Probed>, now: Timestamp) -> Reading<Vec<Probed>> {
+    let late = |one: &Probed| one.pause.saturating_mul(LATE.0).saturating_add(LATE.1);
+    let asked = |one: &&Probed| matches!(one.question, ProbeQuestion::Mcp | ProbeQuestion::Health);
+    let of_each = probed.iter().filter(asked).filter_map(|one| Some((one.last()?.at, late(one))));
+    let oldest = of_each.filter(|(at, late)| now.duration_since(*at) > *late).map(|(at, _)| at).min();
     match oldest {
-        Some(at) if now.duration_since(at) > late => Reading::Stale { value: probed, at },
-        _ => Reading::Fresh(probed),
+        Some(at) => Reading::Stale { value: probed, at },
+        None => Reading::Fresh(probed),
     }
 }

@@ -92,6 +92,13 @@ async fn answer(
             "serverInfo": {"name": "test", "version": "1"},
         }),
         "ping" => json!({}),
+        // What is said of a method in particular is said in place of its result.
+        _ if script.answers.lock().unwrap().contains_key(what) => {
+            let (_, error) = script.answers.lock().unwrap()[what].clone();
+            let error: Value = serde_json::from_str(&error).unwrap();
+            let answer = json!({"jsonrpc": "2.0", "id": message["id"], "error": error}).to_string();
+            return (json, answer).into_response();
+        }
         "tools/list" => json!({"tools": [{"name": "search", "inputSchema": {"type": "object"}}]}),
         "notifications/initialized" => return StatusCode::ACCEPTED.into_response(),
         _ => return (StatusCode::BAD_REQUEST, json, "no session".to_owned()).into_response(),
@@ -305,18 +312,26 @@ impl Server {
         self.stores.signals(&object, Timestamp::now())
     }
 
-    /// Its paths: question, way, answered once, and what came of the last.
-    fn paths(&self) -> Vec<(ProbeQuestion, ProbePath, bool, Option<FaultKind>)> {
+    /// Its paths of these questions: question, way, answered once, and what came of the last.
+    fn paths_of(
+        &self,
+        questions: &[ProbeQuestion],
+    ) -> Vec<(ProbeQuestion, ProbePath, bool, Option<FaultKind>)> {
         let Reading::Fresh(probed) = self.signals().probes else { return Vec::new() };
         let view = |one: Probed| {
             let fault = one.fault().map(|fault| fault.kind);
             (one.question, one.path, one.ever_answered, fault)
         };
-        probed.into_iter().map(view).collect()
+        probed.into_iter().filter(|one| questions.contains(&one.question)).map(view).collect()
+    }
+
+    /// The same of MCP itself and of its health.
+    fn paths(&self) -> Vec<(ProbeQuestion, ProbePath, bool, Option<FaultKind>)> {
+        self.paths_of(&[ProbeQuestion::Mcp, ProbeQuestion::Health])
     }
 }
 
-const ALL: &[&str] = &["McpPod", "McpService", "HealthPod", "HealthService"];
+const ALL: &[&str] = &["McpPod", "McpService", "ToolsPod", "ToolsService", "HealthPod", "HealthService"];
 
 fn way(question: ProbeQuestion, service: bool) -> (ProbeQuestion, ProbePath) {
     let path =
@@ -347,13 +362,15 @@ async fn a_server_is_asked_by_its_pod_and_its_service_at_its_interval_and_what_i
     let script = &listening.script;
     let health = script.asked("GET /health");
     assert!((10..=14).contains(&health), "two ways, and five or six times: {health}");
-    // The session is begun once a way, and kept; the tools are asked for the first time and the fourth after.
-    assert_eq!((script.asked("POST initialize"), script.asked("POST tools/list")), (2, 4));
+    // The session is begun once a way, and kept; the tools are asked for three times, and each fourth time
+    // after.
+    assert_eq!((script.asked("POST initialize"), script.asked("POST tools/list")), (2, 8));
     let pings = script.asked("POST ping");
     assert!((8..=12).contains(&pings), "{pings}");
     let Reading::Fresh(probed) = server.signals().probes else { panic!("probes are fresh") };
     assert!(probed.iter().all(|one| one.results.len() <= PROBES_KEPT));
-    assert_eq!(probed[0].tools.as_ref().map(Vec::len), Some(1));
+    let listed = probed.iter().find(|one| one.question == ProbeQuestion::Tools).unwrap();
+    assert_eq!(listed.tools.as_ref().map(Vec::len), Some(1));
     let later = Timestamp::now() + SignedDuration::from_mins(5);
     let object = world.stores.judged.object(&server.key()).unwrap();
     assert!(matches!(world.stores.signals(&object, later).probes, Reading::Stale { .. }));
@@ -427,6 +444,81 @@ async fn a_path_that_is_not_there_is_no_health_path_until_it_was() {
         (question, path, true, Some(FaultKind::NotFound))
     };
     assert_eq!(server.paths(), [lost(false), lost(true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_tools_that_fails_is_asked_for_at_every_probe_until_it_is_well_again() {
+    let listening = Listening::new().await;
+    let world = World::new(&[]);
+    let signals = json!({"http": {"enabled": false}});
+    let server = world.server("one", listening.port, &signals, &["McpPod", "ToolsPod"]);
+    let script = &listening.script;
+    sleep(Duration::from_mins(4)).await;
+    let lists = |questions: &[ProbeQuestion]| server.paths_of(questions);
+    assert!(lists(&[ProbeQuestion::Tools]).iter().all(|one| one.2 && one.3.is_none()));
+    script.set("tools/list", 200, r#"{"code": -32603, "message": "no registry"}"#);
+    // Within four probes the first one fails; from then on each does.
+    sleep(Duration::from_mins(1)).await;
+    script.forget();
+    sleep(Duration::from_secs(45)).await;
+    let (pings, asked) = (script.asked("POST ping"), script.asked("POST tools/list"));
+    assert!(asked >= 4 && asked == pings, "{asked} lists and {pings} pings");
+    let failed = [false, true].map(|service| {
+        let (question, path) = way(ProbeQuestion::Tools, service);
+        (question, path, true, Some(FaultKind::RpcError))
+    });
+    assert_eq!(lists(&[ProbeQuestion::Tools]), failed);
+    assert!(lists(&[ProbeQuestion::Mcp]).iter().all(|one| one.3.is_none()), "ping answers");
+    script.answers.lock().unwrap().remove("tools/list");
+    sleep(Duration::from_mins(2)).await;
+    script.forget();
+    sleep(Duration::from_mins(2)).await;
+    assert!(lists(&[ProbeQuestion::Tools]).iter().all(|one| one.3.is_none()));
+    assert!(script.asked("POST tools/list") <= 6, "each fourth time again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_tools_that_was_never_told_or_is_empty_is_no_path_that_was_answered() {
+    let listening = Listening::new().await;
+    listening.script.set("tools/list", 200, r#"{"code": -32603, "message": "no registry"}"#);
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({"http": {"enabled": false}}), &[]);
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(server.paths_of(&[ProbeQuestion::Tools]), [], "nobody declared it");
+    listening.script.forget();
+    sleep(Duration::from_mins(2)).await;
+    let lists = listening.script.asked("POST tools/list");
+    assert!(lists <= 6, "and it is not asked more often for that: {lists}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_operators_list_of_tools_is_evidence_from_the_first_fault_on() {
+    let listening = Listening::new().await;
+    listening.script.set("tools/list", 200, r#"{"code": -32603, "message": "no registry"}"#);
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({"http": {"enabled": false}}), ALL);
+    sleep(Duration::from_secs(50)).await;
+    let Reading::Fresh(probed) = server.signals().probes else { panic!("fresh") };
+    let lists: Vec<_> = probed.iter().filter(|one| one.question == ProbeQuestion::Tools).collect();
+    assert!(
+        lists.iter().all(|one| one.ever_answered && !one.answered_here && one.faults() >= 3),
+        "{lists:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_circuits_that_fails_is_asked_for_at_every_probe() {
+    let listening = Listening::new().await;
+    listening.script.set("/circuit-breakers", 200, r#"[{"name":"api","state":"open"}]"#);
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({"mcp": {"enabled": false}}), &[]);
+    sleep(Duration::from_secs(20)).await;
+    assert!(matches!(server.signals().circuits, Reading::Fresh(_)));
+    listening.script.set("/circuit-breakers", 500, "");
+    sleep(Duration::from_mins(3)).await;
+    listening.script.forget();
+    sleep(Duration::from_mins(1)).await;
+    assert!((3..=5).contains(&listening.script.asked("GET /circuit-breakers")));
 }
 
 #[tokio::test(start_paused = true)]
