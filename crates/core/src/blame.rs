@@ -3,8 +3,12 @@
 //! A revision is to blame if another one is known good, its own pods began to fail within the progress deadline of their
 //! creation, and there is a control: known-good pods that do not fail at the same time. Where none exist (Recreate, one
 //! replica, a completed rollout), the failure must be the pod's own: it exits, is killed for its memory, cannot start, or
-//! never became Ready, nor did any other of this revision. Readiness that is lost after Ready, without a control, is not the revision's fault. That nothing
-//! which both templates need is down or unknown is for the order of findings and the guards to see to.
+//! never became Ready, nor did any other of this revision. Readiness that is lost after Ready, without a control, is not
+//! the revision's fault.
+//!
+//! What pods showed while something that both templates need did not answer, or before they had the time of a start since,
+//! counts for nothing, unless its cause has nothing to do with that. What is down or unknown now is for the order of findings
+//! and the guards to see to.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Cause, IncidentType};
@@ -18,11 +22,20 @@ impl Server<'_> {
     /// The cause where pods of the template in force fail: the revision, where it is to blame; `otherwise`, where it
     /// worked before or something else is why.
     pub fn cause(&self, otherwise: Cause) -> Cause {
+        self.cause_by(otherwise, |pod| start_budget::excused_until(self, pod).is_none())
+    }
+
+    /// The same for a cause that no dependency explains: also what pods showed while one did not answer counts.
+    pub(crate) fn cause_in_itself(&self, otherwise: Cause) -> Cause {
+        self.cause_by(otherwise, |_| true)
+    }
+
+    fn cause_by(&self, otherwise: Cause, counts: impl Fn(&Pod) -> bool) -> Cause {
         if self.template_was_healthy() || self.healthy_ends_too().is_some() {
             otherwise
         } else if self.last_healthy.is_none() && self.serving_beside().is_none() {
             Cause::NeverHealthy
-        } else if self.fails_by_itself() {
+        } else if self.fails_by_itself(counts) {
             Cause::BadRollout
         } else {
             otherwise
@@ -32,6 +45,11 @@ impl Server<'_> {
     /// The revision in force is to blame: it was never healthy, another one was, and its failure is its own.
     pub fn rollout_is_to_blame(&self) -> bool {
         self.cause(Cause::NotReady) == Cause::BadRollout
+    }
+
+    /// The same for a cause that no dependency explains.
+    pub(crate) fn rollout_is_to_blame_in_itself(&self) -> bool {
+        self.cause_in_itself(Cause::NotReady) == Cause::BadRollout
     }
 
     /// A pod of the template in force is or was Ready.
@@ -46,13 +64,13 @@ impl Server<'_> {
     }
 
     /// Pods of the template in force that are not ready, or that ended a short time ago.
-    fn failing(&self) -> Vec<&Pod> {
+    pub(crate) fn failing(&self) -> Vec<&Pod> {
         let fails = |pod: &&Pod| !pod.ready || pod.ended_within(RECENT, self.now);
         self.current_pods().into_iter().filter(fails).collect()
     }
 
     /// See the module. What is measured of pods that are all ready has a control in the rule that measures it.
-    fn fails_by_itself(&self) -> bool {
+    fn fails_by_itself(&self, counts: impl Fn(&Pod) -> bool) -> bool {
         let failing = self.failing();
         let is_controlled = match self.known_good_pods().as_slice() {
             [] => None,
@@ -61,7 +79,9 @@ impl Server<'_> {
         };
         let is_own = |pod: &Pod| !self.became_ready() || pod.fails_to_run();
         failing.is_empty()
-            || failing.iter().any(|pod| self.began_soon(pod) && (is_controlled.is_some() || is_own(pod)))
+            || failing
+                .iter()
+                .any(|pod| counts(pod) && self.began_soon(pod) && (is_controlled.is_some() || is_own(pod)))
     }
 
     /// The pods of other templates that are known good.

@@ -6,7 +6,7 @@ use mcp_health_api::{Cause, IncidentType, McpServerHealthSpec, PostgresSignal, R
 
 use crate::{
     Case,
-    signals::{CircuitState, Dependency, Reading},
+    signals::{AnswersSince, CircuitState, Dependency, Reading},
     time::after,
     words,
 };
@@ -77,6 +77,16 @@ pub fn undecided<'a>(case: &Case<'a>, since: Timestamp) -> Vec<&'a str> {
         !is_decided && (was_reached || is_awaited)
     };
     declared(case.spec).filter(is_undecided).collect()
+}
+
+/// Since when all declared dependencies answer, as far as each is asked and has ever answered: what pods showed before
+/// may be the doing of one that did not. `None` where none is known to answer.
+pub(crate) fn answer_since(case: &Case) -> Option<AnswersSince> {
+    let seen = case.signals.dependencies.fresh()?;
+    let counts = |one: &&Dependency| one.barred.is_none() && declared(case.spec).any(|name| name == one.name);
+    let all = seen.iter().filter(counts).filter_map(|one| one.answers_since);
+    let last = all.clone().max_by_key(|one| one.at)?;
+    Some(AnswersSince { had_failed: all.into_iter().any(|one| one.had_failed), ..last })
 }
 
 /// Until when dependencies that never answered are waited for.

@@ -340,7 +340,7 @@ pub(crate) fn is_explained_by_dependency(finding: &Finding, server: &Server) -> 
                 | Cause::PermissionMissing
         );
     (entry.explained_by_dependency)(finding.cause)
-        || (is_told && server.rollout_is_to_blame() && !server.ends_before_ready())
+        || (is_told && server.rollout_is_to_blame_in_itself() && !server.ends_before_ready())
 }
 
 /// Since when an incident's fault is known, for what must have answered since: the onset that was recorded first.

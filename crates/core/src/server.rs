@@ -5,10 +5,10 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Effect, HealthyConfig, HealthyRevision, Incident};
 
 use crate::{
-    Case, blame,
+    Case, blame, dependencies,
     lost::{LostPod, lost},
     mask::mask,
-    signals::{Config, ContainerSpec, Pod, ProbeKind, Revision, Target},
+    signals::{AnswersSince, Config, ContainerSpec, Pod, ProbeKind, Revision, Target},
     words,
 };
 
@@ -45,6 +45,8 @@ pub struct Server<'a> {
     pub(crate) failing_since: Vec<Timestamp>,
     /// By the status, a pod of the template in force has been Ready.
     pub(crate) was_ready_before: bool,
+    /// Since when all that it depends on answers; before that it is not known, or one of them did not.
+    pub(crate) dependencies_answer: Option<AnswersSince>,
 }
 
 impl<'a> Server<'a> {
@@ -74,6 +76,7 @@ impl<'a> Server<'a> {
             was_ready_before: remembered
                 .is_some_and(|known| known.became_ready && known.template == template),
             failing_since: blame::failing_since(&case.status.incidents),
+            dependencies_answer: dependencies::answer_since(case),
         })
     }
 

@@ -3,6 +3,9 @@
 //! Until its containers run, a pod has until the progress deadline: the scheduler, an autoscaler, the node, an image pull
 //! and init containers take the time that they take. From the moment its containers run, it has the larger of its probes'
 //! own budget and twice the known-good template's longest time to Ready; at least 60 s, at most the progress deadline.
+//!
+//! What pods show while something that they depend on does not answer tells nothing of them. Once that answers again, they
+//! have this time anew.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::IncidentType;
@@ -12,7 +15,7 @@ use crate::{
     catalogue::lasting,
     mask::mask,
     refusals,
-    signals::{Pod, Role},
+    signals::{AnswersSince, Container, Pod, Role},
     time::after,
     words,
 };
@@ -27,6 +30,8 @@ const UNLIMITED: SignedDuration = SignedDuration::from_secs(i32::MAX as i64);
 const DEFINITIVE: SignedDuration = SignedDuration::from_secs(15);
 /// A pod whose container ended within this time does not just take long.
 const ENDED: SignedDuration = SignedDuration::from_mins(10);
+/// The longest time that the kubelet lets pass before it starts a container again.
+const LONGEST_BACK_OFF: SignedDuration = SignedDuration::from_mins(5);
 
 /// How far a pod has come that is not Ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +91,48 @@ pub fn of(
         }
         Phase::Lost => (pod.ready_changed, wish(lost)),
     };
-    StartBudget { phase, since, due: after(since, time) }
+    let due = after(since, time);
+    let excused = match phase {
+        Phase::Initializing | Phase::Failing | Phase::Running | Phase::Lost => excused_until(server, pod),
+        Phase::Unscheduled | Phase::NotStarted | Phase::Pulling | Phase::Gated => None,
+    };
+    StartBudget { phase, since, due: excused.map_or(due, |until| until.max(due)) }
+}
+
+/// Until when what a pod shows may be the doing of a dependency that did not answer: the pod did not have the time of a
+/// start since that answers again, or did not try again since. `None` where it shows a fault of its own.
+pub(crate) fn excused_until(server: &Server, pod: &Pod) -> Option<Timestamp> {
+    let AnswersSince { at: back, had_failed } = server.dependencies_answer?;
+    if pod.containers.iter().any(is_of_its_own) {
+        return None;
+    }
+    let time = running(server);
+    let until = if pod.created >= back {
+        // It was not there in the outage; but what answers the operator again may not yet serve all.
+        had_failed.then(|| after(back, time))?
+    } else if pod.containers.iter().any(|one| has_tried_since(one, back)) {
+        after(back, time)
+    } else if pod.backs_off() {
+        let ended = pod.containers.iter().filter_map(|one| one.last_exit.as_ref()).map(|exit| exit.at).max();
+        after(ended.unwrap_or(back).max(back), LONGEST_BACK_OFF.saturating_add(time))
+    } else {
+        after(pod.lifecycle.started_last.map_or(back, |started| started.max(back)), time)
+    };
+    (until > server.now).then_some(until)
+}
+
+/// A container that no dependency keeps from running: it was killed for its memory, or cannot start.
+fn is_of_its_own(container: &Container) -> bool {
+    let killed = container.last_exit.as_ref().is_some_and(|exit| exit.reason == "OOMKilled");
+    let waiting = container.waiting.as_ref().map(|(reason, _)| reason.as_str());
+    killed || waiting.is_some_and(|reason| reason != BACK_OFF && !NOT_YET.contains(&reason))
+}
+
+/// A container was started since that moment, and ended.
+fn has_tried_since(container: &Container, back: Timestamp) -> bool {
+    let ended = container.recent_exits.iter().filter(|at| **at >= back).count();
+    let began = container.last_exit.as_ref().and_then(|exit| exit.started);
+    ended > 1 || began.is_some_and(|began| began >= back)
 }
 
 /// The progress deadline, as it counts for a start.
@@ -183,6 +229,8 @@ pub fn words(server: &Server, pod: &Pod) -> String {
     format!("pod {}: not ready: {what}", pod.name)
 }
 
+/// The reason of a container that waits until the kubelet starts it again.
+const BACK_OFF: &str = "CrashLoopBackOff";
 /// Reasons of a waiting container that only say that its turn has not come.
 const NOT_YET: [&str; 3] = ["", "ContainerCreating", "PodInitializing"];
 
@@ -191,6 +239,12 @@ impl Pod {
     pub fn lost_readiness(&self) -> bool {
         let changed = self.lifecycle.started.is_some_and(|started| self.ready_changed > started);
         !self.ready && (self.was_ready || changed)
+    }
+
+    /// One of its containers waits until the kubelet starts it again.
+    fn backs_off(&self) -> bool {
+        let mut waiting = self.containers.iter().filter_map(|one| one.waiting.as_ref());
+        waiting.any(|(reason, _)| reason == BACK_OFF)
     }
 
     /// The kubelet names a reason for which one of its containers does not run.

@@ -7,7 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::Entry;
+use super::{Entry, forbidden::RESTARTS};
 use crate::{
     Case, Server, database, dependencies,
     diagnose::{Finding, Judgement},
@@ -28,9 +28,6 @@ pub const ENTRY: Entry = Entry {
 const LOST: SignedDuration = SignedDuration::from_secs(60);
 /// Pods that are named in evidence.
 const NAMED: usize = 3;
-/// None of these brings back what the server depends on.
-const BRING_NO_DEPENDENCY_BACK: &[ActionType] =
-    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart];
 
 /// The pods that are not ready, with the time that they have; those that wait longest first.
 fn unready<'a>(case: &Case, server: &Server<'a>) -> Vec<(&'a Pod, StartBudget)> {
@@ -75,7 +72,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         None if waits => (Cause::NotReady, None),
         None => (Cause::ReadinessGate, None),
     };
-    let forbids = if down.is_some() { BRING_NO_DEPENDENCY_BACK } else { &[] };
+    let forbids = if down.is_some() { RESTARTS } else { &[] };
     let pods = i32::try_from(overdue.len()).unwrap_or(i32::MAX);
     let most = pods.saturating_mul(2) > server.target.desired;
     Judgement::Found(Finding {

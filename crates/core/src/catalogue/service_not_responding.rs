@@ -8,7 +8,7 @@ mod outside;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::{Entry, lasting};
+use super::{Entry, forbidden::RESTARTS, lasting};
 use crate::{
     Case, Server, database, dependencies,
     diagnose::{Finding, Judgement},
@@ -29,9 +29,6 @@ pub const ENTRY: Entry = Entry {
     runbook,
 };
 
-/// None of these brings back what the server depends on.
-const BRING_NO_DEPENDENCY_BACK: &[ActionType] =
-    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart];
 /// A pod whose container ended within this time does not just wait for something.
 const ENDED: SignedDuration = SignedDuration::from_mins(10);
 /// How long nothing may be ready. A rollout that replaces all pods at once takes a moment.
@@ -104,7 +101,7 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
         None => (own, None),
     };
     let mut evidence = vec![none_ready(case, server, since), known_good_words(server)];
-    let forbids = if down.is_some() { BRING_NO_DEPENDENCY_BACK } else { &[] };
+    let forbids = if down.is_some() { RESTARTS } else { &[] };
     evidence.extend(down);
     evidence.extend(pods.first().map(|pod| start_budget::words(server, pod)));
     // What the kubelet says of a pod that is not ready: its probe's answer, its volume.

@@ -1,13 +1,21 @@
 //! What a dependency could explain is not restarted, recycled or rolled back before it is known whether the dependencies
 //! answer: each has answered since the fault began, or is down by three failures. They are asked at once, and then every
 //! five seconds. One that never answered is waited for during 20 seconds, and counts for nothing then.
+//!
+//! Nor is it while the pods may still show what was before the dependencies answered again: they have the time of a start
+//! since then, and a rule that looks back has its window.
 
-use mcp_health_api::ActionType;
+use jiff::SignedDuration;
+use mcp_health_api::{ActionType, Cause};
 
 use super::{Question, Verdict};
 use crate::{
     dependencies::{reached_until, undecided},
-    diagnose::{is_explained_by_dependency, onset},
+    diagnose::{Finding, is_explained_by_dependency, onset},
+    signals::AnswersSince,
+    start_budget,
+    time::after,
+    verify::reach_of,
     words,
 };
 
@@ -28,7 +36,7 @@ pub fn check(question: &Question) -> Verdict {
     let since = onset(finding, Some(question.incident));
     let undecided = undecided(case, since);
     if undecided.is_empty() {
-        return Verdict::Permit;
+        return settling(question, finding);
     }
     let until = Some(reached_until(since)).filter(|until| *until > case.now);
     let message = format!(
@@ -37,4 +45,32 @@ pub fn check(question: &Question) -> Verdict {
         words::moment(since)
     );
     Verdict::Hold { reason: "DependencyUnknown", message, until }
+}
+
+/// Until when pods may show what was before the dependencies answered again. Pods that only the kubelet's back-off keeps
+/// from what is back are recycled at once.
+fn settling(question: &Question, finding: &Finding) -> Verdict {
+    let Question { case, server, plan, .. } = *question;
+    let answer = server.dependencies_answer.filter(|_| finding.cause != Cause::BackOff);
+    let Some(AnswersSince { at: back, had_failed }) = answer else { return Verdict::Permit };
+    let is_from_before = server.pods.iter().any(|pod| pod.created < back);
+    // Pods of a new revision that were created since show a fault of its own, unless there was an outage just before.
+    let is_new = finding.youngest_pod.is_some_and(|created| created >= back);
+    if !had_failed && (!is_from_before || is_new && plan.action == ActionType::Rollback) {
+        return Verdict::Permit;
+    }
+    let window = if is_from_before { reach_of(case, question.incident) } else { SignedDuration::ZERO };
+    let settled = after(back, start_budget::running(server).max(window));
+    let excused = server.failing().into_iter().filter_map(|pod| start_budget::excused_until(server, pod));
+    let until = excused.chain([settled]).max().unwrap_or(settled);
+    if until <= case.now {
+        return Verdict::Permit;
+    }
+    let before = if had_failed { "one did not before" } else { "it is not known whether they did before" };
+    let message = format!(
+        "all dependencies answer since {}, and {before}: what pods show counts from {} on",
+        words::moment(back),
+        words::moment(until)
+    );
+    Verdict::hold_until("DependencySettling", message, until)
 }

@@ -36,6 +36,8 @@ pub struct Dependency {
     pub shared_with: Vec<String>,
     /// The last answers, oldest first; at most [`KEPT`].
     pub results: Vec<(Timestamp, Result<(), Failure>)>,
+    /// Since when it answers without a failure in between, by this operator's own looks.
+    pub answers_since: Option<AnswersSince>,
     /// The certificate of its last TLS handshake.
     pub certificate: Option<Certificate>,
     /// What is worth saying of it beside that, as sentences without a subject, values included; the most telling first:
@@ -52,6 +54,22 @@ pub struct Failure {
     pub step: CheckStep,
     /// What was seen, as a sentence without a subject, masked and bounded: `refuses the connection`.
     pub said: String,
+}
+
+/// Since when a dependency answers without a failure in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswersSince {
+    /// The first answer of those.
+    pub at: Timestamp,
+    /// It failed before that; else this operator had not asked it before.
+    pub had_failed: bool,
+}
+
+impl AnswersSince {
+    /// The same, once it was asked again: at this moment, with this result. `had_failed`: the last answer was a failure.
+    pub fn after(known: Option<Self>, at: Timestamp, is_well: bool, had_failed: bool) -> Option<Self> {
+        is_well.then(|| known.unwrap_or(Self { at, had_failed }))
+    }
 }
 
 /// The steps of asking a dependency, in their order.

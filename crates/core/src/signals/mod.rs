@@ -16,7 +16,8 @@ pub use alerts::Alert;
 pub use circuits::{Circuit, CircuitState};
 pub use database::Database;
 pub use dependencies::{
-    Certificate, CheckStep, Dependency, Failure, KEPT as DEPENDENCY_KEPT, NAMED as LEANING_NAMED,
+    AnswersSince, Certificate, CheckStep, Dependency, Failure, KEPT as DEPENDENCY_KEPT,
+    NAMED as LEANING_NAMED,
 };
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::ActionType;
@@ -658,6 +659,8 @@ pub struct Lifecycle {
     /// When the last of its main containers was started for the first time, as far as the operator observed it; `None`
     /// until all of them were started.
     pub started: Option<Timestamp>,
+    /// When the last of its containers that run was started.
+    pub started_last: Option<Timestamp>,
     /// When it was Ready for the first time. Only where the operator observed that it was not Ready before.
     pub became_ready: Option<Timestamp>,
     /// Since when all its containers are ready: `ContainersReady=True`.

@@ -27,6 +27,7 @@ mod mcp;
 mod never_answered;
 mod no_pods;
 mod nodes;
+mod outages;
 mod outcomes;
 mod own_rules;
 mod partially_unready;

@@ -25,7 +25,7 @@ use crate::{
     Case, Server, database,
     diagnose::{Finding, Judgement},
     signals::{Config, Container, LastWords, Pod, Role},
-    start_budget::{deadline, is_slow_pull},
+    start_budget::{self, deadline, is_slow_pull},
     time::after,
     words,
 };
@@ -144,7 +144,11 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 
     // A loop of pods whose revision is on its way out is the old template's; the one in force decides.
     let youngest_pod = sick.iter().filter(|one| one.current).map(|one| one.pod.created).max();
-    let blame = if youngest_pod.is_some() { server.cause(Cause::ProcessExit) } else { Cause::ProcessExit };
+    let blame = match first.told.cause {
+        _ if youngest_pod.is_none() => Cause::ProcessExit,
+        Some(told) if !super::by_dependency(told) => server.cause_in_itself(Cause::ProcessExit),
+        _ => server.cause(Cause::ProcessExit),
+    };
     let config = config_to_blame(server);
     let shut = database::shut_words(case);
     // A database that lets nobody in is why containers end that were well, where nothing tells another reason.
@@ -159,14 +163,12 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let waited =
         matches!(cause, Cause::ProcessExit | Cause::DatabaseConnection) && blame == Cause::ProcessExit;
     let back = if waited { recovery::is_back(case, &sick) } else { None };
+    if let Some(until) = excused_until(server, &sick).filter(|_| back.is_none() && config.is_none()) {
+        return Judgement::Suspected { until };
+    }
     let cause = if back.is_some() { Cause::BackOff } else { cause };
 
-    let mut evidence: Vec<String> = sick.iter().map(|one| describe(one, case.now)).collect();
-    evidence.truncate(3);
-    if sick.len() > evidence.len() {
-        evidence.push(format!("{} in all are sick in this way", words::count(sick.len(), "pod")));
-    }
-    evidence.extend(last_lines(first, case.now));
+    let mut evidence = descriptions(&sick, case.now);
     evidence.push(blame_sentence(server, blame));
     evidence.extend(back);
     if is_refusal(cause) {
@@ -209,6 +211,27 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     })
 }
 
+/// Until when what all of them show may be the doing of a dependency that did not answer.
+fn excused_until(server: &Server, sick: &[Sick]) -> Option<Timestamp> {
+    let has_own_cause = |one: &Sick| one.told.cause.is_some_and(|cause| !super::by_dependency(cause));
+    if sick.iter().any(has_own_cause) {
+        return None;
+    }
+    let all = sick.iter().map(|one| start_budget::excused_until(server, one.pod));
+    all.collect::<Option<Vec<_>>>()?.into_iter().min()
+}
+
+/// What is wrong with each of them, and what the first said.
+fn descriptions(sick: &[Sick], now: Timestamp) -> Vec<String> {
+    let mut all: Vec<String> = sick.iter().map(|one| describe(one, now)).collect();
+    all.truncate(3);
+    if sick.len() > all.len() {
+        all.push(format!("{} in all are sick in this way", words::count(sick.len(), "pod")));
+    }
+    all.extend(sick.first().and_then(|first| last_lines(first, now)));
+    all
+}
+
 fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
     if cause == Cause::Evicted {
         // It is the node that is under pressure: any other pod in its place would be evicted, too.
@@ -216,7 +239,12 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
     }
     let sick = sick(server);
     let of_others = !sick.is_empty() && sick.iter().all(|one| !one.current);
-    if cause == Cause::BadRollout || (server.rollout_is_to_blame() && !of_others) {
+    let is_to_blame = if super::by_dependency(cause) {
+        server.rollout_is_to_blame()
+    } else {
+        server.rollout_is_to_blame_in_itself()
+    };
+    if cause == Cause::BadRollout || (is_to_blame && !of_others) {
         return match cause {
             Cause::StartupTimeout => &[ActionType::Rollback, ActionType::RelaxStartupProbe],
             _ => &[ActionType::Rollback],

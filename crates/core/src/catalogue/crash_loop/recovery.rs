@@ -4,13 +4,13 @@
 //! before those. What a program said before it ended tells of the time in which the dependency was down.
 
 use jiff::Timestamp;
-use mcp_health_api::{ActionType, IncidentType};
+use mcp_health_api::{ActionType, IncidentType, Subject};
 
 use super::Sick;
 use crate::{
     Case, Server,
     dependencies::{declared, is_fresh},
-    signals::{Container, Dependency, Pod},
+    signals::{Container, Pod},
     words,
 };
 
@@ -32,10 +32,8 @@ pub fn is_back(case: &Case, sick: &[Sick]) -> Option<String> {
         if !one.answers() || !is_fresh(case, one) {
             return None;
         }
-        let was_down =
-            down.evidence.iter().any(|line| line.starts_with(&format!("dependency {name} is down")));
-        if was_down {
-            let since = answers_since(one)?;
+        if down.subjects.iter().any(|subject| subject.kind == Subject::DEPENDENCY && subject.name == name) {
+            let since = one.answers_since?.at;
             back = back.filter(|(_, known)| *known >= since).or(Some((name, since)));
         }
     }
@@ -50,11 +48,6 @@ pub fn is_back(case: &Case, sick: &[Sick]) -> Option<String> {
         words::moment(since),
         words::count(waits, "pod")
     ))
-}
-
-/// Since when a dependency answers without a failure in between, as far as its answers are kept.
-fn answers_since(one: &Dependency) -> Option<Timestamp> {
-    one.results.iter().rev().take_while(|(_, result)| result.is_ok()).last().map(|(at, _)| *at)
 }
 
 fn waits_long(pod: &Pod, container: &Container) -> bool {

@@ -6,7 +6,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
 use crate::{
     Case, Server,
-    catalogue::lapse,
+    catalogue::{forbidden::RESTARTS, lapse},
     database, dependencies,
     diagnose::{Finding, Judgement},
     probes::{Failing, Probes, Told, asked, foreign_words},
@@ -192,7 +192,7 @@ fn finding<'a>(
         youngest_pod,
         lapses: lapses.min(),
         forbids: match cause {
-            Cause::DependencyDown | Cause::DatabaseConnection => super::BRING_NO_DEPENDENCY_BACK,
+            Cause::DependencyDown | Cause::DatabaseConnection => RESTARTS,
             // The pods are well; nothing that is done to them brings a way back.
             _ if youngest_pod.is_none() => &[
                 ActionType::RolloutRestart,

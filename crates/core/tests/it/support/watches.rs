@@ -3,11 +3,11 @@
 use jiff::SignedDuration;
 use mcp_health_api::{Label, Measure, PostgresSignal};
 use mcp_health_core::signals::{
-    Alert, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container, ContainerSpec,
-    Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Lifecycle, Metrics, Node, NodeReady,
-    PROBES_KEPT, Placement, Pod, Probe, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion, ProbeResult,
-    Probed, Reading, RecordedAction, Revision, Role, RuleReading, SecretUse, Service, Signals, Strategy,
-    Target, Usage,
+    Alert, AnswersSince, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container,
+    ContainerSpec, Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Lifecycle, Metrics, Node,
+    NodeReady, PROBES_KEPT, Placement, Pod, Probe, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion,
+    ProbeResult, Probed, Reading, RecordedAction, Revision, Role, RuleReading, SecretUse, Service, Signals,
+    Strategy, Target, Usage,
 };
 
 use super::{
@@ -353,11 +353,10 @@ fn dependency(world: &World) -> Dependency {
 
 /// The queue that the server needs: asked at every interval or more often, and down as long as the world says so.
 fn queue(world: &World) -> Dependency {
-    let came = |at: i64| match world.unanswered {
-        Some(since) if at >= since => {
-            Err(Failure::new(CheckStep::Port, "10.0.0.7:5672 refuses the connection"))
-        }
-        _ => Ok(()),
+    let is_silent = |at: i64| world.unanswered.is_some_and(|since| at >= since);
+    let came = |(at, answered): &(i64, bool)| {
+        let refuses = || Failure::new(CheckStep::Port, "10.0.0.7:5672 refuses the connection");
+        (moment(*at), if *answered && !is_silent(*at) { Ok(()) } else { Err(refuses()) })
     };
     Dependency {
         name: QUEUE.to_owned(),
@@ -365,7 +364,11 @@ fn queue(world: &World) -> Dependency {
         place: "rabbitmq.mcp:5672".to_owned(),
         known_as: "queue:3f9a1c".to_owned(),
         ever_answered: true,
-        results: world.queue_asked.iter().map(|at| (moment(*at), came(*at))).collect(),
+        results: world.queue_asked.iter().map(came).collect(),
+        answers_since: world
+            .queue_answers_since
+            .filter(|_| world.unanswered.is_none())
+            .map(|(at, had_failed)| AnswersSince { at: moment(at), had_failed }),
         ..Dependency::default()
     }
 }
@@ -536,6 +539,7 @@ fn lifecycle(world: &World, pod: &super::world::Pod, kind: Template, placed: boo
         init_running: (created && pod.started.is_none() && matches!(kind, Template::InitTakes(_)))
             .then(|| "migrate".to_owned()),
         started: pod.first_started.map(moment),
+        started_last: pod.started.filter(|_| pod.back_at.is_none()).map(moment),
         became_ready: pod.became_ready.map(moment),
         containers_ready: match pod.started {
             Some(started) if gated => Some(moment(started + 2)),

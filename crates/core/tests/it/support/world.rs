@@ -227,6 +227,8 @@ pub struct World {
     pub dependency_down: bool,
     /// What every template needs is down: all containers run, and none is ready.
     pub unready: bool,
+    /// What containers do that start while what every template needs is down; pods that are ready go on.
+    pub starts_as: Option<Template>,
     /// What every container says before it ends.
     pub said: &'static str,
     /// The Service's selector selects nothing.
@@ -263,9 +265,11 @@ pub struct World {
     pub circuits_open: Vec<(String, i64)>,
     /// Since when the queue that it needs does not answer.
     pub unanswered: Option<i64>,
-    /// How often the queue is asked, in seconds, and when it was asked.
+    /// How often the queue is asked, in seconds; when it was asked, and whether it answered.
     pub queue_interval: i64,
-    pub queue_asked: Vec<i64>,
+    pub queue_asked: Vec<(i64, bool)>,
+    /// Since when it answers without a failure in between, and whether it had failed before.
+    pub queue_answers_since: Option<(i64, bool)>,
     /// The queue is to be asked at once, and then every five seconds.
     pub queue_is_urgent: bool,
     /// A reset changes nothing.
@@ -312,6 +316,7 @@ impl World {
             evicts_after: None,
             dependency_down: false,
             unready: false,
+            starts_as: None,
             said: "Traceback (most recent call last):\nRuntimeError: it does not work\n",
             service_astray: false,
             service_since: 0,
@@ -331,7 +336,8 @@ impl World {
             circuits_open: Vec::new(),
             unanswered: None,
             queue_interval: 15,
-            queue_asked: vec![0],
+            queue_asked: vec![(0, true)],
+            queue_answers_since: Some((0, false)),
             queue_is_urgent: false,
             circuits_stick: false,
             jobs: Vec::new(),
@@ -767,13 +773,15 @@ impl World {
 
     /// What the operator's poller does.
     fn ask_the_queue(&mut self) {
-        let due = self.now - self.now % self.queue_interval;
-        let last = self.queue_asked.last().copied().unwrap_or_default();
-        let before = (last + 1..=due).filter(|at| at % self.queue_interval == 0);
-        self.queue_asked.extend(before);
-        let last = self.queue_asked.last().copied().unwrap_or_default();
-        if self.queue_is_urgent && self.now - last >= 5 {
-            self.queue_asked.push(self.now);
+        let last = self.queue_asked.last().map(|(at, _)| *at).unwrap_or_default();
+        let mut due: Vec<i64> = (last + 1..=self.now).filter(|at| at % self.queue_interval == 0).collect();
+        let last = due.last().copied().unwrap_or(last);
+        due.extend((self.queue_is_urgent && self.now - last >= 5).then_some(self.now));
+        for at in due {
+            let answers = self.unanswered.is_none_or(|since| at < since);
+            let had_failed = self.queue_asked.last().is_some_and(|(_, answered)| !answered);
+            self.queue_answers_since = answers.then(|| self.queue_answers_since.unwrap_or((at, had_failed)));
+            self.queue_asked.push((at, answers));
         }
         let surplus = self.queue_asked.len().saturating_sub(5);
         self.queue_asked.drain(..surplus);
@@ -806,7 +814,8 @@ impl World {
         let left = self.pods.iter().filter(|pod| !gone(pod)).cloned().collect();
         self.pods = left;
         self.place();
-        let (full, down, unready) = (self.full, self.dependency_down, self.unready);
+        let (full, down, unready, starts_as) =
+            (self.full, self.dependency_down, self.unready, self.starts_as);
         for at in 0..self.pods.len() {
             if self.is_on_failing_node(&self.pods[at]) {
                 continue;
@@ -839,6 +848,7 @@ impl World {
                 }
                 let ends = down || pod.read.as_deref() == Some(BAD);
                 let kind = if unready { Template::NeverReady } else { kind };
+                let kind = starts_as.filter(|_| !pod.ready).unwrap_or(kind);
                 pod.run(if ends { Template::CrashesAtOnce } else { kind }, now);
             }
         }

@@ -24,7 +24,7 @@ use mcp_health_api::{McpServerHealth, PostgresSignal};
 use mcp_health_core::{
     dependencies::declared,
     digest,
-    signals::{CheckStep, DEPENDENCY_KEPT, Dependency, LEANING_NAMED, Reading},
+    signals::{AnswersSince, CheckStep, DEPENDENCY_KEPT, Dependency, LEANING_NAMED, Reading},
 };
 
 use super::{Stores, list_watch::is_recent, probes::Probes, table::Key};
@@ -92,6 +92,7 @@ impl Seen {
             Ok(asked) => asked,
             Err(why) => {
                 seen.results.clear();
+                seen.answers_since = None;
                 return seen.barred.replace(why.clone()) != Some(why);
             }
         };
@@ -106,6 +107,8 @@ impl Seen {
             || seen.results.iter().any(|(_, before)| before.is_err())
             || certificate.is_some() && certificate != seen.certificate;
         seen.ever_answered |= result.is_ok();
+        let had_failed = seen.failure().is_some();
+        seen.answers_since = AnswersSince::after(seen.answers_since, at, result.is_ok(), had_failed);
         seen.certificate = certificate.or_else(|| seen.certificate.take());
         seen.remarks = remarks;
         let surplus = (seen.results.len() + 1).saturating_sub(DEPENDENCY_KEPT);

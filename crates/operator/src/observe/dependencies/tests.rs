@@ -299,6 +299,30 @@ fn only_what_may_change_a_verdict_is_news_and_what_was_answered_is_of_that_quest
     assert!(dependencies.lock().by_object.is_empty() && dependencies.lock().leaning.is_empty());
 }
 
+#[test]
+fn since_when_it_answers_is_kept_longer_than_its_answers_and_begins_anew_after_a_failure_or_another_question()
+{
+    let dependencies = Dependencies::default();
+    let one = object("mcp", "one", &json!({"dependencies": [http("api", "http://api/")]}), &[]);
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let since = |second: i64, question: &str, came: Came| {
+        let about = Some(about("api:80", question));
+        dependencies.note(&Key::of(&one), "api", at(second), (about, came), &[]);
+        match dependencies.reading(&one) {
+            Reading::Fresh(all) => all[0].answers_since,
+            other => panic!("{other:?}"),
+        }
+    };
+    let answers = |second, had_failed| Some(AnswersSince { at: at(second), had_failed });
+    for second in 1..20 {
+        assert_eq!(since(second, "a", Ok(Asked::default())), answers(1, false));
+    }
+    assert_eq!(since(20, "a", Ok(failed(CheckStep::Port))), None);
+    assert_eq!(since(21, "a", Ok(Asked::default())), answers(21, true));
+    assert_eq!(since(22, "b", Ok(Asked::default())), answers(22, false));
+    assert_eq!(since(23, "b", Err("not on the list".to_owned())), None);
+}
+
 /// The server, the place, and the step that fails.
 type OfPlace = (&'static str, &'static str, Option<CheckStep>);
 

@@ -24,6 +24,7 @@ pub fn view(wire: &PodWire, role: &dyn Fn(&str) -> Role) -> Lifecycle {
         sandbox: condition("PodReadyToStartContainers").map(|condition| condition.status == "True"),
         init_running: init.clone().find(runs).map(|one| one.name.clone()),
         started: started(&status.container_statuses),
+        started_last: status.container_statuses.iter().chain(init.clone()).filter_map(runs_since).max(),
         became_ready: None,
         containers_ready: since("ContainersReady"),
         unmet_gates: gates.filter(|gate| !is_true(gate)).map(str::to_owned).collect(),
@@ -37,6 +38,11 @@ pub fn view(wire: &PodWire, role: &dyn Fn(&str) -> Role) -> Lifecycle {
 fn started(statuses: &[ContainerStatus]) -> Option<Timestamp> {
     let started: Vec<Option<Timestamp>> = statuses.iter().map(first_start).collect();
     started.into_iter().collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// Since when a container runs.
+fn runs_since(status: &ContainerStatus) -> Option<Timestamp> {
+    Some(status.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)
 }
 
 /// The earlier of the two starts that a container's status knows.
@@ -119,6 +125,7 @@ mod tests {
         let mut later = started("server", 40);
         later.succeed(&first);
         assert_eq!(later.pod.lifecycle.started.unwrap().to_string(), "2026-01-01T00:00:05Z");
+        assert_eq!(later.pod.lifecycle.started_last.unwrap().to_string(), "2026-01-01T00:00:40Z");
     }
 
     #[test]

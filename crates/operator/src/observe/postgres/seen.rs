@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::PostgresSignal;
 use mcp_health_core::{
     digest,
-    signals::{Certificate, DEPENDENCY_KEPT, Database, Dependency, Failure, Reading},
+    signals::{AnswersSince, Certificate, DEPENDENCY_KEPT, Database, Dependency, Failure, Reading},
     words,
 };
 
@@ -31,6 +31,7 @@ pub struct Seen {
     ever_answered: bool,
     last: Option<(Timestamp, Result<Arc<Database>, Failure>)>,
     results: Vec<(Timestamp, Result<(), Failure>)>,
+    answers_since: Option<AnswersSince>,
     certificate: Option<Certificate>,
     /// Why it is not asked.
     barred: Option<String>,
@@ -47,6 +48,7 @@ impl Seen {
             ever_answered: false,
             last: None,
             results: Vec::new(),
+            answers_since: None,
             certificate: None,
             barred: None,
         }
@@ -56,6 +58,7 @@ impl Seen {
     pub fn ask_over(&mut self, identity: &Identity, words: String, place: String) {
         if self.place != place || self.words != words {
             self.results.clear();
+            self.answers_since = None;
             (self.last, self.certificate, self.ever_answered) = (None, None, false);
         }
         (self.words, self.place) = (words, place);
@@ -67,7 +70,7 @@ impl Seen {
     /// Notes why it may not be asked. True where that is news.
     pub fn bar(&mut self, why: String) -> bool {
         self.results.clear();
-        self.last = None;
+        (self.last, self.answers_since) = (None, None);
         self.identity = None;
         self.barred.replace(why.clone()) != Some(why)
     }
@@ -88,6 +91,8 @@ impl Seen {
         if self.results.last().is_none_or(|(last, _)| *last < at) {
             let surplus = (self.results.len() + 1).saturating_sub(DEPENDENCY_KEPT);
             self.results.drain(..surplus);
+            let had_failed = self.results.last().is_some_and(|(_, last)| last.is_err());
+            self.answers_since = AnswersSince::after(self.answers_since, at, result.is_ok(), had_failed);
             self.results.push((at, result.as_ref().map(|_| ()).map_err(Clone::clone)));
         }
         self.certificate = certificate;
@@ -125,6 +130,7 @@ impl Seen {
             words: self.words.clone(),
             place: self.place.clone(),
             results: self.results.clone(),
+            answers_since: self.answers_since,
             certificate: self.certificate.clone(),
             remarks: seen.map(|seen| remarks(seen)).unwrap_or_default(),
             barred: self.barred.clone(),
