@@ -1,14 +1,14 @@
 //! blame: whether the revision in force is why its pods fail. A rollback rests on it.
 //!
-//! A revision is to blame if another one is known good, its own pods began to fail within the progress deadline of their
-//! creation, and there is a control: known-good pods that do not fail at the same time. Where none exist (Recreate, one
-//! replica, a completed rollout), the failure must be the pod's own: it exits, is killed for its memory, cannot start, or
-//! never became Ready, nor did any other of this revision. Readiness that is lost after Ready, without a control, is not
-//! the revision's fault.
+//! A revision is to blame if another one is known good, its own pods began to fail within the progress
+//! deadline of their creation, and there is a control: known-good pods that do not fail at the same time.
+//! Where none exist (Recreate, one replica, a completed rollout), the failure must be the pod's own: it
+//! exits, is killed for its memory, cannot start, or never became Ready, nor did any other of this revision.
+//! Readiness that is lost after Ready, without a control, is not the revision's fault.
 //!
-//! What pods showed while something that both templates need did not answer, or before they had the time of a start since,
-//! counts for nothing, unless its cause has nothing to do with that. What is down or unknown now is for the order of findings
-//! and the guards to see to.
+//! What pods showed while something that both templates need did not answer, or before they had the time of a
+//! start since, counts for nothing, unless its cause has nothing to do with that. What is down or unknown now
+//! is for the order of findings and the guards to see to.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Cause, IncidentType};
@@ -25,7 +25,8 @@ impl Server<'_> {
         self.cause_by(otherwise, |pod| start_budget::excused_until(self, pod).is_none())
     }
 
-    /// The same for a cause that no dependency explains: also what pods showed while one did not answer counts.
+    /// The same for a cause that no dependency explains: also what pods showed while one did not answer
+    /// counts.
     pub(crate) fn cause_in_itself(&self, otherwise: Cause) -> Cause {
         self.cause_by(otherwise, |_| true)
     }

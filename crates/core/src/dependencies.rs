@@ -79,8 +79,8 @@ pub fn undecided<'a>(case: &Case<'a>, since: Timestamp) -> Vec<&'a str> {
     declared(case.spec).filter(is_undecided).collect()
 }
 
-/// Since when all declared dependencies answer, as far as each is asked and has ever answered: what pods showed before
-/// may be the doing of one that did not. `None` where none is known to answer.
+/// Since when all declared dependencies answer, as far as each is asked and has ever answered: what pods
+/// showed before may be the doing of one that did not. `None` where none is known to answer.
 pub(crate) fn answer_since(case: &Case) -> Option<AnswersSince> {
     let seen = case.signals.dependencies.fresh()?;
     let counts = |one: &&Dependency| one.barred.is_none() && declared(case.spec).any(|name| name == one.name);

@@ -4,8 +4,8 @@
 //! and init containers take the time that they take. From the moment its containers run, it has the larger of its probes'
 //! own budget and twice the known-good template's longest time to Ready; at least 60 s, at most the progress deadline.
 //!
-//! What pods show while something that they depend on does not answer tells nothing of them. Once that answers again, they
-//! have this time anew.
+//! What pods show while something that they depend on does not answer tells nothing of them. Once that
+//! answers again, they have this time anew.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::IncidentType;
@@ -99,8 +99,9 @@ pub fn of(
     StartBudget { phase, since, due: excused.map_or(due, |until| until.max(due)) }
 }
 
-/// Until when what a pod shows may be the doing of a dependency that did not answer: the pod did not have the time of a
-/// start since that answers again, or did not try again since. `None` where it shows a fault of its own.
+/// Until when what a pod shows may be the doing of a dependency that did not answer: the pod did not have the
+/// time of a start since that answers again, or did not try again since. `None` where it shows a fault of its
+/// own.
 pub(crate) fn excused_until(server: &Server, pod: &Pod) -> Option<Timestamp> {
     let AnswersSince { at: back, had_failed } = server.dependencies_answer?;
     if pod.containers.iter().any(is_of_its_own) {

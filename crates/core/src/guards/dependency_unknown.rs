@@ -2,8 +2,8 @@
 //! answer: each has answered since the fault began, or is down by three failures. They are asked at once, and then every
 //! five seconds. One that never answered is waited for during 20 seconds, and counts for nothing then.
 //!
-//! Nor is it while the pods may still show what was before the dependencies answered again: they have the time of a start
-//! since then, and a rule that looks back has its window.
+//! Nor is it while the pods may still show what was before the dependencies answered again: they have the
+//! time of a start since then, and a rule that looks back has its window.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause};
@@ -47,21 +47,26 @@ pub fn check(question: &Question) -> Verdict {
     Verdict::Hold { reason: "DependencyUnknown", message, until }
 }
 
-/// Until when pods may show what was before the dependencies answered again. Pods that only the kubelet's back-off keeps
-/// from what is back are recycled at once.
+/// Until when pods may show what was before the dependencies answered again. Pods that only the kubelet's
+/// back-off keeps from what is back are recycled at once.
 fn settling(question: &Question, finding: &Finding) -> Verdict {
     let Question { case, server, plan, .. } = *question;
     let answer = server.dependencies_answer.filter(|_| finding.cause != Cause::BackOff);
     let Some(AnswersSince { at: back, had_failed }) = answer else { return Verdict::Permit };
     let is_from_before = server.pods.iter().any(|pod| pod.created < back);
-    // Pods of a new revision that were created since show a fault of its own, unless there was an outage just before.
+    // Pods of a new revision that were created since show a fault of its own, unless there was an outage just
+    // before.
     let is_new = finding.youngest_pod.is_some_and(|created| created >= back);
     if !had_failed && (!is_from_before || is_new && plan.action == ActionType::Rollback) {
         return Verdict::Permit;
     }
     let window = if is_from_before { reach_of(case, question.incident) } else { SignedDuration::ZERO };
     let settled = after(back, start_budget::running(server).max(window));
-    let excused = server.failing().into_iter().filter_map(|pod| start_budget::excused_until(server, pod));
+    let excuses: Vec<_> =
+        server.failing().into_iter().map(|pod| start_budget::excused_until(server, pod)).collect();
+    // One pod that fails by itself speaks against its revision; a restart would take down the others as well.
+    let is_shown = plan.action == ActionType::Rollback && excuses.contains(&None);
+    let excused = excuses.into_iter().flatten().filter(|_| !is_shown);
     let until = excused.chain([settled]).max().unwrap_or(settled);
     if until <= case.now {
         return Verdict::Permit;

@@ -66,7 +66,8 @@ pub struct AnswersSince {
 }
 
 impl AnswersSince {
-    /// The same, once it was asked again: at this moment, with this result. `had_failed`: the last answer was a failure.
+    /// The same, once it was asked again: at this moment, with this result. `had_failed`: the last answer was
+    /// a failure.
     pub fn after(known: Option<Self>, at: Timestamp, is_well: bool, had_failed: bool) -> Option<Self> {
         is_well.then(|| known.unwrap_or(Self { at, had_failed }))
     }

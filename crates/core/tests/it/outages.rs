@@ -1,5 +1,5 @@
-//! What pods show while something that they depend on does not answer tells nothing of them, nor does it once that answers
-//! again, until they had the time of a start.
+//! What pods show while something that they depend on does not answer tells nothing of them, nor does it once
+//! that answers again, until they had the time of a start.
 
 use mcp_health_api::{Cause, Effect, IncidentType, McpServerHealthStatus};
 use mcp_health_core::signals::{AnswersSince, Reading};

@@ -144,11 +144,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 
     // A loop of pods whose revision is on its way out is the old template's; the one in force decides.
     let youngest_pod = sick.iter().filter(|one| one.current).map(|one| one.pod.created).max();
-    let blame = match first.told.cause {
-        _ if youngest_pod.is_none() => Cause::ProcessExit,
-        Some(told) if !super::by_dependency(told) => server.cause_in_itself(Cause::ProcessExit),
-        _ => server.cause(Cause::ProcessExit),
-    };
+    let blame = if youngest_pod.is_some() { blame(server, first) } else { Cause::ProcessExit };
     let config = config_to_blame(server);
     let shut = database::shut_words(case);
     // A database that lets nobody in is why containers end that were well, where nothing tells another reason.
@@ -209,6 +205,14 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             _ => &[],
         },
     })
+}
+
+/// The revision in force, where it is to blame for what its first pod shows.
+fn blame(server: &Server, first: &Sick) -> Cause {
+    match first.told.cause {
+        Some(told) if !super::by_dependency(told) => server.cause_in_itself(Cause::ProcessExit),
+        _ => server.cause(Cause::ProcessExit),
+    }
 }
 
 /// Until when what all of them show may be the doing of a dependency that did not answer.
