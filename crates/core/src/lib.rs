@@ -35,6 +35,7 @@ mod refusals;
 pub mod report;
 mod revert;
 mod server;
+pub mod service_ports;
 pub mod signals;
 mod start_budget;
 mod time;

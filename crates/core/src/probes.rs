@@ -1,7 +1,8 @@
-//! probes: what the results of probing come to. A path fails where three of its last five results are faults and the
-//! newest is one; what was never answered, is too old or too little, or contradicts the kubelet, shows nothing. What a
-//! mesh, a gate or an allow-list does to the operator's direct probes of a pod counts only where the Service path shows
-//! a fault too: that is the path of clients.
+//! probes: what the results of probing come to. A path fails where three of its last five results are faults
+//! and the newest is one; what was never answered, is too old or too little, or contradicts the kubelet,
+//! shows nothing; nor does what a Service without a ready endpoint came to. What a mesh, a gate or an
+//! allow-list does to the operator's direct probes of a pod counts only where the Service path shows a fault
+//! too: that is the path of clients.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::Measure;
@@ -67,12 +68,19 @@ pub fn patience(pause: SignedDuration) -> SignedDuration {
 /// What a path tells at this moment.
 pub fn told<'a>(case: &Case, probed: &'a Probed) -> Told<'a> {
     let patience = patience(probed.pause);
-    let counts = |result: &&ProbeResult| case.now.duration_since(result.at) <= patience;
+    let counts = |result: &&ProbeResult| {
+        case.now.duration_since(result.at) <= patience && !result.is_without_endpoint(&probed.path)
+    };
     let results: Vec<&ProbeResult> = probed.results.iter().filter(counts).collect();
     let kept = &results[results.len().saturating_sub(PROBES_KEPT)..];
-    let Some(last) = kept.last().filter(|_| probed.ever_answered && kept.len() >= FAILING) else {
+    let is_evidence = probed.ever_answered || probed.leads_elsewhere;
+    let Some(last) = kept.last().filter(|_| is_evidence && kept.len() >= FAILING) else {
         return Told::Nothing;
     };
+    // What is not MCP's port tells of MCP only that nobody listens, or that it is MCP's after all.
+    if probed.leads_elsewhere && last.outcome.as_ref().is_err_and(|fault| fault.kind != FaultKind::Refused) {
+        return Told::Nothing;
+    }
     let mut faulty = kept.iter().filter(|result| is_fault(result));
     let faults = faulty.clone().count();
     match &last.outcome {
@@ -211,6 +219,17 @@ impl<'a> Probes<'a> {
         self.all.iter().filter_map(move |probed| match &probed.path {
             ProbePath::Service(name) => Some((name.as_str(), probed.question, probes.of_service(probed))),
             ProbePath::Pod(_) => None,
+        })
+    }
+
+    /// Whether a Service was asked of late while it had no ready endpoint: what that came to tells nothing,
+    /// and that it was well before is no proof that it is.
+    pub fn asked_without_endpoint(&self) -> bool {
+        self.all.iter().any(|probed| {
+            let patience = patience(probed.pause);
+            let is_recent = |result: &&ProbeResult| self.case.now.duration_since(result.at) <= patience;
+            let mut recent = probed.results.iter().filter(is_recent);
+            recent.any(|result| result.is_without_endpoint(&probed.path))
         })
     }
 

@@ -2,12 +2,13 @@
 //! Exists only where all that it is made of is fresh.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Effect, HealthyConfig, HealthyRevision, Incident};
+use mcp_health_api::{Effect, HealthyConfig, HealthyRevision, Incident, McpServerHealthSpec};
 
 use crate::{
     Case, blame, dependencies,
     lost::{LostPod, lost},
     mask::mask,
+    service_ports::PodPorts,
     signals::{AnswersSince, Config, ContainerSpec, Pod, ProbeKind, Revision, Target},
     words,
 };
@@ -200,6 +201,13 @@ impl<'a> Server<'a> {
     /// the first.
     pub fn container(&self) -> Option<&'a ContainerSpec> {
         self.target.container(self.container)
+    }
+
+    /// The ports of its pods; none where it is not known on which MCP is asked.
+    pub fn pod_ports(&self, spec: &McpServerHealthSpec) -> Option<PodPorts<'a>> {
+        let own = self.container()?;
+        let asked = spec.signals.mcp.as_ref().and_then(|mcp| mcp.port).or_else(|| own.port())?;
+        Some(PodPorts { containers: &self.target.containers, own, asked })
     }
 
     /// The port that the server declares first.

@@ -13,7 +13,7 @@ use crate::{
     Case, Server, database, dependencies,
     diagnose::{Finding, Judgement},
     obstacles::{self, Obstacle},
-    signals::Pod,
+    signals::{Pod, Service},
     start_budget::{self, Phase, StartBudget},
     time::after,
     words,
@@ -29,6 +29,9 @@ pub const ENTRY: Entry = Entry {
     runbook,
 };
 
+/// The pods are well; nothing that is done to them brings the Service back.
+const OF_THE_SERVICE: &[ActionType] =
+    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Rollback];
 /// A pod whose container ended within this time does not just wait for something.
 const ENDED: SignedDuration = SignedDuration::from_mins(10);
 /// How long nothing may be ready. A rollout that replaces all pods at once takes a moment.
@@ -207,39 +210,51 @@ fn down_since(cause: Cause, since: Timestamp, evidence: Vec<String>) -> Finding 
 fn judge_services(case: &Case, server: &Server) -> Judgement {
     let Some(services) = case.signals.services.fresh() else { return Judgement::Unknown };
     let Some(broken) = services.iter().find(|service| service.ready_endpoints == 0) else {
-        return Judgement::Clear;
+        return judge_ports(case, server, services);
     };
     // Endpoints follow readiness within seconds: wait until every ready pod has been so for a while.
     let ready = server.pods.iter().filter(|pod| pod.ready).map(|pod| pod.ready_changed);
     let Some(since) = ready.chain([broken.since]).max() else { return Judgement::Clear };
-    let due = since
-        .saturating_add(lasting(case, IncidentType::ServiceNotResponding, PATIENCE))
-        .unwrap_or(Timestamp::MAX);
+    let due = after(since, lasting(case, IncidentType::ServiceNotResponding, PATIENCE));
     if due > case.now {
         return Judgement::Suspected { until: due };
     }
-    let mut evidence = vec![format!(
-        "{} ready, and none of them is a ready endpoint of Service {}",
-        if server.ready() == 1 { "1 pod is".to_owned() } else { format!("{} pods are", server.ready()) },
-        broken.name
-    )];
-    evidence.push(if broken.selects_pods {
-        format!("its selector {} matches the pods: look at its ports and targetPort", broken.selector)
-    } else {
-        format!("its selector {} matches no label of the pod template", broken.selector)
-    });
-    Judgement::Found(Finding {
-        incident: IncidentType::ServiceNotResponding,
-        rule: None,
-        cause: Cause::ServiceMismatch,
-        severity: Severity::SEV1,
-        since,
-        evidence,
-        youngest_pod: None,
-        lapses: None,
-        // The pods are well; nothing that is done to them brings the Service back.
-        forbids: &[ActionType::RolloutRestart, ActionType::Rollback],
-    })
+    let evidence = vec![
+        format!(
+            "{} ready, and none of them is a ready endpoint of Service {}",
+            if server.ready() == 1 { "1 pod is".to_owned() } else { format!("{} pods are", server.ready()) },
+            broken.name
+        ),
+        if broken.selects_pods {
+            format!("its selector {} matches the pods: look at its ports and targetPort", broken.selector)
+        } else {
+            format!("its selector {} matches no label of the pod template", broken.selector)
+        },
+    ];
+    let finding = down_since(Cause::ServiceMismatch, since, evidence);
+    Judgement::Found(Finding { forbids: OF_THE_SERVICE, ..finding })
+}
+
+/// A port that is meant for MCP leads to a name that no container has: no endpoint has a port for it, and
+/// every connection is refused. (A number is judged from outside: something may listen that is not declared.)
+fn judge_ports(case: &Case, server: &Server, services: &[Service]) -> Judgement {
+    let Some(pods) = server.pod_ports(case.spec) else { return Judgement::Clear };
+    let broken =
+        services.iter().filter(|one| one.selects_pods && one.foreign.is_empty()).find_map(|service| {
+            let others = services.iter().filter(|other| other.selects_pods && other.name != service.name);
+            let port = pods.astray(&service.ports, others.map(|other| other.ports.as_slice()))?;
+            service.unresolved.contains(&port.name).then_some((service, port))
+        });
+    let Some((service, port)) = broken else { return Judgement::Clear };
+    let evidence = vec![
+        format!(
+            "Service {} refuses every connection to its port {}: no container has a port of the name {}",
+            service.name, port.number, port.target
+        ),
+        format!("Service {}: {}", service.name, pods.words(service)),
+    ];
+    let finding = down_since(Cause::TargetPortMismatch, case.now, evidence);
+    Judgement::Symptom { finding: Finding { forbids: OF_THE_SERVICE, ..finding }, lasting: PATIENCE }
 }
 
 fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {

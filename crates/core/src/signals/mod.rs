@@ -745,14 +745,29 @@ pub struct Service {
     pub selector: String,
     /// It keeps a client on its pod (`sessionAffinity: ClientIP`).
     pub sticky: bool,
-    /// Its target ports, as they are written: numbers or names.
-    pub target_ports: Vec<String>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Those of its ports, by name, that no endpoint of it has a port for: no container has one of that name.
+    pub unresolved: Vec<String>,
     /// Ready endpoints in its EndpointSlices.
     pub ready_endpoints: usize,
     /// Whose pods are among its ready endpoints beside the target's: `Deployment other`, `pod x`; each once.
     pub foreign: Vec<String>,
     /// Since when it has some, or none, as far as the operator saw.
     pub since: Timestamp,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name; empty where it has none.
+    pub name: String,
+    /// Its number.
+    pub number: u16,
+    /// Where it leads, as it is written: a number, or the name of a container's port.
+    pub target: String,
+    /// Its `appProtocol` says that TLS is spoken behind it.
+    pub is_https: bool,
 }
 
 impl Pod {

@@ -28,6 +28,8 @@ pub struct Probed {
     pub answered_here: bool,
     /// It is asked again after this time at the latest: evidence is as old as the pauses are long.
     pub pause: SignedDuration,
+    /// The Service leads to no port on which MCP is asked, and to one that no container declares.
+    pub leads_elsewhere: bool,
     /// Oldest first; at most [`KEPT`].
     pub results: Vec<ProbeResult>,
     /// What `tools/list` told last, sorted by name; `None` where it was not told yet.
@@ -63,6 +65,9 @@ pub struct ProbeResult {
     pub at: Timestamp,
     /// How long it took, in milliseconds.
     pub millis: u64,
+    /// What the path leads to was ready when it was asked, and still when the result was there: the pod, or
+    /// an endpoint of the Service.
+    pub was_ready: bool,
     /// `Ok` where it was answered as it should be.
     pub outcome: Result<(), Fault>,
 }
@@ -177,6 +182,14 @@ impl FaultKind {
     /// Alive, and gated: this is configuration, and no restart mends it.
     pub const fn is_of_configuration(self) -> bool {
         matches!(self, Self::Unauthorized | Self::Forbidden | Self::HostNotAllowed | Self::VersionMismatch)
+    }
+}
+
+impl ProbeResult {
+    /// The Service had no ready endpoint: a connection to it is refused or dropped, whatever its ports are.
+    pub fn is_without_endpoint(&self, path: &ProbePath) -> bool {
+        let of_the_way = self.outcome.as_ref().is_err_and(|fault| fault.kind.is_of_the_way());
+        matches!(path, ProbePath::Service(_)) && !self.was_ready && of_the_way
     }
 }
 

@@ -38,6 +38,7 @@ mod recycle_pod;
 mod references;
 mod resources;
 mod scraped;
+mod service_ports;
 mod slow_starts;
 mod story;
 mod support;

@@ -8,11 +8,20 @@ use crate::support::{moment, scene::Scene};
 /// A path that came to these results.
 fn path(path: ProbePath, ever_answered: bool, results: usize) -> Probed {
     let fault = Fault::new(FaultKind::Refused, "10.0.0.1:8000 refuses the connection");
-    let result = ProbeResult { at: moment(0), millis: 1, outcome: Err(fault) };
+    let result = ProbeResult { at: moment(0), millis: 1, was_ready: true, outcome: Err(fault) };
     let results = vec![result; results];
     let (answered_here, pause) = (ever_answered, SignedDuration::from_secs(15));
     let question = ProbeQuestion::Mcp;
-    Probed { path, question, ever_answered, answered_here, pause, results, tools: None }
+    Probed {
+        path,
+        question,
+        ever_answered,
+        answered_here,
+        leads_elsewhere: false,
+        pause,
+        results,
+        tools: None,
+    }
 }
 
 fn problems(change: impl FnOnce(&mut Scene) -> Vec<Probed>) -> Vec<String> {

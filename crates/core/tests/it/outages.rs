@@ -142,12 +142,11 @@ fn known_good_pods_are_restarted_only_if_they_are_unready_for_longer_than_a_star
         operator.run(recovers_after.unwrap_or_default(), 1);
         operator.world.unready = recovers_after.is_none();
         operator.run(90, 1);
-        match recovers_after {
-            Some(_) => assert_eq!(operator.world.done, []),
-            None => {
-                let at = restarted(&operator).unwrap_or_else(|| panic!("{:#?}", operator.status())).at;
-                assert!(at >= back + BUDGET, "{} s after the answer", at - back);
-            }
+        if recovers_after.is_some() {
+            assert_eq!(operator.world.done, []);
+        } else {
+            let at = restarted(&operator).unwrap_or_else(|| panic!("{:#?}", operator.status())).at;
+            assert!(at >= back + BUDGET, "{} s after the answer", at - back);
         }
     }
 }

@@ -38,14 +38,28 @@ pub fn results(now: i64, pattern: &str, kind: FaultKind) -> Vec<ProbeResult> {
     };
     let results = pattern.chars().enumerate();
     results
-        .map(|(place, one)| ProbeResult { at: moment(at(place)), millis: 5, outcome: outcome(one) })
+        .map(|(place, one)| ProbeResult {
+            at: moment(at(place)),
+            millis: 5,
+            was_ready: true,
+            outcome: outcome(one),
+        })
         .collect()
 }
 
 pub fn probed(now: i64, path: ProbePath, question: ProbeQuestion, fault: Option<FaultKind>) -> Probed {
     let (pattern, kind) = fault.map_or((".....", TimedOut), |kind| ("..xxx", kind));
     let results = results(now, pattern, kind);
-    Probed { path, question, ever_answered: true, answered_here: true, pause: PAUSE, results, tools: None }
+    Probed {
+        path,
+        question,
+        ever_answered: true,
+        answered_here: true,
+        leads_elsewhere: false,
+        pause: PAUSE,
+        results,
+        tools: None,
+    }
 }
 
 /// Three ready pods and their Service: what each question comes to, where it is asked.

@@ -143,8 +143,10 @@ fn probed(scene: &mut Scene, well: bool) {
         ever_answered: true,
         answered_here: true,
         pause: SignedDuration::from_secs(15),
+        leads_elsewhere: false,
         results: vec![ProbeResult {
             at: moment(NOW - 5),
+            was_ready: true,
             millis: 3,
             outcome: if well {
                 Ok(())

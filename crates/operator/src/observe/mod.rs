@@ -67,7 +67,7 @@ pub use prometheus::Poller;
 pub use references::look_up;
 pub use replica_sets::ReplicaSetWire;
 pub use secrets::Secrets;
-use services::namespace_group;
+use services::{EndpointSliceRow, ServiceRow, namespace_group};
 pub use switches::{NamespaceWire, SwitchWire, is_suspended, is_thrown};
 use table::{Key, Table};
 pub use targets::{Guarded, Targets, note as note_targets};
@@ -537,7 +537,8 @@ impl Stores {
                     selects_pods: row.selects(labels),
                     selector: selector.collect::<Vec<_>>().join(","),
                     sticky: row.sticky,
-                    target_ports: row.ports.iter().map(|port| port.target.clone()).collect(),
+                    ports: row.ports.clone(),
+                    unresolved: unresolved(&row, &slices),
                     ready_endpoints: slices.iter().map(|(_, slice)| slice.ready).sum(),
                     foreign: self.foreign_of(deployment, slices.iter().flat_map(|(_, slice)| &slice.pods)),
                     since: slices.iter().map(|(_, slice)| slice.since).max().unwrap_or(row.created),
@@ -545,6 +546,15 @@ impl Stores {
             })
             .collect()
     }
+}
+
+/// The ports of a Service, by name, that no ready endpoint of it has a port for.
+fn unresolved(service: &ServiceRow, slices: &[(Key, Arc<EndpointSliceRow>)]) -> Vec<String> {
+    let ready = || slices.iter().map(|(_, slice)| slice).filter(|slice| slice.ready > 0);
+    let is_resolved = |name: &str| {
+        ready().next().is_none() || ready().any(|one| one.ports.iter().any(|port| **port == *name))
+    };
+    service.ports.iter().filter(|port| !is_resolved(&port.name)).map(|port| port.name.clone()).collect()
 }
 
 /// What stands in an annotation of an object.

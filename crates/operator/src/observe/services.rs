@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, net::IpAddr};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        core::v1::{Service as KubernetesService, ServicePort},
+        core::v1::{Service as KubernetesService, ServicePort as KubernetesServicePort},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
+use mcp_health_core::signals::ServicePort;
 use serde::Deserialize;
 
 use super::{
@@ -38,7 +39,7 @@ pub struct ServiceSpec {
     session_affinity: Option<String>,
     #[serde(rename = "clusterIP")]
     cluster_ip: Option<String>,
-    ports: Vec<ServicePort>,
+    ports: Vec<KubernetesServicePort>,
 }
 
 /// A Service with a selector.
@@ -54,18 +55,7 @@ pub struct ServiceRow {
     /// Its own address; a headless one has none.
     pub address: Option<IpAddr>,
     /// Its ports.
-    pub ports: Vec<Port>,
-}
-
-/// A port of a Service.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Port {
-    /// Its number.
-    pub number: u16,
-    /// Where it leads, as it is written: a number, or the name of a container's port.
-    pub target: String,
-    /// Its `appProtocol` says that TLS is spoken behind it.
-    pub is_https: bool,
+    pub ports: Vec<ServicePort>,
 }
 
 impl ServiceRow {
@@ -108,7 +98,8 @@ pub fn view_service(wire: &ServiceWire) -> Option<(Key, ServiceRow)> {
         sticky: wire.spec.session_affinity.as_deref() == Some("ClientIP"),
         address: wire.spec.cluster_ip.as_deref().and_then(|address| address.parse().ok()),
         ports: ports
-            .map(|port| Port {
+            .map(|port| ServicePort {
+                name: port.name.clone().unwrap_or_default(),
                 number: u16::try_from(port.port).unwrap_or_default(),
                 target: port.target_port.as_ref().map_or_else(|| port.port.to_string(), port_words),
                 is_https: matches!(port.app_protocol.as_deref(), Some("https" | "kubernetes.io/wss")),
@@ -126,6 +117,14 @@ pub struct EndpointSliceWire {
     pub metadata: ObjectMeta,
     #[serde(default)]
     endpoints: Option<Vec<Endpoint>>,
+    #[serde(default)]
+    ports: Option<Vec<EndpointPort>>,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(default)]
+struct EndpointPort {
+    name: Option<String>,
 }
 
 #[derive(Deserialize, Clone, Debug, Default)]
@@ -158,6 +157,8 @@ pub struct EndpointSliceRow {
     pub ready: usize,
     /// The pods of those, by name.
     pub pods: Vec<Box<str>>,
+    /// The ports of the Service, by name, that its endpoints have a port for.
+    pub ports: Vec<Box<str>>,
     /// Since when some are, or none, as far as was seen.
     pub since: Timestamp,
 }
@@ -168,7 +169,9 @@ impl Row for EndpointSliceRow {
     }
 
     fn changes_verdict(&self, before: &Self) -> bool {
-        self.service != before.service || (self.ready == 0) != (before.ready == 0) || self.pods != before.pods
+        self.service != before.service
+            || (self.ready == 0) != (before.ready == 0)
+            || (&self.pods, &self.ports) != (&before.pods, &before.ports)
     }
 
     fn succeed(&mut self, before: &Self) {
@@ -194,6 +197,7 @@ pub fn view_slice(wire: &EndpointSliceWire) -> Option<(Key, EndpointSliceRow)> {
     let mut pods: Vec<Box<str>> = pods.map(|one| one.name.as_str().into()).collect();
     pods.sort_unstable();
     let (service, ready) = (Key::new(namespace, service), ready.count());
-    let row = EndpointSliceRow { service, ready, pods, since: Timestamp::now() };
+    let ports = wire.ports.iter().flatten().map(|port| port.name.as_deref().unwrap_or_default().into());
+    let row = EndpointSliceRow { service, ready, pods, ports: ports.collect(), since: Timestamp::now() };
     Some((Key::new(namespace, meta.name.as_deref()?), row))
 }

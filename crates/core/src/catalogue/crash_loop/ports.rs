@@ -24,10 +24,11 @@ pub fn sentences(case: &Case, server: &Server, spec: &ContainerSpec) -> Vec<Stri
     said.extend(astray.map(|probe| format!("its {} asks port {}", kind(probe.kind), port(probe))));
     let services = case.signals.services.fresh().into_iter().flatten();
     for service in services.filter(|service| service.selects_pods) {
-        let knows = |wanted: &String| {
+        let knows = |wanted: &str| {
             server.target.containers.iter().any(|one| one.ports.is_empty() || names(one, wanted))
         };
-        let astray = service.target_ports.iter().filter(|wanted| !knows(wanted));
+        let targets = service.ports.iter().map(|port| port.target.as_str());
+        let astray = targets.filter(|wanted| !knows(wanted));
         said.extend(astray.map(|wanted| {
             format!("Service {} leads to port {wanted}, which no container declares", service.name)
         }));

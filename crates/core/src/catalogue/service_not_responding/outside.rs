@@ -2,7 +2,7 @@
 //! way through the Service (guides 001, Cannot Connect, and 004, Service Not Responding).
 
 use jiff::Timestamp;
-use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+use mcp_health_api::{Cause, IncidentType, Severity};
 
 use crate::{
     Case, Server,
@@ -34,7 +34,7 @@ pub fn judge(case: &Case, server: &Server) -> Judgement {
     let ready: Vec<&Pod> = server.pods.iter().copied().filter(|pod| pod.ready).collect();
     let told: Vec<_> = ready.iter().map(|pod| (*pod, of_pod(&probes, pod))).collect();
     if told.iter().any(|(_, told)| matches!(told, Pods::Answers)) {
-        return judge_way(case, &probes, &ready);
+        return judge_way(case, server, &probes, &ready);
     }
     let silent: Vec<(&Pod, ProbeQuestion, Failing)> = told
         .iter()
@@ -134,8 +134,8 @@ fn nobody_answers(
 }
 
 /// Pods answer: is there a way through the Services?
-fn judge_way(case: &Case, probes: &Probes, ready: &[&Pod]) -> Judgement {
-    let mut in_doubt = false;
+fn judge_way(case: &Case, server: &Server, probes: &Probes, ready: &[&Pod]) -> Judgement {
+    let mut in_doubt = probes.asked_without_endpoint();
     for (service, question, told) in probes.services().filter(|(_, asked, _)| QUESTIONS.contains(asked)) {
         match told {
             Told::Failing(failing) => {
@@ -159,6 +159,9 @@ fn judge_way(case: &Case, probes: &Probes, ready: &[&Pod]) -> Judgement {
                     format!("on their own addresses, {} well", are(ready.len())),
                 ];
                 evidence.extend(foreign);
+                if cause == Cause::TargetPortMismatch {
+                    evidence.extend(ports_words(case, server, service));
+                }
                 let finding = finding(case, cause, [(question, &failing)].into_iter(), evidence, None);
                 return Judgement::Found(finding);
             }
@@ -167,6 +170,12 @@ fn judge_way(case: &Case, probes: &Probes, ready: &[&Pod]) -> Judgement {
         }
     }
     if in_doubt { Judgement::Unknown } else { Judgement::Clear }
+}
+
+/// Where the ports of a Service lead, and which ports the pods have.
+fn ports_words(case: &Case, server: &Server, service: &str) -> Option<String> {
+    let service = case.signals.services.fresh()?.iter().find(|one| one.name == service)?;
+    Some(format!("Service {}: {}", service.name, server.pod_ports(case.spec)?.words(service)))
 }
 
 fn are(pods: usize) -> String {
@@ -193,13 +202,7 @@ fn finding<'a>(
         lapses: lapses.min(),
         forbids: match cause {
             Cause::DependencyDown | Cause::DatabaseConnection => RESTARTS,
-            // The pods are well; nothing that is done to them brings a way back.
-            _ if youngest_pod.is_none() => &[
-                ActionType::RolloutRestart,
-                ActionType::RecyclePod,
-                ActionType::DrainAndRestart,
-                ActionType::Rollback,
-            ],
+            _ if youngest_pod.is_none() => super::OF_THE_SERVICE,
             _ => &[],
         },
     }

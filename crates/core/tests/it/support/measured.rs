@@ -192,8 +192,10 @@ pub fn probed(scene: &mut Scene, well: bool) {
         ever_answered: true,
         answered_here: true,
         pause: SignedDuration::from_secs(15),
+        leads_elsewhere: false,
         results: vec![ProbeResult {
             at: moment(scene.now),
+            was_ready: true,
             millis: 3,
             outcome: if well { Ok(()) } else { Err(fault()) },
         }],

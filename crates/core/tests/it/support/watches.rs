@@ -6,8 +6,8 @@ use mcp_health_core::signals::{
     Alert, AnswersSince, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container,
     ContainerSpec, Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Lifecycle, Metrics, Node,
     NodeReady, PROBES_KEPT, Placement, Pod, Probe, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion,
-    ProbeResult, Probed, Reading, RecordedAction, Revision, Role, RuleReading, SecretUse, Service, Signals,
-    Strategy, Target, Usage,
+    ProbeResult, Probed, Reading, RecordedAction, Revision, Role, RuleReading, SecretUse, Service,
+    ServicePort, Signals, Strategy, Target, Usage,
 };
 
 use super::{
@@ -176,7 +176,13 @@ fn clear(world: &World, watches: &Watches) -> Signals {
         name: "mcp-server".to_owned(),
         selects_pods: !world.service_astray,
         sticky: false,
-        target_ports: vec!["http".to_owned()],
+        ports: vec![ServicePort {
+            name: "http".to_owned(),
+            number: 80,
+            target: "http".to_owned(),
+            is_https: false,
+        }],
+        unresolved: Vec::new(),
         selector: if world.service_astray { "app=other" } else { "app=mcp-server" }.to_owned(),
         foreign: Vec::new(),
         ready_endpoints: if world.service_astray { 0 } else { ready },
@@ -301,6 +307,7 @@ fn probes(world: &World) -> Vec<Probed> {
         let asked = (0..i64::try_from(PROBES_KEPT).unwrap()).rev().map(|back| last - back * INTERVAL);
         let results = asked.filter(|at| *at >= pod.ready_changed).map(|at| ProbeResult {
             at: moment(at),
+            was_ready: true,
             millis: 5,
             outcome: match hangs {
                 Some((_, since)) if at >= *since => {
@@ -315,6 +322,7 @@ fn probes(world: &World) -> Vec<Probed> {
             ever_answered: true,
             answered_here: true,
             pause: SignedDuration::from_secs(15),
+            leads_elsewhere: false,
             results: results.collect(),
             tools: None,
         }

@@ -26,7 +26,7 @@ use super::{
     mcp::{Probers, Question},
     schedule::{Schedule, Topic},
     seen::{Came, Server},
-    ways::{Way, ways},
+    ways::{Way, still_ready, ways},
 };
 use crate::{config::Config, endpoints::AllowList, telemetry::Metrics};
 
@@ -235,6 +235,7 @@ impl Asking {
             }
         });
         let came = join_all(asked).await;
+        let due = still_ready(&self.stores, &key.namespace, due);
         let is_news = probes.of(key, uid, object, |server| {
             let had_trouble = server.mcp_trouble.take().is_some();
             note_all(server, &due, came) || had_trouble
@@ -295,6 +296,7 @@ impl Asking {
             ProbePath::Service(_) => None,
         });
         let (came, told) = tokio::join!(join_all(asked), join_all(told));
+        let due = still_ready(&self.stores, &key.namespace, due);
         let is_news = probes.of(key, uid, object, |server| {
             let mut is_news = note_all(server, &due, came);
             for (pod, result) in told {
@@ -330,7 +332,7 @@ impl Asking {
     ) -> Came {
         self.metrics.probed(name(question), outcome(result.as_ref().err()), took);
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Came { question, result: ProbeResult { at, millis, outcome: result }, tools }
+        Came { question, result: ProbeResult { at, millis, was_ready: false, outcome: result }, tools }
     }
 }
 

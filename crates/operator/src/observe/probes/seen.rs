@@ -209,6 +209,7 @@ impl Server {
     pub fn note(&mut self, way: &Way, came: Came) -> bool {
         let Came { question, result, tools } = came;
         let counts = result.outcome.is_ok() && tools.as_ref().is_none_or(|tools| !tools.is_empty());
+        let result = ProbeResult { was_ready: way.ready, ..result };
         let tools = tools.map(|tools| self.shared(question, tools));
         let seen = self.paths.entry((question, way.path.clone())).or_default();
         let is_well = result.outcome.is_ok();
@@ -309,12 +310,13 @@ impl Server {
         let view = |way: &Way| {
             let seen = self.paths.get(&(question, way.path.clone()));
             let ever_answered = self.was_answered(question, &way.path);
-            (ever_answered || declared).then(|| Probed {
+            (ever_answered || declared || way.leads_elsewhere).then(|| Probed {
                 path: way.path.clone(),
                 question,
                 ever_answered,
                 answered_here: seen.is_some_and(|seen| seen.ever),
                 pause,
+                leads_elsewhere: way.leads_elsewhere,
                 results: seen.map(|seen| seen.results.clone()).unwrap_or_default(),
                 tools: seen.and_then(|seen| seen.tools.as_ref()).map(|tools| tools.to_vec()),
             })

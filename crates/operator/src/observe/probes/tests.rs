@@ -198,18 +198,9 @@ impl World {
                 "spec": {"replicas": 1, "template": {}},
             }),
         );
-        apply(
-            &self.stores.services,
-            services::view_service,
-            &json!({
-                "metadata": {"name": name, "namespace": "mcp"},
-                "spec": {
-                    "clusterIP": "127.0.0.1", "selector": labels,
-                    "ports": [{"port": 1, "targetPort": 1}, {"port": port, "targetPort": "http"}],
-                },
-            }),
-        );
         let server = Server { stores: Arc::clone(&self.stores), name: name.to_owned() };
+        server.service(&json!([{"port": 1, "targetPort": 1}, {"port": port, "targetPort": "http"}]));
+        server.endpoint(true, Timestamp::UNIX_EPOCH);
         server.pod("a", &json!({"phase": "Running"}), &json!({}));
         server.declare(signals, answered);
         server
@@ -257,6 +248,36 @@ impl Server {
             }
         }
         apply(&self.stores.pods, pods::view, &wire);
+    }
+
+    /// Its Service has these ports.
+    fn service(&self, ports: &Value) {
+        apply(
+            &self.stores.services,
+            services::view_service,
+            &json!({
+                "metadata": {"name": self.name, "namespace": "mcp"},
+                "spec": {"clusterIP": "127.0.0.1", "selector": {"app": self.name}, "ports": ports},
+            }),
+        );
+    }
+
+    /// Its Service has one endpoint, which is ready, or not, since then.
+    fn endpoint(&self, ready: bool, since: Timestamp) {
+        let wire = json!({
+            "metadata": {
+                "name": self.name, "namespace": "mcp", "labels": {"kubernetes.io/service-name": self.name},
+            },
+            "endpoints": [{"conditions": {"ready": ready}}],
+        });
+        let (key, row) = services::view_slice(&serde_json::from_value(wire).unwrap()).unwrap();
+        self.stores.slices.apply("", key, services::EndpointSliceRow { since, ..row });
+    }
+
+    fn through_the_service(&self) -> Option<Probed> {
+        let Reading::Fresh(probed) = self.signals().probes else { return None };
+        let of_mcp = probed.into_iter().filter(|one| one.question == ProbeQuestion::Mcp);
+        of_mcp.into_iter().find(|one| matches!(one.path, ProbePath::Service(_)))
     }
 
     fn key(&self) -> Key {
@@ -691,5 +712,56 @@ async fn the_scheme_is_that_of_a_pods_own_probe_or_of_its_port() {
         });
         let (_, row) = pods::view(&serde_json::from_value(wire.clone()).unwrap()).unwrap();
         assert_eq!(row.speaks_tls(8443), expected, "{wire}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_result_through_a_service_says_whether_it_had_a_ready_endpoint_when_it_was_asked() {
+    let listening = Listening::new().await;
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({}), ALL);
+    let had_endpoint = || server.through_the_service().unwrap().last().unwrap().was_ready;
+    sleep(Duration::from_secs(2)).await;
+    assert!(had_endpoint());
+    server.endpoint(false, Timestamp::UNIX_EPOCH);
+    sleep(Duration::from_secs(20)).await;
+    assert!(!had_endpoint());
+    // The nodes do not know of it yet.
+    server.endpoint(true, Timestamp::now() + SignedDuration::from_mins(1));
+    sleep(Duration::from_secs(20)).await;
+    assert!(!had_endpoint());
+    // It went while the question was under way.
+    server.endpoint(false, Timestamp::UNIX_EPOCH);
+    server.endpoint(true, Timestamp::UNIX_EPOCH);
+    *listening.script.slow.lock().unwrap() = Duration::from_secs(2);
+    while listening.script.under_way.load(Relaxed) == 0 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    server.endpoint(false, Timestamp::UNIX_EPOCH);
+    sleep(Duration::from_secs(5)).await;
+    assert!(!had_endpoint());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_meant_for_mcp_is_followed_to_a_port_that_nothing_declares_and_others_are_not() {
+    let listening = Listening::new().await;
+    let closed = Listening::new().await;
+    closed.stop().await;
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({}), &[]);
+    for (ports, followed) in [
+        (json!([{"name": "metrics", "port": closed.port, "targetPort": closed.port}]), false),
+        (json!([{"name": "http", "port": closed.port, "targetPort": closed.port}]), true),
+    ] {
+        server.service(&ports);
+        sleep(Duration::from_mins(1)).await;
+        world.stores.pods.alive("");
+        let seen = server.through_the_service();
+        assert_eq!(seen.is_some(), followed, "{ports}");
+        if let Some(seen) = seen {
+            assert!(seen.leads_elsewhere && !seen.ever_answered, "{seen:?}");
+            assert!(seen.results.len() >= 3 && seen.results.iter().all(|one| one.was_ready), "{seen:?}");
+            assert_eq!(seen.fault().map(|fault| fault.kind), Some(FaultKind::Refused));
+        }
     }
 }

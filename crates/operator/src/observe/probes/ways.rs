@@ -6,8 +6,12 @@ use std::{
     sync::Arc,
 };
 
+use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::McpServerHealth;
-use mcp_health_core::signals::ProbePath;
+use mcp_health_core::{
+    service_ports::PodPorts,
+    signals::{ProbePath, ServicePort},
+};
 
 use super::super::{
     DeploymentRow, KeyedPod, Stores,
@@ -27,8 +31,10 @@ pub struct Way {
     pub tls: bool,
     /// What the `Host` header says: what clients that go this way would say.
     pub host: String,
-    /// The pod is ready; of a Service, some pod is.
+    /// The pod is ready; of a Service, some endpoint is, and for long enough that the nodes know of it.
     pub ready: bool,
+    /// The Service leads to no port on which this is asked, and to one that no container declares.
+    pub leads_elsewhere: bool,
 }
 
 /// What a way leads to.
@@ -47,6 +53,9 @@ pub enum To {
     },
 }
 
+/// How long it takes at most until the nodes lead connections to an endpoint that became ready.
+const KNOWN_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
 /// The most ways to the pods of a server that are gone: in a fleet of hundreds of pods, the rest tells no more.
 const MOST: usize = 64;
 
@@ -59,13 +68,11 @@ pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port
     pods.retain(|(_, row)| row.running && row.pod.counts() && row.pod.address.is_some());
     pods.sort_by(|one, other| one.0.cmp(&other.0));
     pods.truncate(MOST);
-    let named =
-        |name: &str| container.ports.iter().any(|(own, number)| own == name && *number == i64::from(port));
-    let leads = |target: &str| target.parse() == Ok(port) || named(target);
+    let pod_ports = PodPorts { containers: &row.target.containers, own: container, asked: port };
     let services = stores.services.of_group(&namespace_group(namespace));
     let services = services.into_iter().filter(|(_, service)| service.selects(&row.pod_labels));
     let services: Vec<(Key, Arc<ServiceRow>)> = services.collect();
-    let leading = |service: &ServiceRow| service.ports.iter().find(|one| leads(&one.target)).cloned();
+    let leading = |service: &ServiceRow| pod_ports.leading(&service.ports).cloned();
     let by_service = services.iter().filter_map(|(_, service)| leading(service)).any(|port| port.is_https);
     let tls = |row: &PodRow| row.speaks_tls(port).unwrap_or(by_service);
     let to_pod = |(key, row): &KeyedPod| {
@@ -76,12 +83,21 @@ pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port
             tls: tls(row),
             host: address.to_string(),
             ready: row.pod.ready,
+            leads_elsewhere: false,
         })
     };
     // Pods that are not ready get no requests through it.
     let ready = || pods.iter().map(|(_, row)| row).filter(|row| row.pod.ready);
+    let all_ports: Vec<(Key, Vec<ServicePort>)> =
+        services.iter().map(|(key, service)| (key.clone(), service.ports.clone())).collect();
+    let astray = |key: &Key, service: &ServiceRow| {
+        let others = all_ports.iter().filter(|(other, _)| other != key).map(|(_, ports)| ports.as_slice());
+        pod_ports.astray(&service.ports, others).filter(|_| service.address.is_some()).cloned()
+    };
     let through = |(key, service): (Key, Arc<ServiceRow>)| {
-        let number = leading(&service)?.number;
+        let leading = leading(&service);
+        let leads_elsewhere = leading.is_none();
+        let number = leading.or_else(|| astray(&key, &service))?.number;
         let is_tls = ready().next().map_or(by_service, |row| tls(row));
         // While its pods speak different schemes, a request through it meets either.
         if ready().any(|row| tls(row) != is_tls) {
@@ -102,12 +118,30 @@ pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port
             to,
             tls: is_tls,
             host: if number == usual { name } else { format!("{name}:{number}") },
-            ready: ready().next().is_some(),
+            ready: has_ready_endpoint(stores, &key),
+            leads_elsewhere,
         })
     };
     // While no pod runs, a Service leads nowhere, and everybody knows why.
     let services = services.into_iter().filter(|_| !pods.is_empty());
     pods.iter().filter_map(to_pod).chain(services.filter_map(through)).collect()
+}
+
+/// The same ways: a Service counts as ready only if it was so when it was asked, and still is.
+pub fn still_ready(stores: &Stores, namespace: &str, mut ways: Vec<Way>) -> Vec<Way> {
+    for way in &mut ways {
+        if let ProbePath::Service(name) = &way.path {
+            way.ready &= has_ready_endpoint(stores, &Key::new(namespace, name));
+        }
+    }
+    ways
+}
+
+/// Without one, every connection to a Service is refused or dropped, whatever its ports are.
+fn has_ready_endpoint(stores: &Stores, service: &Key) -> bool {
+    let slices = stores.slices.of_group(service);
+    let mut ready = slices.iter().filter(|(_, slice)| slice.ready > 0);
+    ready.any(|(_, slice)| Timestamp::now().duration_since(slice.since) >= KNOWN_AFTER)
 }
 
 impl Way {
