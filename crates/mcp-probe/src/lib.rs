@@ -24,5 +24,5 @@ mod websocket;
 pub use endpoint::{Address, Endpoint, InvalidEndpoint, Transport};
 pub use get::{Got, get};
 pub use mcp_health_core::mcp::Era;
-pub use prober::{Canaried, Canary, Listed, Look, Outcome, Prober};
+pub use prober::{Canaried, Canary, Listed, Look, Outcome, Prober, SessionUse};
 pub use token::Token;

@@ -32,6 +32,20 @@ pub struct Look {
     pub tools: bool,
     /// This tool is called too.
     pub canary: Option<Canary>,
+    /// What becomes of a session.
+    pub session: SessionUse,
+}
+
+/// What becomes of a legacy server's session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionUse {
+    /// It lasts until the next probe.
+    #[default]
+    Keep,
+    /// The same, if another client is let in beside it: that is tried.
+    KeepIfShared,
+    /// It ends with the probe, unless it is [borrowed](Prober::borrow).
+    End,
 }
 
 /// The one tool that may be called, as the policy names it.
@@ -56,6 +70,8 @@ pub struct Outcome {
     pub listed: Option<Listed>,
     /// What the canary came to, where it was called: only after MCP was spoken.
     pub canary: Option<Canaried>,
+    /// Another client was let in beside the session, or there is none between two probes.
+    pub is_shared: bool,
 }
 
 /// What `tools/list` came to.
@@ -91,6 +107,8 @@ pub struct Prober {
     /// It answered plain HTTP no more, and speaks TLS.
     over_tls: Option<Arc<Endpoint>>,
     session: Option<Session>,
+    /// The session is another prober's.
+    is_borrowed: bool,
     lost_in_a_row: u32,
     last_id: u64,
 }
@@ -108,6 +126,7 @@ impl Prober {
             era: None,
             first: Era::Modern,
             session: None,
+            is_borrowed: false,
             lost_in_a_row: 0,
             last_id: 0,
         })
@@ -116,6 +135,18 @@ impl Prober {
     /// The endpoint.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Uses the session that another prober of the same server keeps, where it keeps one: a server that has
+    /// one pod then has one session, by whichever path it is asked.
+    pub fn borrow(&mut self, from: &Self) {
+        let is_alike = from.era == Some(Era::Legacy) && !from.is_event_stream;
+        if is_alike
+            && self.session.is_none()
+            && let Some(session) = &from.session
+        {
+            (self.era, self.session, self.is_borrowed) = (Some(Era::Legacy), Some(session.clone()), true);
+        }
     }
 
     /// Asks once. It ends within the endpoint's time-out, and as long again for the list of tools and for
@@ -136,7 +167,7 @@ impl Prober {
             return outcome;
         }
         self.over_tls = Some(Arc::new(Endpoint { tls: true, ..(*self.endpoint).clone() }));
-        (self.era, self.first, self.session) = (None, Era::Modern, None);
+        (self.era, self.first, self.session, self.is_borrowed) = (None, Era::Modern, None, false);
         self.ask_once(token, look).await
     }
 
@@ -144,9 +175,15 @@ impl Prober {
         let began = Instant::now();
         let channel = Channel::Http(self.http(token));
         let mut probe = Probe { prober: self, channel, token };
-        let spoken = probe.mcp().await;
+        let mut spoken = probe.mcp().await;
         let took = began.elapsed();
-        let (mut listed, mut canaried) = (None, None);
+        let (mut listed, mut canaried, mut is_shared) = (None, None, false);
+        if spoken.is_ok() && look.session == SessionUse::KeepIfShared {
+            match probe.second_client().await {
+                Ok(is_let_in) => is_shared = is_let_in,
+                Err(fault) => spoken = Err(fault),
+            }
+        }
         if let Ok(Some(offer)) = &spoken {
             if look.tools {
                 listed = Some(probe.list(offer).await);
@@ -155,13 +192,13 @@ impl Prober {
                 canaried = Some(probe.call(offer, canary).await);
             }
         }
-        if probe.prober.lost_in_a_row >= LOST_IN_A_ROW {
+        if look.session == SessionUse::End || probe.prober.lost_in_a_row >= LOST_IN_A_ROW {
             probe.end_session().await;
         }
         if let Channel::Socket(socket) = &mut probe.channel {
             socket.close().await;
         }
-        Outcome { era: self.era, took, result: spoken.map(|_| ()), listed, canary: canaried }
+        Outcome { era: self.era, took, result: spoken.map(|_| ()), listed, canary: canaried, is_shared }
     }
 
     /// Ends the session that a legacy server keeps for this prober, if there is one.
@@ -275,7 +312,7 @@ impl Probe<'_> {
             match self.say(Era::Legacy, Asked::Ping, Map::new()).await?.1 {
                 Judged::Well(_) | Judged::NotOffered => self.prober.lost_in_a_row = 0,
                 Judged::NoSession => {
-                    self.prober.session = None;
+                    (self.prober.session, self.prober.is_borrowed) = (None, false);
                     self.prober.lost_in_a_row = self.prober.lost_in_a_row.saturating_add(1);
                     self.begin_session().await?;
                 }
@@ -383,8 +420,43 @@ impl Probe<'_> {
         self.say(Era::Legacy, Asked::Initialize, params).await
     }
 
+    /// Begins a second session beside the one that is there, and ends it: whether it was let in, or that is
+    /// not known. Where it is refused, the server serves one client at a time: then the first one ends at
+    /// once.
+    async fn second_client(&mut self) -> Result<bool, Fault> {
+        let Some(first) = self.prober.session.take_if(|_| matches!(self.channel, Channel::Http(_))) else {
+            return Ok(true);
+        };
+        self.channel.set_deadline(Instant::now() + self.prober.endpoint.timeout);
+        let answered = self.initialize(first.version).await;
+        let (id, version) = (first.id.clone(), first.version);
+        let is_let_in = match answered {
+            Ok((headers, Judged::Well(_) | Judged::Version(_))) => {
+                let second = headers.get(SESSION_ID).cloned().filter(|second| Some(second) != id.as_ref());
+                self.prober.session = second.map(|id| Session { id: Some(id), version, tools: false });
+                self.end_session().await;
+                Ok(true)
+            }
+            Ok((_, Judged::Fault(fault))) if !is_momentary(fault.kind) => Err(fault),
+            Ok(_) | Err(_) => Ok(false),
+        };
+        self.prober.session = Some(first);
+        match is_let_in {
+            Ok(is_let_in) => Ok(is_let_in),
+            Err(fault) => {
+                self.end_session().await;
+                let said = format!("serves one client at a time: a second one {}", fault.said);
+                Err(Fault::new(FaultKind::SingleClient, said))
+            }
+        }
+    }
+
     /// `DELETE` of the session, if the server gave it an id. Servers may refuse: they keep what they keep.
     async fn end_session(&mut self) {
+        if std::mem::take(&mut self.prober.is_borrowed) {
+            self.prober.session = None;
+            return;
+        }
         let Some(session) = self.prober.session.take().filter(|session| session.id.is_some()) else { return };
         let request = Request::new(Era::Legacy, Asked::Ping, 0, Map::new());
         if let Channel::Http(http) = &mut self.channel {
@@ -502,6 +574,12 @@ fn is_of_the_protocol(fault: &Fault) -> bool {
 /// What a server that speaks TLS makes of plain HTTP: it cuts the connection, answers with an alert, or with 400.
 const fn may_be_tls(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::Reset | FaultKind::NotMcp | FaultKind::UnexpectedStatus)
+}
+
+/// It says nothing of whether another client is let in.
+const fn is_momentary(kind: FaultKind) -> bool {
+    use FaultKind::{Buffered, RateLimited, Reset, ServerError, TimedOut, Unavailable};
+    matches!(kind, Buffered | RateLimited | Reset | ServerError | TimedOut | Unavailable)
 }
 
 fn is_silence(fault: &Fault) -> bool {

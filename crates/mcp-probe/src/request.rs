@@ -18,6 +18,7 @@ const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// A session of the legacy era, or what stands for one with servers that keep none.
+#[derive(Clone)]
 pub struct Session {
     /// What the server knows it by, if it does.
     pub id: Option<HeaderValue>,

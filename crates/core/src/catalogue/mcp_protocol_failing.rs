@@ -274,7 +274,7 @@ fn cause(question: ProbeQuestion, kind: FaultKind) -> Cause {
         FaultKind::Unauthorized | FaultKind::Forbidden => Cause::AuthenticationRequired,
         FaultKind::HostNotAllowed => Cause::HostNotAllowed,
         FaultKind::VersionMismatch => Cause::VersionMismatch,
-        FaultKind::SessionLost => Cause::SessionLost,
+        FaultKind::SessionLost | FaultKind::SingleClient => Cause::SessionLost,
         FaultKind::NotFound | FaultKind::UnexpectedStatus | FaultKind::NotMcp => Cause::NotMcp,
         FaultKind::Redirected => Cause::Redirected,
         FaultKind::Refused => Cause::Refused,

@@ -85,6 +85,9 @@ pub enum Judged {
 /// Judges an answer that has ended.
 pub fn judge(question: &Question, answer: &Answer) -> Judged {
     let status = answer.status();
+    if is_taken(question, answer) {
+        return Judged::Fault(refused(question, answer, FaultKind::SingleClient));
+    }
     let fault = |kind| Judged::Fault(refused(question, answer, kind));
     match status {
         // 101: what follows it on a WebSocket.
@@ -99,6 +102,24 @@ pub fn judge(question: &Question, answer: &Answer) -> Judged {
         503 => fault(FaultKind::Unavailable),
         500..=599 => fault(FaultKind::ServerError),
         _ => fault(FaultKind::UnexpectedStatus),
+    }
+}
+
+/// One client is all that the server takes. SDKs that hold one transport for all requests say so to each
+/// but the first `initialize`; and to what comes before that, that nobody has initialized them: whoever
+/// does is its only client.
+fn is_taken(question: &Question, answer: &Answer) -> bool {
+    let (status, words) = (answer.status(), answer.words().to_ascii_lowercase());
+    match question.asked {
+        Asked::Initialize => {
+            let is_error = matches!(answer.message(), Some(Message::Error { .. }));
+            let is_refusal = matches!(status, 400 | 403 | 409 | 422) || is_error && status < 300;
+            let says_so =
+                ["already initialized", "already connected", "already has a client", "already in use"];
+            status == 409 || is_refusal && says_so.iter().any(|said| words.contains(said))
+        }
+        Asked::Discover => status == 400 && words.contains("server not initialized"),
+        _ => false,
     }
 }
 

@@ -223,10 +223,11 @@ impl Signals {
         missing.map(|missing| format!("its database: {missing}"))
     }
 
-    /// What was declared to be asked and never answered.
+    /// What was declared to be asked and never answered, or is left to clients.
     fn never_answered(&self) -> Option<String> {
         let pods = self.pods.fresh().map(Vec::as_slice).unwrap_or_default();
-        let problem = probes::never_answered(self.probes.fresh()?, pods)?;
+        let probes = self.probes.fresh()?;
+        let problem = probes::single_client(probes).or_else(|| probes::never_answered(probes, pods))?;
         Some(format!("its probes: {problem}"))
     }
 

@@ -146,6 +146,8 @@ pub enum FaultKind {
     VersionMismatch,
     /// The session that it gave is not known to it at once: sessions are lost, or requests go to other pods.
     SessionLost,
+    /// It serves one client at a time, and that is another, or would be the operator.
+    SingleClient,
     /// A JSON-RPC error where none is normal.
     RpcError,
     /// The health answer says that the server, or a part of it, is not well.
@@ -249,6 +251,17 @@ pub fn never_answered(probes: &[Probed], pods: &[Pod]) -> Option<String> {
     Some(format!(
         "NeverAnswered: {} by {} was never answered{others} ({}): {why}it is no evidence until it was",
         first.question, first.path, fault.said
+    ))
+}
+
+/// Why MCP is not asked of a server that serves one client at a time.
+pub fn single_client(probes: &[Probed]) -> Option<String> {
+    let mut faults = probes.iter().filter_map(|probed| Some((probed, probed.fault()?)));
+    let (probed, fault) = faults.find(|(_, fault)| fault.kind == FaultKind::SingleClient)?;
+    Some(format!(
+        "SingleClient: {} {}: it is left to clients, MCP is not probed until the template changes, and the server is \
+         judged by everything else",
+        probed.path, fault.said
     ))
 }
 

@@ -46,6 +46,17 @@ fn what_was_never_answered_by_a_ready_pod_is_named_once_it_was_tried_three_times
 }
 
 #[test]
+fn a_server_of_one_client_is_named_at_the_first_answer() {
+    let told = problems(|scene| {
+        let mut single = path(pod(scene), false, 1);
+        single.results[0].outcome = Err(Fault::new(FaultKind::SingleClient, "serves one client at a time"));
+        vec![single]
+    });
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("SingleClient: pod ") && told[0].contains("MCP is not probed"), "{told:?}");
+}
+
+#[test]
 fn what_was_answered_once_was_tried_too_little_or_is_not_ready_is_not_named() {
     assert_eq!(problems(|scene| vec![path(pod(scene), true, 5)]), Vec::<String>::new());
     assert_eq!(problems(|scene| vec![path(pod(scene), false, 2)]), Vec::<String>::new());

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use mcp_health_core::signals::{Fault, FaultKind, Tool};
-use mcp_probe::{Canary, Endpoint, Era, Look, Outcome, Prober, Token};
+use mcp_probe::{Canary, Endpoint, Era, Look, Outcome, Prober, SessionUse, Token};
 use rustix::process::Signal;
 use serde_json::{Map, json};
 use tokio::process::Command;
 
 use crate::process::Server;
 
-pub const GLANCE: Look = Look { tools: false, canary: None };
-pub const TOOLS: Look = Look { tools: true, canary: None };
+pub const GLANCE: Look = Look { tools: false, canary: None, session: SessionUse::Keep };
+pub const TOOLS: Look = Look { tools: true, canary: None, session: SessionUse::Keep };
 
 /// The settings of every foreign server.
 pub type Settings<'a> = &'a [(&'a str, &'a str)];
@@ -27,7 +27,11 @@ pub fn tools(outcome: &Outcome) -> Vec<Tool> {
 
 pub fn canary(query: &str) -> Look {
     let arguments = Map::from_iter([("query".to_owned(), json!(query))]);
-    Look { tools: false, canary: Some(Canary { name: "search".to_owned(), arguments }) }
+    Look {
+        session: SessionUse::Keep,
+        tools: false,
+        canary: Some(Canary { name: "search".to_owned(), arguments }),
+    }
 }
 
 pub fn fault(outcome: &Outcome) -> FaultKind {

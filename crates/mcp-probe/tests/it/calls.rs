@@ -4,14 +4,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mcp_health_core::signals::{Fault, FaultKind, Tool};
-use mcp_probe::{Canary, Endpoint, Look, Outcome, Prober, Token};
+use mcp_probe::{Canary, Endpoint, Look, Outcome, Prober, SessionUse, Token};
 use serde_json::{Map, json};
 
 use crate::script::{Asked, GLANCE, Reply, Server, TOOLS, fault, reply};
 
 fn canary(name: &str) -> Look {
     let arguments = Map::from_iter([("query".to_owned(), json!("x"))]);
-    Look { tools: false, canary: Some(Canary { name: name.to_owned(), arguments }) }
+    Look {
+        session: SessionUse::Keep,
+        tools: false,
+        canary: Some(Canary { name: name.to_owned(), arguments }),
+    }
 }
 
 fn listed(outcome: &Outcome) -> Result<Option<Vec<Tool>>, Fault> {

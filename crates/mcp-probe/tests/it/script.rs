@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mcp_health_core::signals::FaultKind;
-use mcp_probe::{Address, Endpoint, Look, Outcome, Prober};
+use mcp_probe::{Address, Endpoint, Look, Outcome, Prober, SessionUse};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -181,8 +181,8 @@ pub fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint { timeout: Duration::from_secs(20), ..Endpoint::new(Address::Socket(address), "/mcp") }
 }
 
-pub const GLANCE: Look = Look { tools: false, canary: None };
-pub const TOOLS: Look = Look { tools: true, canary: None };
+pub const GLANCE: Look = Look { tools: false, canary: None, session: SessionUse::Keep };
+pub const TOOLS: Look = Look { tools: true, canary: None, session: SessionUse::Keep };
 
 /// The fault that an outcome is.
 pub fn fault(outcome: &Outcome) -> (FaultKind, &str) {

@@ -1,11 +1,130 @@
 //! A legacy server keeps one session for a prober, whatever happens.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mcp_health_core::signals::FaultKind;
-use mcp_probe::{Era, Token};
+use mcp_probe::{Era, Look, SessionUse, Token};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::script::{GLANCE, Server, TOOLS, fault, reply};
+use crate::script::{Asked, GLANCE, Reply, Server, TOOLS, fault, reply};
+
+const CAREFUL: Look = Look { session: SessionUse::KeepIfShared, ..GLANCE };
+const PASSING: Look = Look { session: SessionUse::End, ..GLANCE };
+
+/// A server that serves whoever initializes it first. By its own words where it `tells`.
+async fn of_one_client(tells: bool) -> Server {
+    let taken = AtomicBool::new(false);
+    Server::start(move |asked: &Asked| -> Reply {
+        let error = |message: &str| {
+            let text =
+                format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":-32000,"message":"{message}"}}}}"#);
+            reply(400, &[], &text)
+        };
+        let is_taken = taken.load(Ordering::SeqCst);
+        match asked.what() {
+            "server/discover" if tells && !is_taken => error("Bad Request: Server not initialized"),
+            "initialize" if is_taken && tells => error("Invalid Request: Server already initialized"),
+            "initialize" if is_taken => error("Bad Request"),
+            "initialize" => {
+                taken.store(true, Ordering::SeqCst);
+                asked.legacy("s")
+            }
+            "DELETE" => {
+                taken.store(false, Ordering::SeqCst);
+                reply(200, &[], "")
+            }
+            _ => asked.legacy("s"),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_only_session_of_a_server_that_nobody_initialized_is_left_to_its_client() {
+    let server = of_one_client(true).await;
+    let mut prober = server.prober();
+    for _ in 0..3 {
+        let outcome = prober.ask(None, &CAREFUL).await;
+        assert_eq!(fault(&outcome).0, FaultKind::SingleClient, "{outcome:?}");
+    }
+    assert_eq!(server.asked(), ["server/discover"; 3], "it is never initialized");
+    // Now a client has come.
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#;
+    let head = format!("POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    client.read_u8().await.unwrap();
+    server.requests();
+    let outcome = prober.ask(None, &CAREFUL).await;
+    let said = "answered 400 Bad Request: Invalid Request: Server already initialized";
+    assert_eq!(fault(&outcome), (FaultKind::SingleClient, said));
+    prober.close(None).await;
+    assert_eq!(server.asked(), ["server/discover", "initialize"], "the client's session is not touched");
+}
+
+#[tokio::test]
+async fn a_server_that_lets_no_second_client_in_is_left_by_the_first_at_once() {
+    let server = of_one_client(false).await;
+    let outcome = server.prober().ask(None, &CAREFUL).await;
+    let said = "serves one client at a time: a second one answered 400 Bad Request";
+    assert_eq!(fault(&outcome), (FaultKind::SingleClient, said));
+    let begun = ["server/discover", "initialize", "notifications/initialized", "initialize", "DELETE"];
+    assert_eq!(server.asked(), begun);
+    assert_eq!(server.prober().ask(None, &GLANCE).await.result, Ok(()), "a client gets in");
+}
+
+#[tokio::test]
+async fn where_a_second_client_is_let_in_its_session_ends_and_the_first_lasts() {
+    let begun = AtomicUsize::new(0);
+    let server = Server::start(move |asked| match asked.what() {
+        "initialize" if begun.fetch_add(1, Ordering::SeqCst) == 1 => asked.legacy("second"),
+        _ => asked.legacy("s"),
+    })
+    .await;
+    let mut prober = server.prober();
+    let outcome = prober.ask(None, &CAREFUL).await;
+    assert_eq!((outcome.result, outcome.is_shared), (Ok(()), true));
+    let requests = server.requests();
+    let ended = requests.last().unwrap();
+    assert_eq!((ended.what(), ended.header("mcp-session-id")), ("DELETE", Some("second")));
+    assert_eq!(prober.ask(None, &GLANCE).await.result, Ok(()));
+    assert_eq!(server.asked(), ["ping"]);
+}
+
+#[tokio::test]
+async fn what_refuses_a_second_client_for_the_moment_is_not_known_to_serve_one_only() {
+    for status in [429, 503, 500] {
+        let begun = AtomicUsize::new(0);
+        let server = Server::start(move |asked| match asked.what() {
+            "initialize" if begun.fetch_add(1, Ordering::SeqCst) == 1 => reply(status, &[], ""),
+            _ => asked.legacy("s"),
+        })
+        .await;
+        let outcome = server.prober().ask(None, &CAREFUL).await;
+        assert_eq!((outcome.result, outcome.is_shared), (Ok(()), false), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_borrowed_session_is_used_and_not_ended_and_one_of_its_own_ends_with_the_probe() {
+    let server = Server::start(|asked| asked.legacy("s")).await;
+    let (mut of_pod, mut of_service) = (server.prober(), server.prober());
+    of_pod.ask(None, &GLANCE).await;
+    server.requests();
+    for _ in 0..2 {
+        of_service.borrow(&of_pod);
+        assert_eq!(of_service.ask(None, &PASSING).await.result, Ok(()));
+    }
+    of_service.close(None).await;
+    assert_eq!(server.asked(), ["ping", "ping"]);
+    // Its requests go to another pod, which does not know the session.
+    let other = Server::start(|asked| asked.legacy("other")).await;
+    let mut elsewhere = other.prober();
+    elsewhere.borrow(&of_pod);
+    assert_eq!(elsewhere.ask(None, &PASSING).await.result, Ok(()));
+    assert_eq!(other.asked(), ["ping", "initialize", "notifications/initialized", "DELETE"]);
+}
 
 #[tokio::test]
 async fn one_session_lasts_from_probe_to_probe_and_ends_when_closed() {

@@ -7,7 +7,7 @@ use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use jiff::Timestamp;
 use mcp_health_api::{Duration as ApiDuration, HttpSignal, McpServerHealth, McpSignal};
 use mcp_health_core::signals::{Fault, FaultKind, ProbePath, ProbeQuestion, ProbeResult};
-use mcp_probe::{Address, Endpoint, Outcome};
+use mcp_probe::{Address, Endpoint, Outcome, SessionUse};
 use tokio::{
     sync::Semaphore,
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -23,7 +23,7 @@ use super::{
         urgent,
     },
     Probes, circuits, health, mcp,
-    mcp::{Probers, Question},
+    mcp::{Probers, Question, Turn},
     schedule::{Schedule, Topic},
     seen::{Came, Server},
     ways::{Way, still_ready, ways},
@@ -42,6 +42,9 @@ const SOON: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 /// How long what is under way at the end may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// The questions that one probe of MCP asks.
+const OF_MCP: [ProbeQuestion; 3] = [ProbeQuestion::Mcp, ProbeQuestion::Tools, ProbeQuestion::Canary];
 
 /// What is needed to ask.
 pub struct Asking {
@@ -184,8 +187,6 @@ impl Asking {
         object: &McpServerHealth,
         row: &DeploymentRow,
     ) -> (bool, Duration) {
-        const QUESTIONS: [ProbeQuestion; 3] =
-            [ProbeQuestion::Mcp, ProbeQuestion::Tools, ProbeQuestion::Canary];
         let (mcp, declared) = (mcp_of(object), object.spec.signals.mcp.is_some());
         let pause = pause(mcp.interval);
         let ways = if mcp.enabled { ways(&self.stores, object, row, mcp.port) } else { Vec::new() };
@@ -193,10 +194,16 @@ impl Asking {
         if probes.of(key, uid, object, |server| server.is_early(Topic::Mcp, mcp.interval.span())) {
             return (false, pause);
         }
+        let of = format!("{} {} {:?} {:?}", row.target.template, mcp.path, mcp.port, mcp.transport);
+        let is_single = probes.of(key, uid, object, |server| {
+            server.clients.keep_to(of);
+            server.clients.single().is_some()
+        });
+        let ways = if is_single { Vec::new() } else { ways };
         self.probers.keep_to(key, &ways).await;
         let due = probes.of(key, uid, object, |server| {
             server.see(ProbeQuestion::Mcp, &ways);
-            server.keep_to(&QUESTIONS, &ways);
+            server.keep_to(&OF_MCP, &ways);
             server.due(ProbeQuestion::Mcp, &ways, declared)
         });
         if due.is_empty() {
@@ -211,36 +218,79 @@ impl Asking {
                 return (is_news, pause);
             }
         };
-        let asked = due.iter().map(|way| async {
-            let _turn = self.at_once.acquire().await;
-            let at = Timestamp::now();
-            let began = Instant::now();
-            let address = way_to(way, mcp.timeout).await;
-            let outcome = match address {
-                Ok(address) => {
-                    let endpoint = mcp::endpoint(address, way, &mcp);
-                    let is_unsettled = probes.of(key, uid, object, |server| server.is_unsettled(&way.path));
-                    self.probers.ask(key, way, is_unsettled, endpoint, &question, &self.secrets).await
-                }
-                Err(fault) => {
-                    return vec![self.came(ProbeQuestion::Mcp, at, began.elapsed(), Err(fault), None)];
-                }
-            };
-            match outcome {
-                Ok(outcome) => self.came_of(at, outcome),
-                Err(why) => {
-                    let fault = Fault { kind: FaultKind::Unreachable, said: why };
-                    vec![self.came(ProbeQuestion::Mcp, at, began.elapsed(), Err(fault), None)]
-                }
+        let lender = only_pod(&ways);
+        // One pod before all others while it is not known whether it lets others in; Services last: they
+        // borrow.
+        let is_unknown = probes.of(key, uid, object, |server| server.clients.is_unknown());
+        let first = usize::from(is_unknown);
+        let of_pods = due.iter().filter(|way| matches!(way.path, ProbePath::Pod(_))).count().max(first);
+        let (mut came, mut is_single) = (Vec::new(), false);
+        for group in [&due[..first], &due[first..of_pods], &due[of_pods..]] {
+            if is_single {
+                break;
             }
-        });
-        let came = join_all(asked).await;
+            let asked = group.iter().map(|way| {
+                let remembers = |with: &mut dyn FnMut(&mut Server)| probes.of(key, uid, object, with);
+                self.mcp_by(key, way, lender, &question, remembers)
+            });
+            for (all, found_single) in join_all(asked).await {
+                came.push(all);
+                is_single |= found_single;
+            }
+        }
+        if is_single {
+            // Clients come first: what the operator holds ends at once.
+            self.probers.forget(key.clone()).await;
+        }
         let due = still_ready(&self.stores, &key.namespace, due);
         let is_news = probes.of(key, uid, object, |server| {
             let had_trouble = server.mcp_trouble.take().is_some();
-            note_all(server, &due, came) || had_trouble
+            note_all(server, &due, came) || had_trouble || is_single
         });
         (is_news, pause)
+    }
+
+    /// MCP, by one way: what each question came to, and whether the server serves one client at a time.
+    async fn mcp_by(
+        &self,
+        key: &Key,
+        way: &Way,
+        lender: Option<&ProbePath>,
+        question: &Question<'_>,
+        remembers: impl Fn(&mut dyn FnMut(&mut Server)),
+    ) -> (Vec<Came>, bool) {
+        let _turn = self.at_once.acquire().await;
+        let (at, began) = (Timestamp::now(), Instant::now());
+        let address = match way_to(way, question.mcp.timeout).await {
+            Ok(address) => address,
+            Err(fault) => {
+                let came = self.came(ProbeQuestion::Mcp, at, began.elapsed(), Err(fault), None);
+                return (vec![came], false);
+            }
+        };
+        let endpoint = mcp::endpoint(address, way, question.mcp);
+        let (mut tools, mut session) = (false, SessionUse::End);
+        remembers(&mut |server| {
+            (tools, session) = (server.is_unsettled(&way.path), server.clients.session_use(&way.path));
+        });
+        let borrows = matches!(way.path, ProbePath::Service(_)) && !way.leads_elsewhere;
+        let lender = lender.filter(|_| borrows);
+        let turn = Turn { way, endpoint, tools, session, lender };
+        let outcome = match self.probers.ask(key, turn, question, &self.secrets).await {
+            Ok(outcome) => outcome,
+            Err(why) => {
+                let fault = Fault { kind: FaultKind::Unreachable, said: why };
+                let came = self.came(ProbeQuestion::Mcp, at, began.elapsed(), Err(fault), None);
+                return (vec![came], false);
+            }
+        };
+        let mut is_single = false;
+        remembers(&mut |server| match &outcome.result {
+            Ok(()) if outcome.is_shared => server.clients.note_shared(),
+            Ok(()) => {}
+            Err(fault) => is_single = server.clients.note(&way.path, at, outcome.took, fault),
+        });
+        (self.came_of(at, outcome), is_single)
     }
 
     /// Health by all ways, and circuit breakers by its pods.
@@ -348,6 +398,12 @@ const fn name(question: ProbeQuestion) -> &'static str {
 /// `Ok`, or the name of the fault.
 fn outcome(fault: Option<&Fault>) -> String {
     fault.map_or_else(|| "Ok".to_owned(), |fault| format!("{:?}", fault.kind))
+}
+
+/// The pod, where there is one only.
+fn only_pod(ways: &[Way]) -> Option<&ProbePath> {
+    let mut pods = ways.iter().map(|way| &way.path).filter(|path| matches!(path, ProbePath::Pod(_)));
+    pods.next().filter(|_| pods.next().is_none())
 }
 
 fn note_all(server: &mut Server, ways: &[Way], came: Vec<Vec<Came>>) -> bool {

@@ -1,12 +1,12 @@
 //! Whether a server speaks MCP (DESIGN §10), by its pods and through its Services. Each way has a prober of its own, for
-//! as long as it is there: what it keeps is the era of the server, and at most one session.
+//! as long as it is there: what it keeps is the era of the server, and at most one session a pod.
 
 use std::{collections::HashMap, time::Duration};
 
 use futures::{StreamExt, stream};
 use mcp_health_api::{CanaryTool, McpSignal, McpTransport};
 use mcp_health_core::signals::{FaultKind, ProbePath};
-use mcp_probe::{Address, Canary, Endpoint, Look, Outcome, Prober, Token, Transport};
+use mcp_probe::{Address, Canary, Endpoint, Look, Outcome, Prober, SessionUse, Token, Transport};
 use serde_json::{Map, Value};
 use tokio::{sync::Mutex, time::timeout};
 
@@ -49,6 +49,20 @@ pub struct Question<'a> {
     pub canary: Option<Canary>,
 }
 
+/// One way, asked once.
+pub struct Turn<'a> {
+    /// The way.
+    pub way: &'a Way,
+    /// Where it leads.
+    pub endpoint: Endpoint,
+    /// `tools/list` is asked in any case.
+    pub tools: bool,
+    /// What becomes of its session.
+    pub session: SessionUse,
+    /// The one pod that the way leads to: its session is used.
+    pub lender: Option<&'a ProbePath>,
+}
+
 impl<'a> Question<'a> {
     /// The question that a policy wants asked; why it cannot be.
     pub async fn new(mcp: &'a McpSignal, namespace: &'a str, secrets: &Secrets) -> Result<Self, String> {
@@ -72,12 +86,11 @@ impl Probers {
     pub async fn ask(
         &self,
         key: &Key,
-        way: &Way,
-        is_unsettled: bool,
-        endpoint: Endpoint,
+        turn: Turn<'_>,
         question: &Question<'_>,
         secrets: &Secrets,
     ) -> Result<Outcome, String> {
+        let Turn { way, endpoint, tools, session, lender } = turn;
         let place = (key.clone(), way.path.clone());
         let before = self.all.lock().await.remove(&place);
         let (same, other): (Option<Kept>, Option<Kept>) = match before {
@@ -93,9 +106,10 @@ impl Probers {
             let prober = Prober::new(endpoint).map_err(|error| error.to_string())?;
             Kept { prober, asked: 0, token: None }
         };
+        self.lend(&mut kept, key, lender).await;
         let canary = question.canary.clone().filter(|_| matches!(way.path, ProbePath::Pod(_)));
-        let tools = is_unsettled || kept.asked.is_multiple_of(TOOLS_EACH);
-        let look = Look { tools, canary };
+        let tools = tools || kept.asked.is_multiple_of(TOOLS_EACH);
+        let look = Look { tools, canary, session };
         kept.asked = kept.asked.wrapping_add(1);
         kept.token.clone_from(&question.token);
         let mut outcome = kept.prober.ask(kept.token.as_ref(), &look).await;
@@ -106,10 +120,20 @@ impl Probers {
                 secrets.renewed_token(question.namespace, &auth.token_secret_ref, kept.token.as_ref()).await
         {
             kept.token = Some(newer);
+            self.lend(&mut kept, key, lender).await;
             outcome = kept.prober.ask(kept.token.as_ref(), &look).await;
         }
         self.all.lock().await.insert(place, kept);
         Ok(outcome)
+    }
+
+    /// Where a way leads to one pod only, it is asked in that pod's session.
+    async fn lend(&self, to: &mut Kept, key: &Key, lender: Option<&ProbePath>) {
+        if let Some(lender) = lender
+            && let Some(other) = self.all.lock().await.get(&(key.clone(), lender.clone()))
+        {
+            to.prober.borrow(&other.prober);
+        }
     }
 
     /// Ends the sessions of an object on the ways that are no more.

@@ -6,6 +6,7 @@
 //! neither is evidence against a server (DESIGN §10).
 
 mod circuits;
+mod clients;
 mod health;
 mod keep;
 mod mcp;
@@ -176,13 +177,7 @@ impl Stores {
             server.see(ProbeQuestion::Mcp, &mcp_ways);
             server.see(ProbeQuestion::Health, &http_ways);
             let trouble = server.mcp_trouble.as_ref().filter(|_| mcp.enabled).cloned();
-            let (pause, declared) = (mcp.interval.span(), signals.mcp.is_some());
-            let mut probed = server.probed(ProbeQuestion::Mcp, &mcp_ways, declared, pause);
-            let of_tools = pause.saturating_mul(mcp::TOOLS_EACH.into());
-            probed.extend(server.probed(ProbeQuestion::Tools, &mcp_ways, declared, of_tools));
-            if mcp.canary_tool.is_some() {
-                probed.extend(server.probed(ProbeQuestion::Canary, &mcp_ways, true, pause));
-            }
+            let mut probed = server.probed_of_mcp(&mcp, &mcp_ways, signals.mcp.is_some());
             let (pause, declared) = (http.interval.span(), signals.http.is_some());
             probed.extend(server.probed(ProbeQuestion::Health, &http_ways, declared, pause));
             let probed = match trouble {

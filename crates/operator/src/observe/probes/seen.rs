@@ -13,7 +13,7 @@ use mcp_health_core::signals::{
     Circuit, Fault, FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Tool,
 };
 
-use super::{schedule::Topic, ways::Way};
+use super::{clients::Clients, mcp::TOOLS_EACH, schedule::Topic, ways::Way};
 use tokio::time::Instant;
 
 /// Where nothing was declared and nothing was ever answered, it is asked again so long after.
@@ -65,6 +65,8 @@ pub struct Server {
     begun: HashMap<Topic, Instant>,
     paths: BTreeMap<(ProbeQuestion, ProbePath), Seen>,
     circuits: BTreeMap<String, Told>,
+    /// Whether others are let in beside the operator.
+    pub clients: Clients,
     /// Why MCP cannot be asked at all.
     pub mcp_trouble: Option<String>,
 }
@@ -322,6 +324,21 @@ impl Server {
             })
         };
         ways.iter().filter(to_pods).filter_map(view).collect()
+    }
+
+    /// What all questions of MCP came to. A server that serves one client at a time tells only that.
+    pub fn probed_of_mcp(&self, mcp: &McpSignal, ways: &[Way], declared: bool) -> Vec<Probed> {
+        if let Some(single) = self.clients.single().filter(|_| mcp.enabled) {
+            return vec![single.clone()];
+        }
+        let pause = mcp.interval.span();
+        let of_tools = pause.saturating_mul(TOOLS_EACH.into());
+        let mut probed = self.probed(ProbeQuestion::Mcp, ways, declared, pause);
+        probed.extend(self.probed(ProbeQuestion::Tools, ways, declared, of_tools));
+        if mcp.canary_tool.is_some() {
+            probed.extend(self.probed(ProbeQuestion::Canary, ways, true, pause));
+        }
+        probed
     }
 
     /// What the circuit breakers came to.

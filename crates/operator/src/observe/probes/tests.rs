@@ -85,6 +85,13 @@ async fn answer(
     if uri.path() != "/mcp" || !status.is_success() || method != Method::POST {
         return (status, json, text).into_response();
     }
+    // What is said of a method in particular is said in place of its result.
+    let error = script.answers.lock().unwrap().get(what).map(|(_, error)| error.clone());
+    if let Some(error) = error {
+        let error: Value = serde_json::from_str(&error).unwrap();
+        let answer = json!({"jsonrpc": "2.0", "id": message["id"], "error": error}).to_string();
+        return (json, answer).into_response();
+    }
     let result = match what {
         "initialize" => json!({
             "protocolVersion": message["params"]["protocolVersion"],
@@ -92,13 +99,6 @@ async fn answer(
             "serverInfo": {"name": "test", "version": "1"},
         }),
         "ping" => json!({}),
-        // What is said of a method in particular is said in place of its result.
-        _ if script.answers.lock().unwrap().contains_key(what) => {
-            let (_, error) = script.answers.lock().unwrap()[what].clone();
-            let error: Value = serde_json::from_str(&error).unwrap();
-            let answer = json!({"jsonrpc": "2.0", "id": message["id"], "error": error}).to_string();
-            return (json, answer).into_response();
-        }
         "tools/list" => json!({"tools": [{"name": "search", "inputSchema": {"type": "object"}}]}),
         "notifications/initialized" => return StatusCode::ACCEPTED.into_response(),
         _ => return (StatusCode::BAD_REQUEST, json, "no session".to_owned()).into_response(),
@@ -383,8 +383,8 @@ async fn a_server_is_asked_by_its_pod_and_its_service_at_its_interval_and_what_i
     let script = &listening.script;
     let health = script.asked("GET /health");
     assert!((10..=14).contains(&health), "two ways, and five or six times: {health}");
-    // The session is begun once a way, and kept; the tools are asked for three times, and each fourth time
-    // after.
+    // One session is begun and kept, beside which another is tried once; the Service is asked in the pod's.
+    // The tools are asked for three times, and each fourth time after.
     assert_eq!((script.asked("POST initialize"), script.asked("POST tools/list")), (2, 8));
     let pings = script.asked("POST ping");
     assert!((8..=12).contains(&pings), "{pings}");
@@ -397,7 +397,7 @@ async fn a_server_is_asked_by_its_pod_and_its_service_at_its_interval_and_what_i
     assert!(matches!(world.stores.signals(&object, later).probes, Reading::Stale { .. }));
 
     world.stores.probes.as_ref().unwrap().end().await;
-    assert_eq!(script.asked("DELETE /mcp"), 2, "sessions are ended");
+    assert_eq!(script.asked("DELETE /mcp"), 1, "the session is ended");
     assert!(world.asking.is_finished());
 }
 
@@ -496,6 +496,53 @@ async fn a_list_of_tools_that_fails_is_asked_for_at_every_probe_until_it_is_well
     sleep(Duration::from_mins(2)).await;
     assert!(lists(&[ProbeQuestion::Tools]).iter().all(|one| one.3.is_none()));
     assert!(script.asked("POST tools/list") <= 6, "each fourth time again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_one_client_is_left_to_its_clients_and_judged_by_its_health() {
+    let listening = Listening::new().await;
+    let script = &listening.script;
+    script.set("initialize", 200, r#"{"code": -32600, "message": "Server already initialized"}"#);
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({}), ALL);
+    for name in ["b", "c"] {
+        server.pod(name, &json!({"phase": "Running"}), &json!({}));
+    }
+    sleep(Duration::from_mins(3)).await;
+    assert_eq!(script.asked("POST initialize"), 1, "one pod tells it of all");
+    let problems = server.signals().problems();
+    let said = "SingleClient: pod one-a answered 200";
+    assert!(problems.iter().any(|one| one.contains(said)), "{problems:?}");
+    let health = server.paths_of(&[ProbeQuestion::Health]);
+    assert!(health.len() == 4 && health.iter().all(|one| one.3.is_none()), "{health:?}");
+    assert_eq!(server.paths_of(&[ProbeQuestion::Mcp]).len(), 1, "MCP is no evidence of any pod");
+    // Its pods start anew: clients come first.
+    script.answers.lock().unwrap().remove("initialize");
+    world.stores.pods.delete(&Key::new("mcp", "one-a"));
+    server.pod("d", &json!({"phase": "Running"}), &json!({}));
+    sleep(Duration::from_mins(3)).await;
+    assert_eq!(script.asked("POST initialize"), 1);
+    // Asked in another way it may be another server.
+    server.declare(&json!({"mcp": {"path": "/mcp?"}}), ALL);
+    sleep(Duration::from_mins(1)).await;
+    assert!(script.asked("POST initialize") > 1);
+    assert_eq!(server.paths_of(&[ProbeQuestion::Mcp]).len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sessions_of_a_server_of_many_clients_are_one_a_pod() {
+    let listening = Listening::new().await;
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({"http": {"enabled": false}}), &[]);
+    for name in ["b", "c"] {
+        server.pod(name, &json!({"phase": "Running"}), &json!({}));
+    }
+    sleep(Duration::from_secs(2)).await;
+    let script = &listening.script;
+    // Three pods, a second one tried at the first; and that of the Service, which ends with the probe.
+    assert_eq!((script.asked("POST initialize"), script.asked("DELETE /mcp")), (5, 1));
+    world.stores.probes.as_ref().unwrap().end().await;
+    assert_eq!(script.asked("DELETE /mcp"), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -645,7 +692,7 @@ async fn a_server_that_wants_a_token_is_shown_the_one_of_the_secret_and_a_new_on
     assert!(read.load(Relaxed) <= 4, "{read:?}");
     assert!(!format!("{:?}", server.signals()).contains("planted"));
     world.stores.probes.as_ref().unwrap().end().await;
-    assert_eq!(listening.script.asked("DELETE /mcp"), 2);
+    assert_eq!(listening.script.asked("DELETE /mcp"), 1);
 
     // Without the right, nobody is asked, and it is said why.
     let world = World::with(&[], &client);
@@ -671,7 +718,7 @@ async fn an_object_that_goes_while_it_is_asked_is_forgotten_and_its_sessions_are
     server.delete();
     sleep(Duration::from_mins(1)).await;
     let begun = listening.script.asked("POST initialize");
-    assert_eq!((begun, listening.script.asked("DELETE /mcp")), (2, 2));
+    assert_eq!((begun, listening.script.asked("DELETE /mcp")), (2, 1), "the second one is the same");
     assert!(world.stores.probes.as_ref().unwrap().lock().is_empty());
 }
 
@@ -684,7 +731,7 @@ async fn an_object_that_is_gone_is_forgotten_and_its_sessions_are_ended() {
     server.delete();
     listening.script.forget();
     sleep(Duration::from_mins(1)).await;
-    assert_eq!(*listening.script.asked.lock().unwrap(), ["DELETE /mcp", "DELETE /mcp"]);
+    assert_eq!(*listening.script.asked.lock().unwrap(), ["DELETE /mcp"]);
     assert!(world.stores.probes.as_ref().unwrap().lock().is_empty());
 }
 
