@@ -8,7 +8,8 @@ use crate::{
     Case, Server,
     mask::mask,
     refusals::{self, Refusal},
-    signals::Pod,
+    signals::{Pod, Strategy},
+    start_budget,
     time::after,
     words,
 };
@@ -88,12 +89,14 @@ fn rejected(case: &Case, server: &Server) -> Option<Obstacle> {
     Some(Obstacle { cause, since: first, due: after(first, PATIENCE), lapses: Some(over), evidence })
 }
 
-/// All pods are being deleted, one of them does not end, and no other is created meanwhile.
+/// All pods are being deleted, one of them does not end, and under Recreate no other is created meanwhile. It has its grace
+/// period; but a rollout that is overdue for it, without a single pod, is an outage before that is over. A pod that has
+/// ended, and that only a finalizer keeps, is in nobody's way.
 fn stuck(server: &Server) -> Option<Obstacle> {
-    if !server.pods.is_empty() {
+    if !server.pods.is_empty() || server.target.strategy != Strategy::Recreate {
         return None;
     }
-    let ending = server.uncounted.iter().copied().filter(|pod| pod.deleting);
+    let ending = server.uncounted.iter().copied().filter(|pod| pod.deleting && !pod.finished);
     let (ends_by, pod) =
         ending.filter_map(|pod| Some((pod.lifecycle.ends_by?, pod))).min_by_key(|(at, _)| *at)?;
     let why = if pod.lifecycle.finalizers.is_empty() {
@@ -101,13 +104,18 @@ fn stuck(server: &Server) -> Option<Obstacle> {
     } else {
         format!("finalizers: {}", pod.lifecycle.finalizers.join(", "))
     };
+    let began = ends_by.saturating_sub(pod.lifecycle.grace.unwrap_or_default()).unwrap_or(ends_by);
+    let overdue = after(began, start_budget::deadline(server));
+    let grace = if ends_by > server.now { "has a grace period until" } else { "had to end until" };
+    let node = pod.placement.as_ref().map(|place| format!(" on node {}", place.node)).unwrap_or_default();
     let evidence = format!(
-        "pod {} had to end until {} and is still terminating ({why}); no new pod is created before it ends",
+        "pod {}{node} {grace} {} and is still terminating ({why}); no new pod is created before it ends",
         pod.name,
         words::moment(ends_by)
     );
     let cause = Cause::StuckTerminating;
-    Some(Obstacle { cause, since: ends_by, due: after(ends_by, MARGIN), lapses: None, evidence })
+    let due = overdue.min(after(ends_by, MARGIN));
+    Some(Obstacle { cause, since: began, due, lapses: None, evidence })
 }
 
 /// A refused revision is to blame only where pods of the known-good one were created since: those that run from before

@@ -672,6 +672,8 @@ pub struct Lifecycle {
     pub failure: Option<(String, String)>,
     /// When its deletion is due, grace period included: `metadata.deletionTimestamp`.
     pub ends_by: Option<Timestamp>,
+    /// The grace period of that: `metadata.deletionGracePeriodSeconds`.
+    pub grace: Option<SignedDuration>,
     /// What must be removed before the API server forgets it.
     pub finalizers: Vec<String>,
 }

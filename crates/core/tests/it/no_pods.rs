@@ -2,7 +2,10 @@
 
 use mcp_health_api::{Cause, IncidentType};
 
+use mcp_health_core::words;
+
 use crate::support::{
+    moment,
     operator::Operator,
     policy,
     world::{Template, World},
@@ -129,12 +132,57 @@ fn a_recreate_that_waits_for_a_pod_that_does_not_end_names_the_pod_and_its_final
 
 #[test]
 fn a_recreate_whose_pods_end_in_time_is_no_incident() {
-    let mut operator = server(2);
+    for grace in [2, 110] {
+        let mut operator = server(2);
+        operator.world.deployment.as_mut().unwrap().recreate = true;
+        operator.world.grace = grace;
+        operator.world.roll_out(Template::Good);
+        operator.run(300, 1);
+        let status = operator.status();
+        assert!(status.incidents.is_empty() && status.history.is_empty(), "{grace} s: {status:#?}");
+    }
+}
+
+#[test]
+fn a_recreate_that_is_overdue_for_a_pod_with_a_long_grace_period_names_the_pod_and_when_that_ends() {
+    let mut operator = server(1);
+    let deployment = operator.world.deployment.as_mut().unwrap();
+    (deployment.recreate, deployment.deadline) = (true, 20);
+    operator.world.grace = 600;
+    let pod = operator.world.pods[0].name.clone();
+    operator.world.roll_out(Template::Good);
+    operator.run(18, 1);
+    assert!(operator.status().incidents.is_empty(), "{:#?}", operator.status());
+    operator.run(12, 1);
+    let ends = operator.world.pods.iter().find_map(|pod| pod.going).unwrap();
+    let words = format!("pod {pod} has a grace period until {}", words::moment(moment(ends)));
+    is_escalated(&operator, IncidentType::RolloutStuck, Cause::StuckTerminating, &words);
+    operator.world.pods.iter_mut().for_each(|pod| pod.going = Some(0));
+    operator.run_until("resolved", 120, |status| status.incidents.is_empty());
+    assert_eq!(operator.world.done, []);
+}
+
+#[test]
+fn a_pod_that_has_ended_and_that_a_finalizer_keeps_is_no_outage() {
+    let mut operator = server(1);
     operator.world.deployment.as_mut().unwrap().recreate = true;
     operator.world.roll_out(Template::Good);
-    operator.run(200, 1);
+    operator.run(10, 1);
+    let mut ended = operator.world.pods[0].clone();
+    (ended.name, ended.ready) = ("mcp-server-1-9".to_owned(), false);
+    (ended.going, ended.failure) = (Some(operator.world.now), Some(("Completed", "")));
+    operator.world.stuck = true;
+    operator.world.pods.push(ended);
+    operator.run(300, 1);
     let status = operator.status();
     assert!(status.incidents.is_empty() && status.history.is_empty(), "{status:#?}");
+    // Nor is it what keeps others from being created.
+    operator.world.refuses = Some((POD_SECURITY, None));
+    operator.world.pods.retain(|pod| pod.failure.is_some());
+    operator.run(120, 1);
+    let causes: Vec<Cause> = operator.status().incidents.iter().map(|one| one.cause).collect();
+    assert!(causes.contains(&Cause::AdmissionRefused), "{causes:?}");
+    assert!(!causes.contains(&Cause::StuckTerminating), "{causes:?}");
 }
 
 #[test]

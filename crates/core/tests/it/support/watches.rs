@@ -556,6 +556,7 @@ fn lifecycle(world: &World, pod: &super::world::Pod, kind: Template, placed: boo
         unmet_gates: if gated { vec!["target-health.example.com/lb".to_owned()] } else { Vec::new() },
         failure: pod.failure.map(|(reason, message)| (reason.to_owned(), message.to_owned())),
         ends_by: pod.going.map(moment),
+        grace: pod.going.map(|_| SignedDuration::from_secs(world.grace)),
         finalizers: if world.stuck { vec!["example.com/keep".to_owned()] } else { Vec::new() },
     }
 }

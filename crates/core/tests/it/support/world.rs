@@ -219,6 +219,8 @@ pub struct World {
     pub busy_node: i64,
     /// Pods that are not ready, whatever their template.
     pub broken: Vec<String>,
+    /// How long a pod takes to end, and its grace period.
+    pub grace: i64,
     /// Pods that are deleted do not end.
     pub stuck: bool,
     /// The node evicts every pod so many seconds after its start.
@@ -312,6 +314,7 @@ impl World {
             refuses: None,
             busy_node: 0,
             broken: Vec::new(),
+            grace: 2,
             stuck: false,
             evicts_after: None,
             dependency_down: false,
@@ -982,7 +985,7 @@ impl World {
             }
             live.sort_by_key(|at| (self.pods[*at].ready, -self.pods[*at].created));
             for at in live.iter().take(live.len().saturating_sub(wanted)) {
-                self.pods[*at].going = Some(now + 2);
+                self.pods[*at].going = Some(now + self.grace);
             }
         }
         let version = self.next_version();

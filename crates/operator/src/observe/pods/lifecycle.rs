@@ -1,6 +1,6 @@
 //! How far a pod has come between its creation and its end, read from its conditions and its containers' states.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 use mcp_health_core::signals::{Lifecycle, Pod, Role};
 
@@ -30,6 +30,7 @@ pub fn view(wire: &PodWire, role: &dyn Fn(&str) -> Role) -> Lifecycle {
         unmet_gates: gates.filter(|gate| !is_true(gate)).map(str::to_owned).collect(),
         failure: failed.then(|| (status.reason.clone(), status.message.clone())),
         ends_by: wire.metadata.deletion_timestamp.as_ref().map(|at| at.0),
+        grace: wire.metadata.deletion_grace_period_seconds.map(SignedDuration::from_secs),
         finalizers: wire.metadata.finalizers.clone().unwrap_or_default(),
     }
 }
@@ -72,6 +73,7 @@ pub fn remember(pod: &mut Pod, before: &Pod) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use jiff::SignedDuration;
     use serde_json::{Value, json};
 
     use super::super::{PodRow, view};
@@ -169,11 +171,11 @@ mod tests {
         let rejected = row(&json!({}), &status, &json!({})).pod;
         assert!(rejected.finished);
         assert_eq!(rejected.lifecycle.failure.unwrap().0, "SysctlForbidden");
-        let metadata =
-            json!({"deletionTimestamp": "2026-01-01T00:00:30Z", "finalizers": ["example.com/keep"]});
+        let metadata = json!({"deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 20, "finalizers": ["example.com/keep"]});
         let ending = row(&json!({}), &json!({"phase": "Running"}), &metadata).pod;
         assert!(ending.deleting && ending.lifecycle.failure.is_none());
         assert_eq!(ending.lifecycle.ends_by.unwrap().to_string(), "2026-01-01T00:00:30Z");
+        assert_eq!(ending.lifecycle.grace, Some(SignedDuration::from_secs(20)));
         assert_eq!(ending.lifecycle.finalizers, ["example.com/keep"]);
     }
 }
