@@ -155,7 +155,8 @@ pub struct HealthyConfig {
     pub name: String,
     /// Digest of its content.
     pub content: String,
-    /// The immutable copy that holds this content.
+    /// The immutable copy that holds this content; none where the policy does not allow RollbackConfig.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub copy: String,
 }
 

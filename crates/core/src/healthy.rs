@@ -195,9 +195,7 @@ fn tools(case: &Case) -> Vec<String> {
 /// pod that is younger than the last change has read it. Until there is one, or where the ConfigMap is gone, the content
 /// that was known before stays. A content that running pods see in a volume is not proven by them: most read it once.
 fn healthy_config(case: &Case, server: &Server) -> Vec<HealthyConfig> {
-    if !case.spec.actions.allow.contains(&ActionType::RollbackConfig) {
-        return Vec::new();
-    }
+    let is_kept = case.spec.actions.allow.contains(&ActionType::RollbackConfig);
     let before = server.last_healthy.filter(|healthy| healthy.template == server.target.template);
     let known = before.map(|healthy| healthy.config.as_slice()).unwrap_or_default();
     let Some(configs) = case.signals.configs.fresh() else { return known.to_vec() };
@@ -213,7 +211,7 @@ fn healthy_config(case: &Case, server: &Server) -> Vec<HealthyConfig> {
             return Some(HealthyConfig {
                 name: config.name.clone(),
                 content: config.content.clone(),
-                copy: copy_name(&config.name, &config.content),
+                copy: if is_kept { copy_name(&config.name, &config.content) } else { String::new() },
             });
         }
         // Made in the very second of the change, they may have read either.

@@ -89,9 +89,9 @@ fn rejected(case: &Case, server: &Server) -> Option<Obstacle> {
     Some(Obstacle { cause, since: first, due: after(first, PATIENCE), lapses: Some(over), evidence })
 }
 
-/// All pods are being deleted, one of them does not end, and under Recreate no other is created meanwhile. It has its grace
-/// period; but a rollout that is overdue for it, without a single pod, is an outage before that is over. A pod that has
-/// ended, and that only a finalizer keeps, is in nobody's way.
+/// All pods are being deleted, one of them does not end, and under Recreate no other is created meanwhile. It
+/// has its grace period; but a rollout that is overdue for it, without a single pod, is an outage before that
+/// is over. A pod that has ended, and that only a finalizer keeps, is in nobody's way.
 fn stuck(server: &Server) -> Option<Obstacle> {
     if !server.pods.is_empty() || server.target.strategy != Strategy::Recreate {
         return None;

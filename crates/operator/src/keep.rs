@@ -64,7 +64,8 @@ impl Copies {
         let known = healthy(case.status.target.as_ref());
         let wanted: Vec<HealthyConfig> = healthy(story.target.as_ref()).to_vec();
         let mut missing = BTreeSet::new();
-        for config in wanted.iter().filter(|config| !known.contains(config)) {
+        let is_new = |config: &&HealthyConfig| !config.copy.is_empty() && !known.contains(config);
+        for config in wanted.iter().filter(is_new) {
             if !self.is_made(client, object, config).await {
                 missing.insert(&config.name);
                 let later = case.now.saturating_add(SignedDuration::try_from(PAUSE).unwrap_or_default()).ok();
@@ -123,7 +124,8 @@ fn healthy(target: Option<&TargetStatus>) -> &[HealthyConfig] {
 
 /// The copies that must not be deleted: those of the healthy content, and those of every attempt that is still told of.
 fn named(target: Option<&TargetStatus>, incidents: &[Incident]) -> BTreeSet<String> {
-    let mut named: BTreeSet<String> = healthy(target).iter().map(|config| config.copy.clone()).collect();
+    let kept = healthy(target).iter().map(|config| config.copy.clone()).filter(|copy| !copy.is_empty());
+    let mut named: BTreeSet<String> = kept.collect();
     let attempts = incidents.iter().flat_map(|incident| &incident.attempts);
     for step in attempts.flat_map(|attempt| &attempt.steps) {
         if step.effect == Effect::RestoreConfig {

@@ -9,6 +9,7 @@ use crate::{
     Case, Server,
     healthy::copy_name,
     signals::{Config, Reading},
+    words,
 };
 
 pub const ACTION: Action = Action {
@@ -22,9 +23,9 @@ pub const ACTION: Action = Action {
 
 fn plan(asked: &Asked) -> Planned {
     let Asked { case, server, incident, .. } = *asked;
-    // What is not allowed is not remembered either: there would be nothing to compare with.
+    // Without that, no copy is kept: there would be nothing to bring back.
     if !case.spec.actions.allow.contains(&ActionType::RollbackConfig) {
-        return Planned::impossible("ActionNotAllowed", "RollbackConfig is not in spec.actions.allow");
+        return Planned::impossible("ActionNotAllowed", not_allowed(server));
     }
     if case.signals.configs == Reading::Off {
         return Planned::impossible(
@@ -34,6 +35,13 @@ fn plan(asked: &Asked) -> Planned {
     }
     let Some((config, healthy)) = server.changed_config() else { return nothing_changed(server) };
     let name = &config.name;
+    if healthy.copy.is_empty() {
+        let message = format!(
+            "no copy of the content {} of ConfigMap {name} was made: RollbackConfig was not allowed then",
+            healthy.content
+        );
+        return Planned::impossible("NoHealthyConfig", message);
+    }
     if config.immutable {
         let message = format!(
             "ConfigMap {name} is immutable: delete it, and create it with the content of ConfigMap {}",
@@ -70,6 +78,20 @@ fn plan(asked: &Asked) -> Planned {
         steps: steps(case, server, config, &healthy.content, &healthy.copy),
         undoes: None,
     })
+}
+
+/// What would be done, if it were allowed.
+fn not_allowed(server: &Server) -> String {
+    let what = server.changed_config().map(|(config, healthy)| {
+        format!(
+            ": it would bring back the content {} of ConfigMap {}, which was changed at {}, and restart all \
+             pods",
+            healthy.content,
+            config.name,
+            words::moment(config.changed)
+        )
+    });
+    format!("RollbackConfig is not in spec.actions.allow{}", what.unwrap_or_default())
 }
 
 /// No ConfigMap holds another content than when the template in force was healthy: in which way.

@@ -1,9 +1,10 @@
 //! A ConfigMap that was broken: what healthy pods read comes back, and the bad content is kept.
 
-use mcp_health_api::{ActionType, IncidentState, IncidentType, McpServerHealthStatus, Mode, Outcome};
-use mcp_health_core::{healthy::copy_name, report};
+use mcp_health_api::{ActionType, Cause, IncidentState, IncidentType, McpServerHealthStatus, Mode, Outcome};
+use mcp_health_core::{healthy::copy_name, report, words};
 
 use crate::support::{
+    moment,
     operator::{Crash, Operator},
     policy,
     scene::Scene,
@@ -317,4 +318,54 @@ fn each_reason_not_to_touch_a_config_map_is_named() {
         scene.status.target.as_mut().unwrap().last_healthy = Some(last);
     });
     assert_eq!(other, "Escalate ConfigGone");
+}
+
+/// The same server, whose policy does not allow to bring content back.
+fn without_permission() -> Operator {
+    let mut world = World::with(Template::Good, 3);
+    world.configure(GOOD);
+    world.config.as_mut().unwrap().changed = -1;
+    let mut operator = Operator::new(world, policy::enforcing());
+    operator.run(120, 1);
+    assert_eq!(known(&operator.status()), [GOOD]);
+    operator
+}
+
+#[test]
+fn a_change_that_may_not_be_taken_back_is_the_cause_all_the_same_and_what_would_be_done_is_told() {
+    let mut operator = without_permission();
+    operator.world.configure(BAD);
+    let changed = words::moment(moment(operator.world.now));
+    operator.world.restart();
+    operator.run_until("escalated", 120, |status| {
+        status.incidents.first().is_some_and(|one| one.escalation.is_some())
+    });
+    operator.run(120, 1);
+    let status = operator.status();
+    let incident = &status.incidents[0];
+    assert_eq!((incident.incident_type, incident.cause), (IncidentType::CrashLoop, Cause::ConfigError));
+    let named = format!("ConfigMap {CONFIG_MAP} was changed at {changed}, since this template was well");
+    assert!(incident.evidence.contains(&named), "{:#?}", incident.evidence);
+    let escalation = incident.escalation.as_ref().unwrap();
+    assert_eq!(escalation.reason, "ActionNotAllowed");
+    let would = format!(
+        "it would bring back the content {GOOD} of ConfigMap {CONFIG_MAP}, which was changed at {changed}, \
+         and restart all pods"
+    );
+    assert!(escalation.message.contains(&would), "{}", escalation.message);
+    assert_eq!(operator.world.done, []);
+    assert!(operator.world.copies.is_empty(), "no copy of it is made");
+    // It is allowed afterwards: there is no content to bring back, and nothing else is done instead.
+    operator.declare(|spec| spec.actions.allow.push(ActionType::RollbackConfig));
+    operator.run(120, 1);
+    assert_eq!(operator.world.done, []);
+    assert!(operator.world.restored.is_empty());
+}
+
+#[test]
+fn pods_that_end_without_a_change_of_what_they_read_are_no_config_error() {
+    let mut operator = without_permission();
+    operator.world.dependency_down = true;
+    operator.run_until("a restart", 120, |status| status.last_action.is_some());
+    assert_eq!(operator.status().incidents[0].cause, Cause::ProcessExit);
 }

@@ -481,8 +481,8 @@ impl Stores {
         all.filter(|(_, row)| row.covers(labels)).map(|(_, row)| row.budget.clone()).collect()
     }
 
-    /// The ConfigMaps that a server reads, each with the other Deployments that read it. Off where its policy does not
-    /// let the operator change any: then they are no evidence, and nothing waits for them.
+    /// The ConfigMaps that a server reads; where its policy lets the operator change them, each with what
+    /// else reads it. Where it does not, nothing waits for them.
     fn configs_of(
         &self,
         object: &McpServerHealth,
@@ -491,11 +491,21 @@ impl Stores {
         now: Timestamp,
     ) -> Reading<Vec<ConfigSeen>> {
         let used = target.map(|target| target.config_maps.as_slice()).unwrap_or_default();
-        if !self.rolls_config_back || !object.spec.actions.allow.contains(&ActionType::RollbackConfig) {
+        if !self.rolls_config_back {
             return Reading::Off;
         }
         if used.is_empty() {
             return Reading::Fresh(Vec::new());
+        }
+        if !object.spec.actions.allow.contains(&ActionType::RollbackConfig) {
+            let rows = used.iter().filter_map(|used| {
+                let row = self.config_maps.get(&Key::new(&deployment.namespace, &used.name))?;
+                Some(row.config.clone())
+            });
+            return match self.config_maps.reading(&deployment.namespace, now, rows.collect()) {
+                Reading::Fresh(configs) => Reading::Fresh(configs),
+                Reading::Stale { .. } | Reading::Unavailable(_) | Reading::Off => Reading::Off,
+            };
         }
         let all = self.deployments.of_group(&namespace_group(&deployment.namespace));
         let found = used.iter().filter_map(|used| {

@@ -2,7 +2,9 @@
 //! the same two writes, the same fences, and everything that can cut it off in between. What is not in the
 //! status is lost between two looks, because the status goes through JSON every time.
 
-use mcp_health_api::{Attempt, Effect, McpServerHealthSpec, McpServerHealthStatus, Step, StepState};
+use mcp_health_api::{
+    Attempt, Effect, HealthyConfig, McpServerHealthSpec, McpServerHealthStatus, Step, StepState,
+};
 use mcp_health_core::{
     Case, Decision, Diagnosis, Fleet, Server, Settings, Story,
     attempt::{self, Acted, Effected},
@@ -351,7 +353,10 @@ impl Operator {
         let known = before.target.as_ref().and_then(|target| target.last_healthy.as_ref());
         let known = known.map(|healthy| healthy.config.clone()).unwrap_or_default();
         if let Some(healthy) = story.target.as_mut().and_then(|target| target.last_healthy.as_mut()) {
-            healthy.config.retain(|one| known.contains(one) || self.world.keep(&one.copy, &one.content));
+            let world = &mut self.world;
+            let mut is_kept =
+                |one: &HealthyConfig| one.copy.is_empty() || world.keep(&one.copy, &one.content);
+            healthy.config.retain(|one| known.contains(one) || is_kept(one));
         }
     }
 }

@@ -171,7 +171,11 @@ mod tests {
         let rejected = row(&json!({}), &status, &json!({})).pod;
         assert!(rejected.finished);
         assert_eq!(rejected.lifecycle.failure.unwrap().0, "SysctlForbidden");
-        let metadata = json!({"deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 20, "finalizers": ["example.com/keep"]});
+        let metadata = json!({
+            "deletionTimestamp": "2026-01-01T00:00:30Z",
+            "deletionGracePeriodSeconds": 20,
+            "finalizers": ["example.com/keep"],
+        });
         let ending = row(&json!({}), &json!({"phase": "Running"}), &metadata).pod;
         assert!(ending.deleting && ending.lifecycle.failure.is_none());
         assert_eq!(ending.lifecycle.ends_by.unwrap().to_string(), "2026-01-01T00:00:30Z");
