@@ -218,6 +218,17 @@ fn a_child_that_was_killed_is_no_kill_of_the_server_unless_it_keeps_failing() {
     assert!(init.concluded().diagnosis.findings.iter().all(|one| one.incident != IncidentType::OutOfMemory));
 }
 
+/// A template that is known good, and outgrew its limit: the operator is about to act.
+fn outgrown() -> Scene {
+    let mut operator = hungry(Template::NeedsMemory { needs: 100, limit: 128, after: 5 }, generous());
+    operator.run(120, 1);
+    operator.world.outgrow(200);
+    operator.run_until("an action", 60, |status| status.last_action.is_some());
+    let look = operator.looks.iter().find(|look| look.intent.is_some()).unwrap();
+    let (status, signals, now) = (look.before.clone(), look.signals.clone(), look.at);
+    Scene { status, signals, now, ..Scene::of(&operator) }
+}
+
 /// The shape of the second end within seconds: the kubelet has counted one restart, and the container waits for the next.
 fn loses_a_child_again(scene: &mut Scene) {
     exits(scene, 1, 1);
@@ -232,15 +243,7 @@ fn loses_a_child_again(scene: &mut Scene) {
 #[test]
 fn a_main_process_that_exits_again_with_an_error_after_its_child_was_killed_gets_more_memory_and_no_restart()
 {
-    // A template that is known good, and outgrew its limit.
-    let mut operator = hungry(Template::NeedsMemory { needs: 100, limit: 128, after: 5 }, generous());
-    operator.run(120, 1);
-    operator.world.outgrow(200);
-    operator.run_until("an action", 60, |status| status.last_action.is_some());
-    let look = operator.looks.iter().find(|look| look.intent.is_some()).unwrap();
-    let (status, signals, now) = (look.before.clone(), look.signals.clone(), look.at);
-    let known_good = Scene { status, signals, now, ..Scene::of(&operator) };
-    let again = known_good.with(loses_a_child_again);
+    let again = outgrown().with(loses_a_child_again);
     let found = again.concluded().diagnosis.findings.remove(0);
     assert_eq!((found.incident, found.cause), (IncidentType::OutOfMemory, Cause::LimitTooSmall));
     assert_eq!(again.decision(), "Act RaiseResources");
@@ -256,11 +259,38 @@ fn a_main_process_that_exits_again_with_an_error_after_its_child_was_killed_gets
         }
     });
     assert_eq!(forgotten.decision(), "Act RaiseResources");
-    // A normal end is no want of memory, whatever child was killed before it.
+}
+
+#[test]
+fn a_main_process_that_ends_normally_again_and_again_after_its_child_was_killed_is_told_of_and_not_restarted()
+{
+    let finding =
+        |scene: &Scene| scene.concluded().diagnosis.finding(IncidentType::CrashLoop).cloned().unwrap();
     for code in [0, 143] {
-        let normal = again.clone().with(|scene| exits(scene, code, 1));
-        assert!(normal.concluded().diagnosis.finding(IncidentType::OutOfMemory).is_none(), "{code}");
-        assert!(!normal.decision().contains("Rollback"), "{code}: {}", normal.decision());
+        let normal = outgrown().with(loses_a_child_again).with(|scene| exits(scene, code, 1));
+        let concluded = normal.concluded();
+        assert!(
+            concluded.diagnosis.finding(IncidentType::OutOfMemory).is_none(),
+            "{code}: it proves nothing"
+        );
+        let crash = finding(&normal);
+        assert_eq!(crash.cause, Cause::OutOfMemory, "{code}");
+        assert!(crash.evidence[0].contains("a child process was killed at the memory limit"), "{crash:#?}");
+        assert_eq!(concluded.words(), "Escalate NoAutomaticAction", "{code}");
+        // What the program says of its end, or a probe that had it killed, is why it ends.
+        let spoken = normal.clone().with(|scene| {
+            let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods") };
+            for exit in pods.iter_mut().filter_map(|pod| pod.containers[0].last_exit.as_mut()) {
+                exit.message = Some("ModuleNotFoundError: No module named 'search'".to_owned());
+            }
+        });
+        assert_eq!(finding(&spoken).cause, Cause::MissingDependency, "{code}");
+        let probe = normal.with(|scene| {
+            let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods") };
+            let killing = "Container server failed liveness probe, will be restarted".to_owned();
+            pods.iter_mut().for_each(|pod| pod.troubles = vec![("Killing".to_owned(), killing.clone())]);
+        });
+        assert_ne!(finding(&probe).cause, Cause::OutOfMemory, "{code}");
     }
 }
 
