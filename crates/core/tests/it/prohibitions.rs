@@ -1,7 +1,7 @@
 //! What an open incident forbids stays forbidden, and what a dependency could explain is not acted on before it is known
 //! whether the dependencies answer.
 
-use mcp_health_api::{Cause, IncidentType, McpServerHealthStatus, Subject, Time};
+use mcp_health_api::{Cause, Effect, IncidentType, McpServerHealthStatus, Subject, Time};
 use mcp_health_core::{
     prohibition::parse_lift,
     signals::{CheckStep, Dependency, Failure, Reading},
@@ -161,6 +161,84 @@ fn while_the_dependencies_answer_pods_are_restarted_as_fast_as_before() {
         let onset = operator.world.now;
         operator.run_until("a restart", 60, |status| status.last_action.is_some());
         assert!(operator.world.now - onset <= 40, "interval {interval}: {}", operator.world.now - onset);
+    }
+}
+
+/// What begins at the same moment as the fault of the queue, or beside a queue that answers; what is done for it; and how
+/// long after the onset it is done while the queue answers.
+type Onset = (&'static str, fn(&mut World), Effect, i64);
+
+const ONSETS: [Onset; 3] = [
+    ("a restart", |world| world.unready = true, Effect::RestartPods, 45),
+    ("a recycle", World::wedge_a_pod, Effect::EvictPod, 75),
+    ("a rollback", |world| drop(world.roll_out(Template::CrashesAtOnce)), Effect::PatchTemplate, 45),
+];
+
+/// The moment of the first look that found something, and of the first effect of this kind.
+fn found_and_done(operator: &Operator, onset: i64, effect: Effect) -> (i64, Option<i64>) {
+    let mut looks = operator.looks.iter().filter(|look| look.at > onset && !look.after.incidents.is_empty());
+    let found = looks.next().expect("an incident").at;
+    (found, operator.world.done.iter().find(|done| done.effect == effect).map(|done| done.at))
+}
+
+#[test]
+fn at_first_onset_every_kind_of_action_waits_for_an_answer_since_then_and_goes_on_within_twenty_seconds() {
+    for interval in [15, 60] {
+        for (what, begin, effect, at_most) in ONSETS {
+            let mut operator = healthy(interval);
+            let onset = operator.world.now;
+            begin(&mut operator.world);
+            operator.run(120, 1);
+            let (found, done) = found_and_done(&operator, onset, effect);
+            let done = done.unwrap_or_else(|| panic!("{what}, {interval} s: {:#?}", operator.status()));
+            assert!(done - found <= 20, "{what}, {interval} s: {} s after it was found", done - found);
+            assert!(done - onset <= at_most, "{what}, {interval} s: {} s after the onset", done - onset);
+            let look = operator.looks.iter().find(|look| look.intent.is_some()).unwrap();
+            let all = look.signals.dependencies.fresh().unwrap();
+            let (at, _) = all.iter().find(|one| one.name == QUEUE).unwrap().results.last().unwrap();
+            assert!(*at >= moment(onset), "{what}, {interval} s: it answered since the onset");
+        }
+    }
+}
+
+#[test]
+fn at_first_onset_no_kind_of_action_is_taken_where_the_queue_dies_at_the_same_moment() {
+    for interval in [15, 60] {
+        for (what, begin, _, _) in ONSETS {
+            // Just after it was asked, so that the next question is an interval away.
+            let mut operator = healthy(interval);
+            operator.run(interval - operator.world.now % interval + 1, 1);
+            operator.world.unanswered = Some(operator.world.now);
+            begin(&mut operator.world);
+            operator.run(600, 1);
+            assert_eq!(operator.world.done, [], "{what}, {interval} s");
+            let status = operator.status();
+            assert!(
+                open(&status, IncidentType::DependencyDown).is_some(),
+                "{what}, {interval} s: {status:#?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_dependency_that_never_answered_holds_every_kind_of_action_for_twenty_seconds_and_no_longer() {
+    for interval in [15, 60] {
+        for (what, begin, effect, at_most) in ONSETS {
+            let mut world = World::with(Template::Good, 3);
+            (world.probed, world.queue_interval, world.queue_is_walled) = (true, interval, true);
+            let spec = policy::with_cooldown(policy::enforcing(), 0);
+            let mut operator = Operator::new(world, policy::with_dependency(spec, QUEUE, PLACE));
+            operator.run(150, 1);
+            let onset = operator.world.now;
+            begin(&mut operator.world);
+            operator.run(120, 1);
+            let (found, done) = found_and_done(&operator, onset, effect);
+            let done = done.unwrap_or_else(|| panic!("{what}, {interval} s: {:#?}", operator.status()));
+            assert!(done - found <= 20, "{what}, {interval} s: {} s after it was found", done - found);
+            let after = done - onset;
+            assert!((20..=at_most).contains(&after), "{what}, {interval} s: {after} s after the onset");
+        }
     }
 }
 

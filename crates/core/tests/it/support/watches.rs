@@ -364,18 +364,21 @@ fn queue(world: &World) -> Dependency {
     let is_silent = |at: i64| world.unanswered.is_some_and(|since| at >= since);
     let came = |(at, answered): &(i64, bool)| {
         let refuses = || Failure::new(CheckStep::Port, "10.0.0.7:5672 refuses the connection");
-        (moment(*at), if *answered && !is_silent(*at) { Ok(()) } else { Err(refuses()) })
+        (
+            moment(*at),
+            if *answered && !is_silent(*at) && !world.queue_is_walled { Ok(()) } else { Err(refuses()) },
+        )
     };
     Dependency {
         name: QUEUE.to_owned(),
         words: "a connection to rabbitmq.mcp:5672".to_owned(),
         place: "rabbitmq.mcp:5672".to_owned(),
         known_as: "queue:3f9a1c".to_owned(),
-        ever_answered: true,
+        ever_answered: !world.queue_is_walled,
         results: world.queue_asked.iter().map(came).collect(),
         answers_since: world
             .queue_answers_since
-            .filter(|_| world.unanswered.is_none())
+            .filter(|_| world.unanswered.is_none() && !world.queue_is_walled)
             .map(|(at, had_failed)| AnswersSince { at: moment(at), had_failed }),
         ..Dependency::default()
     }

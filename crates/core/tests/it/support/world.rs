@@ -272,6 +272,8 @@ pub struct World {
     pub queue_asked: Vec<(i64, bool)>,
     /// Since when it answers without a failure in between, and whether it had failed before.
     pub queue_answers_since: Option<(i64, bool)>,
+    /// The queue never answered the operator: there is no way to it.
+    pub queue_is_walled: bool,
     /// The queue is to be asked at once, and then every five seconds.
     pub queue_is_urgent: bool,
     /// A reset changes nothing.
@@ -341,6 +343,7 @@ impl World {
             queue_interval: 15,
             queue_asked: vec![(0, true)],
             queue_answers_since: Some((0, false)),
+            queue_is_walled: false,
             queue_is_urgent: false,
             circuits_stick: false,
             jobs: Vec::new(),
