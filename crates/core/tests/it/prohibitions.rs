@@ -164,8 +164,8 @@ fn while_the_dependencies_answer_pods_are_restarted_as_fast_as_before() {
     }
 }
 
-/// What begins at the same moment as the fault of the queue, or beside a queue that answers; what is done for it; and how
-/// long after the onset it is done while the queue answers.
+/// What begins at the same moment as the fault of the queue, or beside a queue that answers; what is done for
+/// it; and how long after the onset it is done while the queue answers.
 type Onset = (&'static str, fn(&mut World), Effect, i64);
 
 const ONSETS: [Onset; 3] = [

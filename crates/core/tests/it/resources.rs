@@ -288,7 +288,9 @@ fn a_main_process_that_ends_normally_again_and_again_after_its_child_was_killed_
         let probe = normal.with(|scene| {
             let Reading::Fresh(pods) = &mut scene.signals.pods else { panic!("pods") };
             let killing = "Container server failed liveness probe, will be restarted".to_owned();
-            pods.iter_mut().for_each(|pod| pod.troubles = vec![("Killing".to_owned(), killing.clone())]);
+            for pod in pods {
+                pod.troubles = vec![("Killing".to_owned(), killing.clone())];
+            }
         });
         assert_ne!(finding(&probe).cause, Cause::OutOfMemory, "{code}");
     }

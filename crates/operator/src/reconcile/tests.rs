@@ -76,6 +76,18 @@ fn draining(state: &str) -> Value {
     }]})
 }
 
+/// What acts on what was decided.
+fn acting<'a>(
+    context: &'a Context,
+    case: &'a Case<'a>,
+    (diagnosis, decision): (&'a Diagnosis, &'a Decision),
+    object: &'a Arc<McpServerHealth>,
+    server: Option<&'a Server<'a>>,
+) -> Acting<'a> {
+    let target = target(context, case, object, "mcp", server);
+    Acting { context, case, diagnosis, decision, object, server, target }
+}
+
 /// Goes on with the drain; returns what came of it, and the state of its first step as this process sees it when the
 /// status says that it has begun.
 async fn go_on(client: &Client, lease: Lease) -> (Result<Option<Acted>, Error>, StepState) {
@@ -87,15 +99,7 @@ async fn go_on(client: &Client, lease: Lease) -> (Result<Option<Acted>, Error>, 
     let diagnosis = diagnose(&case);
     let mut story = Story { incidents: status.incidents.clone(), ..Story::default() };
     let decision = Decision::Resume { against: None };
-    let acting = Acting {
-        context: &context,
-        case: &case,
-        diagnosis: &diagnosis,
-        decision: &decision,
-        object: &object,
-        server: None,
-        target: target(&context, &case, &object, "mcp", None),
-    };
+    let acting = acting(&context, &case, (&diagnosis, &decision), &object, None);
     let acted = acting.resume(None, &mut story).await.map(|(_, acted)| acted);
     let mut seen: McpServerHealthStatus = serde_json::from_value(draining("Started")).unwrap();
     context.unsent.restore("object-1", &mut seen);
@@ -157,15 +161,7 @@ async fn begin(suspended: bool) -> (Acted, usize) {
     });
     let decision = Decision::Act(plan.clone());
     let mut story = Story { incidents: status.incidents.clone(), ..Story::default() };
-    let acting = Acting {
-        context: &context,
-        case: &case,
-        diagnosis: &diagnosis,
-        decision: &decision,
-        object: &object,
-        server: Some(server),
-        target: target(&context, &case, &object, "mcp", Some(server)),
-    };
+    let acting = acting(&context, &case, (&diagnosis, &decision), &object, Some(server));
     let (_, acted) = acting.begin(&plan, server, &mut story).await.unwrap();
     let patched = sent.lock().unwrap().iter().filter(|sent| sent.starts_with("PATCH")).count();
     (acted.unwrap(), patched)

@@ -87,8 +87,8 @@ pub fn of_end(pod: &Pod, container: &Container, target: &Target, spec: Option<&C
     let lost_a_child = exit.reason == "OOMKilled" && fact != Some(Cause::OutOfMemory);
     let child = lost_a_child.then(|| "a child process was killed at the memory limit".to_owned());
     let note = note.or(child);
-    // A main process that ends again and again after that, by no probe and with nothing to say, ends for it: neither the
-    // same pods again nor another template are known to help.
+    // A main process that ends again and again after that, by no probe and with nothing to say, ends for it:
+    // neither the same pods again nor another template are known to help.
     let ends_for_it = lost_a_child && fact.is_none() && killer.is_none() && container.role == Role::Main;
     let fact = if ends_for_it && spoken.is_none() { Some(Cause::OutOfMemory) } else { fact };
     // What a probe saw is a symptom where the program says that what it connects to does not let it in.
