@@ -1,17 +1,21 @@
 //! What is asked of a server beside MCP, over the same way: one `GET`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use mcp_health_core::signals::{Fault, FaultKind};
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::{self, Connection};
 use crate::endpoint::Endpoint;
 use crate::request::CLIENT;
+use crate::retry_after::retry_after;
 use crate::streamable::{REDIRECTS, redirected};
 
 /// An answer to `GET`. A redirect within the same origin was followed; one that leads elsewhere is the answer.
@@ -19,6 +23,8 @@ use crate::streamable::{REDIRECTS, redirected};
 pub struct Got {
     /// Its status.
     pub status: u16,
+    /// It wants no request for so long.
+    pub retry_after: Option<Duration>,
     /// Its body, as far as it is of interest.
     pub body: Vec<u8>,
 }
@@ -58,7 +64,8 @@ async fn get_by(endpoint: &Endpoint, limit: usize, deadline: Instant) -> Result<
             None => break,
         }
     }
-    Ok(Got { status: head.status.as_u16(), body })
+    let status = head.status.as_u16();
+    Ok(Got { status, retry_after: retry_after(status, &head.headers, Timestamp::now()), body })
 }
 
 /// One request, over a connection of its own, which lasts as long as the answer is read.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
+use jiff::Timestamp;
 use mcp_health_core::mcp::{
     self, Asked, Era, Judged, LEGACY, MAX_PAGES, MAX_TOOLS, Page, Question, called, judge,
 };
@@ -17,6 +18,7 @@ use crate::connection;
 use crate::endpoint::{Endpoint, InvalidEndpoint, Transport};
 use crate::event_stream::EventStream;
 use crate::request::{CLIENT, CLIENT_VERSION, Request, SESSION_ID, Session};
+use crate::retry_after::retry_after;
 use crate::streamable::Http;
 use crate::token::Token;
 use crate::websocket::WebSocket;
@@ -72,6 +74,8 @@ pub struct Outcome {
     pub canary: Option<Canaried>,
     /// Another client was let in beside the session, or there is none between two probes.
     pub is_shared: bool,
+    /// The server wants no request for so long.
+    pub retry_after: Option<Duration>,
 }
 
 /// What `tools/list` came to.
@@ -174,7 +178,7 @@ impl Prober {
     async fn ask_once(&mut self, token: Option<&Token>, look: &Look) -> Outcome {
         let began = Instant::now();
         let channel = Channel::Http(self.http(token));
-        let mut probe = Probe { prober: self, channel, token };
+        let mut probe = Probe { prober: self, channel, token, retry_after: None };
         let mut spoken = probe.mcp().await;
         let took = began.elapsed();
         let (mut listed, mut canaried, mut is_shared) = (None, None, false);
@@ -185,10 +189,12 @@ impl Prober {
             }
         }
         if let Ok(Some(offer)) = &spoken {
-            if look.tools {
+            if look.tools && probe.retry_after.is_none() {
                 listed = Some(probe.list(offer).await);
             }
-            if let Some(canary) = &look.canary {
+            if let Some(canary) = &look.canary
+                && probe.retry_after.is_none()
+            {
                 canaried = Some(probe.call(offer, canary).await);
             }
         }
@@ -198,13 +204,22 @@ impl Prober {
         if let Channel::Socket(socket) = &mut probe.channel {
             socket.close().await;
         }
-        Outcome { era: self.era, took, result: spoken.map(|_| ()), listed, canary: canaried, is_shared }
+        let retry_after = probe.retry_after;
+        Outcome {
+            era: self.era,
+            took,
+            result: spoken.map(|_| ()),
+            listed,
+            canary: canaried,
+            is_shared,
+            retry_after,
+        }
     }
 
     /// Ends the session that a legacy server keeps for this prober, if there is one.
     pub async fn close(&mut self, token: Option<&Token>) {
         let channel = Channel::Http(self.http(token));
-        Probe { prober: self, channel, token }.end_session().await;
+        Probe { prober: self, channel, token, retry_after: None }.end_session().await;
     }
 
     fn http(&self, token: Option<&Token>) -> Http {
@@ -225,6 +240,8 @@ struct Probe<'a> {
     prober: &'a mut Prober,
     channel: Channel,
     token: Option<&'a Token>,
+    /// The server wants no further request for so long.
+    retry_after: Option<Duration>,
 }
 
 /// How a server that speaks MCP is asked further.
@@ -391,12 +408,7 @@ impl Probe<'_> {
                     self.prober.session = Some(session(&result));
                     break;
                 }
-                other => {
-                    // What it began all the same, it need not keep.
-                    self.prober.session = Some(session(&Value::Null)).filter(|session| session.id.is_some());
-                    self.end_session().await;
-                    return Err(out_of_place(other));
-                }
+                other => return Err(out_of_place(other)),
             }
         }
         match self.say(Era::Legacy, Asked::Initialized, Map::new()).await?.1 {
@@ -451,16 +463,15 @@ impl Probe<'_> {
         }
     }
 
-    /// `DELETE` of the session, if the server gave it an id. Servers may refuse: they keep what they keep.
+    /// Ends the session, if the server gave it an id.
     async fn end_session(&mut self) {
         if std::mem::take(&mut self.prober.is_borrowed) {
             self.prober.session = None;
             return;
         }
         let Some(session) = self.prober.session.take().filter(|session| session.id.is_some()) else { return };
-        let request = Request::new(Era::Legacy, Asked::Ping, 0, Map::new());
         if let Channel::Http(http) = &mut self.channel {
-            let _ = http.send(Method::DELETE, request.headers(Some(&session)), String::new(), true).await;
+            http.end_session(&session).await;
         }
     }
 
@@ -520,9 +531,20 @@ impl Probe<'_> {
         let request = Request::new(era, asked, self.prober.last_id, params);
         let session = self.prober.session.as_ref().filter(|_| era == Era::Legacy);
         let (headers, answer) = self.channel.ask(&request, session).await?;
-        let in_session = session.is_some() || matches!(self.channel, Channel::Events(_));
+        let has_session = session.is_some();
+        let in_session = has_session || matches!(self.channel, Channel::Events(_));
         let question = Question { era, asked, in_session, hidden: self.hidden() };
-        Ok((headers, judge(&question, &answer)))
+        let judged = judge(&question, &answer);
+        let unwanted = retry_after(answer.status(), &headers, Timestamp::now());
+        self.retry_after = self.retry_after.max(unwanted);
+        let is_begun = asked == Asked::Initialize && matches!(judged, Judged::Well(_));
+        if !has_session
+            && !is_begun
+            && let Channel::Http(http) = &mut self.channel
+        {
+            http.end_stray(&headers).await;
+        }
+        Ok((headers, judged))
     }
 
     fn hidden(&self) -> Option<&str> {

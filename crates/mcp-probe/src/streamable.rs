@@ -9,14 +9,15 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use mcp_health_core::mcp::{Answer, Asked, End, Era, Judged, Question, judge};
+use mcp_health_core::mcp::{Answer, Asked, End, Era, Judged, LEGACY, Question, judge};
 use mcp_health_core::signals::{Fault, FaultKind};
+use serde_json::Map;
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::{self, Connection};
 use crate::endpoint::Endpoint;
 use crate::origin;
-use crate::request::{CLIENT, Request, Session};
+use crate::request::{CLIENT, Request, SESSION_ID, Session};
 use crate::token::Token;
 
 /// How long the end of a stream is waited for, once the answer on it is there: a connection whose answer was read to
@@ -91,10 +92,25 @@ impl Http {
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let mut answer = Answer::new(0, head.status.as_u16(), content_type);
         let end = self.read(&mut body, &mut answer).await;
+        self.end_stray(&head.headers).await;
         let question = Question { era: Era::Legacy, asked: Asked::Initialize, in_session: false, hidden };
         match judge(&question, &answer.ended(end)) {
             Judged::Fault(fault) => fault,
             _ => Fault::new(FaultKind::NotMcp, "answered GET, and brought no stream of events"),
+        }
+    }
+
+    /// `DELETE` of a session. Servers may refuse: they keep what they keep.
+    pub async fn end_session(&mut self, session: &Session) {
+        let request = Request::new(Era::Legacy, Asked::Ping, 0, Map::new());
+        let _ = self.send(Method::DELETE, request.headers(Some(session)), String::new(), true).await;
+    }
+
+    /// Some servers begin a session with whatever they answer, a refusal too: they need not keep it.
+    pub async fn end_stray(&mut self, headers: &HeaderMap) {
+        if let Some(id) = headers.get(SESSION_ID).cloned() {
+            let version = LEGACY[LEGACY.len() - 1];
+            self.end_session(&Session { id: Some(id), version, tools: false }).await;
         }
     }
 

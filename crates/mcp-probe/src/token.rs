@@ -5,7 +5,7 @@ use std::fmt;
 use http::HeaderValue;
 
 /// A bearer token. What it is does not show.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Token {
     text: String,
     header: HeaderValue,

@@ -275,7 +275,9 @@ fn cause(question: ProbeQuestion, kind: FaultKind) -> Cause {
         FaultKind::HostNotAllowed => Cause::HostNotAllowed,
         FaultKind::VersionMismatch => Cause::VersionMismatch,
         FaultKind::SessionLost | FaultKind::SingleClient => Cause::SessionLost,
-        FaultKind::NotFound | FaultKind::UnexpectedStatus | FaultKind::NotMcp => Cause::NotMcp,
+        FaultKind::NotFound | FaultKind::NotAcceptable | FaultKind::UnexpectedStatus | FaultKind::NotMcp => {
+            Cause::NotMcp
+        }
         FaultKind::Redirected => Cause::Redirected,
         FaultKind::Refused => Cause::Refused,
         FaultKind::ConnectTimeout | FaultKind::Unreachable => Cause::Dropped,

@@ -62,9 +62,13 @@ impl Own {
             |probed: &Probed| probed.question == ProbeQuestion::Tools && probed.fault().is_some();
         let lists = if probes.iter().any(is_failing) { 1.0 } else { 0.5 };
         let canary = f64::from(u8::from(signal.canary_tool.is_some()));
+        // Where it is turned away, it asks less often.
+        let is_slow =
+            |probed: &Probed| probed.question == ProbeQuestion::Mcp && probed.pause > signal.interval.span();
+        let times_at_least = if probes.iter().any(is_slow) { 0.0 } else { times };
         // One request each time; and the list of tools each fourth time, each time while it fails.
         Some(Self {
-            least: paths * (times - 1.0).max(0.0) * (1.0 + canary),
+            least: paths * (times_at_least - 1.0).max(0.0) * (1.0 + canary),
             most: paths * (times + 1.0) * (1.0 + lists + canary),
         })
     }

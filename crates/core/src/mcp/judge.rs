@@ -96,6 +96,7 @@ pub fn judge(question: &Question, answer: &Answer) -> Judged {
         401 => fault(FaultKind::Unauthorized),
         403 if names_the_host(&answer.words()) => fault(FaultKind::HostNotAllowed),
         403 => fault(FaultKind::Forbidden),
+        406 => fault(FaultKind::NotAcceptable),
         421 => fault(FaultKind::HostNotAllowed),
         429 => fault(FaultKind::RateLimited),
         400..=499 => of_refusal(question, answer),

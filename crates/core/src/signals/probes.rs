@@ -124,7 +124,9 @@ pub enum FaultKind {
     Forbidden,
     /// 421: alive, and does not know the host's name.
     HostNotAllowed,
-    /// 404 or 405 on the path itself.
+    /// 406: alive, and answers nobody who asks as the operator does.
+    NotAcceptable,
+    /// 404, 405, or of other paths than MCP's 501, on the path itself.
     NotFound,
     /// 429.
     RateLimited,

@@ -146,6 +146,21 @@ fn a_path_fails_where_three_of_five_results_are_faults_and_the_newest_is_one() {
     assert_eq!(told(&scene.case(), &limited), Told::Wavering, "429 asks for patience");
 }
 
+#[test]
+fn evidence_does_not_lapse_because_the_operator_asks_less_often() {
+    let scene = Scene::healthy();
+    for (pause, expected) in [(300, true), (15, false)] {
+        let mut refused = probed(0, ProbePath::Pod("a".to_owned()), Mcp, None);
+        refused.pause = SignedDuration::from_secs(pause);
+        refused.results = results(scene.now, "xxx", Unauthorized);
+        for (result, ago) in refused.results.iter_mut().zip([720, 420, 120]) {
+            result.at = moment(scene.now - ago);
+        }
+        let case = scene.case();
+        assert_eq!(matches!(told(&case, &refused), Told::Failing(_)), expected, "asked each {pause} s");
+    }
+}
+
 /// Of pods, MCP and health; of the Service; what ServiceNotResponding and McpProtocolFailing say.
 type Row = (Vec<(Option<FaultKind>, Option<FaultKind>)>, Option<FaultKind>, &'static str, &'static str);
 

@@ -236,3 +236,40 @@ async fn the_end_of_a_session_carries_the_credential() {
         assert_eq!(asked.header("authorization"), Some("Bearer hunter2"), "{asked:?}");
     }
 }
+
+#[tokio::test]
+async fn a_session_that_comes_with_a_refusal_is_ended() {
+    for status in [400, 403, 406, 421, 500] {
+        let server = Server::start(move |asked| match asked.what() {
+            "DELETE" => reply(200, &[], ""),
+            _ => reply(status, &[("Mcp-Session-Id", "stray")], ""),
+        })
+        .await;
+        let outcome = server.prober().ask(None, &CAREFUL).await;
+        assert!(outcome.result.is_err(), "{status}");
+        let requests = server.requests();
+        let (ended, asked): (Vec<_>, Vec<_>) = requests.iter().partition(|one| one.what() == "DELETE");
+        assert_eq!(ended.len(), asked.len(), "{status}: each of them");
+        assert!(ended.iter().all(|one| one.header("mcp-session-id") == Some("stray")), "{ended:?}");
+    }
+    let without = Server::start(|_| reply(406, &[], "")).await;
+    assert_eq!(fault(&without.prober().ask(None, &GLANCE).await).0, FaultKind::NotAcceptable);
+    assert_eq!(without.asked(), ["server/discover"]);
+}
+
+#[tokio::test]
+async fn a_server_that_wants_no_further_request_is_sent_none_and_its_time_is_told() {
+    for (at, status) in [("server/discover", 503), ("initialize", 429), ("tools/list", 429)] {
+        let server = Server::start(move |asked| match asked.what() {
+            what if what == at => reply(status, &[("Retry-After", "120")], ""),
+            _ => asked.legacy("s"),
+        })
+        .await;
+        let canary = mcp_probe::Canary { name: "search".to_owned(), arguments: serde_json::Map::new() };
+        let outcome = server.prober().ask(None, &Look { canary: Some(canary), ..TOOLS }).await;
+        assert_eq!(outcome.retry_after, Some(std::time::Duration::from_mins(2)), "{at}");
+        assert_eq!(server.asked().last().map(String::as_str), Some(at));
+    }
+    let well = Server::start(|asked| asked.legacy("s")).await;
+    assert_eq!(well.prober().ask(None, &TOOLS).await.retry_after, None);
+}

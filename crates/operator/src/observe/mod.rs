@@ -3,6 +3,7 @@
 
 mod alertmanager;
 mod autoscalers;
+mod backoff;
 mod budgets;
 mod config_maps;
 mod config_readers;

@@ -2,7 +2,8 @@
 //! period, spread over the period, and of each server bounded windows in memory. Only pods of targets are asked, at
 //! their own address. Values wake nobody; a reconcile is woken where the rules judge otherwise.
 //!
-//! A server that was not seen to have metrics is not asked as often, and is no fault unless its policy wants them.
+//! A server that was not seen to have metrics is asked [less often](super::backoff), and is no fault unless
+//! its policy wants them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +16,7 @@ use std::{
 use axum::body::{Body, to_bytes};
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use http::{
-    Request, StatusCode,
+    HeaderMap, Request, StatusCode,
     header::{ACCEPT, USER_AGENT},
 };
 use hyper_util::{
@@ -26,8 +27,9 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{MANAGER, McpServerHealth, PrometheusSignal};
 use mcp_health_core::{
     metrics::{Naming, Windows},
-    signals::{Metrics, Pod, Reading},
+    signals::{FaultKind, Metrics, Pod, Reading},
 };
+use mcp_probe::retry_after;
 use tokio::{
     sync::Semaphore,
     time::{MissedTickBehavior, interval, timeout},
@@ -35,6 +37,7 @@ use tokio::{
 
 use super::{
     Stores,
+    backoff::{Backoff, Reception, Stake},
     list_watch::{Pace, is_recent},
     table::Key,
 };
@@ -47,8 +50,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST: usize = 4 << 20;
 /// Servers have their turn within the period, this far apart.
 const TURN: Duration = Duration::from_secs(1);
-/// A server that tells no metrics, and need not, is asked again after so many periods.
-const REST: u32 = 20;
 
 type Asking = Client<HttpConnector, Body>;
 
@@ -65,8 +66,9 @@ struct Server {
     windows: Windows,
     /// Why no pod has ever answered: the first reason stands.
     failing: Option<String>,
-    /// Periods until it is asked again.
-    rests: u32,
+    backoff: Backoff,
+    /// The best that a pod did in the round that is under way, and for how long one wants no other.
+    round: Option<(Reception, Option<Duration>)>,
 }
 
 /// One look at a server.
@@ -75,6 +77,35 @@ struct Look {
     object: Arc<McpServerHealth>,
     pods: Vec<Asked>,
     port: u16,
+}
+
+/// Why a pod told no metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct NoMetrics {
+    said: String,
+    reception: Reception,
+    retry_after: Option<Duration>,
+}
+
+impl NoMetrics {
+    fn new(said: impl Into<String>, reception: Reception) -> Self {
+        Self { said: said.into(), reception, retry_after: None }
+    }
+
+    /// By the status of an answer.
+    fn of(status: u16, headers: &HeaderMap) -> Self {
+        let reception = match status {
+            401 => Reception::TurnedAway(FaultKind::Unauthorized),
+            403 => Reception::TurnedAway(FaultKind::Forbidden),
+            406 => Reception::TurnedAway(FaultKind::NotAcceptable),
+            421 => Reception::TurnedAway(FaultKind::HostNotAllowed),
+            429 => Reception::TurnedAway(FaultKind::RateLimited),
+            404 | 405 | 501 => Reception::Absent,
+            _ => Reception::Failed,
+        };
+        let retry_after = retry_after(status, headers, Timestamp::now());
+        Self { said: format!("it answers {status}"), reception, retry_after }
+    }
 }
 
 /// A pod, and what of it matters here.
@@ -130,30 +161,30 @@ impl Scraped {
         Reading::Fresh(value)
     }
 
-    /// Whether a server's turn is now, and it does not rest.
-    fn takes_part(&self, key: &Key) -> bool {
+    /// Whether a server is asked now. `what` is asked: a digest.
+    fn takes_part(&self, key: &Key, what: u64, is_declared: bool) -> bool {
         let mut servers = self.lock();
         let server = servers.entry(key.clone()).or_default();
-        if server.rests > 0 {
-            server.rests -= 1;
-            return false;
-        }
-        true
+        let was_answered = !server.windows.is_empty();
+        server.backoff.keep_to(what);
+        server.backoff.is_due(Stake { interval: self.period, is_declared, was_answered })
     }
 
-    fn note(&self, look: &Look, pod: &Asked, answer: Result<String, String>, at: Timestamp) {
+    fn note(&self, look: &Look, pod: &Asked, answer: Result<String, NoMetrics>, at: Timestamp) {
         let mut servers = self.lock();
         let server = servers.entry(look.key.clone()).or_default();
         let noted = answer.and_then(|text| {
             let is_metrics =
                 server.windows.note(&self.signal_of(&look.object), &pod.name, pod.restarts, &text, at);
-            if is_metrics { Ok(()) } else { Err("it answers no metrics".to_owned()) }
+            let none = || NoMetrics::new("it answers no metrics", Reception::Absent);
+            if is_metrics { Ok(()) } else { Err(none()) }
         });
+        server.heard(noted.as_ref().err());
         match noted {
             Ok(()) => server.failing = None,
             // What is not ready may be about to start.
             Err(why) if pod.ready => {
-                let path = path_of(&look.object);
+                let (path, why) = (path_of(&look.object), why.said);
                 server.failing.get_or_insert_with(|| format!("GET :{}{path}: {why}", look.port));
             }
             Err(_) => {}
@@ -165,10 +196,26 @@ impl Scraped {
         let mut servers = self.lock();
         let Some(server) = servers.get_mut(&look.key) else { return };
         server.windows.retain(is_there);
-        let need_not = look.object.spec.signals.scrape.is_none();
-        if need_not && server.windows.is_empty() && server.failing.is_some() {
-            server.rests = REST;
+        if let Some((reception, retry_after)) = server.round.take() {
+            server.backoff.note(reception, server.failing.is_some(), retry_after);
         }
+    }
+}
+
+impl Server {
+    /// A pod told its metrics, or why not: the server is as well as the best of them.
+    fn heard(&mut self, refusal: Option<&NoMetrics>) {
+        let rank = |reception| match reception {
+            Reception::Answered => 3,
+            Reception::Failed => 2,
+            Reception::TurnedAway(_) => 1,
+            Reception::Absent => 0,
+        };
+        let reception = refusal.map_or(Reception::Answered, |one| one.reception);
+        let unwanted = refusal.and_then(|one| one.retry_after);
+        let (best, longest) = self.round.unwrap_or((reception, unwanted));
+        let best = if rank(reception) > rank(best) { reception } else { best };
+        self.round = Some((best, longest.max(unwanted)));
     }
 }
 
@@ -216,7 +263,7 @@ async fn ask(stores: &Stores, scraped: &Scraped, client: &Asking, places: &Semap
     join_all(look.pods.iter().map(async |pod| {
         // It is never closed.
         let _place = places.acquire().await;
-        let late = || format!("no answer within {} s", PATIENCE.as_secs());
+        let late = || NoMetrics::new(format!("no answer within {} s", PATIENCE.as_secs()), Reception::Failed);
         let answer = timeout(PATIENCE, get(client, pod.address, path_of(&look.object))).await;
         scraped.note(&look, pod, answer.unwrap_or_else(|_| Err(late())), Timestamp::now());
     }))
@@ -226,21 +273,22 @@ async fn ask(stores: &Stores, scraped: &Scraped, client: &Asking, places: &Semap
 }
 
 /// No redirect is followed.
-async fn get(client: &Asking, address: SocketAddr, path: &str) -> Result<String, String> {
+async fn get(client: &Asking, address: SocketAddr, path: &str) -> Result<String, NoMetrics> {
+    let failed = |why: String| NoMetrics::new(why, Reception::Failed);
     let request = Request::get(format!("http://{address}{path}"))
         .header(USER_AGENT, MANAGER)
         .header(ACCEPT, "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
         .body(Body::empty())
-        .map_err(|error| format!("its path is none: {error}"))?;
+        .map_err(|error| failed(format!("its path is none: {error}")))?;
     let broken = "the connection broke off";
     let answer = client.request(request).await;
-    let answer =
-        answer.map_err(|error| if error.is_connect() { "no connection" } else { broken }.to_owned())?;
+    let answer = answer
+        .map_err(|error| failed(if error.is_connect() { "no connection" } else { broken }.to_owned()))?;
     if answer.status() != StatusCode::OK {
-        return Err(format!("it answers {}", answer.status().as_u16()));
+        return Err(NoMetrics::of(answer.status().as_u16(), answer.headers()));
     }
     let body = to_bytes(Body::new(answer.into_body()), LONGEST).await;
-    let body = body.map_err(|_| format!("{broken}, or told more than {} MiB", LONGEST >> 20))?;
+    let body = body.map_err(|_| failed(format!("{broken}, or told more than {} MiB", LONGEST >> 20)))?;
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
@@ -262,10 +310,13 @@ impl Stores {
             scraped.lock().remove(&key);
             return None;
         }
-        if !scraped.takes_part(&key) {
+        let row = self.deployments.get(&target)?;
+        let signal = object.spec.signals.scrape.as_ref();
+        let mut what = DefaultHasher::new();
+        (&row.target.template, format!("{signal:?}")).hash(&mut what);
+        if !scraped.takes_part(&key, what.finish(), signal.is_some()) {
             return None;
         }
-        let row = self.deployments.get(&target)?;
         let container = row.target.container(object.spec.container.as_deref());
         let own = object.spec.signals.scrape.as_ref().and_then(|signal| signal.port);
         let port = own.or_else(|| container?.port())?;

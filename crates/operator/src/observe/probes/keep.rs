@@ -1,7 +1,12 @@
 //! The asking itself: one task for all servers. What is due is asked, a bounded number at a time; what it came to goes
 //! into the store; and after it the rules are asked again.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -25,7 +30,7 @@ use super::{
     Probes, circuits, health, mcp,
     mcp::{Probers, Question, Turn},
     schedule::{Schedule, Topic},
-    seen::{Came, Server},
+    seen::{Came, Rate, Server},
     ways::{Way, still_ready, ways},
 };
 use crate::{config::Config, endpoints::AllowList, telemetry::Metrics};
@@ -55,6 +60,15 @@ pub struct Asking {
     rounds: Rounds,
     looks: Looks,
     metrics: Arc<Metrics>,
+}
+
+/// The ways by which MCP is asked in one round.
+struct Turns<'a> {
+    key: &'a Key,
+    due: &'a [Way],
+    lender: Option<&'a ProbePath>,
+    /// It is not known whether the server lets more than one client in.
+    is_unknown: bool,
 }
 
 /// What a round came to.
@@ -201,16 +215,11 @@ impl Asking {
         });
         let ways = if is_single { Vec::new() } else { ways };
         self.probers.keep_to(key, &ways).await;
-        let due = probes.of(key, uid, object, |server| {
-            server.see(ProbeQuestion::Mcp, &ways);
-            server.keep_to(&OF_MCP, &ways);
-            server.due(ProbeQuestion::Mcp, &ways, declared)
-        });
-        if due.is_empty() {
+        if ways.is_empty() {
+            probes.of(key, uid, object, |server| server.keep_to(&OF_MCP, &ways));
             return (false, pause);
         }
-        let question = Question::new(&mcp, &key.namespace, &self.secrets).await;
-        let question = match question {
+        let question = match Question::new(&mcp, &key.namespace, &self.secrets).await {
             Ok(question) => question,
             Err(why) => {
                 let is_news = probes
@@ -218,26 +227,19 @@ impl Asking {
                 return (is_news, pause);
             }
         };
-        let lender = only_pod(&ways);
-        // One pod before all others while it is not known whether it lets others in; Services last: they
-        // borrow.
-        let is_unknown = probes.of(key, uid, object, |server| server.clients.is_unknown());
-        let first = usize::from(is_unknown);
-        let of_pods = due.iter().filter(|way| matches!(way.path, ProbePath::Pod(_))).count().max(first);
-        let (mut came, mut is_single) = (Vec::new(), false);
-        for group in [&due[..first], &due[first..of_pods], &due[of_pods..]] {
-            if is_single {
-                break;
-            }
-            let asked = group.iter().map(|way| {
-                let remembers = |with: &mut dyn FnMut(&mut Server)| probes.of(key, uid, object, with);
-                self.mcp_by(key, way, lender, &question, remembers)
-            });
-            for (all, found_single) in join_all(asked).await {
-                came.push(all);
-                is_single |= found_single;
-            }
+        let what = digest(&(&row.target.template, format!("{mcp:?}"), &question.token));
+        let due = probes.of(key, uid, object, |server| {
+            server.see(ProbeQuestion::Mcp, &ways);
+            server.keep_to(&OF_MCP, &ways);
+            server.due(ProbeQuestion::Mcp, &ways, rate(mcp.interval, declared), what)
+        });
+        if due.is_empty() {
+            return (false, pause);
         }
+        let is_unknown = probes.of(key, uid, object, |server| server.clients.is_unknown());
+        let remembers = |with: &mut dyn FnMut(&mut Server)| probes.of(key, uid, object, with);
+        let turns = Turns { key, due: &due, lender: only_pod(&ways), is_unknown };
+        let (came, is_single) = self.mcp_in_turn(&turns, &question, remembers).await;
         if is_single {
             // Clients come first: what the operator holds ends at once.
             self.probers.forget(key.clone()).await;
@@ -250,6 +252,32 @@ impl Asking {
         (is_news, pause)
     }
 
+    /// MCP, by all ways that are due: one pod before all others while it is not known whether it lets
+    /// others in; Services last: they borrow. What each came to, and whether the server serves one client
+    /// at a time.
+    async fn mcp_in_turn(
+        &self,
+        turns: &Turns<'_>,
+        question: &Question<'_>,
+        remembers: impl Fn(&mut dyn FnMut(&mut Server)),
+    ) -> (Vec<Vec<Came>>, bool) {
+        let Turns { key, due, lender, is_unknown } = *turns;
+        let first = usize::from(is_unknown);
+        let of_pods = due.iter().filter(|way| matches!(way.path, ProbePath::Pod(_))).count().max(first);
+        let (mut came, mut is_single) = (Vec::new(), false);
+        for group in [&due[..first], &due[first..of_pods], &due[of_pods..]] {
+            if is_single {
+                break;
+            }
+            let asked = group.iter().map(|way| self.mcp_by(key, way, lender, question, &remembers));
+            for (all, found_single) in join_all(asked).await {
+                came.push(all);
+                is_single |= found_single;
+            }
+        }
+        (came, is_single)
+    }
+
     /// MCP, by one way: what each question came to, and whether the server serves one client at a time.
     async fn mcp_by(
         &self,
@@ -257,7 +285,7 @@ impl Asking {
         way: &Way,
         lender: Option<&ProbePath>,
         question: &Question<'_>,
-        remembers: impl Fn(&mut dyn FnMut(&mut Server)),
+        remembers: &impl Fn(&mut dyn FnMut(&mut Server)),
     ) -> (Vec<Came>, bool) {
         let _turn = self.at_once.acquire().await;
         let (at, began) = (Timestamp::now(), Instant::now());
@@ -308,11 +336,13 @@ impl Asking {
         if probes.of(key, uid, object, |server| server.is_early(Topic::Http, http.interval.span())) {
             return (false, pause);
         }
+        let rate = rate(http.interval, declared);
+        let what = digest(&(&row.target.template, format!("{http:?}")));
         let (due, tellers) = probes.of(key, uid, object, |server| {
             server.see(ProbeQuestion::Health, &ways);
             server.keep_to(&[ProbeQuestion::Health], &ways);
-            let due = server.due(ProbeQuestion::Health, &ways, declared);
-            (due, server.circuits_due(&ways, declared))
+            let due = server.due(ProbeQuestion::Health, &ways, rate, what);
+            (due, server.circuits_due(&ways, rate, &http, what))
         });
         let endpoint = |address, way: &Way, path: &str| Endpoint {
             host: way.host.clone(),
@@ -324,24 +354,25 @@ impl Asking {
         let asked = due.iter().map(|way| async {
             let _turn = self.at_once.acquire().await;
             let (at, began) = (Timestamp::now(), Instant::now());
-            let result = match way_to(way, http.timeout).await {
+            let (result, retry_after) = match way_to(way, http.timeout).await {
                 Ok(address) => health::ask(&endpoint(address, way, &http.health)).await,
-                Err(fault) => Err(fault),
+                Err(fault) => (Err(fault), None),
             };
-            vec![self.came(ProbeQuestion::Health, at, began.elapsed(), result, None)]
+            let came = self.came(ProbeQuestion::Health, at, began.elapsed(), result, None);
+            vec![Came { retry_after, ..came }]
         });
         let told = tellers.iter().filter_map(|way| match &way.path {
             ProbePath::Pod(pod) => Some(async {
                 let _turn = self.at_once.acquire().await;
                 let (at, began) = (Timestamp::now(), Instant::now());
-                let result = match way_to(way, http.timeout).await {
+                let (result, retry_after) = match way_to(way, http.timeout).await {
                     Ok(address) => {
                         circuits::ask(&endpoint(address, way, &http.circuit_breakers), pod, at).await
                     }
-                    Err(fault) => Err(fault),
+                    Err(fault) => (Err(fault), None),
                 };
                 self.metrics.probed("Circuits", outcome(result.as_ref().err()), began.elapsed());
-                (pod.clone(), result)
+                (pod.clone(), result, retry_after)
             }),
             ProbePath::Service(_) => None,
         });
@@ -349,8 +380,8 @@ impl Asking {
         let due = still_ready(&self.stores, &key.namespace, due);
         let is_news = probes.of(key, uid, object, |server| {
             let mut is_news = note_all(server, &due, came);
-            for (pod, result) in told {
-                is_news |= server.note_circuits(&pod, result);
+            for (pod, result, retry_after) in told {
+                is_news |= server.note_circuits(&pod, result, retry_after);
             }
             is_news
         });
@@ -360,6 +391,7 @@ impl Asking {
     /// What one probe of MCP came to, question by question.
     fn came_of(&self, at: Timestamp, outcome: Outcome) -> Vec<Came> {
         let mcp = self.came(ProbeQuestion::Mcp, at, outcome.took, outcome.result, None);
+        let mcp = Came { retry_after: outcome.retry_after, ..mcp };
         let listed = outcome.listed.map(|listed| {
             let (result, tools) = match listed.result {
                 Ok(tools) => (Ok(()), tools),
@@ -382,7 +414,8 @@ impl Asking {
     ) -> Came {
         self.metrics.probed(name(question), outcome(result.as_ref().err()), took);
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Came { question, result: ProbeResult { at, millis, was_ready: false, outcome: result }, tools }
+        let result = ProbeResult { at, millis, was_ready: false, outcome: result };
+        Came { question, result, tools, retry_after: None }
     }
 }
 
@@ -427,6 +460,17 @@ async fn way_to(way: &Way, patience: ApiDuration) -> Result<std::net::SocketAddr
 
 fn pause(interval: ApiDuration) -> Duration {
     interval.span().unsigned_abs()
+}
+
+/// How often a question is asked.
+pub fn rate(interval: ApiDuration, is_declared: bool) -> Rate {
+    Rate { interval: pause(interval), is_declared }
+}
+
+fn digest(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What is asked about MCP, declared or not.

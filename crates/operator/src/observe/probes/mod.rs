@@ -178,8 +178,8 @@ impl Stores {
             server.see(ProbeQuestion::Health, &http_ways);
             let trouble = server.mcp_trouble.as_ref().filter(|_| mcp.enabled).cloned();
             let mut probed = server.probed_of_mcp(&mcp, &mcp_ways, signals.mcp.is_some());
-            let (pause, declared) = (http.interval.span(), signals.http.is_some());
-            probed.extend(server.probed(ProbeQuestion::Health, &http_ways, declared, pause));
+            let rate = keep::rate(http.interval, signals.http.is_some());
+            probed.extend(server.probed(ProbeQuestion::Health, &http_ways, rate, 1));
             let probed = match trouble {
                 Some(why) => Reading::Unavailable(why),
                 None if probed.is_empty() => Reading::Off,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
@@ -13,15 +14,35 @@ use mcp_health_core::signals::{
     Circuit, Fault, FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Tool,
 };
 
+use super::super::backoff::{Backoff, Reception, Stake};
 use super::{clients::Clients, mcp::TOOLS_EACH, schedule::Topic, ways::Way};
 use tokio::time::Instant;
 
-/// Where nothing was declared and nothing was ever answered, it is asked again so long after.
-const SELDOM: Duration = Duration::from_mins(5);
 /// The share of an interval after which it may be over: pauses vary.
 const EARLIEST: f64 = 0.85;
 /// Answers that are missing for so many intervals, and this time, are no evidence any more.
 const LATE: (i32, SignedDuration) = (3, SignedDuration::from_secs(30));
+
+/// How often a question is asked where nothing speaks for less.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// The pause between two.
+    pub interval: Duration,
+    /// The policy names what is asked.
+    pub is_declared: bool,
+}
+
+/// What is asked by a way, and of whom.
+fn of(what: u64, way: &Way) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (what, way.instance, way.tls, &way.host).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The policy says where the list of circuit breakers is.
+fn names_circuits(http: &HttpSignal) -> bool {
+    http.circuit_breakers != HttpSignal::default().circuit_breakers
+}
 
 /// What one path of one question came to.
 #[derive(Clone, Debug, Default)]
@@ -32,20 +53,17 @@ struct Seen {
     tools: Option<Arc<[Tool]>>,
     /// It was answered well at least once.
     ever: bool,
-    /// How often it was not answered while its pod was ready.
-    misses: usize,
-    asked: Option<Instant>,
+    backoff: Backoff,
 }
 
 /// What the circuit breakers of one pod came to.
 #[derive(Clone, Debug, Default)]
 struct Told {
-    asked: Option<Instant>,
+    backoff: Backoff,
     /// What it told last.
     circuits: Option<Vec<Circuit>>,
     /// Why it did not tell, the last time.
     fault: Option<Fault>,
-    misses: usize,
 }
 
 /// See the module.
@@ -80,6 +98,8 @@ pub struct Came {
     pub result: ProbeResult,
     /// The tools, where they were told.
     pub tools: Option<Vec<Tool>>,
+    /// The server wants no other request for so long.
+    pub retry_after: Option<Duration>,
 }
 
 impl Server {
@@ -174,15 +194,28 @@ impl Server {
             || (certain && remembered.is_some_and(|one| self.remembered.contains(&one)))
     }
 
-    /// The ways by which a question is asked now: what was never answered, and is nobody's word, is asked seldom.
-    pub fn due(&self, question: ProbeQuestion, ways: &[Way], declared: bool) -> Vec<Way> {
-        let is_due = |way: &&Way| {
-            let Some(seen) = self.paths.get(&(question, way.path.clone())) else { return true };
-            let recently = seen.asked.is_some_and(|at| at.elapsed() < SELDOM);
-            let hopeless = seen.misses >= PROBES_KEPT && !self.was_answered(question, &way.path);
-            declared || !hopeless || !recently
+    /// The ways by which a question is asked now. `what` is asked: a digest.
+    pub fn due(&mut self, question: ProbeQuestion, ways: &[Way], rate: Rate, what: u64) -> Vec<Way> {
+        let mut is_due = |way: &Way| {
+            let stake = self.stake(question, &way.path, rate);
+            let seen = self.paths.entry((question, way.path.clone())).or_default();
+            seen.backoff.keep_to(of(what, way));
+            seen.backoff.is_due(stake)
         };
-        ways.iter().filter(is_due).cloned().collect()
+        ways.iter().filter(|way| is_due(way)).cloned().collect()
+    }
+
+    fn stake(&self, question: ProbeQuestion, path: &ProbePath, rate: Rate) -> Stake {
+        let was_answered = self.was_answered(question, path);
+        Stake { interval: rate.interval, is_declared: rate.is_declared, was_answered }
+    }
+
+    /// The pause until a path is asked again. What is asked after MCP was answered waits for that.
+    fn pause(&self, question: ProbeQuestion, path: &ProbePath, rate: Rate) -> Duration {
+        let of_mcp = matches!(question, ProbeQuestion::Tools | ProbeQuestion::Canary);
+        let first = if of_mcp { ProbeQuestion::Mcp } else { question };
+        let seen = self.paths.get(&(first, path.clone()));
+        seen.map_or(rate.interval, |seen| seen.backoff.pause(self.stake(first, path, rate)))
     }
 
     /// Whether `tools/list` is asked each time: there are too few answers to tell anything, or one of the
@@ -195,21 +228,23 @@ impl Server {
     }
 
     /// The ways to the pods that are asked for their circuit breakers now.
-    pub fn circuits_due(&self, ways: &[Way], declared: bool) -> Vec<Way> {
-        let is_due = |way: &&Way| {
+    pub fn circuits_due(&mut self, ways: &[Way], rate: Rate, http: &HttpSignal, what: u64) -> Vec<Way> {
+        let mut is_due = |way: &Way| {
             let ProbePath::Pod(pod) = &way.path else { return false };
-            let Some(told) = self.circuits.get(pod) else { return true };
-            let recently = told.asked.is_some_and(|at| at.elapsed() < SELDOM);
+            let told = self.circuits.entry(pod.clone()).or_default();
             let has_none = told.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::NotFound);
-            let hopeless = told.circuits.is_none() && told.misses >= PROBES_KEPT;
-            !recently || !hopeless || (declared && !has_none)
+            // Whoever declares a health path need not have circuits.
+            let is_declared = if has_none { names_circuits(http) } else { rate.is_declared };
+            told.backoff.keep_to(of(what, way));
+            let was_answered = told.circuits.is_some();
+            told.backoff.is_due(Stake { interval: rate.interval, is_declared, was_answered })
         };
-        ways.iter().filter(is_due).cloned().collect()
+        ways.iter().filter(|way| is_due(way)).cloned().collect()
     }
 
     /// Notes what a probe came to. True where the rules may make something else of it.
     pub fn note(&mut self, way: &Way, came: Came) -> bool {
-        let Came { question, result, tools } = came;
+        let Came { question, result, tools, retry_after } = came;
         let counts = result.outcome.is_ok() && tools.as_ref().is_none_or(|tools| !tools.is_empty());
         let result = ProbeResult { was_ready: way.ready, ..result };
         let tools = tools.map(|tools| self.shared(question, tools));
@@ -220,14 +255,10 @@ impl Server {
             || tools.as_ref().is_some_and(|tools| seen.tools.as_ref() != Some(tools))
             || !is_well
             || seen.results.iter().any(|before| before.outcome.is_err());
-        if !is_well && way.ready {
-            seen.misses += 1;
-        } else if is_well {
-            seen.misses = 0;
-        }
+        let reception = Reception::of(result.outcome.as_ref().err());
+        seen.backoff.note(reception, way.ready, retry_after);
         let surplus = (seen.results.len() + 1).saturating_sub(PROBES_KEPT);
         seen.results.drain(..surplus);
-        seen.asked = Some(Instant::now());
         seen.ever |= counts;
         seen.results.push(result);
         if tools.is_some() {
@@ -248,19 +279,22 @@ impl Server {
     }
 
     /// Notes what a pod said of its circuit breakers. True where the rules may make something else of it.
-    pub fn note_circuits(&mut self, pod: &str, came: Result<Vec<Circuit>, Fault>) -> bool {
+    pub fn note_circuits(
+        &mut self,
+        pod: &str,
+        came: Result<Vec<Circuit>, Fault>,
+        retry_after: Option<Duration>,
+    ) -> bool {
         use mcp_health_core::signals::CircuitState::Closed;
         let told = self.circuits.entry(pod.to_owned()).or_default();
-        told.asked = Some(Instant::now());
+        told.backoff.note(Reception::of(came.as_ref().err()), true, retry_after);
         match came {
             Ok(circuits) => {
                 let before = told.circuits.replace(circuits);
                 let all = before.iter().flatten().chain(told.circuits.iter().flatten());
-                told.misses = 0;
                 told.fault.take().is_some() || before.is_none() || all.clone().any(|one| one.state != Closed)
             }
             Err(fault) => {
-                told.misses += 1;
                 let is_news = told.circuits.is_some() || told.fault.as_ref() != Some(&fault);
                 told.fault = Some(fault);
                 is_news
@@ -301,23 +335,18 @@ impl Server {
     }
 
     /// What the paths of a question came to. Left out: what was never answered and was not declared.
-    pub fn probed(
-        &self,
-        question: ProbeQuestion,
-        ways: &[Way],
-        declared: bool,
-        pause: SignedDuration,
-    ) -> Vec<Probed> {
+    pub fn probed(&self, question: ProbeQuestion, ways: &[Way], rate: Rate, each: u16) -> Vec<Probed> {
         let to_pods = |way: &&Way| question != ProbeQuestion::Canary || matches!(way.path, ProbePath::Pod(_));
         let view = |way: &Way| {
             let seen = self.paths.get(&(question, way.path.clone()));
             let ever_answered = self.was_answered(question, &way.path);
-            (ever_answered || declared || way.leads_elsewhere).then(|| Probed {
+            let pause = self.pause(question, &way.path, rate).max(rate.interval * u32::from(each));
+            (ever_answered || rate.is_declared || way.leads_elsewhere).then(|| Probed {
                 path: way.path.clone(),
                 question,
                 ever_answered,
                 answered_here: seen.is_some_and(|seen| seen.ever),
-                pause,
+                pause: SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX),
                 leads_elsewhere: way.leads_elsewhere,
                 results: seen.map(|seen| seen.results.clone()).unwrap_or_default(),
                 tools: seen.and_then(|seen| seen.tools.as_ref()).map(|tools| tools.to_vec()),
@@ -327,16 +356,16 @@ impl Server {
     }
 
     /// What all questions of MCP came to. A server that serves one client at a time tells only that.
-    pub fn probed_of_mcp(&self, mcp: &McpSignal, ways: &[Way], declared: bool) -> Vec<Probed> {
+    pub fn probed_of_mcp(&self, mcp: &McpSignal, ways: &[Way], is_declared: bool) -> Vec<Probed> {
         if let Some(single) = self.clients.single().filter(|_| mcp.enabled) {
             return vec![single.clone()];
         }
-        let pause = mcp.interval.span();
-        let of_tools = pause.saturating_mul(TOOLS_EACH.into());
-        let mut probed = self.probed(ProbeQuestion::Mcp, ways, declared, pause);
-        probed.extend(self.probed(ProbeQuestion::Tools, ways, declared, of_tools));
+        let rate = Rate { interval: mcp.interval.span().unsigned_abs(), is_declared };
+        let mut probed = self.probed(ProbeQuestion::Mcp, ways, rate, 1);
+        probed.extend(self.probed(ProbeQuestion::Tools, ways, rate, TOOLS_EACH));
         if mcp.canary_tool.is_some() {
-            probed.extend(self.probed(ProbeQuestion::Canary, ways, true, pause));
+            let rate = Rate { is_declared: true, ..rate };
+            probed.extend(self.probed(ProbeQuestion::Canary, ways, rate, 1));
         }
         probed
     }
@@ -351,11 +380,13 @@ impl Server {
         let known = || told.iter().filter_map(|(_, told)| told.circuits.as_ref());
         if known().next().is_none() {
             let silent = told.iter().filter(|(way, _)| way.ready).find_map(|(way, told)| {
-                let fault = told.fault.as_ref().filter(|fault| fault.kind.is_of_the_way())?;
-                Some(format!(
-                    "GET {} of {}: {}; it may listen on 127.0.0.1 only",
-                    http.circuit_breakers, way.host, fault.said
-                ))
+                let fault = told.fault.as_ref()?;
+                let asked = format!("GET {} of {}: {}", http.circuit_breakers, way.host, fault.said);
+                if fault.kind == FaultKind::NotFound {
+                    return names_circuits(http).then_some(asked);
+                }
+                let is_of_the_way = fault.kind.is_of_the_way();
+                is_of_the_way.then(|| format!("{asked}; it may listen on 127.0.0.1 only"))
             });
             return silent.filter(|_| declared).map_or(Reading::Off, Reading::Unavailable);
         }

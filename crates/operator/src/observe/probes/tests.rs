@@ -457,7 +457,7 @@ async fn a_path_that_is_not_there_is_no_health_path_until_it_was() {
     assert_eq!(server.signals().probes, Reading::Off);
     assert_eq!(listening.script.asked("POST initialize"), 0, "it is not to be asked");
     listening.script.set("/health", 200, "");
-    sleep(Duration::from_secs(20)).await;
+    sleep(Duration::from_secs(35)).await;
     listening.script.answers.lock().unwrap().remove("/health");
     sleep(Duration::from_secs(20)).await;
     let lost = |service| {
@@ -575,6 +575,94 @@ async fn an_earlier_operators_list_of_tools_is_evidence_from_the_first_fault_on(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_turns_the_operator_away_is_asked_less_often_and_stays_judged() {
+    let listening = Listening::new().await;
+    let script = &listening.script;
+    for status in [401, 403, 406, 421] {
+        script.set("/mcp", status, "");
+        let world = World::new(&[]);
+        let signals = json!({"http": {"enabled": false}});
+        let server = world.server("one", listening.port, &signals, &["McpPod", "McpService"]);
+        script.forget();
+        sleep(Duration::from_mins(30)).await;
+        world.stores.pods.alive("");
+        let asked = script.asked.lock().unwrap().len();
+        // A legacy server would be asked twice each time; each five minutes in the end.
+        assert!((16..=26).contains(&asked), "{status}: two ways, about eleven times: {asked}");
+        let Reading::Fresh(probed) = server.signals().probes else { panic!("{status}: it is stale") };
+        let of_mcp = probed.iter().filter(|one| one.question == ProbeQuestion::Mcp);
+        for one in of_mcp {
+            assert_eq!(one.faults(), PROBES_KEPT);
+            let oldest = one.results[0].at;
+            let patience = mcp_health_core::probes::patience(one.pause);
+            assert!(Timestamp::now().duration_since(oldest) <= patience, "{one:?}");
+        }
+        // Another pod, another policy: at once.
+        script.set("/mcp", 200, "");
+        server.declare(&json!({"http": {"enabled": false}, "mcp": {"timeout": "4s"}}), &["McpPod"]);
+        sleep(Duration::from_secs(17)).await;
+        assert!(server.paths().iter().all(|one| one.3.is_none()), "{status}: {:?}", server.paths());
+        world.asking.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_pod_that_starts_again_is_asked_at_once() {
+    let listening = Listening::new().await;
+    listening.script.set("/mcp", 403, "");
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({"http": {"enabled": false}}), ALL);
+    sleep(Duration::from_mins(20)).await;
+    // Both ways were just asked.
+    listening.script.forget();
+    while listening.script.asked.lock().unwrap().len() < 2 {
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    listening.script.set("/mcp", 200, "");
+    sleep(Duration::from_mins(1)).await;
+    assert!(server.paths().iter().all(|one| one.3.is_some()), "nothing says that it changed");
+    let again = json!([{
+        "name": "server", "ready": true, "restartCount": 1, "image": "", "imageID": "",
+    }]);
+    server.pod("a", &json!({"phase": "Running", "containerStatuses": again}), &json!({}));
+    sleep(Duration::from_secs(17)).await;
+    assert!(server.paths().iter().all(|one| one.3.is_none()), "{:?}", server.paths());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_there_is_asked_for_once_an_hour_and_told_once_where_it_was_declared() {
+    let listening = Listening::new().await;
+    let script = &listening.script;
+    script.answers.lock().unwrap().remove("/health");
+    let world = World::new(&[]);
+    let server = world.server("one", listening.port, &json!({"mcp": {"enabled": false}}), &[]);
+    sleep(Duration::from_hours(3)).await;
+    script.forget();
+    sleep(Duration::from_hours(4)).await;
+    for path in ["GET /health", "GET /circuit-breakers"] {
+        let ways = if path == "GET /health" { 2 } else { 1 };
+        assert!((3 * ways..=5 * ways).contains(&script.asked(path)), "{path}: {}", script.asked(path));
+    }
+    world.stores.pods.alive("");
+    assert_eq!(server.signals().problems().iter().filter(|one| one.contains("GET")).count(), 0);
+    // A policy that declares them is another matter, and at once.
+    let declared = json!({"mcp": {"enabled": false}, "http": {"circuitBreakers": "/circuits"}});
+    server.declare(&declared, &[]);
+    script.forget();
+    sleep(Duration::from_secs(20)).await;
+    assert!(script.asked("GET /health") >= 2 && script.asked("GET /circuits") >= 1);
+    sleep(Duration::from_hours(1)).await;
+    script.forget();
+    sleep(Duration::from_hours(1)).await;
+    assert!((11..=14).contains(&script.asked("GET /circuits")), "{}", script.asked("GET /circuits"));
+    world.stores.pods.alive("");
+    let problems = server.signals().problems();
+    let told = |what: &str| problems.iter().filter(|one| one.contains(what)).count();
+    assert_eq!((told("GET /circuits of"), told("NeverAnswered: the health path")), (1, 1), "{problems:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_of_circuits_that_fails_is_asked_for_at_every_probe() {
     let listening = Listening::new().await;
     listening.script.set("/circuit-breakers", 200, r#"[{"name":"api","state":"open"}]"#);
@@ -597,7 +685,7 @@ async fn circuits_are_off_where_there_are_none_and_stale_where_they_are_not_told
     sleep(Duration::from_secs(20)).await;
     assert_eq!(server.signals().circuits, Reading::Off);
     listening.script.set("/circuit-breakers", 200, r#"[{"name":"api","state":"open"}]"#);
-    sleep(Duration::from_secs(20)).await;
+    sleep(Duration::from_secs(35)).await;
     let Reading::Fresh(circuits) = server.signals().circuits else { panic!("circuits are told") };
     assert_eq!((circuits.len(), circuits[0].pod.as_str()), (1, "one-a"));
     listening.script.set("/circuit-breakers", 500, "");

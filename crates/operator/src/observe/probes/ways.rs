@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -31,6 +32,8 @@ pub struct Way {
     pub tls: bool,
     /// What the `Host` header says: what clients that go this way would say.
     pub host: String,
+    /// Which pods are behind it, and how often they started: a digest.
+    pub instance: u64,
     /// The pod is ready; of a Service, some endpoint is, and for long enough that the nodes know of it.
     pub ready: bool,
     /// The Service leads to no port on which this is asked, and to one that no container declares.
@@ -82,6 +85,7 @@ pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port
             to: To::Address(address),
             tls: tls(row),
             host: address.to_string(),
+            instance: instance([&**row]),
             ready: row.pod.ready,
             leads_elsewhere: false,
         })
@@ -118,6 +122,7 @@ pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port
             to,
             tls: is_tls,
             host: if number == usual { name } else { format!("{name}:{number}") },
+            instance: instance(pods.iter().map(|(_, row)| &**row)),
             ready: has_ready_endpoint(stores, &key),
             leads_elsewhere,
         })
@@ -125,6 +130,14 @@ pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port
     // While no pod runs, a Service leads nowhere, and everybody knows why.
     let services = services.into_iter().filter(|_| !pods.is_empty());
     pods.iter().filter_map(to_pod).chain(services.filter_map(through)).collect()
+}
+
+fn instance<'a>(pods: impl IntoIterator<Item = &'a PodRow>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for row in pods {
+        (&row.pod.uid, row.pod.restarts()).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// The same ways: a Service counts as ready only if it was so when it was asked, and still is.

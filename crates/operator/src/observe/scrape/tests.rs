@@ -67,7 +67,11 @@ impl Server {
     /// Both pods answer this; then the look is over.
     fn hear(&self, answers: [Result<&str, &str>; 2], second: i64) {
         for (pod, answer) in self.look.pods.iter().zip(answers) {
-            let answer = answer.map(str::to_owned).map_err(str::to_owned);
+            let refused = |why: &str| match why.strip_prefix("it answers ").map(str::parse) {
+                Some(Ok(status)) => NoMetrics::of(status, &HeaderMap::new()),
+                _ => NoMetrics::new(why, Reception::Failed),
+            };
+            let answer = answer.map(str::to_owned).map_err(refused);
             self.scraped.note(&self.look, pod, answer, at(second));
         }
         self.scraped.end(&self.look, |_| true);
@@ -94,15 +98,47 @@ fn a_server_without_metrics_is_no_fault_unless_its_policy_wants_them_and_then_it
     assert!(matches!(wanted.reading(30), Reading::Fresh(_)));
 }
 
-#[test]
-fn what_never_had_metrics_is_asked_less_often_unless_its_policy_wants_them() {
+impl Server {
+    /// How often it is asked in an hour in which it answers so.
+    async fn asked_in_an_hour(&self, is_declared: bool, answer: &str) -> usize {
+        let mut asked = 0;
+        for second in 0..240 {
+            if self.scraped.takes_part(&self.look.key, 1, is_declared) {
+                asked += 1;
+                self.hear([Err(answer), Err(answer)], second * 15);
+            }
+            tokio::time::advance(Duration::from_secs(15)).await;
+        }
+        asked
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_had_metrics_is_asked_less_and_less_and_at_once_where_its_template_or_policy_changes() {
+    for status in [404, 405, 501] {
+        let server = Server::new(&json!({}));
+        let absent = format!("it answers {status}");
+        let first = server.asked_in_an_hour(false, &absent).await;
+        assert!((8..=9).contains(&first), "{status}: {first}");
+        let later =
+            server.asked_in_an_hour(false, &absent).await + server.asked_in_an_hour(false, &absent).await;
+        assert!((2..=3).contains(&later), "{status}: {later}");
+        assert!(!server.scraped.takes_part(&server.look.key, 1, false));
+        assert!(server.scraped.takes_part(&server.look.key, 2, false));
+    }
+    let declared = Server::new(&json!({"scrape": {}}));
+    let first = declared.asked_in_an_hour(true, "it answers 404").await;
+    assert!((12..=20).contains(&first), "every five minutes: {first}");
+    // What fails otherwise may be about to come.
+    let failing = Server::new(&json!({"scrape": {}}));
+    assert_eq!(failing.asked_in_an_hour(true, "it answers 500").await, 240);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_metrics_were_told_once_is_asked_each_period_whatever_it_answers() {
     let server = Server::new(&json!({}));
-    server.hear([Err("it answers 404"), Err("it answers 404")], 0);
-    let periods = (1..100).find(|_| server.scraped.takes_part(&server.look.key)).unwrap();
-    assert_eq!(periods, REST + 1);
-    let wanted = Server::new(&json!({"scrape": {}}));
-    wanted.hear([Err("it answers 404"), Err("it answers 404")], 0);
-    assert!(wanted.scraped.takes_part(&wanted.look.key));
+    server.hear([Ok("mcp_sessions 1\n"), Ok("mcp_sessions 2\n")], 0);
+    assert_eq!(server.asked_in_an_hour(false, "it answers 404").await, 240);
 }
 
 #[test]
@@ -132,7 +168,7 @@ async fn a_pod_is_asked_at_its_own_address_and_no_redirect_is_followed() {
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
     let client: Asking = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
-    let ask = async |path| get(&client, address, path).await;
+    let ask = async |path| get(&client, address, path).await.map_err(|one| one.said);
     assert_eq!(ask("/metrics").await.as_deref(), Ok("mcp_sessions 1\n"));
     let failed = |why: &str| Err(why.to_owned());
     assert_eq!(ask("/elsewhere").await, failed("it answers 307"));
