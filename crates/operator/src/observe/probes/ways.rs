@@ -92,16 +92,12 @@ pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port
     };
     // Pods that are not ready get no requests through it.
     let ready = || pods.iter().map(|(_, row)| row).filter(|row| row.pod.ready);
-    let all_ports: Vec<(Key, Vec<ServicePort>)> =
-        services.iter().map(|(key, service)| (key.clone(), service.ports.clone())).collect();
-    let astray = |key: &Key, service: &ServiceRow| {
-        let others = all_ports.iter().filter(|(other, _)| other != key).map(|(_, ports)| ports.as_slice());
-        pod_ports.astray(&service.ports, others).filter(|_| service.address.is_some()).cloned()
-    };
+    let astray = astray(&services, pod_ports);
     let through = |(key, service): (Key, Arc<ServiceRow>)| {
         let leading = leading(&service);
         let leads_elsewhere = leading.is_none();
-        let number = leading.or_else(|| astray(&key, &service))?.number;
+        let elsewhere = || astray.iter().find(|(of, _)| *of == key).map(|(_, port)| port.clone());
+        let number = leading.or_else(elsewhere)?.number;
         let is_tls = ready().next().map_or(by_service, |row| tls(row));
         // While its pods speak different schemes, a request through it meets either.
         if ready().any(|row| tls(row) != is_tls) {
@@ -138,6 +134,19 @@ fn instance<'a>(pods: impl IntoIterator<Item = &'a PodRow>) -> u64 {
         (&row.pod.uid, row.pod.restarts()).hash(&mut hasher);
     }
     hasher.finish()
+}
+
+/// The Services that do not lead there, each with the port of it that is meant to. A headless one has no
+/// address of its own.
+fn astray(services: &[(Key, Arc<ServiceRow>)], ports: PodPorts) -> Vec<(Key, ServicePort)> {
+    let leads = |row: &ServiceRow| ports.leading(&row.ports).is_some();
+    let elsewhere = services.iter().filter(|(_, row)| row.address.is_some() && !leads(row));
+    let meant = elsewhere.filter_map(|(key, row)| {
+        let others =
+            services.iter().filter(|(other, _)| other != key).map(|(_, other)| other.ports.as_slice());
+        Some((key.clone(), ports.astray(&row.ports, others)?.clone()))
+    });
+    meant.collect()
 }
 
 /// The same ways: a Service counts as ready only if it was so when it was asked, and still is.
