@@ -10,6 +10,7 @@ use crate::{
     attempt::past_actions,
     catalogue,
     guards::{Question, Verdict, ask, ask_to_go_on},
+    probes::closes_at,
     revert::{self, MADE_THINGS_WORSE, Revert},
     signals::{Pod, RecordedAction},
     time::after,
@@ -102,7 +103,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     // What cannot be seen cannot be acted on; what is quiet needs no action.
     let Some(situation) = situation else { return blind(story) };
     if let Some(quiet) = &incident.quiet_since {
-        let until = after(quiet.0, case.settings.settle);
+        let until = closes_at(case, incident.cause, quiet.0);
         let next = format!("resolved if quiet until {}", words::moment(until));
         return Decision::Wait { until: Some(until), next: Some(next) };
     }

@@ -5,7 +5,7 @@
 //! too: that is the path of clients.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::Measure;
+use mcp_health_api::{Cause, Measure};
 
 use crate::{
     Case, Server,
@@ -13,6 +13,7 @@ use crate::{
         Fault, FaultKind, PROBES_KEPT, Pod, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion, ProbeResult,
         Probed, Span,
     },
+    time::after,
     words,
 };
 
@@ -20,6 +21,8 @@ use crate::{
 pub const FAILING: usize = 3;
 /// Results count for at least so long.
 const STALE: SignedDuration = SignedDuration::from_mins(2);
+/// So many good answers in a row are not luck where a part of the endpoints fails.
+const IN_TURN: i32 = 10;
 /// Requests fell where what is left of them is less than one in so many.
 const FELL: f64 = 10.0;
 
@@ -63,6 +66,19 @@ impl Failing<'_> {
 /// How old a result may be to count, where it is asked again after this pause: five pauses, or two minutes.
 pub fn patience(pause: SignedDuration) -> SignedDuration {
     pause.saturating_mul(i32::try_from(PROBES_KEPT).unwrap_or(1)).max(STALE)
+}
+
+/// When an incident of this cause is over that has been quiet since then. Where several endpoints of a Service answer
+/// in turn, some good answers in a row are luck; ten are not.
+pub(crate) fn closes_at(case: &Case, cause: Cause, quiet_since: Timestamp) -> Timestamp {
+    let settle = case.settings.settle;
+    if !matches!(cause, Cause::SessionLost | Cause::ForeignEndpoints) {
+        return after(quiet_since, settle);
+    }
+    let probed = case.signals.probes.fresh().map(Vec::as_slice).unwrap_or_default();
+    let of_services = probed.iter().filter(|one| matches!(one.path, ProbePath::Service(_)));
+    let slowest = of_services.map(|one| one.pause).max().unwrap_or_default();
+    after(quiet_since, slowest.saturating_mul(IN_TURN).max(settle))
 }
 
 /// What a path tells at this moment.

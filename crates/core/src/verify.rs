@@ -17,6 +17,7 @@ use crate::{
     diagnose::{Finding, about},
     digest, healthy,
     metrics::{reach, reach_of_rule},
+    probes::closes_at,
     prohibition,
     report::escalation,
     revert,
@@ -561,7 +562,7 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
             continue;
         }
         let since = incident.quiet_since.get_or_insert(Time(case.now)).0;
-        let due = after(since, case.settings.settle);
+        let due = closes_at(case, incident.cause, since);
         match due <= case.now {
             true if incident.follow_ups.is_empty() => over.push(incident.id.clone()),
             true => {}

@@ -56,7 +56,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let ready: Vec<&Pod> = server.current_pods().into_iter().filter(|pod| pod.ready).collect();
     let mut all_clear = true;
     for question in [ProbeQuestion::Mcp, ProbeQuestion::Tools] {
-        match judge_question(case, &probes, &ready, question) {
+        match judge_question(case, server, &probes, &ready, question) {
             Judgement::Clear => {}
             found @ Judgement::Found(_) => return found,
             _ => all_clear = false,
@@ -78,7 +78,13 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 }
 
 /// One question, by what the pods answer and by what clients get.
-fn judge_question(case: &Case, probes: &Probes, ready: &[&Pod], question: ProbeQuestion) -> Judgement {
+fn judge_question(
+    case: &Case,
+    server: &Server,
+    probes: &Probes,
+    ready: &[&Pod],
+    question: ProbeQuestion,
+) -> Judgement {
     if question == ProbeQuestion::Tools && !probes.was_answered(question) {
         return Judgement::Clear;
     }
@@ -86,9 +92,15 @@ fn judge_question(case: &Case, probes: &Probes, ready: &[&Pod], question: ProbeQ
     failing.sort_by_key(|(pod, one)| (Reverse(one.faults), &pod.name));
     if let Some((_, first)) = failing.first() {
         let evidence = evidence(probes, ready, question, &failing);
-        let cause = cause(question, first.fault.kind);
+        let shown = cause(question, first.fault.kind);
+        let cause = match shown {
+            // A lost session is the template's where a pod loses it on its own address. Through a Service it may
+            // have met another pod, so the cause alone brings nothing back.
+            Cause::SessionLost if server.rollout_is_to_blame() => Cause::BadRollout,
+            shown => shown,
+        };
         let youngest = failing.iter().map(|(pod, _)| pod.created).max();
-        let forbids = if is_configuration(cause) { RESTARTS } else { &[] };
+        let forbids = if is_configuration(shown) { RESTARTS } else { &[] };
         let finding = finding(case, cause, failing.iter().map(|(_, one)| one), evidence, forbids);
         return Judgement::Found(Finding { youngest_pod: youngest, ..finding });
     }
@@ -368,10 +380,14 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
         | Cause::Redirected
         | Cause::TlsFailing
         | Cause::ForeignEndpoints
+        // It comes of the number of pods and of the Service's affinity, which a rollback does not change. Where the
+        // pods themselves lose sessions since a new template, the cause is that.
+        | Cause::SessionLost
         | Cause::ToolTimeout
         | Cause::ToolErrors => &[],
         // The canary's: see there.
         Cause::OnePod => &[ActionType::RecyclePod],
+        // The canary's, or sessions that pods lose themselves.
         Cause::BadRollout => &[ActionType::Rollback],
         _ if is_configuration(cause) || cause == Cause::ProxyBuffering => {
             if to_blame {

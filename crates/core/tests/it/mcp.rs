@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use FaultKind::{
-    Buffered, Forbidden, HostNotAllowed, Malformed, NotFound, NotMcp, RateLimited, Redirected, Reset,
-    RpcError, ServerError, TimedOut, TooLarge, ToolFailed, Unauthorized, Unavailable, UnexpectedStatus,
-    VersionMismatch,
+    Buffered, Forbidden, HostNotAllowed, Malformed, NotAcceptable, NotFound, NotMcp, RateLimited, Redirected,
+    Reset, RpcError, ServerError, TimedOut, TooLarge, ToolFailed, Unauthorized, Unavailable,
+    UnexpectedStatus, VersionMismatch,
 };
 
 const ID: u64 = 7;
@@ -106,7 +106,7 @@ fn every_fault_of_a_known_server_is_told_in_both_eras() {
             "answered 421 Misdirected Request: Invalid Host header",
         ),
         (405, "", "", Whole, NotFound, "answered 405 Method Not Allowed"),
-        (406, JSON, &error(-32000, "Not Acceptable"), Whole, UnexpectedStatus, "answered 406 Not Acceptable"),
+        (406, JSON, &error(-32000, "Not Acceptable"), Whole, NotAcceptable, "answered 406 Not Acceptable"),
         (418, "text/plain", "short and stout", Whole, UnexpectedStatus, "answered 418: short and stout"),
         (429, "", "", Whole, RateLimited, "answered 429 Too Many Requests"),
         (500, "text/html", "<h1>Oh</h1>", Whole, ServerError, "answered 500 Internal Server Error"),

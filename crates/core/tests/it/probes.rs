@@ -395,6 +395,7 @@ fn what_is_done_follows_from_the_cause() {
         (scene(&one(HostNotAllowed), Some(HostNotAllowed)), McpProtocolFailing, &[], &[]),
         (scene(&one(Redirected), Some(Redirected)), McpProtocolFailing, &[], &[]),
         (scene(&[(None, None)], Some(Buffered)), McpProtocolFailing, &[], &[Rollback]),
+        (scene(&[(None, None)], Some(SessionLost)), McpProtocolFailing, &[], &[]),
         (scene(&[(None, None)], Some(Refused)), ServiceNotResponding, &[], &[]),
     ];
     for (scene, incident, known, new) in rows {
@@ -510,6 +511,48 @@ fn the_pod_on_which_the_list_of_tools_hangs_while_ping_answers_is_recycled() {
     assert_eq!((past.incident_type, past.cause), (McpProtocolFailing, Cause::Wedged));
     assert!(past.evidence[0].contains("tools/list: no answer within 5s"), "{past:#?}");
     assert!(past.evidence[0].ends_with("; MCP itself answers"), "{past:#?}");
+}
+
+/// One pod that keeps its sessions to itself, known good; then a new template, scaled to so many.
+fn new_template_scaled_to(pods: i32) -> (Operator, String) {
+    let mut world = World::with(Template::Good, 1);
+    (world.probed, world.spreads_sessions) = (true, true);
+    let mut operator = Operator::new(world, policy::enforcing());
+    operator.run(120, 1);
+    assert!(operator.status().target.unwrap().last_healthy.is_some());
+    let template = operator.world.roll_out(Template::Good);
+    operator.world.change(|deployment| deployment.desired = pods);
+    (operator, template)
+}
+
+#[test]
+fn sessions_that_a_service_spreads_over_the_pods_of_a_new_template_are_one_incident_for_a_person_and_no_rollback()
+ {
+    let (mut operator, template) = new_template_scaled_to(2);
+    operator.run_until("escalated", 300, |status| {
+        status.incidents.first().is_some_and(|incident| incident.escalation.is_some())
+    });
+    let incident = operator.status().incidents.remove(0);
+    assert_eq!((incident.incident_type, incident.cause), (McpProtocolFailing, Cause::SessionLost));
+    assert!(incident.evidence[0].starts_with("through Service mcp-server: MCP: "), "{incident:#?}");
+    operator.run(1200, 1);
+    let status = operator.status();
+    assert_eq!(operator.world.done, [], "{status:#?}");
+    assert_eq!(operator.world.deployment.as_ref().unwrap().template, template);
+    let ids: Vec<_> = status.incidents.iter().map(|one| &one.id).collect();
+    assert_eq!((ids, status.history.len()), (vec![&incident.id], 0), "one standing fault is one incident");
+    operator.world.spreads_sessions = false;
+    operator.run_until("resolved", 300, |status| status.incidents.is_empty());
+}
+
+#[test]
+fn a_new_template_whose_pods_lose_their_sessions_on_their_own_addresses_is_rolled_back() {
+    let (mut operator, template) = new_template_scaled_to(1);
+    operator.world.loses_sessions = Some(template.clone());
+    operator.run_until("resolved", 600, |status| !status.history.is_empty());
+    let past = &operator.status().history[0];
+    assert_eq!((past.incident_type, past.resolution.as_str()), (McpProtocolFailing, "Rollback helped"));
+    assert_ne!(operator.world.deployment.as_ref().unwrap().template, template);
 }
 
 /// A server of so many pods that was known good, and MCP hangs on all of them since now.

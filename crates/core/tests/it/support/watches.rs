@@ -303,6 +303,7 @@ fn probes(world: &World) -> Vec<Probed> {
     let questions = [ProbeQuestion::Mcp, ProbeQuestion::Tools, ProbeQuestion::Health];
     let asked = ready.flat_map(|pod| questions.map(|question| (pod, question)));
     let probed = asked.map(|(pod, question)| {
+        let loses = question == ProbeQuestion::Mcp && world.loses_sessions.as_ref() == Some(&pod.template);
         let hangs = world.wedged.iter().find(|(name, _)| *name == pod.name && question == world.wedged_on);
         let asked = (0..i64::try_from(PROBES_KEPT).unwrap()).rev().map(|back| last - back * INTERVAL);
         let results = asked.filter(|at| *at >= pod.ready_changed).map(|at| ProbeResult {
@@ -310,6 +311,7 @@ fn probes(world: &World) -> Vec<Probed> {
             was_ready: true,
             millis: 5,
             outcome: match hangs {
+                _ if loses => Err(session_lost()),
                 Some((_, since)) if at >= *since => {
                     Err(Fault { kind: FaultKind::TimedOut, said: "no answer within 5s".to_owned() })
                 }
@@ -327,7 +329,39 @@ fn probes(world: &World) -> Vec<Probed> {
             tools: None,
         }
     });
-    probed.collect()
+    probed.chain(through_the_service(world, last)).collect()
+}
+
+fn session_lost() -> Fault {
+    Fault { kind: FaultKind::SessionLost, said: "does not know the session".to_owned() }
+}
+
+/// MCP through the Service, where that matters: since a second pod is ready, half of the requests meet the one that
+/// does not know the session, four in a row and then none of four.
+fn through_the_service(world: &World, last: i64) -> Option<Probed> {
+    let ready = world.pods.iter().filter(|pod| pod.ready && pod.going.is_none());
+    let mut since: Vec<i64> = ready.map(|pod| pod.ready_changed).collect();
+    since.sort_unstable();
+    let first = *since.first().filter(|_| world.spreads_sessions)?;
+    let is_lost =
+        |at: i64| since.get(1).is_some_and(|second| at >= *second && (at - second) / INTERVAL % 8 < 4);
+    let asked = (0..i64::try_from(PROBES_KEPT).unwrap()).rev().map(|back| last - back * INTERVAL);
+    let results = asked.filter(|at| *at >= first).map(|at| ProbeResult {
+        at: moment(at),
+        was_ready: true,
+        millis: 5,
+        outcome: if is_lost(at) { Err(session_lost()) } else { Ok(()) },
+    });
+    Some(Probed {
+        path: ProbePath::Service("mcp-server".to_owned()),
+        question: ProbeQuestion::Mcp,
+        ever_answered: true,
+        answered_here: true,
+        pause: SignedDuration::from_secs(15),
+        leads_elsewhere: false,
+        results: results.collect(),
+        tools: None,
+    })
 }
 
 /// What the ready pods tell of their circuit.

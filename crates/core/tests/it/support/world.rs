@@ -263,6 +263,10 @@ pub struct World {
     pub wedged: Vec<(String, i64)>,
     /// What hangs there: MCP, or its list of tools alone.
     pub wedged_on: mcp_health_core::signals::ProbeQuestion,
+    /// Pods keep their sessions to themselves, and the Service spreads requests over all of them.
+    pub spreads_sessions: bool,
+    /// The template whose pods lose each session at once, also on their own addresses.
+    pub loses_sessions: Option<String>,
     /// Pods whose one circuit is stuck open, and since when.
     pub circuits_open: Vec<(String, i64)>,
     /// Since when the queue that it needs does not answer.
@@ -336,6 +340,8 @@ impl World {
             restored: Vec::new(),
             hooks_fail: false,
             probed: false,
+            spreads_sessions: false,
+            loses_sessions: None,
             wedged: Vec::new(),
             wedged_on: mcp_health_core::signals::ProbeQuestion::Mcp,
             circuits_open: Vec::new(),
