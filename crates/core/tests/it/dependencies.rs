@@ -611,6 +611,38 @@ fn what_has_answered_is_remembered_across_operators_as_long_as_it_is_asked_the_s
 }
 
 #[test]
+fn what_has_answered_is_remembered_while_a_new_operator_has_not_asked_it_yet() {
+    let mut operator = operator(Template::Good);
+    let mut signals = operator.watches.look(&operator.world);
+    for (known_as, remembered) in [("", "queue:3f9a1c"), ("queue:000000", "")] {
+        let one =
+            Dependency { name: QUEUE.to_owned(), known_as: known_as.to_owned(), ..Dependency::default() };
+        signals.dependencies = Reading::Fresh(vec![one]);
+        operator.look_at(&signals);
+        let known = operator.status().target.unwrap().answered_dependencies;
+        assert_eq!(known.join(", "), remembered, "asked as {known_as:?}");
+    }
+}
+
+#[test]
+fn an_operator_that_starts_in_the_middle_of_an_outage_finds_the_dependency_down_as_the_one_before_did() {
+    let mut operator = operator(Template::Good);
+    (operator.world.unanswered, operator.world.unready) = (Some(operator.world.now), true);
+    operator.run_until("both are found", 120, |status| status.incidents.len() == 2);
+    operator.restart(2);
+    operator.run(30, 1);
+    let status = operator.status();
+    let down = incident(&status, IncidentType::DependencyDown);
+    let unready = incident(&status, IncidentType::ServiceNotResponding);
+    assert_eq!(
+        (unready.cause, unready.caused_by.as_ref()),
+        (Cause::DependencyDown, Some(&down.id)),
+        "{status:#?}"
+    );
+    assert_eq!(operator.world.done, []);
+}
+
+#[test]
 fn what_a_role_may_not_see_of_a_database_is_told_with_the_grant_that_is_missing() {
     let missing = "what blocks sessions of other roles cannot be seen: GRANT pg_monitor TO mcp_health";
     let scene = Scene::healthy().with(|scene| {

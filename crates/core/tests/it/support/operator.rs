@@ -9,7 +9,7 @@ use mcp_health_core::{
     Case, Decision, Diagnosis, Fleet, Server, Settings, Story,
     attempt::{self, Acted, Effected},
     decide, diagnose, report,
-    signals::Signals,
+    signals::{AnswersSince, Dependency, Reading, Signals},
     verify,
 };
 use serde_json::Value;
@@ -73,7 +73,7 @@ pub struct Operator {
     pub crash: Option<Crash>,
     /// So many writes of that kind come before it.
     pub spared: usize,
-    /// It is away until then.
+    /// It is away until then, and what was asked before is not in its memory.
     pub away_until: i64,
     pub looks: Vec<Look>,
     seen: Option<Signals>,
@@ -157,7 +157,7 @@ impl Operator {
     /// Only the clock goes on, and nothing that is seen changes.
     pub fn run_with_still_signals(&mut self, seconds: i64) -> Signals {
         let end = self.world.now + seconds;
-        let still = self.watches.look(&self.world);
+        let still = self.sight();
         while self.world.now < end {
             let due = self.next_look.map_or(end, |at| at.as_second() - moment(0).as_second());
             self.world.now = if self.woken { self.world.now } else { due.clamp(self.world.now + 1, end) };
@@ -173,7 +173,7 @@ impl Operator {
             if self.world.now < self.away_until || self.object.is_none() {
                 return;
             }
-            let signals = self.watches.look(&self.world);
+            let signals = self.sight();
             let due = self.next_look.is_some_and(|at| at <= moment(self.world.now));
             if !self.woken && !due && self.seen.as_ref() == Some(&signals) {
                 return;
@@ -181,6 +181,27 @@ impl Operator {
             assert!(looks < BUSY, "a busy loop: {:#?}", self.looks.last());
             self.look_at(&signals);
         }
+    }
+
+    /// What it sees: of dependencies, what they came to since it started, and what the status says of before.
+    fn sight(&self) -> Signals {
+        let mut signals = self.watches.look(&self.world);
+        let started = moment(self.away_until);
+        let Reading::Fresh(dependencies) = &mut signals.dependencies else { return signals };
+        let remembered = self.status().target.map(|target| target.answered_dependencies).unwrap_or_default();
+        for one in dependencies.iter_mut().filter(|_| self.away_until > 0) {
+            one.results.retain(|(at, _)| *at >= started);
+            let Some(first) = one.results.first().map(|(at, _)| *at) else {
+                *one = Dependency { name: one.name.clone(), ..Dependency::default() };
+                continue;
+            };
+            one.ever_answered =
+                remembered.contains(&one.known_as) || one.results.iter().any(|(_, result)| result.is_ok());
+            if let Some(since) = one.answers_since.as_mut().filter(|since| since.at < started) {
+                *since = AnswersSince { at: first, had_failed: false };
+            }
+        }
+        signals
     }
 
     /// One look, as the operator's reconcile takes it.

@@ -323,6 +323,21 @@ fn since_when_it_answers_is_kept_longer_than_its_answers_and_begins_anew_after_a
     assert_eq!(since(23, "b", Err("not on the list".to_owned())), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_new_operator_takes_the_one_dependency_that_refuses_for_down_by_what_the_status_remembers() {
+    let address = format!("127.0.0.1:{}", closed().await);
+    let signals = json!({"dependencies": [{"name": "db", "tcp": {"address": address}}]});
+    let before = World::new("127.0.0.1").after(1, &object("mcp", "one", &signals, &[])).await.remove(0);
+    assert!(!before.ever_answered, "nobody knows it");
+    let object = object("mcp", "one", &signals, &[&before.known_as]);
+    let world = World::new("127.0.0.1");
+    assert_eq!(world.seen(&object)[0].known_as, "", "it was not asked yet");
+    let after = world.after(3, &object).await.remove(0);
+    world.stores.dependencies.as_ref().unwrap().look_at_own_way(false);
+    assert!(after.ever_answered && after.is_down(), "{after:#?}");
+    assert_eq!(world.seen(&object), [after], "it is no fault of the operator's own way");
+}
+
 /// The server, the place, and the step that fails.
 type OfPlace = (&'static str, &'static str, Option<CheckStep>);
 
