@@ -217,6 +217,15 @@ fn pods_that_are_evicted_again_and_again_are_an_incident_with_the_nodes_reason()
 }
 
 #[test]
+fn an_eviction_is_known_by_its_event_where_the_pods_end_with_code_0() {
+    let mut operator = server(2);
+    operator.world.evicts_after = Some(60);
+    operator.world.ends_well = true;
+    operator.run(400, 1);
+    is_escalated(&operator, IncidentType::CrashLoop, Cause::Evicted, "low on resource: ephemeral-storage");
+}
+
+#[test]
 fn pods_that_are_evicted_once_and_replaced_are_no_incident() {
     let mut operator = server(3);
     operator.world.evicts_after = Some(60);

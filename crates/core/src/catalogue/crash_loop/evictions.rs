@@ -13,7 +13,7 @@ const IN_A_ROW: usize = 3;
 
 /// The loop, if there is one.
 pub fn find(case: &Case, server: &Server) -> Option<Finding> {
-    let mut evicted: Vec<&Pod> = server.uncounted.iter().copied().filter(|pod| pod.is_evicted()).collect();
+    let mut evicted: Vec<&Pod> = server.uncounted.iter().copied().filter(|pod| pod.eviction().is_some()).collect();
     evicted.retain(|pod| case.now.duration_since(evicted_at(pod)) < WINDOW);
     evicted.sort_by_key(|pod| evicted_at(pod));
     let mut row: Vec<&Pod> = Vec::new();
@@ -23,7 +23,7 @@ pub fn find(case: &Case, server: &Server) -> Option<Finding> {
         }
     }
     let last = row.last().filter(|_| row.len() >= IN_A_ROW)?;
-    let (_, message) = last.lifecycle.failure.as_ref()?;
+    let message = last.eviction()?;
     let first = row.first().map_or(case.now, |pod| evicted_at(pod));
     let lapses = row.iter().rev().nth(IN_A_ROW - 1).map(|pod| after(evicted_at(pod), WINDOW));
     Some(Finding {
@@ -51,8 +51,11 @@ fn evicted_at(pod: &Pod) -> Timestamp {
 }
 
 impl Pod {
-    /// Its node ended it for want of resources, or because it used more than it may.
-    fn is_evicted(&self) -> bool {
-        self.finished && self.lifecycle.failure.as_ref().is_some_and(|(reason, _)| reason == "Evicted")
+    /// What its node says of why it ended it: for want of resources, or because it used more than it may. Where the
+    /// containers end with code 0, the pod has succeeded, and only the Event tells.
+    fn eviction(&self) -> Option<&str> {
+        let said = self.lifecycle.failure.iter().chain(&self.troubles);
+        let mut evicted = said.filter(|(reason, _)| self.finished && reason == "Evicted");
+        evicted.next().map(|(_, message)| message.as_str())
     }
 }

@@ -569,9 +569,14 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
             recent_exits: pod.exits.iter().rev().take(5).rev().map(|at| moment(*at)).collect(),
             last_words: LastWords::NotAsked,
         }],
-        troubles: Vec::new(),
+        troubles: failure(pod).filter(|_| world.ends_well).into_iter().collect(),
         lifecycle: lifecycle(world, pod, kind, placed),
     }
+}
+
+/// Why its node ended it or does not run it.
+fn failure(pod: &super::world::Pod) -> Option<(String, String)> {
+    pod.failure.map(|(reason, message)| (reason.to_owned(), message.to_owned()))
 }
 
 /// How far it has come: first its node is busy, then images are pulled or init containers run.
@@ -591,7 +596,7 @@ fn lifecycle(world: &World, pod: &super::world::Pod, kind: Template, placed: boo
             _ => pod.ready.then(|| moment(pod.ready_changed)),
         },
         unmet_gates: if gated { vec!["target-health.example.com/lb".to_owned()] } else { Vec::new() },
-        failure: pod.failure.map(|(reason, message)| (reason.to_owned(), message.to_owned())),
+        failure: failure(pod).filter(|_| !world.ends_well),
         ends_by: pod.going.map(moment),
         grace: pod.going.map(|_| SignedDuration::from_secs(world.grace)),
         finalizers: if world.stuck { vec!["example.com/keep".to_owned()] } else { Vec::new() },

@@ -225,6 +225,8 @@ pub struct World {
     pub stuck: bool,
     /// The node evicts every pod so many seconds after its start.
     pub evicts_after: Option<i64>,
+    /// What is evicted ends with code 0: its pod has succeeded, and an Event alone tells of the eviction.
+    pub ends_well: bool,
     /// What every template needs is down: all containers end.
     pub dependency_down: bool,
     /// What every template needs is down: all containers run, and none is ready.
@@ -323,6 +325,7 @@ impl World {
             grace: 2,
             stuck: false,
             evicts_after: None,
+            ends_well: false,
             dependency_down: false,
             unready: false,
             starts_as: None,
