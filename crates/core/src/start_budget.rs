@@ -28,6 +28,10 @@ const NO_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 const UNLIMITED: SignedDuration = SignedDuration::from_secs(i32::MAX as i64);
 /// How long a message that is definitive is waited for: what is missing may be created a moment later.
 const DEFINITIVE: SignedDuration = SignedDuration::from_secs(15);
+/// How long the pods of a server that was up may wait for a node, while none of them is ready.
+const NO_NODE: SignedDuration = SignedDuration::from_secs(60);
+/// Reasons of Events by which autoscalers say that a node comes: Cluster Autoscaler's and Karpenter's.
+const NODE_COMES: [&str; 2] = ["TriggeredScaleUp", "Nominated"];
 /// A pod whose container ended within this time does not just take long.
 const ENDED: SignedDuration = SignedDuration::from_mins(10);
 /// The longest time that the kubelet lets pass before it starts a container again.
@@ -79,8 +83,14 @@ pub fn of(
     let (since, time) = match phase {
         Phase::Unscheduled => {
             let message = pod.unschedulable.as_deref().unwrap_or_default();
-            let definitive = refusals::is_definitive_for_scheduling(message);
-            (pod.created, if definitive { DEFINITIVE } else { wish(deadline) })
+            let time = if refusals::is_definitive_for_scheduling(message) {
+                DEFINITIVE
+            } else if incident == IncidentType::ServiceNotResponding && is_down(server, pod) {
+                wish(NO_NODE)
+            } else {
+                wish(deadline)
+            };
+            (pod.created, time)
         }
         Phase::NotStarted | Phase::Pulling | Phase::Initializing => (pod.created, deadline),
         Phase::Failing => (pod.created, wish(lost)),
@@ -149,6 +159,13 @@ pub fn running(server: &Server) -> SignedDuration {
     let known = server.last_healthy.and_then(|healthy| healthy.longest_start);
     let known = known.map(|longest| longest.span().saturating_mul(2)).unwrap_or_default();
     server.target.startup_budget.max(known).max(LEAST).min(deadline(server))
+}
+
+/// The known-good revision has no pod left that is ready, and no autoscaler says that it brings a node for this one: that
+/// is an outage, and no start that takes long.
+fn is_down(server: &Server, pod: &Pod) -> bool {
+    let is_promised = |(reason, _): &(String, String)| NODE_COMES.contains(&reason.as_str());
+    server.template_was_healthy() && server.ready() == 0 && !pod.troubles.iter().any(is_promised)
 }
 
 /// A pod that never was Ready, and still has time to become so.

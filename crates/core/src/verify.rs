@@ -327,11 +327,12 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn of(case: &Case, server: Option<&Server>, diagnosis: &'a Diagnosis, incident: &Incident) -> Self {
+        let finding = diagnosis.finding_of(incident);
         Self {
-            finding: diagnosis.finding_of(incident),
+            finding,
             is_clear: diagnosis.is_clear(incident),
             reach: reach_of(case, incident),
-            successors: successors(case, server, incident),
+            successors: successors(case, server, incident, finding.is_some()),
         }
     }
 }
@@ -422,8 +423,8 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
             Judged::Pending(settled)
         };
     }
-    if finding.is_some()
-        && let Some(judged) = judge_successors(case, seen.successors, deadline)
+    if (finding.is_some() || seen.is_clear)
+        && let Some(judged) = judge_successors(case, seen, deadline)
     {
         return judged;
     }
@@ -438,9 +439,9 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
     )
 }
 
-/// Other pods still show the fault: what became of the evicted ones decides, as soon as that is known.
-fn judge_successors(case: &Case, successors: Successors, deadline: Timestamp) -> Option<Judged> {
-    match successors {
+/// Other pods still show the fault, or another one: what became of the evicted ones decides, as soon as that is known.
+fn judge_successors(case: &Case, seen: &Seen, deadline: Timestamp) -> Option<Judged> {
+    match seen.successors {
         Successors::NotJudged => None,
         Successors::Awaited => {
             let again = after(case.now, SUCCESSORS_LOOK).min(deadline);
@@ -451,8 +452,12 @@ fn judge_successors(case: &Case, successors: Successors, deadline: Timestamp) ->
             if settled > case.now {
                 return Some(Judged::Pending(settled));
             }
+            let others = match seen.finding {
+                Some(_) => "other pods still show the fault",
+                None => "another pod is not ready for a fault of its own",
+            };
             let words = format!(
-                "what took the place of the evicted pod is well since {}; other pods still show the fault",
+                "what took the place of the evicted pod is well since {}; {others}",
                 words::moment(since)
             );
             Some(Judged::Ended(Outcome::Improved, words))

@@ -231,7 +231,7 @@ async fn without_the_policys_word_a_config_map_is_a_persons() {
     let bad = json!({"config.yaml": BAD});
     spoil(&story, &bad).await;
     restart(&story, &server).await;
-    server.policy.escalated("NoAutomaticAction").await;
+    server.policy.escalated("ActionNotAllowed").await;
     is_untouched(&story, &server, &bad).await;
     let copies = story
         .kubectl(&["get", "configmaps", "--selector=mcphealth.dev/kind=config-copy", "--output=name"])

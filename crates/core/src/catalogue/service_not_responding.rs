@@ -152,7 +152,7 @@ fn since_and_due(server: &Server, pods: &[&Pod], budgets: &[StartBudget]) -> Opt
 /// Until when a pod may be unready. One that never was ready has all of its startup probe's time.
 fn due_of(server: &Server, budget: &StartBudget) -> Timestamp {
     match budget.phase {
-        Phase::Lost => budget.due,
+        Phase::Lost | Phase::Unscheduled => budget.due,
         _ => after(budget.since, server.target.startup_budget).max(budget.due),
     }
 }

@@ -17,8 +17,10 @@ pub enum Successors {
     Well(Timestamp),
 }
 
-/// How the successors of the pods stand that the open attempt of an incident evicted.
-pub fn successors(case: &Case, server: Option<&Server>, incident: &Incident) -> Successors {
+/// How the successors of the pods stand that the open attempt of an incident evicted. Where the fault is still found, it
+/// may have come over other pods by the eviction: then no fewer pods may be ready than before. Where it is not, a pod that
+/// is not ready has a fault of its own.
+pub fn successors(case: &Case, server: Option<&Server>, incident: &Incident, is_found: bool) -> Successors {
     let Some((server, attempt)) = server.zip(incident.open_attempt()) else { return Successors::NotJudged };
     let is_of_pods = |step: &&Step| matches!(step.effect, Effect::MarkTarget | Effect::EvictPod);
     let evicted: Vec<&Step> = attempt.steps.iter().filter(|step| step.effect == Effect::EvictPod).collect();
@@ -36,7 +38,7 @@ pub fn successors(case: &Case, server: Option<&Server>, incident: &Incident) -> 
         };
         is_well.push(pod.ready && well);
     }
-    let fewer_serve = server.ready_replicas() < attempt.ready_before;
+    let fewer_serve = is_found && server.ready_replicas() < attempt.ready_before;
     if new.len() < evicted.len() || evicted.iter().any(is_left) || is_well.contains(&false) || fewer_serve {
         return Successors::Awaited;
     }

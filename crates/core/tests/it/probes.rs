@@ -555,6 +555,26 @@ fn a_new_template_whose_pods_lose_their_sessions_on_their_own_addresses_is_rolle
     assert_ne!(operator.world.deployment.as_ref().unwrap().template, template);
 }
 
+#[test]
+fn two_pods_with_a_fault_each_are_replaced_one_after_the_other_and_the_third_serves_on() {
+    let mut world = World::with(Template::Good, 3);
+    world.probed = true;
+    let mut operator = Operator::new(world, policy::with_cooldown(policy::enforcing(), 30));
+    operator.run(120, 1);
+    let wedged = operator.world.pods[0].name.clone();
+    operator.world.wedged = vec![(wedged.clone(), operator.world.now)];
+    operator.run_until("the first is evicted", 120, |status| {
+        status.incidents.iter().any(|incident| !incident.attempts.is_empty())
+    });
+    let unready = operator.world.break_a_pod();
+    operator.run_until("both are over", 300, |status| status.history.len() == 2);
+    let evicted: Vec<_> = operator.world.done.iter().map(|done| done.before.clone()).collect();
+    assert_eq!(evicted, [wedged, unready]);
+    for past in operator.status().history {
+        assert_eq!(past.actions, ["RecyclePod: Improved"], "{past:#?}");
+    }
+}
+
 /// A server of so many pods that was known good, and MCP hangs on all of them since now.
 fn all_wedged(pods: i32) -> Operator {
     let mut world = World::with(Template::Good, pods);

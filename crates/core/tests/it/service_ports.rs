@@ -109,6 +109,18 @@ fn a_refusal_through_a_service_counts_only_if_it_had_a_ready_endpoint_when_it_wa
 }
 
 #[test]
+fn a_refusal_from_before_a_pod_became_ready_again_is_no_fault_of_the_service() {
+    let refused = scene(&[(true, REFUSED); 5]);
+    assert_eq!(word(&judged(&refused, ServiceNotResponding)), "TargetPortMismatch");
+    let again = refused.clone().with(|scene| {
+        let since = moment(scene.now - 1);
+        let Reading::Fresh(pods) = &mut scene.signals.pods else { unreachable!() };
+        pods[0].ready_changed = since;
+    });
+    assert_eq!(word(&judged(&again, ServiceNotResponding)), "Clear");
+}
+
+#[test]
 fn a_target_port_that_is_closed_is_named_with_the_ports_that_the_pods_have_and_nothing_is_done() {
     let mut scene = scene(&[(true, REFUSED); 5]);
     services(&mut scene)[0].ports = vec![port("http", 80, "8081")];

@@ -117,6 +117,38 @@ fn pods_that_wait_for_an_autoscaler_are_no_incident_before_the_deadline() {
     assert!(operator.world.done.is_empty());
 }
 
+/// All pods of a server that was up are gone at once, and no node takes others.
+fn without_a_node(autoscales: bool) -> Operator {
+    let mut operator = server();
+    (operator.world.full, operator.world.autoscales) = (true, autoscales);
+    for _ in 0..operator.world.pods.len() {
+        operator.world.kill_a_pod();
+    }
+    operator
+}
+
+#[test]
+fn a_server_that_was_up_and_has_no_node_for_any_pod_is_down_after_a_minute() {
+    let mut operator = without_a_node(false);
+    operator.run(55, 1);
+    is_untouched(&operator);
+    operator.run(15, 1);
+    let status = operator.status();
+    assert_eq!(found(&status)[0], (IncidentType::ServiceNotResponding, Cause::Unschedulable), "{status:#?}");
+    let first = &status.incidents[0];
+    assert!(first.evidence.iter().any(|line| line.contains("no node takes it: 0/1 nodes")), "{first:#?}");
+    assert!(first.escalation.is_some() && operator.world.done.is_empty(), "{status:#?}");
+    operator.world.full = false;
+    operator.run_until("resolved", 120, |status| status.incidents.is_empty());
+}
+
+#[test]
+fn a_node_that_an_autoscaler_promises_is_waited_for_though_no_pod_is_left() {
+    let mut operator = without_a_node(true);
+    operator.run(300, 1);
+    is_untouched(&operator);
+}
+
 #[test]
 fn a_start_may_take_twice_as_long_as_the_known_good_one_took() {
     let slow = |known: i64, new: i64| {

@@ -417,7 +417,7 @@ impl Stores {
             for (key, row) in self.pods.of_group(&key) {
                 let mut pod = row.pod.clone();
                 self.hearing.add_to(target, &key, &mut pod, now);
-                if !pod.ready && !pod.deleting && pod.unschedulable.is_none() {
+                if !pod.ready && !pod.deleting {
                     pod.troubles = self.events.of(&pod.uid, now);
                 }
                 pods.push(pod);

@@ -13,7 +13,8 @@ const IN_A_ROW: usize = 3;
 
 /// The loop, if there is one.
 pub fn find(case: &Case, server: &Server) -> Option<Finding> {
-    let mut evicted: Vec<&Pod> = server.uncounted.iter().copied().filter(|pod| pod.eviction().is_some()).collect();
+    let mut evicted: Vec<&Pod> =
+        server.uncounted.iter().copied().filter(|pod| pod.eviction().is_some()).collect();
     evicted.retain(|pod| case.now.duration_since(evicted_at(pod)) < WINDOW);
     evicted.sort_by_key(|pod| evicted_at(pod));
     let mut row: Vec<&Pod> = Vec::new();

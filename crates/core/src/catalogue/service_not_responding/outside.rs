@@ -140,8 +140,11 @@ fn judge_way(case: &Case, server: &Server, probes: &Probes, ready: &[&Pod]) -> J
         match told {
             Told::Failing(failing) => {
                 let Some(cause) = cause_of_way(failing.fault.kind) else { continue };
-                let well = |pod: &&&Pod| probes.of_pod(pod, question) == Told::Well;
-                if ready.iter().filter(well).count() < ready.len() {
+                // Which pods the Service led to before these were ready is not known.
+                let well = |pod: &Pod| {
+                    pod.ready_changed <= failing.since && probes.of_pod(pod, question) == Told::Well
+                };
+                if !ready.iter().all(|pod| well(pod)) {
                     in_doubt = true;
                     continue;
                 }

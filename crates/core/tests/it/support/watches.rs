@@ -569,9 +569,17 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
             recent_exits: pod.exits.iter().rev().take(5).rev().map(|at| moment(*at)).collect(),
             last_words: LastWords::NotAsked,
         }],
-        troubles: failure(pod).filter(|_| world.ends_well).into_iter().collect(),
+        troubles: troubles(world, pod, placed),
         lifecycle: lifecycle(world, pod, kind, placed),
     }
+}
+
+/// What Events say of it.
+fn troubles(world: &World, pod: &super::world::Pod, placed: bool) -> Vec<(String, String)> {
+    let scale_up =
+        || ("TriggeredScaleUp".to_owned(), "pod triggered scale-up: [{workers 1->2 (max: 5)}]".to_owned());
+    let evicted = failure(pod).filter(|_| world.ends_well);
+    evicted.into_iter().chain((world.autoscales && !placed).then(scale_up)).collect()
 }
 
 /// Why its node ended it or does not run it.

@@ -213,6 +213,8 @@ pub struct World {
     pub quota: bool,
     /// No node takes a further pod.
     pub full: bool,
+    /// An autoscaler says of pods without a node that it brings one.
+    pub autoscales: bool,
     /// The API server refuses further pods, with these words; and those of this template only.
     pub refuses: Option<(&'static str, Option<String>)>,
     /// So many seconds pass until a node starts the containers of a pod.
@@ -319,6 +321,7 @@ impl World {
             versions: 0,
             quota: false,
             full: false,
+            autoscales: false,
             refuses: None,
             busy_node: 0,
             broken: Vec::new(),
