@@ -1,6 +1,7 @@
 //! One endpoint, asked again and again: what is remembered of it, and what a probe consists of.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -76,6 +77,8 @@ pub struct Outcome {
     pub is_shared: bool,
     /// The server wants no request for so long.
     pub retry_after: Option<Duration>,
+    /// So many HTTP requests were sent.
+    pub requests: u32,
 }
 
 /// What `tools/list` came to.
@@ -115,6 +118,7 @@ pub struct Prober {
     is_borrowed: bool,
     lost_in_a_row: u32,
     last_id: u64,
+    sent: Arc<AtomicU32>,
 }
 
 impl Prober {
@@ -133,6 +137,7 @@ impl Prober {
             is_borrowed: false,
             lost_in_a_row: 0,
             last_id: 0,
+            sent: Arc::default(),
         })
     }
 
@@ -156,6 +161,7 @@ impl Prober {
     /// Asks once. It ends within the endpoint's time-out, and as long again for the list of tools and for
     /// the canary; cut off before, it may leave a session with a legacy server.
     pub async fn ask(&mut self, token: Option<&Token>, look: &Look) -> Outcome {
+        self.sent.store(0, Ordering::Relaxed);
         let outcome = self.ask_once(token, look).await;
         let Err(fault) = &outcome.result else { return outcome };
         if self.over_tls.is_some() {
@@ -204,7 +210,7 @@ impl Prober {
         if let Channel::Socket(socket) = &mut probe.channel {
             socket.close().await;
         }
-        let retry_after = probe.retry_after;
+        let (retry_after, requests) = (probe.retry_after, probe.prober.sent.load(Ordering::Relaxed));
         Outcome {
             era: self.era,
             took,
@@ -213,6 +219,7 @@ impl Prober {
             canary: canaried,
             is_shared,
             retry_after,
+            requests,
         }
     }
 
@@ -223,7 +230,7 @@ impl Prober {
     }
 
     fn http(&self, token: Option<&Token>) -> Http {
-        Http::new(self.dialled(), self.host.clone(), self.path.clone(), token)
+        Http::new(self.dialled(), self.host.clone(), self.path.clone(), token, &self.sent)
     }
 
     /// The endpoint as it is asked: over TLS where it was found to speak that.

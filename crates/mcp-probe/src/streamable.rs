@@ -1,6 +1,7 @@
 //! Streamable HTTP: each question a `POST`, answered with JSON or with a stream of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub struct Http {
     host: HeaderValue,
     path: PathAndQuery,
     connection: Option<Connection>,
+    /// How many requests were sent, over all ways of one prober.
+    sent: Arc<AtomicU32>,
 }
 
 impl Http {
@@ -44,15 +47,16 @@ impl Http {
         host: HeaderValue,
         path: PathAndQuery,
         token: Option<&Token>,
+        sent: &Arc<AtomicU32>,
     ) -> Self {
         let deadline = Instant::now() + endpoint.timeout;
-        let (endpoint, token) = (Arc::clone(endpoint), token.cloned());
-        Self { deadline, endpoint, token, host, path, connection: None }
+        let (endpoint, token, sent) = (Arc::clone(endpoint), token.cloned(), Arc::clone(sent));
+        Self { deadline, endpoint, token, host, path, connection: None, sent }
     }
 
     /// The same with another path, over a connection of its own.
     pub fn beside(&self, path: PathAndQuery) -> Self {
-        let mut other = Self::new(&self.endpoint, self.host.clone(), path, self.token.as_ref());
+        let mut other = Self::new(&self.endpoint, self.host.clone(), path, self.token.as_ref(), &self.sent);
         other.deadline = self.deadline;
         other
     }
@@ -159,6 +163,7 @@ impl Http {
         mut connection: Connection,
         request: http::Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Fault> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
         let sent = timeout_at(self.deadline, connection.sender.send_request(request)).await;
         let response = sent.map_err(|_| self.late())?.map_err(|error| connection::broken(&error))?;
         self.connection = Some(connection);

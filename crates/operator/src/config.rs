@@ -74,6 +74,9 @@ pub struct Config {
     /// How many questions are asked at the same time.
     #[arg(long, env = "PROBE_CONCURRENCY", default_value_t = 64)]
     pub probe_concurrency: usize,
+    /// How many requests a minute for MCP and health one server gets at most, over all its pods and paths.
+    #[arg(long, env = "PROBE_REQUESTS_PER_MINUTE", default_value_t = 240)]
+    pub probe_requests_per_minute: u32,
     /// Read the Secrets that policies name (needs the right to get secrets).
     #[arg(long, env = "READ_SECRETS", default_value_t = false, action = clap::ArgAction::Set)]
     pub read_secrets: bool,

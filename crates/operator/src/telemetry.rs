@@ -73,6 +73,12 @@ struct QuestionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServerLabels {
+    namespace: String,
+    name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CheckLabels {
     kind: &'static str,
     outcome: String,
@@ -103,6 +109,7 @@ pub struct Metrics {
     polls: Histogram,
     probes: Family<ProbeLabels, Counter>,
     probe_duration: Family<QuestionLabels, Histogram, fn() -> Histogram>,
+    requests: Family<ServerLabels, Counter>,
     checks: Family<CheckLabels, Counter>,
     check_duration: Family<KindLabels, Histogram, fn() -> Histogram>,
     certificates: Family<PlaceLabels, Gauge>,
@@ -162,6 +169,13 @@ impl Default for Metrics {
             "Duration of a question to a server",
             Family::clone(&probe_duration),
         );
+        let requests = Family::default();
+        registry.register(
+            "server_requests",
+            "Requests of the operator's own at a server: MCP, health, circuit breakers, metrics; without a name, at all \
+             servers beyond the first thousand",
+            Family::clone(&requests),
+        );
         let (checks, check_duration) = (Family::default(), Family::new_with_constructor(probe_times));
         let certificates = Family::default();
         registry.register(
@@ -193,6 +207,7 @@ impl Default for Metrics {
             polls,
             probes,
             probe_duration,
+            requests,
             checks,
             check_duration,
             certificates,
@@ -247,6 +262,14 @@ impl Metrics {
     pub fn probed(&self, question: &'static str, outcome: String, took: std::time::Duration) {
         self.probes.get_or_create(&ProbeLabels { question, outcome }).inc();
         self.probe_duration.get_or_create(&QuestionLabels { question }).observe(took.as_secs_f64());
+    }
+
+    /// How many requests were made, by namespace and name of the server: at these, and at no others any more.
+    pub fn count_requests(&self, counts: impl Iterator<Item = (String, String, u64)>) {
+        self.requests.clear();
+        for (namespace, name, made) in counts {
+            self.requests.get_or_create(&ServerLabels { namespace, name }).inc_by(made);
+        }
     }
 
     /// Something that servers depend on was asked: the step that failed, if any.

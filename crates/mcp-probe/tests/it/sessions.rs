@@ -134,8 +134,10 @@ async fn one_session_lasts_from_probe_to_probe_and_ends_when_closed() {
         let outcome = prober.ask(None, &look).await;
         assert_eq!((outcome.result, outcome.era), (Ok(()), Some(Era::Legacy)));
     }
+    assert_eq!(prober.ask(None, &TOOLS).await.requests, 2, "ping and tools/list");
     let first = ["server/discover", "initialize", "notifications/initialized"];
-    assert_eq!(server.asked(), [&first[..], &["ping", "ping", "tools/list"]].concat());
+    let again = ["ping", "ping", "tools/list", "ping", "tools/list"];
+    assert_eq!(server.asked(), [&first[..], &again].concat());
     prober.close(None).await;
     prober.close(None).await;
     let closed = server.requests();

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 /// The longest pause while a server turns the operator away, or does not have what its policy declares.
 const TURNED_AWAY: Duration = Duration::from_mins(5);
+/// Evidence grows no older than by so much because it waits for its turn.
+const LONGEST_TURN: Duration = Duration::from_mins(2);
 /// The longest pause where nobody declared what is not there.
 const ABSENT: Duration = Duration::from_hours(1);
 /// The pause where nothing was declared, and nobody ever answered.
@@ -65,6 +67,10 @@ pub struct Backoff {
     asked: Option<Instant>,
     /// The server wants no request for so long after it was asked.
     unwanted: Duration,
+    /// It was due, and there were no requests left for it.
+    is_deferred: bool,
+    /// How long it waited, the last time that it was deferred.
+    waited: Duration,
 }
 
 impl Backoff {
@@ -78,6 +84,8 @@ impl Backoff {
 
     /// It was asked now, and received so. Failures count where somebody should have answered.
     pub fn note(&mut self, reception: Reception, counts: bool, retry_after: Option<Duration>) {
+        self.waited = self.waits();
+        self.is_deferred = false;
         self.asked = Some(Instant::now());
         self.unwanted = retry_after.unwrap_or_default();
         let before = self.last.filter(|(last, _)| *last == reception).map_or(0, |(_, times)| times);
@@ -100,6 +108,27 @@ impl Backoff {
             _ => interval,
         };
         pause.max(self.unwanted)
+    }
+
+    /// It is due, and is asked later.
+    pub const fn defer(&mut self) {
+        self.is_deferred = true;
+    }
+
+    /// When it was asked last.
+    pub const fn asked(&self) -> Option<Instant> {
+        self.asked
+    }
+
+    /// How long it waits for its turn, since it was asked. What waits for longer is not known any more.
+    fn waits(&self) -> Duration {
+        let waits = self.asked.filter(|_| self.is_deferred).map_or(Duration::ZERO, |asked| asked.elapsed());
+        waits.min(LONGEST_TURN)
+    }
+
+    /// The pause between two answers, also where it had to wait for its turn.
+    pub fn pause_of_evidence(&self, stake: Stake) -> Duration {
+        self.pause(stake).max(self.waited).max(self.waits())
     }
 
     /// Whether its pause is over.

@@ -23,6 +23,7 @@ mod prometheus;
 mod quotas;
 mod references;
 mod replica_sets;
+mod requests;
 mod scrape;
 mod secrets;
 mod services;
@@ -118,6 +119,8 @@ pub struct Stores {
     prometheus: prometheus::Sight,
     /// Only where kubelets are asked.
     volumes: Option<volumes::Spaces>,
+    /// The operator's own requests at servers.
+    pub requests: requests::Requests<Key>,
     /// Only where servers are asked.
     pub probes: Option<probes::Probes>,
     /// Only where servers are asked.
@@ -184,6 +187,7 @@ impl Stores {
                 .map(|url| alertmanager::Alerts::new(url, config.alertmanager_period.span().unsigned_abs())),
             prometheus: prometheus::Sight::new(config)?,
             volumes: config.kubelet_stats.then(|| volumes::Spaces::new(config)),
+            requests: requests::Requests::new(config.probe_requests_per_minute),
             probes: config.probes.then(probes::Probes::default),
             databases: config.probes.then(Databases::default),
             dependencies: config.probes.then(dependencies::Dependencies::default),

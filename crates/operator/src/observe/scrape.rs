@@ -264,6 +264,7 @@ async fn ask(stores: &Stores, scraped: &Scraped, client: &Asking, places: &Semap
         // It is never closed.
         let _place = places.acquire().await;
         let late = || NoMetrics::new(format!("no answer within {} s", PATIENCE.as_secs()), Reception::Failed);
+        stores.requests.made_beside(&look.key, 1);
         let answer = timeout(PATIENCE, get(client, pod.address, path_of(&look.object))).await;
         scraped.note(&look, pod, answer.unwrap_or_else(|_| Err(late())), Timestamp::now());
     }))

@@ -39,7 +39,7 @@ use crate::{config::Config, endpoints::AllowList, telemetry::Metrics};
 const TICK: Duration = Duration::from_millis(250);
 /// How often it is looked which objects there are, in ticks.
 const OBJECTS_EACH: u32 = 4;
-/// How often metrics are told of certificates, in ticks.
+/// How often metrics are told of certificates and of requests, in ticks.
 const CERTIFICATES_EACH: u32 = 60;
 /// An object that was not looked at yet is tried again so soon.
 const SOON: Duration = Duration::from_secs(1);
@@ -140,6 +140,14 @@ impl Asking {
                     {
                         self.metrics.certify(dependencies.certificates());
                     }
+                    if ticks.is_multiple_of(CERTIFICATES_EACH) {
+                        let counts = self.stores.requests.counts().into_iter();
+                        let text = |part: Option<&Arc<str>>| part.map_or("", |part| part).to_owned();
+                        self.metrics.count_requests(counts.map(|(key, made)| {
+                            let (space, name) = key.as_ref().map(|key| (&key.namespace, &key.name)).unzip();
+                            (text(space), text(name), made)
+                        }));
+                    }
                     ticks = ticks.wrapping_add(1);
                     schedule.hasten(&self.stores.urgent.take_new(), Instant::now());
                     for what in schedule.take_due(Instant::now()) {
@@ -165,6 +173,7 @@ impl Asking {
             databases.forget(&key);
         }
         self.stores.urgent.set(&key, false);
+        self.stores.requests.forget(&key);
         self.probers.forget(key)
     }
 
@@ -231,7 +240,8 @@ impl Asking {
         let due = probes.of(key, uid, object, |server| {
             server.see(ProbeQuestion::Mcp, &ways);
             server.keep_to(&OF_MCP, &ways);
-            server.due(ProbeQuestion::Mcp, &ways, rate(mcp.interval, declared), what)
+            let due = server.due(ProbeQuestion::Mcp, &ways, rate(mcp.interval, declared), what);
+            server.afford(ProbeQuestion::Mcp, due, self.stores.requests.left(key))
         });
         if due.is_empty() {
             return (false, pause);
@@ -312,7 +322,9 @@ impl Asking {
                 return (vec![came], false);
             }
         };
+        self.stores.requests.spent(key, outcome.requests);
         let mut is_single = false;
+        remembers(&mut |server| server.note_requests(ProbeQuestion::Mcp, way, outcome.requests));
         remembers(&mut |server| match &outcome.result {
             Ok(()) if outcome.is_shared => server.clients.note_shared(),
             Ok(()) => {}
@@ -342,6 +354,7 @@ impl Asking {
             server.see(ProbeQuestion::Health, &ways);
             server.keep_to(&[ProbeQuestion::Health], &ways);
             let due = server.due(ProbeQuestion::Health, &ways, rate, what);
+            let due = server.afford(ProbeQuestion::Health, due, self.stores.requests.left(key));
             (due, server.circuits_due(&ways, rate, &http, what))
         });
         let endpoint = |address, way: &Way, path: &str| Endpoint {
@@ -355,7 +368,10 @@ impl Asking {
             let _turn = self.at_once.acquire().await;
             let (at, began) = (Timestamp::now(), Instant::now());
             let (result, retry_after) = match way_to(way, http.timeout).await {
-                Ok(address) => health::ask(&endpoint(address, way, &http.health)).await,
+                Ok(address) => {
+                    self.stores.requests.spent(key, 1);
+                    health::ask(&endpoint(address, way, &http.health)).await
+                }
                 Err(fault) => (Err(fault), None),
             };
             let came = self.came(ProbeQuestion::Health, at, began.elapsed(), result, None);
@@ -367,6 +383,7 @@ impl Asking {
                 let (at, began) = (Timestamp::now(), Instant::now());
                 let (result, retry_after) = match way_to(way, http.timeout).await {
                     Ok(address) => {
+                        self.stores.requests.made_beside(key, 1);
                         circuits::ask(&endpoint(address, way, &http.circuit_breakers), pod, at).await
                     }
                     Err(fault) => (Err(fault), None),

@@ -54,6 +54,8 @@ struct Seen {
     /// It was answered well at least once.
     ever: bool,
     backoff: Backoff,
+    /// How many requests it took the last time.
+    requests: u32,
 }
 
 /// What the circuit breakers of one pod came to.
@@ -205,6 +207,31 @@ impl Server {
         ways.iter().filter(|way| is_due(way)).cloned().collect()
     }
 
+    /// Of these ways those for which there are requests left, the one that waits for longest first; the
+    /// others are deferred. Each is thought to take what it took the last time.
+    pub fn afford(&mut self, question: ProbeQuestion, ways: Vec<Way>, mut left: f64) -> Vec<Way> {
+        let asked = |way: &Way| self.paths.get(&(question, way.path.clone()))?.backoff.asked();
+        let mut order: Vec<usize> = (0..ways.len()).collect();
+        order.sort_by_key(|place| asked(&ways[*place]));
+        let mut is_afforded = vec![false; ways.len()];
+        for place in order {
+            is_afforded[place] = left >= 1.0;
+            let seen = self.paths.entry((question, ways[place].path.clone())).or_default();
+            if is_afforded[place] {
+                left -= f64::from(seen.requests.max(1));
+            } else {
+                seen.backoff.defer();
+            }
+        }
+        let all = ways.into_iter().zip(is_afforded);
+        all.filter(|(_, is_afforded)| *is_afforded).map(|(way, _)| way).collect()
+    }
+
+    /// A path took so many requests.
+    pub fn note_requests(&mut self, question: ProbeQuestion, way: &Way, requests: u32) {
+        self.paths.entry((question, way.path.clone())).or_default().requests = requests;
+    }
+
     fn stake(&self, question: ProbeQuestion, path: &ProbePath, rate: Rate) -> Stake {
         let was_answered = self.was_answered(question, path);
         Stake { interval: rate.interval, is_declared: rate.is_declared, was_answered }
@@ -215,7 +242,7 @@ impl Server {
         let of_mcp = matches!(question, ProbeQuestion::Tools | ProbeQuestion::Canary);
         let first = if of_mcp { ProbeQuestion::Mcp } else { question };
         let seen = self.paths.get(&(first, path.clone()));
-        seen.map_or(rate.interval, |seen| seen.backoff.pause(self.stake(first, path, rate)))
+        seen.map_or(rate.interval, |seen| seen.backoff.pause_of_evidence(self.stake(first, path, rate)))
     }
 
     /// Whether `tools/list` is asked each time: there are too few answers to tell anything, or one of the

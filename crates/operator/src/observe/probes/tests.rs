@@ -663,6 +663,31 @@ async fn what_was_never_there_is_asked_for_once_an_hour_and_told_once_where_it_w
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_gets_no_more_requests_than_allowed_and_its_pods_take_turns() {
+    let listening = Listening::new().await;
+    let world = World::new(&["--probe-requests-per-minute=12"]);
+    let server = world.server("one", listening.port, &json!({"mcp": {"enabled": false}}), ALL);
+    for name in ["b", "c", "d", "e", "f", "g", "h"] {
+        server.pod(name, &json!({"phase": "Running"}), &json!({}));
+    }
+    listening.script.set("/circuit-breakers", 404, "");
+    sleep(Duration::from_mins(10)).await;
+    listening.script.forget();
+    sleep(Duration::from_mins(10)).await;
+    let all = listening.script.asked.lock().unwrap().len();
+    assert!((90..=150).contains(&all), "about twelve a minute: {all}");
+    world.stores.pods.alive("");
+    let Reading::Fresh(probed) = server.signals().probes else { panic!("it is stale") };
+    assert_eq!(probed.len(), 9);
+    for one in probed {
+        assert_eq!(one.results.len(), PROBES_KEPT, "each has its turn: {one:?}");
+        let age = Timestamp::now().duration_since(one.results[0].at);
+        assert!(age <= mcp_health_core::probes::patience(one.pause), "{one:?}");
+    }
+    assert!(world.stores.requests.counts()[&Some(server.key())] >= 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_of_circuits_that_fails_is_asked_for_at_every_probe() {
     let listening = Listening::new().await;
     listening.script.set("/circuit-breakers", 200, r#"[{"name":"api","state":"open"}]"#);
