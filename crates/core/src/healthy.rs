@@ -156,8 +156,8 @@ fn answered_dependencies(case: &Case, server: &Server) -> Vec<String> {
     let is_asked = |one: &&Dependency| !one.known_as.is_empty();
     let has_answered = |one: &&Dependency| one.ever_answered || remembered.contains(&one.known_as);
     let known = seen.iter().filter(is_asked).filter(has_answered).map(|one| one.known_as.clone());
-    // What this operator has not asked yet, or cannot ask for want of a Secret, stays remembered: a new operator meets
-    // each of them so, and would take one that is down for one that never answered.
+    // What this operator has not asked yet, or cannot ask for want of a Secret, stays remembered: a new
+    // operator meets each of them so, and would take one that is down for one that never answered.
     let unasked: Vec<&str> = seen.iter().filter(|one| !is_asked(one)).map(|one| one.name.as_str()).collect();
     let is_unasked = |one: &&String| one.rsplit_once(':').is_some_and(|(name, _)| unasked.contains(&name));
     let mut all: Vec<String> = known.chain(remembered.iter().filter(is_unasked).cloned()).collect();

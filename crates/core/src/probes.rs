@@ -68,8 +68,8 @@ pub fn patience(pause: SignedDuration) -> SignedDuration {
     pause.saturating_mul(i32::try_from(PROBES_KEPT).unwrap_or(1)).max(STALE)
 }
 
-/// When an incident of this cause is over that has been quiet since then. Where several endpoints of a Service answer
-/// in turn, some good answers in a row are luck; ten are not.
+/// When an incident of this cause is over that has been quiet since then. Where several endpoints of a
+/// Service answer in turn, some good answers in a row are luck; ten are not.
 pub(crate) fn closes_at(case: &Case, cause: Cause, quiet_since: Timestamp) -> Timestamp {
     let settle = case.settings.settle;
     if !matches!(cause, Cause::SessionLost | Cause::ForeignEndpoints) {

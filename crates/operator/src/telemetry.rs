@@ -162,22 +162,10 @@ impl Default for Metrics {
         );
         let probe_times: fn() -> Histogram =
             || Histogram::new([0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]);
-        let (probes, probe_duration) = (Family::default(), Family::new_with_constructor(probe_times));
-        registry.register("probes", "Questions to servers, by question and outcome", Family::clone(&probes));
-        registry.register(
-            "probe_duration_seconds",
-            "Duration of a question to a server",
-            Family::clone(&probe_duration),
-        );
-        let requests = Family::default();
-        registry.register(
-            "server_requests",
-            "Requests of the operator's own at a server: MCP, health, circuit breakers, metrics; without a name, at all \
-             servers beyond the first thousand",
-            Family::clone(&requests),
-        );
-        let (checks, check_duration) = (Family::default(), Family::new_with_constructor(probe_times));
-        let certificates = Family::default();
+        let probe_duration = Family::new_with_constructor(probe_times);
+        let (probes, requests) = of_probes(&mut registry, &probe_duration);
+        let (checks, certificates) = (Family::default(), Family::default());
+        let check_duration = Family::new_with_constructor(probe_times);
         registry.register(
             "dependency_checks",
             "Questions to what servers depend on, by kind and outcome: Ok, or the step that failed",
@@ -214,6 +202,27 @@ impl Default for Metrics {
             ready: AtomicBool::new(false),
         }
     }
+}
+
+/// What servers are asked, and how many requests they get.
+fn of_probes(
+    registry: &mut Registry,
+    duration: &Family<QuestionLabels, Histogram, fn() -> Histogram>,
+) -> (Family<ProbeLabels, Counter>, Family<ServerLabels, Counter>) {
+    let (probes, requests) = (Family::default(), Family::default());
+    registry.register("probes", "Questions to servers, by question and outcome", Family::clone(&probes));
+    registry.register(
+        "probe_duration_seconds",
+        "Duration of a question to a server",
+        Family::clone(duration),
+    );
+    registry.register(
+        "server_requests",
+        "Requests of the operator's own at a server: MCP, health, circuit breakers, metrics; without a name, \
+         at all servers beyond the first thousand",
+        Family::clone(&requests),
+    );
+    (probes, requests)
 }
 
 impl Metrics {

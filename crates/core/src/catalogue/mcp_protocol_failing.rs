@@ -94,8 +94,8 @@ fn judge_question(
         let evidence = evidence(probes, ready, question, &failing);
         let shown = cause(question, first.fault.kind);
         let cause = match shown {
-            // A lost session is the template's where a pod loses it on its own address. Through a Service it may
-            // have met another pod, so the cause alone brings nothing back.
+            // A lost session is the template's where a pod loses it on its own address. Through a Service
+            // it may have met another pod, so the cause alone brings nothing back.
             Cause::SessionLost if server.rollout_is_to_blame() => Cause::BadRollout,
             shown => shown,
         };
@@ -380,8 +380,8 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
         | Cause::Redirected
         | Cause::TlsFailing
         | Cause::ForeignEndpoints
-        // It comes of the number of pods and of the Service's affinity, which a rollback does not change. Where the
-        // pods themselves lose sessions since a new template, the cause is that.
+        // It comes of the number of pods and of the Service's affinity, which a rollback does not change.
+        // Where the pods themselves lose sessions since a new template, the cause is that.
         | Cause::SessionLost
         | Cause::ToolTimeout
         | Cause::ToolErrors => &[],

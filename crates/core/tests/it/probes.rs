@@ -526,8 +526,7 @@ fn new_template_scaled_to(pods: i32) -> (Operator, String) {
 }
 
 #[test]
-fn sessions_that_a_service_spreads_over_the_pods_of_a_new_template_are_one_incident_for_a_person_and_no_rollback()
- {
+fn sessions_that_a_service_spreads_over_new_pods_are_one_incident_for_a_person_and_no_rollback() {
     let (mut operator, template) = new_template_scaled_to(2);
     operator.run_until("escalated", 300, |status| {
         status.incidents.first().is_some_and(|incident| incident.escalation.is_some())

@@ -1,5 +1,5 @@
-//! The operator's own requests at each server: all of them counted, and those of MCP and health bounded. A gateway
-//! that starts a process for each request pays for each of them.
+//! The operator's own requests at each server: all of them counted, and those of MCP and health bounded. A
+//! gateway that starts a process for each request pays for each of them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -45,7 +45,8 @@ impl<K: Clone + Eq + Ord + std::hash::Hash> Requests<K> {
         self.add(server, count, f64::from(count));
     }
 
-    /// So many others were made. They have a pace of their own, and many pods' must not silence MCP and health.
+    /// So many others were made. They have a pace of their own; those of many pods must not silence MCP and
+    /// health.
     pub fn made_beside(&self, server: &K, count: u32) {
         self.add(server, count, 0.0);
     }

@@ -336,8 +336,8 @@ fn session_lost() -> Fault {
     Fault { kind: FaultKind::SessionLost, said: "does not know the session".to_owned() }
 }
 
-/// MCP through the Service, where that matters: since a second pod is ready, half of the requests meet the one that
-/// does not know the session, four in a row and then none of four.
+/// MCP through the Service, where that matters: since a second pod is ready, half of the requests meet the
+/// one that does not know the session, four in a row and then none of four.
 fn through_the_service(world: &World, last: i64) -> Option<Probed> {
     let ready = world.pods.iter().filter(|pod| pod.ready && pod.going.is_none());
     let mut since: Vec<i64> = ready.map(|pod| pod.ready_changed).collect();
