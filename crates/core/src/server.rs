@@ -285,7 +285,8 @@ impl Pod {
         exits.map(|exit| exit.at).any(|at| now.duration_since(at) < span)
     }
 
-    /// What the kubelet says last of why it does not run, or is not ready. What the scheduler says is a condition.
+    /// What the kubelet says last of why it does not run, or is not ready. What the scheduler says is a
+    /// condition.
     pub fn trouble(&self) -> Option<String> {
         let (reason, message) = self.troubles.last().filter(|_| self.unschedulable.is_none())?;
         Some(format!("pod {}: {reason}: {}", self.name, words::shorten(&mask(message), 240)))

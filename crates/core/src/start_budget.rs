@@ -161,8 +161,8 @@ pub fn running(server: &Server) -> SignedDuration {
     server.target.startup_budget.max(known).max(LEAST).min(deadline(server))
 }
 
-/// The known-good revision has no pod left that is ready, and no autoscaler says that it brings a node for this one: that
-/// is an outage, and no start that takes long.
+/// The known-good revision has no pod left that is ready, and no autoscaler says that it brings a node for
+/// this one: that is an outage, and no start that takes long.
 fn is_down(server: &Server, pod: &Pod) -> bool {
     let is_promised = |(reason, _): &(String, String)| NODE_COMES.contains(&reason.as_str());
     server.template_was_healthy() && server.ready() == 0 && !pod.troubles.iter().any(is_promised)

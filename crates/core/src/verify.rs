@@ -439,7 +439,8 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
     )
 }
 
-/// Other pods still show the fault, or another one: what became of the evicted ones decides, as soon as that is known.
+/// Other pods still show the fault, or another one: what became of the evicted ones decides, as soon as that
+/// is known.
 fn judge_successors(case: &Case, seen: &Seen, deadline: Timestamp) -> Option<Judged> {
     match seen.successors {
         Successors::NotJudged => None,

@@ -52,8 +52,8 @@ fn evicted_at(pod: &Pod) -> Timestamp {
 }
 
 impl Pod {
-    /// What its node says of why it ended it: for want of resources, or because it used more than it may. Where the
-    /// containers end with code 0, the pod has succeeded, and only the Event tells.
+    /// What its node says of why it ended it: for want of resources, or because it used more than it may.
+    /// Where the containers end with code 0, the pod has succeeded, and only the Event tells.
     fn eviction(&self) -> Option<&str> {
         let said = self.lifecycle.failure.iter().chain(&self.troubles);
         let mut evicted = said.filter(|(reason, _)| self.finished && reason == "Evicted");
