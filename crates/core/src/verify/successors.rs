@@ -18,8 +18,8 @@ pub enum Successors {
 }
 
 /// How the successors of the pods stand that the open attempt of an incident evicted. Where the fault is
-/// still found, it may have come over other pods by the eviction: then no fewer pods may be ready than before.
-/// Where it is not, a pod that is not ready has a fault of its own.
+/// still found, it may have come over other pods by the eviction: then no fewer pods may be ready than
+/// before. Where it is not, a pod that is not ready has a fault of its own.
 pub fn successors(case: &Case, server: Option<&Server>, incident: &Incident, is_found: bool) -> Successors {
     let Some((server, attempt)) = server.zip(incident.open_attempt()) else { return Successors::NotJudged };
     let is_of_pods = |step: &&Step| matches!(step.effect, Effect::MarkTarget | Effect::EvictPod);
