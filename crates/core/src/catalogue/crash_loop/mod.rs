@@ -165,7 +165,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let cause = if back.is_some() { Cause::BackOff } else { cause };
 
     let mut evidence = descriptions(&sick, case.now);
-    evidence.push(blame_sentence(server, blame));
+    evidence.push(blame_sentence(server, blame, youngest_pod.is_some()));
     evidence.extend(back);
     if is_refusal(cause) {
         evidence.extend(refusal::sentences(server, first, cause));
@@ -322,7 +322,7 @@ fn serves_with_content_before(server: &Server, config: &Config) -> bool {
     })
 }
 
-fn blame_sentence(server: &Server, blame: Cause) -> String {
+fn blame_sentence(server: &Server, blame: Cause, is_current: bool) -> String {
     let current = server.current_words();
     match (blame, server.last_healthy) {
         (Cause::BadRollout, Some(healthy)) => {
@@ -339,6 +339,9 @@ fn blame_sentence(server: &Server, blame: Cause) -> String {
             ),
             None if server.template_was_healthy() => {
                 format!("{current} was seen healthy before: the rollout is not the cause")
+            }
+            None if is_current => {
+                format!("{current} was never seen healthy; it is not known whether it is to blame")
             }
             None => format!("these pods are not of {current}, which is in force"),
         },
