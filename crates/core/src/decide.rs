@@ -20,6 +20,9 @@ use crate::{
 /// Nothing has helped in the time that the severity leaves.
 pub(crate) const RESPONSE_OVERDUE: &str = "ResponseOverdue";
 
+/// The runbook names no action for what was found.
+pub(crate) const NO_AUTOMATIC_ACTION: &str = "NoAutomaticAction";
+
 /// What to do now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -333,7 +336,7 @@ impl Situation<'_> {
                 format!("{} did not help: {}", last.action, last.message.as_deref().unwrap_or("no change")),
             ),
             None if incident.rule.is_some() => Decision::escalate(
-                "NoAutomaticAction",
+                NO_AUTOMATIC_ACTION,
                 format!("rule {} names no action: see the evidence", incident.name()),
             ),
             None if incident.incident_type.is_outside() => Decision::Wait {
@@ -341,7 +344,7 @@ impl Situation<'_> {
                 next: Some(waits_outside(incident.incident_type).to_owned()),
             },
             None => Decision::escalate(
-                "NoAutomaticAction",
+                NO_AUTOMATIC_ACTION,
                 format!("no action mends {} ({}): see the evidence", incident.name(), incident.cause),
             ),
         }
@@ -385,6 +388,11 @@ fn runbook<'a>(case: &Case<'a>, server: &Server, incident: &Incident) -> Vec<Run
     let default =
         catalogue::entry(incident.incident_type).map(|entry| (entry.runbook)(incident.cause, server));
     default.unwrap_or_default().iter().map(|action| Rung { action: Some(*action), own: None }).collect()
+}
+
+/// Whether the ladder of an incident has a step of this kind.
+pub(crate) fn leads_to(case: &Case, server: &Server, incident: &Incident, action: ActionType) -> bool {
+    runbook(case, server, incident).iter().any(|rung| rung.action == Some(action))
 }
 
 /// The next step only lets time pass.

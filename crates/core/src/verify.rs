@@ -6,8 +6,9 @@ mod successors;
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
-    Attempt, Cause, EVIDENCE_LIMIT, Effect, Escalation, FollowUp, HISTORY_LIMIT, Incident, IncidentState,
-    IncidentType, LastAction, Outcome, PastIncident, Pending, Severity, StepState, TargetStatus, Time,
+    ActionType, Attempt, Cause, EVIDENCE_LIMIT, Effect, Escalation, FollowUp, HISTORY_LIMIT, Incident,
+    IncidentState, IncidentType, LastAction, Outcome, PastIncident, Pending, Severity, StepState,
+    TargetStatus, Time,
 };
 
 use crate::{
@@ -110,7 +111,7 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
     close_quiet(case, server.as_ref(), diagnosis, &mut story);
     order(diagnosis, &mut story);
     prohibition::verify(case, diagnosis, &mut story);
-    reevaluate(case, diagnosis, &mut story);
+    reevaluate(case, server.as_ref(), diagnosis, &mut story);
     call_for_what_lies_outside(case, &mut story);
     if let Some(server) = &server {
         // What may become an incident is no proof of health either.
@@ -707,8 +708,9 @@ const FINAL: [&str; 7] = [
 
 /// An escalation was for what was found then. Where the cause is another one now, or evidence is back that was missing,
 /// the incident is judged again: the escalation stays on record, and what was tried counts.
-fn reevaluate(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
+fn reevaluate(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, story: &mut Story) {
     for incident in &mut story.incidents {
+        let is_blamed = server.is_some_and(|server| is_blamed_since(case, server, incident));
         let is_found = diagnosis.finding_of(incident).is_some() && incident.unseen_since.is_none();
         let may = is_found
             && incident.is_escalated()
@@ -721,11 +723,23 @@ fn reevaluate(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
             matches!(incident.cause, Cause::ProcessExit | Cause::NotReady | Cause::NeverHealthy);
         let is_other = !tells_nothing && escalation.cause.is_some_and(|cause| cause != incident.cause);
         let is_back = escalation.reason == prohibition::UNVERIFIED;
-        if (is_other || is_back) && !FINAL.contains(&escalation.reason.as_str()) {
+        if (is_other || is_back || is_blamed) && !FINAL.contains(&escalation.reason.as_str()) {
             escalation.reevaluated_at = Some(Time(case.now));
             incident.reevaluations += 1;
         }
     }
+}
+
+/// Containers end for a reason that no action mends, as it was judged; by now the revision in force is known to be to
+/// blame for it, and a rollback mends it. (Of a bad rollout, that was known when it was escalated.)
+fn is_blamed_since(case: &Case, server: &Server, incident: &Incident) -> bool {
+    let had_no_action =
+        incident.escalation.as_ref().is_some_and(|one| one.reason == crate::decide::NO_AUTOMATIC_ACTION);
+    incident.incident_type == IncidentType::CrashLoop
+        && incident.cause != Cause::BadRollout
+        && had_no_action
+        && server.ends_before_ready()
+        && crate::decide::leads_to(case, server, incident, ActionType::Rollback)
 }
 
 /// Hands an incident to a person.

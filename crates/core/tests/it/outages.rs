@@ -191,3 +191,35 @@ fn no_pod_is_recycled_before_it_had_the_time_of_a_start_or_while_the_window_of_t
         assert_eq!(answering(scene.clone(), seconds, had_failed), decision, "{what}");
     }
 }
+
+/// A revision whose containers end at once, rolled out while the known-good pods have lost their readiness for the queue.
+fn bad_revision_in_an_outage(said: &'static str) -> Operator {
+    let mut operator = healthy(15);
+    operator.world.said = said;
+    (operator.world.unanswered, operator.world.unready) = (Some(operator.world.now), true);
+    operator.run(20, 1);
+    operator.world.roll_out(Template::CrashesAtOnce);
+    operator.world.unready = false;
+    for pod in &mut operator.world.pods {
+        operator.world.broken.push(pod.name.clone());
+    }
+    operator.run(100, 1);
+    assert_eq!(rolled_back(&operator), None, "while it is down: {:#?}", operator.status());
+    operator
+}
+
+#[test]
+fn an_escalated_crash_loop_is_rolled_back_once_known_good_pods_are_ready_again_and_shows_the_revision_to_blame()
+ {
+    let mut operator = bad_revision_in_an_outage("ModuleNotFoundError: No module named 'httpx_sse'");
+    let status = operator.status();
+    let escalated = find(&status, IncidentType::CrashLoop).unwrap();
+    assert!(escalated.is_escalated() && escalated.cause == Cause::MissingDependency, "{status:#?}");
+    assert!(!escalated.evidence.iter().any(|line| line.contains("these pods are not of")), "{status:#?}");
+    operator.run(60, 1);
+    assert_eq!(rolled_back(&operator), None, "while the known-good pods fail");
+    queue_answers(&mut operator);
+    operator.world.broken.clear();
+    operator.run(60, 1);
+    assert!(rolled_back(&operator).is_some(), "{:#?}", operator.status());
+}
