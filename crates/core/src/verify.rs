@@ -730,8 +730,9 @@ fn reevaluate(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, story
     }
 }
 
-/// Containers end for a reason that no action mends, as it was judged; by now the revision in force is known to be to
-/// blame for it, and a rollback mends it. (Of a bad rollout, that was known when it was escalated.)
+/// Containers end for a reason that no action corrects, as it was judged; by now the revision in force is
+/// known to be to blame for it, and a rollback has not been tried. (Of a bad rollout, that was known
+/// when it was escalated.)
 fn is_blamed_since(case: &Case, server: &Server, incident: &Incident) -> bool {
     let had_no_action =
         incident.escalation.as_ref().is_some_and(|one| one.reason == crate::decide::NO_AUTOMATIC_ACTION);
@@ -739,6 +740,8 @@ fn is_blamed_since(case: &Case, server: &Server, incident: &Incident) -> bool {
         && incident.cause != Cause::BadRollout
         && had_no_action
         && server.ends_before_ready()
+        && server.rollout_is_to_blame_in_itself()
+        && !incident.attempts.iter().any(|one| one.action == ActionType::Rollback)
         && crate::decide::leads_to(case, server, incident, ActionType::Rollback)
 }
 

@@ -192,7 +192,8 @@ fn no_pod_is_recycled_before_it_had_the_time_of_a_start_or_while_the_window_of_t
     }
 }
 
-/// A revision whose containers end at once, rolled out while the known-good pods have lost their readiness for the queue.
+/// A revision whose containers end at once, rolled out while the known-good pods have lost their readiness
+/// for the queue.
 fn bad_revision_in_an_outage(said: &'static str) -> Operator {
     let mut operator = healthy(15);
     operator.world.said = said;
@@ -209,8 +210,7 @@ fn bad_revision_in_an_outage(said: &'static str) -> Operator {
 }
 
 #[test]
-fn an_escalated_crash_loop_is_rolled_back_once_known_good_pods_are_ready_again_and_shows_the_revision_to_blame()
- {
+fn an_escalated_crash_loop_is_rolled_back_once_known_good_pods_that_are_ready_again_show_the_blame() {
     let mut operator = bad_revision_in_an_outage("ModuleNotFoundError: No module named 'httpx_sse'");
     let status = operator.status();
     let escalated = find(&status, IncidentType::CrashLoop).unwrap();
