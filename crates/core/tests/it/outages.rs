@@ -7,26 +7,13 @@ use mcp_health_core::signals::{AnswersSince, Reading};
 use crate::support::{
     moment,
     operator::Operator,
-    policy,
     scene::Scene,
     watches::QUEUE,
-    world::{Done, Template, World},
+    world::{Done, Template},
 };
 
-const PLACE: &str = "rabbitmq.mcp:5672";
 /// What a pod has from the start of its containers: the least there is.
 const BUDGET: i64 = 60;
-
-/// Three healthy pods that need a queue, which is asked at this interval.
-fn healthy(interval: i64) -> Operator {
-    let mut world = World::with(Template::Good, 3);
-    (world.probed, world.queue_interval) = (true, interval);
-    let spec = policy::with_cooldown(policy::enforcing(), 0);
-    let mut operator = Operator::new(world, policy::with_dependency(spec, QUEUE, PLACE));
-    operator.run(150, 1);
-    assert!(operator.status().incidents.is_empty(), "{:#?}", operator.status());
-    operator
-}
 
 /// The queue is down, and containers that start meanwhile do this.
 fn queue_dies(operator: &mut Operator, starts_as: Template) {
@@ -58,7 +45,7 @@ fn a_good_revision_rolled_out_while_a_dependency_is_down_is_not_rolled_back_when
             [(false, 90, 0), (false, 90, 40), (false, 400, 0), (true, 90, 40), (true, 400, 0)]
         {
             let what = format!("{starts_as:?}, recreate {recreate}, {outage} s, {recovers_after} s");
-            let mut operator = healthy(15);
+            let mut operator = Operator::of_pods_that_need_a_queue(15);
             operator.world.deployment.as_mut().unwrap().recreate = recreate;
             queue_dies(&mut operator, starts_as);
             operator.run(60, 1);
@@ -85,7 +72,7 @@ fn a_good_revision_rolled_out_while_a_dependency_is_down_is_not_rolled_back_when
 #[test]
 fn a_revision_that_fails_when_its_pods_had_the_time_of_a_start_since_the_answer_is_rolled_back() {
     for starts_as in [Template::CrashesAtOnce, Template::NeverReady] {
-        let mut operator = healthy(15);
+        let mut operator = Operator::of_pods_that_need_a_queue(15);
         queue_dies(&mut operator, starts_as);
         operator.run(60, 1);
         operator.world.roll_out(Template::Good);
@@ -101,7 +88,7 @@ fn a_revision_that_fails_when_its_pods_had_the_time_of_a_start_since_the_answer_
 #[test]
 fn a_revision_that_was_rolled_out_when_pods_had_that_time_is_rolled_back_at_once() {
     for (pause, at_least) in [(BUDGET, 0), (20, BUDGET)] {
-        let mut operator = healthy(15);
+        let mut operator = Operator::of_pods_that_need_a_queue(15);
         queue_dies(&mut operator, Template::Good);
         operator.run(60, 1);
         let back = queue_answers(&mut operator);
@@ -117,7 +104,7 @@ fn a_revision_that_was_rolled_out_when_pods_had_that_time_is_rolled_back_at_once
 
 #[test]
 fn what_pods_say_of_another_cause_than_the_dependency_counts_though_they_said_it_while_that_was_down() {
-    let mut operator = healthy(15);
+    let mut operator = Operator::of_pods_that_need_a_queue(15);
     operator.world.said = "ModuleNotFoundError: No module named 'search'";
     operator.world.unanswered = Some(operator.world.now);
     // Two failures: it is not known to be down, and not known to answer.
@@ -133,7 +120,7 @@ fn what_pods_say_of_another_cause_than_the_dependency_counts_though_they_said_it
 #[test]
 fn known_good_pods_are_restarted_only_if_they_are_unready_for_longer_than_a_start_since_the_answer() {
     for recovers_after in [None, Some(40)] {
-        let mut operator = healthy(15);
+        let mut operator = Operator::of_pods_that_need_a_queue(15);
         (operator.world.unanswered, operator.world.unready) = (Some(operator.world.now), true);
         operator.run(90, 1);
         let down = operator.status();
@@ -170,10 +157,10 @@ fn about_to_act(mut operator: Operator) -> Scene {
 
 #[test]
 fn no_pod_is_recycled_before_it_had_the_time_of_a_start_or_while_the_window_of_the_rule_shows_the_outage() {
-    let mut wedged = healthy(15);
+    let mut wedged = Operator::of_pods_that_need_a_queue(15);
     wedged.world.wedge_a_pod();
     let wedged = about_to_act(wedged);
-    let mut failing = healthy(15);
+    let mut failing = Operator::of_pods_that_need_a_queue(15);
     failing.world.measured = true;
     failing.run(600, 1);
     let pod = failing.world.pods[0].name.clone();
@@ -195,7 +182,7 @@ fn no_pod_is_recycled_before_it_had_the_time_of_a_start_or_while_the_window_of_t
 /// A revision whose containers end at once, rolled out while the known-good pods have lost their readiness
 /// for the queue.
 fn bad_revision_in_an_outage(said: &'static str) -> Operator {
-    let mut operator = healthy(15);
+    let mut operator = Operator::of_pods_that_need_a_queue(15);
     operator.world.said = said;
     (operator.world.unanswered, operator.world.unready) = (Some(operator.world.now), true);
     operator.run(20, 1);

@@ -1,7 +1,9 @@
 //! What probes come to: when a path fails, what contradicts itself, and what is found, forbidden and done by it.
 
 use jiff::SignedDuration;
-use mcp_health_api::{ActionType, Answered, Cause, IncidentType, McpSignal, Measure, Outcome, ToolName};
+use mcp_health_api::{
+    ActionType, Answered, Cause, IncidentType, McpSignal, Measure, Outcome, PastIncident, ToolName,
+};
 use mcp_health_core::{
     Server, catalogue,
     probes::{Failing, Told, told},
@@ -475,10 +477,9 @@ fn while_a_dependency_is_down_no_pod_is_restarted_for_what_follows_from_it() {
     assert_eq!(silent.decision(), "Wait");
 }
 
-#[test]
-fn the_pod_on_which_mcp_hangs_is_recycled_and_the_others_serve_on() {
-    let mut world = World::with(Template::Good, 3);
-    world.probed = true;
+/// A server that was known good, one pod of which hangs: that pod is recycled and no other. The pod, and the
+/// incident once it is over.
+fn one_wedged(world: World) -> (String, PastIncident) {
     let mut operator = Operator::new(world, policy::enforcing());
     operator.run(120, 1);
     assert!(operator.status().target.unwrap().last_healthy.is_some());
@@ -487,8 +488,16 @@ fn the_pod_on_which_mcp_hangs_is_recycled_and_the_others_serve_on() {
     operator.run_until("resolved", 900, |status| !status.history.is_empty());
     let evicted: Vec<_> = operator.world.done.iter().map(|done| done.before.as_str()).collect();
     assert_eq!(evicted, [&pod]);
-    let past = &operator.status().history[0];
+    let past = operator.status().history.remove(0);
     assert_eq!((past.incident_type, past.cause), (McpProtocolFailing, Cause::Wedged));
+    (pod, past)
+}
+
+#[test]
+fn the_pod_on_which_mcp_hangs_is_recycled_and_the_others_serve_on() {
+    let mut world = World::with(Template::Good, 3);
+    world.probed = true;
+    let (pod, past) = one_wedged(world);
     assert_eq!(past.resolution, "RecyclePod helped");
     assert!(
         past.evidence[0].contains(&pod) && past.evidence[0].contains("3 of the last 5 times"),
@@ -500,15 +509,7 @@ fn the_pod_on_which_mcp_hangs_is_recycled_and_the_others_serve_on() {
 fn the_pod_on_which_the_list_of_tools_hangs_while_ping_answers_is_recycled() {
     let mut world = World::with(Template::Good, 3);
     (world.probed, world.wedged_on) = (true, Tools);
-    let mut operator = Operator::new(world, policy::enforcing());
-    operator.run(120, 1);
-    operator.world.wedge_a_pod();
-    let pod = operator.world.wedged[0].0.clone();
-    operator.run_until("resolved", 900, |status| !status.history.is_empty());
-    let evicted: Vec<_> = operator.world.done.iter().map(|done| done.before.as_str()).collect();
-    assert_eq!(evicted, [&pod]);
-    let past = &operator.status().history[0];
-    assert_eq!((past.incident_type, past.cause), (McpProtocolFailing, Cause::Wedged));
+    let (_, past) = one_wedged(world);
     assert!(past.evidence[0].contains("tools/list: no answer within 5s"), "{past:#?}");
     assert!(past.evidence[0].ends_with("; MCP itself answers"), "{past:#?}");
 }

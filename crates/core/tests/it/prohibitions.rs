@@ -9,26 +9,14 @@ use mcp_health_core::{
 
 use crate::support::{
     moment,
-    operator::Operator,
+    operator::{Operator, QUEUE_PLACE},
     policy,
     scene::Scene,
     watches::{QUEUE, Sight, Source},
     world::{Template, World},
 };
 
-const PLACE: &str = "rabbitmq.mcp:5672";
 const DAY: i64 = 24 * 3600;
-
-/// Three healthy pods that need a queue, which is asked at this interval.
-fn healthy(interval: i64) -> Operator {
-    let mut world = World::with(Template::Good, 3);
-    (world.probed, world.queue_interval) = (true, interval);
-    let spec = policy::with_cooldown(policy::enforcing(), 0);
-    let mut operator = Operator::new(world, policy::with_dependency(spec, QUEUE, PLACE));
-    operator.run(150, 1);
-    assert!(operator.status().incidents.is_empty(), "{:#?}", operator.status());
-    operator
-}
 
 fn open(status: &McpServerHealthStatus, kind: IncidentType) -> Option<&mcp_health_api::Incident> {
     status.incidents.iter().find(|one| one.incident_type == kind)
@@ -36,7 +24,7 @@ fn open(status: &McpServerHealthStatus, kind: IncidentType) -> Option<&mcp_healt
 
 /// The queue is down, pods are not ready for it, and then nothing tells of it any more.
 fn blind() -> Operator {
-    let mut operator = healthy(15);
+    let mut operator = Operator::of_pods_that_need_a_queue(15);
     (operator.world.unanswered, operator.world.unready) = (Some(operator.world.now), true);
     operator.run(90, 1);
     let down = open(&operator.status(), IncidentType::DependencyDown).unwrap().clone();
@@ -142,7 +130,7 @@ fn a_database_that_last_lines_told_of_forbids_a_restart_also_when_the_lines_are_
 #[test]
 fn on_first_onset_a_dependency_is_known_to_be_down_before_anything_is_restarted_whatever_its_interval() {
     for interval in [15, 60, 300] {
-        let mut operator = healthy(interval);
+        let mut operator = Operator::of_pods_that_need_a_queue(interval);
         (operator.world.unanswered, operator.world.unready) = (Some(operator.world.now), true);
         let onset = operator.world.now;
         operator
@@ -156,7 +144,7 @@ fn on_first_onset_a_dependency_is_known_to_be_down_before_anything_is_restarted_
 #[test]
 fn while_the_dependencies_answer_pods_are_restarted_as_fast_as_before() {
     for interval in [15, 60, 300] {
-        let mut operator = healthy(interval);
+        let mut operator = Operator::of_pods_that_need_a_queue(interval);
         operator.world.unready = true;
         let onset = operator.world.now;
         operator.run_until("a restart", 60, |status| status.last_action.is_some());
@@ -185,7 +173,7 @@ fn found_and_done(operator: &Operator, onset: i64, effect: Effect) -> (i64, Opti
 fn at_first_onset_every_kind_of_action_waits_for_an_answer_since_then_and_goes_on_within_twenty_seconds() {
     for interval in [15, 60] {
         for (what, begin, effect, at_most) in ONSETS {
-            let mut operator = healthy(interval);
+            let mut operator = Operator::of_pods_that_need_a_queue(interval);
             let onset = operator.world.now;
             begin(&mut operator.world);
             operator.run(120, 1);
@@ -206,7 +194,7 @@ fn at_first_onset_no_kind_of_action_is_taken_where_the_queue_dies_at_the_same_mo
     for interval in [15, 60] {
         for (what, begin, _, _) in ONSETS {
             // Just after it was asked, so that the next question is an interval away.
-            let mut operator = healthy(interval);
+            let mut operator = Operator::of_pods_that_need_a_queue(interval);
             operator.run(interval - operator.world.now % interval + 1, 1);
             operator.world.unanswered = Some(operator.world.now);
             begin(&mut operator.world);
@@ -230,7 +218,7 @@ fn a_dependency_that_never_answered_holds_every_kind_of_action_for_twenty_second
             let mut operator = Operator::new(world, policy::with_cooldown(policy::enforcing(), 0));
             operator.run(150, 1);
             let onset = operator.world.now;
-            operator.declare(|spec| *spec = policy::with_dependency(spec.clone(), QUEUE, PLACE));
+            operator.declare(|spec| *spec = policy::with_dependency(spec.clone(), QUEUE, QUEUE_PLACE));
             operator.world.queue_asked = vec![(onset, true)];
             begin(&mut operator.world);
             operator.run(120, 1);
@@ -258,7 +246,7 @@ fn dependency(scene: &Scene, ever_answered: bool, answers: &[(i64, bool)]) -> De
 /// All processes end since eight seconds; of the queue this is known.
 fn ending(ever_answered: bool, answers: &[(i64, bool)]) -> Scene {
     let mut scene = Scene::process_exit();
-    scene.spec = policy::with_dependency(scene.spec.clone(), QUEUE, PLACE);
+    scene.spec = policy::with_dependency(scene.spec.clone(), QUEUE, QUEUE_PLACE);
     let since = scene.open_incident().since.0;
     scene.status.incidents.clear();
     scene.now = moment(0).duration_until(since).as_secs() + 8;
@@ -297,7 +285,7 @@ fn what_a_dependency_could_explain_waits_until_it_has_answered_since_the_onset_o
         assert!(!undecided.is_empty() || decision != "Hold DependencyUnknown", "{what}: it is asked at once");
     }
     // No dependency explains that an image cannot be pulled.
-    let mut operator = healthy(300);
+    let mut operator = Operator::of_pods_that_need_a_queue(300);
     operator.world.roll_out(Template::NoImage);
     operator.run(20, 1);
     let scene = Scene::of(&operator).with(|scene| scene.signals.dependencies = Reading::Fresh(Vec::new()));

@@ -14,7 +14,11 @@ use mcp_health_core::{
 };
 use serde_json::Value;
 
-use super::{moment, watches::Watches, world::World};
+use super::{
+    moment, policy,
+    watches::{QUEUE, Watches},
+    world::{Template, World},
+};
 
 /// Where the operator ends, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,9 @@ pub enum Crash {
     /// With all effects done, and nothing noted.
     Unnoted,
 }
+
+/// Where the queue is.
+pub const QUEUE_PLACE: &str = "rabbitmq.mcp:5672";
 
 /// The McpServerHealth.
 #[derive(Clone, Debug)]
@@ -85,6 +92,17 @@ pub struct Operator {
 const BUSY: usize = 12;
 
 impl Operator {
+    /// Of three healthy pods that need a queue, which is asked at this interval.
+    pub fn of_pods_that_need_a_queue(interval: i64) -> Self {
+        let mut world = World::with(Template::Good, 3);
+        (world.probed, world.queue_interval) = (true, interval);
+        let spec = policy::with_cooldown(policy::enforcing(), 0);
+        let mut operator = Self::new(world, policy::with_dependency(spec, QUEUE, QUEUE_PLACE));
+        operator.run(150, 1);
+        assert!(operator.status().incidents.is_empty(), "{:#?}", operator.status());
+        operator
+    }
+
     pub fn new(world: World, spec: McpServerHealthSpec) -> Self {
         let mut operator = Self {
             world,

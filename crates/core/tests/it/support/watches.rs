@@ -318,18 +318,23 @@ fn probes(world: &World) -> Vec<Probed> {
                 _ => Ok(()),
             },
         });
-        Probed {
-            path: ProbePath::Pod(pod.name.clone()),
-            question,
-            ever_answered: true,
-            answered_here: true,
-            pause: SignedDuration::from_secs(15),
-            leads_elsewhere: false,
-            results: results.collect(),
-            tools: None,
-        }
+        answered(ProbePath::Pod(pod.name.clone()), question, results.collect())
     });
     probed.chain(through_the_service(world, last)).collect()
+}
+
+/// A path that was answered well before.
+fn answered(path: ProbePath, question: ProbeQuestion, results: Vec<ProbeResult>) -> Probed {
+    Probed {
+        path,
+        question,
+        ever_answered: true,
+        answered_here: true,
+        pause: SignedDuration::from_secs(INTERVAL),
+        leads_elsewhere: false,
+        results,
+        tools: None,
+    }
 }
 
 fn session_lost() -> Fault {
@@ -352,16 +357,8 @@ fn through_the_service(world: &World, last: i64) -> Option<Probed> {
         millis: 5,
         outcome: if is_lost(at) { Err(session_lost()) } else { Ok(()) },
     });
-    Some(Probed {
-        path: ProbePath::Service("mcp-server".to_owned()),
-        question: ProbeQuestion::Mcp,
-        ever_answered: true,
-        answered_here: true,
-        pause: SignedDuration::from_secs(15),
-        leads_elsewhere: false,
-        results: results.collect(),
-        tools: None,
-    })
+    let path = ProbePath::Service("mcp-server".to_owned());
+    Some(answered(path, ProbeQuestion::Mcp, results.collect()))
 }
 
 /// What the ready pods tell of their circuit.
