@@ -81,13 +81,16 @@ pub(crate) fn closes_at(case: &Case, cause: Cause, quiet_since: Timestamp) -> Ti
     after(quiet_since, slowest.saturating_mul(IN_TURN).max(settle))
 }
 
+/// The results of a path that are not too old, oldest first.
+pub fn recent<'a>(case: &Case, probed: &'a Probed) -> impl DoubleEndedIterator<Item = &'a ProbeResult> {
+    let (now, patience) = (case.now, patience(probed.pause));
+    probed.results.iter().filter(move |result| now.duration_since(result.at) <= patience)
+}
+
 /// What a path tells at this moment.
 pub fn told<'a>(case: &Case, probed: &'a Probed) -> Told<'a> {
-    let patience = patience(probed.pause);
-    let counts = |result: &&ProbeResult| {
-        case.now.duration_since(result.at) <= patience && !result.is_without_endpoint(&probed.path)
-    };
-    let results: Vec<&ProbeResult> = probed.results.iter().filter(counts).collect();
+    let counts = |result: &&ProbeResult| !result.is_without_endpoint(&probed.path);
+    let results: Vec<&ProbeResult> = recent(case, probed).filter(counts).collect();
     let kept = &results[results.len().saturating_sub(PROBES_KEPT)..];
     let is_evidence = probed.ever_answered || probed.leads_elsewhere;
     let Some(last) = kept.last().filter(|_| is_evidence && kept.len() >= FAILING) else {
@@ -106,7 +109,7 @@ pub fn told<'a>(case: &Case, probed: &'a Probed) -> Told<'a> {
             of: kept.len(),
             since: faulty.next().map_or(last.at, |first| first.at),
             seen: last.at,
-            patience,
+            patience: patience(probed.pause),
         }),
         Ok(()) if faults < FAILING => Told::Well,
         _ => Told::Wavering,
@@ -241,12 +244,10 @@ impl<'a> Probes<'a> {
     /// Whether a Service was asked of late while it had no ready endpoint: what that came to tells nothing,
     /// and that it was well before is no proof that it is.
     pub fn asked_without_endpoint(&self) -> bool {
-        self.all.iter().any(|probed| {
-            let patience = patience(probed.pause);
-            let is_recent = |result: &&ProbeResult| self.case.now.duration_since(result.at) <= patience;
-            let mut recent = probed.results.iter().filter(is_recent);
-            recent.any(|result| result.is_without_endpoint(&probed.path))
-        })
+        let is_without = |probed: &Probed| {
+            recent(self.case, probed).any(|result| result.is_without_endpoint(&probed.path))
+        };
+        self.all.iter().any(is_without)
     }
 
     fn of_service(&self, probed: &'a Probed) -> Told<'a> {
@@ -269,16 +270,6 @@ pub fn foreign_words(case: &Case, service: &str) -> Option<String> {
             named.join(", ")
         )
     })
-}
-
-/// What is asked, for people.
-pub const fn asked(question: ProbeQuestion) -> &'static str {
-    match question {
-        ProbeQuestion::Mcp => "MCP",
-        ProbeQuestion::Tools => "tools/list",
-        ProbeQuestion::Health => "the health path",
-        ProbeQuestion::Canary => "the canary tool",
-    }
 }
 
 /// The server's requests have all but ceased, against the hour before. Without metrics, nobody knows.

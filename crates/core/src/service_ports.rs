@@ -38,9 +38,7 @@ impl PodPorts<'_> {
             return None;
         }
         let is_only = service.len() == 1;
-        let is_served = others.next().is_some_and(|first| {
-            self.leading(first).is_some() || others.any(|other| self.leading(other).is_some())
-        });
+        let is_served = others.any(|other| self.leading(other).is_some());
         let is_meant = |one: &ServicePort| match one.name.as_str() {
             "mcp" => true,
             "" => one.number == self.asked || is_only && !is_served,
@@ -54,7 +52,8 @@ impl PodPorts<'_> {
         ports.any(|(name, number)| name == target || target.parse() == Ok(*number))
     }
 
-    /// `its port 80 (http) leads to targetPort 8081; the pods declare 8080 (http), and MCP is asked on 8080`.
+    /// `Service mcp: its port 80 (http) leads to targetPort 8081; the pods declare 8080 (http), and MCP is
+    /// asked on 8080`.
     pub fn words(&self, service: &Service) -> String {
         let led = service.ports.iter().map(|one| {
             let name = if one.name.is_empty() { String::new() } else { format!(" ({})", one.name) };
@@ -66,7 +65,8 @@ impl PodPorts<'_> {
                 name => format!("{number} ({name})"),
             });
         format!(
-            "{}; the pods declare {}, and MCP is asked on {}",
+            "Service {}: {}; the pods declare {}, and MCP is asked on {}",
+            service.name,
             led.take(4).collect::<Vec<_>>().join(", "),
             declared.take(8).collect::<Vec<_>>().join(", "),
             self.asked

@@ -280,7 +280,7 @@ impl Pod {
     }
 }
 
-/// An image pull that fails for now, by the kubelet's words on the container, or in its Events.
+/// An image pull that fails and may yet succeed, by the kubelet's words on the container, or in its Events.
 pub fn is_slow_pull(pod: &Pod, (reason, message): &(String, String)) -> bool {
     if !matches!(reason.as_str(), "ImagePullBackOff" | "ErrImagePull") {
         return false;

@@ -14,7 +14,7 @@ use mcp_health_api::{
 use crate::{
     Case, Diagnosis, Server, actions, attempt,
     catalogue::{looks_back, own_rules},
-    decide::RESPONSE_OVERDUE,
+    decide::{NO_AUTOMATIC_ACTION, RESPONSE_OVERDUE, leads_to},
     diagnose::{Finding, about},
     digest, healthy,
     metrics::{reach, reach_of_rule},
@@ -734,15 +734,14 @@ fn reevaluate(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, story
 /// known to be to blame for it, and a rollback has not been tried. (Of a bad rollout, that was known
 /// when it was escalated.)
 fn is_blamed_since(case: &Case, server: &Server, incident: &Incident) -> bool {
-    let had_no_action =
-        incident.escalation.as_ref().is_some_and(|one| one.reason == crate::decide::NO_AUTOMATIC_ACTION);
+    let had_no_action = incident.escalation.as_ref().is_some_and(|one| one.reason == NO_AUTOMATIC_ACTION);
     incident.incident_type == IncidentType::CrashLoop
         && incident.cause != Cause::BadRollout
         && had_no_action
         && server.ends_before_ready()
         && server.rollout_is_to_blame_in_itself()
         && !incident.attempts.iter().any(|one| one.action == ActionType::Rollback)
-        && crate::decide::leads_to(case, server, incident, ActionType::Rollback)
+        && leads_to(case, server, incident, ActionType::Rollback)
 }
 
 /// Hands an incident to a person.

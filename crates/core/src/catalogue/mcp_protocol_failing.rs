@@ -17,12 +17,12 @@ use std::cmp::Reverse;
 
 use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Severity};
 
-use super::{Entry, lapse, service_not_responding::is_silent};
+use super::{Entry, forbidden::RESTARTS, lapse, service_not_responding::is_silent};
 use crate::{
     Case, Server,
     diagnose::{Finding, Judgement},
     mask::mask,
-    probes::{Failing, Probes, Told, asked, foreign_words},
+    probes::{Failing, Probes, Told, foreign_words},
     signals::{FaultKind, Pod, ProbeQuestion},
     words,
 };
@@ -39,9 +39,6 @@ pub const ENTRY: Entry = Entry {
 const NAMED: usize = 4;
 /// The causes that only the canary has here.
 const OF_CANARY: [Cause; 4] = [Cause::OnePod, Cause::BadRollout, Cause::ToolTimeout, Cause::ToolErrors];
-/// What mends no configuration.
-const RESTARTS: &[ActionType] =
-    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart];
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     let disabled = case.spec.signals.mcp.as_ref().is_some_and(|mcp| !mcp.enabled);
@@ -63,17 +60,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         }
     }
     match judge_canary(case, server, &probes, &ready) {
-        Calls::Clear if all_clear => Judgement::Clear,
-        Calls::Clear | Calls::Unknown => Judgement::Unknown,
-        Calls::Failing(one) => {
-            let failing = one.pods.iter().map(|(_, one)| one);
-            let youngest_pod = one.pods.iter().map(|(pod, _)| pod.created).max();
-            let forbids = if is_configuration(one.cause) { RESTARTS } else { &[] };
-            Judgement::Found(Finding {
-                youngest_pod,
-                ..finding(case, one.cause, failing, one.evidence, forbids)
-            })
-        }
+        Judgement::Clear if !all_clear => Judgement::Unknown,
+        judgement => judgement,
     }
 }
 
@@ -119,37 +107,11 @@ fn judge_question(
     Judgement::Unknown
 }
 
-/// What the calls come to.
-#[derive(Debug)]
-enum Calls<'a, 'b> {
-    /// They are well, or nobody calls, or they were never answered well.
-    Clear,
-    /// Not to be told.
-    Unknown,
-    /// They fail.
-    Failing(CanaryFailure<'a, 'b>),
-}
-
-/// A canary that fails.
-#[derive(Debug)]
-struct CanaryFailure<'a, 'b> {
-    /// Why.
-    cause: Cause,
-    /// On which pods, the worst first.
-    pods: Vec<(&'a Pod, Failing<'b>)>,
-    /// As sentences.
-    evidence: Vec<String>,
-}
-
-/// Judges the calls on these ready pods.
-fn judge_canary<'a, 'b>(
-    case: &Case,
-    server: &Server,
-    probes: &Probes<'b>,
-    ready: &[&'a Pod],
-) -> Calls<'a, 'b> {
+/// Judges the calls of the canary tool on these ready pods. Clear also where nobody calls it, or it was never
+/// answered well.
+fn judge_canary(case: &Case, server: &Server, probes: &Probes, ready: &[&Pod]) -> Judgement {
     let mcp = case.spec.signals.mcp.as_ref();
-    let Some(tool) = mcp.and_then(|mcp| mcp.canary_tool.as_ref()) else { return Calls::Clear };
+    let Some(tool) = mcp.and_then(|mcp| mcp.canary_tool.as_ref()) else { return Judgement::Clear };
     let told: Vec<(&Pod, Told)> =
         ready.iter().map(|pod| (*pod, probes.of_pod(pod, ProbeQuestion::Canary))).collect();
     let well = told.iter().filter(|(_, told)| *told == Told::Well).count();
@@ -160,12 +122,12 @@ fn judge_canary<'a, 'b>(
         let open = case.open(IncidentType::McpProtocolFailing);
         let is_open = open.is_some_and(|one| OF_CANARY.contains(&one.cause));
         let is_seen = !ready.is_empty() && well == ready.len();
-        return if is_in_doubt || is_open && !is_seen { Calls::Unknown } else { Calls::Clear };
+        return if is_in_doubt || is_open && !is_seen { Judgement::Unknown } else { Judgement::Clear };
     };
     if well == 0 && is_in_doubt {
-        return Calls::Unknown;
+        return Judgement::Unknown;
     }
-    failing.sort_by_key(|(pod, one)| (Reverse(one.faults), one.since, &pod.name));
+    worst_first(&mut failing);
     let was_well_here =
         |pod: &&Pod| probes.probed(pod, ProbeQuestion::Canary).is_some_and(|probed| probed.answered_here);
     let cause = match first.fault.kind {
@@ -185,7 +147,10 @@ fn judge_canary<'a, 'b>(
         failing.len(),
         words::count(ready.len(), "ready pod")
     ));
-    Calls::Failing(CanaryFailure { cause, pods: failing, evidence })
+    let youngest_pod = failing.iter().map(|(pod, _)| pod.created).max();
+    let forbids = if is_configuration(cause) { RESTARTS } else { &[] };
+    let finding = finding(case, cause, failing.iter().map(|(_, one)| one), evidence, forbids);
+    Judgement::Found(Finding { youngest_pod, ..finding })
 }
 
 /// What clients get through the Services; the pods are well on their own addresses, or tell nothing there.
@@ -207,10 +172,8 @@ fn judge_services(
                 } else {
                     "on their own addresses, the pods do not answer the operator's direct probes".to_owned()
                 };
-                let mut evidence = vec![
-                    format!("through Service {service}: {}: {}", asked(question), one.words()),
-                    on_their_own,
-                ];
+                let mut evidence =
+                    vec![format!("through Service {service}: {question}: {}", one.words()), on_their_own];
                 let foreign = foreign_words(case, service);
                 let cause = match cause(question, one.fault.kind) {
                     _ if foreign.is_some() => Cause::ForeignEndpoints,
@@ -256,17 +219,21 @@ pub(super) fn worst<'a>(case: &Case, server: &Server<'a>) -> Option<&'a Pod> {
     let probes = Probes::of(case, server)?;
     let ready: Vec<&Pod> = server.current_pods().into_iter().filter(|pod| pod.ready).collect();
     for question in [ProbeQuestion::Mcp, ProbeQuestion::Tools] {
-        let failing = failing(&probes, &ready, question).into_iter();
-        let mendable = failing.filter(|(_, one)| !is_configuration(cause(question, one.fault.kind)));
-        let worst = mendable.min_by_key(|(pod, one)| (Reverse(one.faults), one.since, &pod.name));
-        if let Some((pod, _)) = worst {
+        let mut failing = failing(&probes, &ready, question);
+        failing.retain(|(_, one)| !is_configuration(cause(question, one.fault.kind)));
+        worst_first(&mut failing);
+        if let Some((pod, _)) = failing.first() {
             return Some(pod);
         }
     }
-    match judge_canary(case, server, &probes, &ready) {
-        Calls::Failing(one) => one.pods.first().map(|(pod, _)| *pod),
-        Calls::Clear | Calls::Unknown => None,
-    }
+    let Judgement::Found(_) = judge_canary(case, server, &probes, &ready) else { return None };
+    let mut failing = failing(&probes, &ready, ProbeQuestion::Canary);
+    worst_first(&mut failing);
+    failing.first().map(|(pod, _)| *pod)
+}
+
+fn worst_first(failing: &mut [(&Pod, Failing)]) {
+    failing.sort_by_key(|(pod, one)| (Reverse(one.faults), one.since, pod.name.clone()));
 }
 
 /// By the operator's own probes of it, the pod answers MCP, and its list of tools where one was told
@@ -327,7 +294,6 @@ fn evidence(
     question: ProbeQuestion,
     failing: &[(&Pod, Failing)],
 ) -> Vec<String> {
-    let of = asked(question);
     let mut evidence: Vec<String> = failing
         .iter()
         .take(NAMED)
@@ -338,12 +304,12 @@ fn evidence(
                 Told::Failing(_) => "; its health path fails, too",
                 Told::Wavering | Told::Nothing => "",
             };
-            format!("pod {}: {of}: {}{besides}", pod.name, one.words())
+            format!("pod {}: {question}: {}{besides}", pod.name, one.words())
         })
         .collect();
     let well = ready.iter().filter(|pod| probes.of_pod(pod, question) == Told::Well).count();
     evidence.push(format!(
-        "{of} fails on {} of {}, and is well on {well}",
+        "{question} fails on {} of {}, and is well on {well}",
         failing.len(),
         words::count(ready.len(), "ready pod")
     ));

@@ -8,7 +8,11 @@ mod outside;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::{Entry, forbidden::RESTARTS, lasting};
+use super::{
+    Entry,
+    forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
+    lasting,
+};
 use crate::{
     Case, Server, database, dependencies,
     diagnose::{Finding, Judgement},
@@ -29,9 +33,6 @@ pub const ENTRY: Entry = Entry {
     runbook,
 };
 
-/// The pods are well; nothing that is done to them brings the Service back.
-const OF_THE_SERVICE: &[ActionType] =
-    &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Rollback];
 /// A pod whose container ended within this time does not just wait for something.
 const ENDED: SignedDuration = SignedDuration::from_mins(10);
 /// How long nothing may be ready. A rollout that replaces all pods at once takes a moment.
@@ -232,7 +233,8 @@ fn judge_services(case: &Case, server: &Server) -> Judgement {
         },
     ];
     let finding = down_since(Cause::ServiceMismatch, since, evidence);
-    Judgement::Found(Finding { forbids: OF_THE_SERVICE, ..finding })
+    // The pods are well; nothing that is done to them brings the Service back.
+    Judgement::Found(Finding { forbids: RESTARTS_AND_ROLLBACK, ..finding })
 }
 
 /// A port that is meant for MCP leads to a name that no container has: no endpoint has a port for it, and
@@ -251,10 +253,10 @@ fn judge_ports(case: &Case, server: &Server, services: &[Service]) -> Judgement 
             "Service {} refuses every connection to its port {}: no container has a port of the name {}",
             service.name, port.number, port.target
         ),
-        format!("Service {}: {}", service.name, pods.words(service)),
+        pods.words(service),
     ];
     let finding = down_since(Cause::TargetPortMismatch, case.now, evidence);
-    Judgement::Symptom { finding: Finding { forbids: OF_THE_SERVICE, ..finding }, lasting: PATIENCE }
+    Judgement::Symptom { finding: Finding { forbids: RESTARTS_AND_ROLLBACK, ..finding }, lasting: PATIENCE }
 }
 
 fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {

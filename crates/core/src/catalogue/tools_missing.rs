@@ -16,7 +16,7 @@ use crate::{
     Case, Server,
     diagnose::{Finding, Judgement},
     mask::mask,
-    probes::{Probes, Told, patience},
+    probes::{Probes, Told, patience, recent},
     signals::{Pod, ProbeQuestion, Probed, Tool},
     words,
 };
@@ -95,9 +95,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 
 /// The list that a pod told last, unless that is too long ago or it told none since.
 fn listed<'a>(case: &Case, probed: &'a Probed) -> Option<&'a [Tool]> {
-    let last = probed.last().filter(|last| last.outcome.is_ok())?;
-    let is_fresh = case.now.duration_since(last.at) <= patience(probed.pause);
-    probed.tools.as_deref().filter(|_| is_fresh)
+    let last = recent(case, probed).next_back()?;
+    probed.tools.as_deref().filter(|_| last.outcome.is_ok())
 }
 
 fn cause(lacking: &[&Lacking]) -> Option<Cause> {

@@ -189,6 +189,21 @@ impl FaultKind {
     }
 }
 
+impl ProbeQuestion {
+    /// What of a server's status it is that this was answered, through a Service or by a pod.
+    pub const fn answered(self, through_service: bool) -> Option<Answered> {
+        match (self, through_service) {
+            (Self::Mcp, false) => Some(Answered::McpPod),
+            (Self::Mcp, true) => Some(Answered::McpService),
+            (Self::Tools, false) => Some(Answered::ToolsPod),
+            (Self::Tools, true) => Some(Answered::ToolsService),
+            (Self::Health, false) => Some(Answered::HealthPod),
+            (Self::Health, true) => Some(Answered::HealthService),
+            (Self::Canary, _) => None,
+        }
+    }
+}
+
 impl ProbeResult {
     /// The Service had no ready endpoint: a connection to it is refused or dropped, whatever its ports are.
     pub fn is_without_endpoint(&self, path: &ProbePath) -> bool {
@@ -210,15 +225,7 @@ impl Probed {
 
     /// What of a server's status this is, once it was answered.
     pub const fn answered(&self) -> Option<Answered> {
-        match (self.question, &self.path) {
-            (ProbeQuestion::Mcp, ProbePath::Pod(_)) => Some(Answered::McpPod),
-            (ProbeQuestion::Mcp, ProbePath::Service(_)) => Some(Answered::McpService),
-            (ProbeQuestion::Tools, ProbePath::Pod(_)) => Some(Answered::ToolsPod),
-            (ProbeQuestion::Tools, ProbePath::Service(_)) => Some(Answered::ToolsService),
-            (ProbeQuestion::Health, ProbePath::Pod(_)) => Some(Answered::HealthPod),
-            (ProbeQuestion::Health, ProbePath::Service(_)) => Some(Answered::HealthService),
-            (ProbeQuestion::Canary, _) => None,
-        }
+        self.question.answered(matches!(self.path, ProbePath::Service(_)))
     }
 
     /// The newest fault, unless a good answer came after it.

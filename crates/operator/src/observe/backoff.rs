@@ -2,7 +2,10 @@
 //! so is what was never there: each question costs the server work, a line in its log, and some a session.
 //! A change of what is asked, or of who, begins anew.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use mcp_health_core::signals::{Fault, FaultKind, PROBES_KEPT};
 use tokio::time::Instant;
@@ -16,7 +19,14 @@ const ABSENT: Duration = Duration::from_hours(1);
 /// The pause where nothing was declared, and nobody ever answered.
 const SELDOM: Duration = Duration::from_mins(5);
 /// The share of a pause after which it may be over: pauses vary.
-const EARLIEST: f64 = 0.85;
+pub const EARLIEST: f64 = 0.85;
+
+/// What is asked, or whom, as a number that changes with it; it means nothing to another process.
+pub fn digest(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// How a question was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

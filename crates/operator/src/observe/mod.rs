@@ -502,19 +502,14 @@ impl Stores {
         if used.is_empty() {
             return Reading::Fresh(Vec::new());
         }
-        if !object.spec.actions.allow.contains(&ActionType::RollbackConfig) {
-            let rows = used.iter().filter_map(|used| {
-                let row = self.config_maps.get(&Key::new(&deployment.namespace, &used.name))?;
-                Some(row.config.clone())
-            });
-            return match self.config_maps.reading(&deployment.namespace, now, rows.collect()) {
-                Reading::Fresh(configs) => Reading::Fresh(configs),
-                Reading::Stale { .. } | Reading::Unavailable(_) | Reading::Off => Reading::Off,
-            };
-        }
-        let all = self.deployments.of_group(&namespace_group(&deployment.namespace));
+        let may_change = object.spec.actions.allow.contains(&ActionType::RollbackConfig);
+        let of_namespace = || self.deployments.of_group(&namespace_group(&deployment.namespace));
+        let all = if may_change { of_namespace() } else { Vec::new() };
         let found = used.iter().filter_map(|used| {
             let row = self.config_maps.get(&Key::new(&deployment.namespace, &used.name))?;
+            if !may_change {
+                return Some(row.config.clone());
+            }
             let others = all.iter().filter(|(key, row)| key != deployment && row.reads(&used.name));
             let mut shared_with: Vec<String> =
                 others.map(|(key, _)| format!("Deployment {}", key.name)).collect();
@@ -522,7 +517,11 @@ impl Stores {
             let unchecked = self.config_readers.unchecked(&deployment.namespace, now);
             Some(ConfigSeen { shared_with, unchecked, ..row.config.clone() })
         });
-        self.config_maps.reading(&deployment.namespace, now, found.collect())
+        match self.config_maps.reading(&deployment.namespace, now, found.collect()) {
+            Reading::Fresh(configs) => Reading::Fresh(configs),
+            _ if !may_change => Reading::Off,
+            missing => missing,
+        }
     }
 
     /// Whose pods are among these endpoints beside the Deployment's own. A pod that is not known yet may be its own.

@@ -7,7 +7,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -26,8 +25,9 @@ use hyper_util::{
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{MANAGER, McpServerHealth, PrometheusSignal};
 use mcp_health_core::{
+    health_body,
     metrics::{Naming, Windows},
-    signals::{FaultKind, Metrics, Pod, Reading},
+    signals::{Metrics, Pod, Reading},
 };
 use mcp_probe::retry_after;
 use tokio::{
@@ -37,7 +37,7 @@ use tokio::{
 
 use super::{
     Stores,
-    backoff::{Backoff, Reception, Stake},
+    backoff::{Backoff, Reception, Stake, digest},
     list_watch::{Pace, is_recent},
     table::Key,
 };
@@ -94,15 +94,9 @@ impl NoMetrics {
 
     /// By the status of an answer.
     fn of(status: u16, headers: &HeaderMap) -> Self {
-        let reception = match status {
-            401 => Reception::TurnedAway(FaultKind::Unauthorized),
-            403 => Reception::TurnedAway(FaultKind::Forbidden),
-            406 => Reception::TurnedAway(FaultKind::NotAcceptable),
-            421 => Reception::TurnedAway(FaultKind::HostNotAllowed),
-            429 => Reception::TurnedAway(FaultKind::RateLimited),
-            404 | 405 | 501 => Reception::Absent,
-            _ => Reception::Failed,
-        };
+        // A status that says nothing against it tells no metrics either.
+        let fault = health_body::judge(status, &[]).err();
+        let reception = fault.map_or(Reception::Failed, |fault| Reception::of(Some(&fault)));
         let retry_after = retry_after(status, headers, Timestamp::now());
         Self { said: format!("it answers {status}"), reception, retry_after }
     }
@@ -236,7 +230,7 @@ pub async fn keep(stores: Arc<Stores>) {
                 if turn == 0 {
                     scraped.lock().retain(|key, _| objects.iter().any(|(one, _)| one == key));
                 }
-                for (key, object) in objects.into_iter().filter(|(key, _)| place(key) % turns == turn) {
+                for (key, object) in objects.into_iter().filter(|(key, _)| digest(&key) % turns == turn) {
                     if !busy.contains(&key) && let Some(look) = stores.look_of(scraped, key, object) {
                         busy.insert(look.key.clone());
                         under_way.push(ask(&stores, scraped, &client, &places, look));
@@ -249,13 +243,6 @@ pub async fn keep(stores: Arc<Stores>) {
             }
         }
     }
-}
-
-/// A server's place in the period.
-fn place(key: &Key) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Asks all pods of a server, and notes each answer as it comes.
@@ -313,9 +300,8 @@ impl Stores {
         }
         let row = self.deployments.get(&target)?;
         let signal = object.spec.signals.scrape.as_ref();
-        let mut what = DefaultHasher::new();
-        (&row.target.template, format!("{signal:?}")).hash(&mut what);
-        if !scraped.takes_part(&key, what.finish(), signal.is_some()) {
+        let what = digest(&(&row.target.template, format!("{signal:?}")));
+        if !scraped.takes_part(&key, what, signal.is_some()) {
             return None;
         }
         let container = row.target.container(object.spec.container.as_deref());

@@ -144,7 +144,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 
     // A loop of pods whose revision is on its way out is the old template's; the one in force decides.
     let youngest_pod = sick.iter().filter(|one| one.current).map(|one| one.pod.created).max();
-    let blame = if youngest_pod.is_some() { blame(server, first) } else { Cause::ProcessExit };
+    let blame = if youngest_pod.is_some() { blame(server, first.told.cause) } else { Cause::ProcessExit };
     let config = config_to_blame(server);
     let shut = database::shut_words(case);
     // A database that lets nobody in is why containers end that were well, where nothing tells another reason.
@@ -207,10 +207,10 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     })
 }
 
-/// The revision in force, where it is to blame for what its first pod shows.
-fn blame(server: &Server, first: &Sick) -> Cause {
-    match first.told.cause {
-        Some(told) if !super::by_dependency(told) => server.cause_in_itself(Cause::ProcessExit),
+/// The revision in force, where it is to blame for what its pods show, as far as that is known.
+fn blame(server: &Server, shown: Option<Cause>) -> Cause {
+    match shown {
+        Some(shown) if !super::by_dependency(shown) => server.cause_in_itself(Cause::ProcessExit),
         _ => server.cause(Cause::ProcessExit),
     }
 }
@@ -243,11 +243,7 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
     }
     let sick = sick(server);
     let of_others = !sick.is_empty() && sick.iter().all(|one| !one.current);
-    let is_to_blame = if super::by_dependency(cause) {
-        server.rollout_is_to_blame()
-    } else {
-        server.rollout_is_to_blame_in_itself()
-    };
+    let is_to_blame = blame(server, Some(cause)) == Cause::BadRollout;
     if cause == Cause::BadRollout || (is_to_blame && !of_others) {
         return match cause {
             Cause::StartupTimeout => &[ActionType::Rollback, ActionType::RelaxStartupProbe],

@@ -6,10 +6,13 @@ use mcp_health_api::{Cause, IncidentType, Severity};
 
 use crate::{
     Case, Server,
-    catalogue::{forbidden::RESTARTS, lapse},
+    catalogue::{
+        forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
+        lapse,
+    },
     database, dependencies,
     diagnose::{Finding, Judgement},
-    probes::{Failing, Probes, Told, asked, foreign_words},
+    probes::{Failing, Probes, Told, foreign_words},
     signals::{FaultKind, Pod, ProbeQuestion},
     words,
 };
@@ -116,9 +119,12 @@ fn nobody_answers(
         "{} ready by the kubelet, and none of them answers",
         if silent.len() == 1 { "1 pod is".to_owned() } else { format!("{} pods are", silent.len()) }
     )];
-    evidence.extend(silent.iter().take(NAMED).map(|(pod, question, failing)| {
-        format!("pod {}: {}: {}", pod.name, asked(*question), failing.words())
-    }));
+    evidence.extend(
+        silent
+            .iter()
+            .take(NAMED)
+            .map(|(pod, question, failing)| format!("pod {}: {}: {}", pod.name, question, failing.words())),
+    );
     let cause = match &down {
         Some((cause, _)) => *cause,
         None => cause(first.fault.kind).unwrap_or(Cause::TimedOut),
@@ -158,7 +164,7 @@ fn judge_way(case: &Case, server: &Server, probes: &Probes, ready: &[&Pod]) -> J
                     _ => (cause, "look at its certificate"),
                 };
                 let mut evidence = vec![
-                    format!("through Service {service}: {}: {}; {advice}", asked(question), failing.words()),
+                    format!("through Service {service}: {question}: {}; {advice}", failing.words()),
                     format!("on their own addresses, {} well", are(ready.len())),
                 ];
                 evidence.extend(foreign);
@@ -178,7 +184,7 @@ fn judge_way(case: &Case, server: &Server, probes: &Probes, ready: &[&Pod]) -> J
 /// Where the ports of a Service lead, and which ports the pods have.
 fn ports_words(case: &Case, server: &Server, service: &str) -> Option<String> {
     let service = case.signals.services.fresh()?.iter().find(|one| one.name == service)?;
-    Some(format!("Service {}: {}", service.name, server.pod_ports(case.spec)?.words(service)))
+    Some(server.pod_ports(case.spec)?.words(service))
 }
 
 fn are(pods: usize) -> String {
@@ -205,7 +211,8 @@ fn finding<'a>(
         lapses: lapses.min(),
         forbids: match cause {
             Cause::DependencyDown | Cause::DatabaseConnection => RESTARTS,
-            _ if youngest_pod.is_none() => super::OF_THE_SERVICE,
+            // The pods are well; nothing that is done to them brings a way back.
+            _ if youngest_pod.is_none() => RESTARTS_AND_ROLLBACK,
             _ => &[],
         },
     }

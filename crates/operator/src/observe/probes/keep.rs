@@ -1,12 +1,7 @@
 //! The asking itself: one task for all servers. What is due is asked, a bounded number at a time; what it came to goes
 //! into the store; and after it the rules are asked again.
 
-use std::{
-    collections::BTreeSet,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -21,6 +16,7 @@ use tokio::{
 use super::{
     super::{
         DeploymentRow, Stores,
+        backoff::digest,
         dependencies::round::{self, Rounds},
         postgres::looks::Looks,
         secrets::Secrets,
@@ -324,11 +320,13 @@ impl Asking {
         };
         self.stores.requests.spent(key, outcome.requests);
         let mut is_single = false;
-        remembers(&mut |server| server.note_requests(ProbeQuestion::Mcp, way, outcome.requests));
-        remembers(&mut |server| match &outcome.result {
-            Ok(()) if outcome.is_shared => server.clients.note_shared(),
-            Ok(()) => {}
-            Err(fault) => is_single = server.clients.note(&way.path, at, outcome.took, fault),
+        remembers(&mut |server| {
+            server.note_requests(ProbeQuestion::Mcp, way, outcome.requests);
+            match &outcome.result {
+                Ok(()) if outcome.is_shared => server.clients.note_shared(),
+                Ok(()) => {}
+                Err(fault) => is_single = server.clients.note(&way.path, at, outcome.took, fault),
+            }
         });
         (self.came_of(at, outcome), is_single)
     }
@@ -482,12 +480,6 @@ fn pause(interval: ApiDuration) -> Duration {
 /// How often a question is asked.
 pub fn rate(interval: ApiDuration, is_declared: bool) -> Rate {
     Rate { interval: pause(interval), is_declared }
-}
-
-fn digest(of: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// What is asked about MCP, declared or not.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
@@ -14,12 +13,10 @@ use mcp_health_core::signals::{
     Circuit, Fault, FaultKind, PROBES_KEPT, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Tool,
 };
 
-use super::super::backoff::{Backoff, Reception, Stake};
+use super::super::backoff::{Backoff, EARLIEST, Reception, Stake, digest};
 use super::{clients::Clients, mcp::TOOLS_EACH, schedule::Topic, ways::Way};
 use tokio::time::Instant;
 
-/// The share of an interval after which it may be over: pauses vary.
-const EARLIEST: f64 = 0.85;
 /// Answers that are missing for so many intervals, and this time, are no evidence any more.
 const LATE: (i32, SignedDuration) = (3, SignedDuration::from_secs(30));
 
@@ -34,9 +31,15 @@ pub struct Rate {
 
 /// What is asked by a way, and of whom.
 fn of(what: u64, way: &Way) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (what, way.instance, way.tls, &way.host).hash(&mut hasher);
-    hasher.finish()
+    digest(&(what, way.instance, way.tls, &way.host))
+}
+
+/// The Service of a path, where it goes through one.
+fn service_of(path: &ProbePath) -> Option<String> {
+    match path {
+        ProbePath::Service(name) => Some(name.clone()),
+        ProbePath::Pod(_) => None,
+    }
 }
 
 /// The policy says where the list of circuit breakers is.
@@ -176,21 +179,8 @@ impl Server {
     /// Whether a path was answered once. What an earlier operator was answered through a Service is known of this one
     /// only where there is no other.
     fn was_answered(&self, question: ProbeQuestion, path: &ProbePath) -> bool {
-        let (service, remembered) = match (question, path) {
-            (ProbeQuestion::Mcp, ProbePath::Pod(_)) => (None, Some(Answered::McpPod)),
-            (ProbeQuestion::Tools, ProbePath::Pod(_)) => (None, Some(Answered::ToolsPod)),
-            (ProbeQuestion::Health, ProbePath::Pod(_)) => (None, Some(Answered::HealthPod)),
-            (ProbeQuestion::Canary, _) => (None, None),
-            (ProbeQuestion::Mcp, ProbePath::Service(name)) => {
-                (Some(name.clone()), Some(Answered::McpService))
-            }
-            (ProbeQuestion::Tools, ProbePath::Service(name)) => {
-                (Some(name.clone()), Some(Answered::ToolsService))
-            }
-            (ProbeQuestion::Health, ProbePath::Service(name)) => {
-                (Some(name.clone()), Some(Answered::HealthService))
-            }
-        };
+        let service = service_of(path);
+        let remembered = question.answered(service.is_some());
         let certain = service.is_none() || self.of_one_service.contains(&question);
         self.answered.contains(&(question, service))
             || (certain && remembered.is_some_and(|one| self.remembered.contains(&one)))
@@ -291,11 +281,7 @@ impl Server {
         if tools.is_some() {
             seen.tools = tools;
         }
-        let service = match &way.path {
-            ProbePath::Service(name) => Some(name.clone()),
-            ProbePath::Pod(_) => None,
-        };
-        (counts && self.answered.insert((question, service))) || is_news
+        (counts && self.answered.insert((question, service_of(&way.path)))) || is_news
     }
 
     /// A list of tools, shared with a path that has the same.
@@ -331,16 +317,8 @@ impl Server {
 
     /// What was answered by now, as the status has it.
     pub fn answered(&self) -> BTreeSet<Answered> {
-        let own = self.answered.iter().filter_map(|(question, service)| match (question, service) {
-            (ProbeQuestion::Mcp, None) => Some(Answered::McpPod),
-            (ProbeQuestion::Mcp, Some(_)) => Some(Answered::McpService),
-            (ProbeQuestion::Tools, None) => Some(Answered::ToolsPod),
-            (ProbeQuestion::Tools, Some(_)) => Some(Answered::ToolsService),
-            (ProbeQuestion::Health, None) => Some(Answered::HealthPod),
-            (ProbeQuestion::Health, Some(_)) => Some(Answered::HealthService),
-            (ProbeQuestion::Canary, _) => None,
-        });
-        own.collect()
+        let own = self.answered.iter();
+        own.filter_map(|(question, service)| question.answered(service.is_some())).collect()
     }
 
     /// Whether some pod offers tools.

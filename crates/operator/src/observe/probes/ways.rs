@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -16,6 +15,7 @@ use mcp_health_core::{
 
 use super::super::{
     DeploymentRow, KeyedPod, Stores,
+    backoff::digest,
     pods::PodRow,
     services::{ServiceRow, namespace_group},
     table::Key,
@@ -129,11 +129,8 @@ pub fn ways(stores: &Stores, object: &McpServerHealth, row: &DeploymentRow, port
 }
 
 fn instance<'a>(pods: impl IntoIterator<Item = &'a PodRow>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for row in pods {
-        (&row.pod.uid, row.pod.restarts()).hash(&mut hasher);
-    }
-    hasher.finish()
+    let pods: Vec<_> = pods.into_iter().map(|row| (&row.pod.uid, row.pod.restarts())).collect();
+    digest(&pods)
 }
 
 /// The Services that do not lead there, each with the port of it that is meant to. A headless one has no
