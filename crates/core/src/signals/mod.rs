@@ -694,6 +694,8 @@ pub struct Container {
     pub memory_request: Option<i64>,
     /// Why it does not run: reason and message.
     pub waiting: Option<(String, String)>,
+    /// It has ended, and was not started anew since.
+    pub ended: bool,
     /// How it ended last.
     pub last_exit: Option<Exit>,
     /// When it ended the last times, oldest first; as far as they were seen.

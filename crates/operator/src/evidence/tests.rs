@@ -60,6 +60,7 @@ fn pod(name: &str, ready: bool, restarts: i32) -> Seen {
         role: Role::Main,
         restarts,
         waiting: Some(("CrashLoopBackOff".to_owned(), "token=planted-0".to_owned())),
+        ended: false,
         last_exit: Some(exit),
         recent_exits: Vec::new(),
         memory_limit: None,

@@ -2,6 +2,7 @@
 //! the tables, from a bounded queue. What comes wakes the server; a reconcile reads what is there.
 
 mod queue;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -13,15 +14,17 @@ use std::{
 
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod as KubernetesPod;
-use kube::{Api, Client, api::LogParams};
+use kube::Client;
 use mcp_health_core::{
     last_words,
     mask::mask,
     signals::{Container, Exit, LastWords, Pod, Role},
 };
 
-use self::queue::{AT_ONCE, Ask, Queue};
+use self::{
+    queue::{AT_ONCE, Ask, Queue},
+    run::{Run, is_gone},
+};
 use super::{Stores, table::Key};
 use crate::caught;
 
@@ -35,8 +38,6 @@ const PAUSE: SignedDuration = SignedDuration::from_secs(10);
 const RECENT: SignedDuration = SignedDuration::from_mins(15);
 /// A pod that is ready for so long does not loop any more: why it ended before is moot.
 const STEADY: SignedDuration = SignedDuration::from_secs(30);
-/// How many lines of a log are asked for, and how many bytes: the last lines of the longest stack trace.
-const LINES: (i64, i64) = (60, 64 * 1024);
 
 /// What was heard of one pod.
 #[derive(Debug, Default)]
@@ -92,7 +93,11 @@ impl Hearing {
                     pod: key.clone(),
                     uid: pod.uid.clone(),
                     container: container.name.clone(),
-                    end: exit.at,
+                    run: Run {
+                        started: exit.started,
+                        end: exit.at,
+                        follows_another: container.ended && container.restarts > 0,
+                    },
                     unready: !pod.ready,
                     since,
                     order: 0,
@@ -193,7 +198,7 @@ async fn answer(stores: &Stores, client: &Client, ask: &Ask) {
     let words = if now.duration_since(ask.since) >= LastWords::LONGEST_WAIT {
         LastWords::Missing(format!("not fetched within {} s", LastWords::LONGEST_WAIT.as_secs()))
     } else {
-        let words = caught::panic_of(words_of(client, &ask.pod, &ask.container)).await;
+        let words = caught::panic_of(words_of(client, ask)).await;
         words.unwrap_or_else(|why| {
             caught::count("Log", &format!("Pod {}/{}", ask.pod.namespace, ask.pod.name), &why);
             LastWords::Missing("the operator failed to read it".to_owned())
@@ -216,8 +221,8 @@ fn is_moot(stores: &Stores, ask: &Ask, now: Timestamp) -> bool {
 }
 
 /// The last lines of a container's last run.
-async fn words_of(client: &Client, pod: &Key, container: &str) -> LastWords {
-    let fetch = || tokio::time::timeout(DEADLINE, log_of(client, pod, container));
+async fn words_of(client: &Client, ask: &Ask) -> LastWords {
+    let fetch = || tokio::time::timeout(DEADLINE, run::log_of(client, &ask.pod, &ask.container, ask.run));
     let mut answer = fetch().await;
     if is_momentary(&answer) {
         tokio::time::sleep(AGAIN).await;
@@ -245,37 +250,6 @@ fn is_momentary<T, E>(answer: &Result<Result<T, kube::Error>, E>) -> bool {
         }
         Err(_) => true,
     }
-}
-
-/// The log of a container's last run, as the API server has it.
-async fn log_of(client: &Client, pod: &Key, container: &str) -> Result<String, kube::Error> {
-    let api = Api::<KubernetesPod>::namespaced(client.clone(), &pod.namespace);
-    let params = |previous: bool| LogParams {
-        container: Some(container.to_owned()),
-        previous,
-        tail_lines: Some(LINES.0),
-        limit_bytes: Some(LINES.1),
-        ..LogParams::default()
-    };
-    // Between two runs there is no previous one yet; and once the pod is on its way out, the previous one is
-    // another, which has been removed. Then the run that ended is the current: unless it was just replaced.
-    let mut answer = api.logs(&pod.name, &params(true)).await;
-    for previous in [false, true] {
-        answer = match answer {
-            Err(kube::Error::Api(status)) if status.code == 400 => {
-                api.logs(&pod.name, &params(previous)).await
-            }
-            Ok(log) if is_gone(&log) || log.trim().is_empty() => api.logs(&pod.name, &params(previous)).await,
-            answer => return answer,
-        };
-    }
-    answer
-}
-
-/// Whether this is what the kubelet answers in a log's place, with status 200, where the run was removed.
-fn is_gone(log: &str) -> bool {
-    let answers = ["unable to retrieve container logs for ", "failed to try resolving symlinks in path "];
-    answers.iter().any(|answer| log.starts_with(answer))
 }
 
 fn why(error: &kube::Error) -> String {

@@ -339,6 +339,7 @@ fn container(status: &ContainerStatus, role: Role, resources: Option<&SpecResour
             (waiting.reason.clone().unwrap_or_default(), waiting.message.clone().unwrap_or_default())
         }),
         recent_exits,
+        ended: now.is_some(),
         last_exit: now.or(before),
         last_words: LastWords::NotAsked,
     }

@@ -564,6 +564,7 @@ fn pod(world: &World, pod: &super::world::Pod) -> Pod {
             waiting: waiting.map(|(reason, message)| (reason.to_owned(), message.to_owned())),
             last_exit: pod.exits.last().map(|at| exit(world, pod, *at)),
             recent_exits: pod.exits.iter().rev().take(5).rev().map(|at| moment(*at)).collect(),
+            ended: false,
             last_words: LastWords::NotAsked,
         }],
         troubles: troubles(world, pod, placed),

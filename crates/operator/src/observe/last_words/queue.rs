@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::super::table::Key;
+use super::{super::table::Key, run::Run};
 
 /// How many logs are fetched at the same time.
 pub const AT_ONCE: usize = 8;
@@ -26,8 +26,8 @@ pub struct Ask {
     pub pod: Key,
     pub uid: String,
     pub container: String,
-    /// When the container ended.
-    pub end: Timestamp,
+    /// The run of the container that ended.
+    pub run: Run,
     /// Its pod was not ready.
     pub unready: bool,
     /// Since when it is waited for.
@@ -39,7 +39,7 @@ pub struct Ask {
 impl Ask {
     /// What comes first; the greater, the sooner.
     fn urgency(&self) -> (bool, Timestamp, u64) {
-        (self.unready, self.end, self.order)
+        (self.unready, self.run.end, self.order)
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
             pod: Key::new(namespace, pod),
             uid: pod.to_owned(),
             container: "server".to_owned(),
-            end: at(end),
+            run: Run { started: None, end: at(end), follows_another: false },
             unready,
             since: at(end),
             order: 0,

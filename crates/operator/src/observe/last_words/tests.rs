@@ -40,6 +40,7 @@ fn pod(ends: &[i64]) -> Pod {
             name: "server".to_owned(),
             role: Role::Main,
             restarts: i32::from(!ends.is_empty()),
+            ended: false,
             waiting: None,
             last_exit: last,
             recent_exits: ends.iter().map(|end| at(*end)).collect(),
@@ -139,13 +140,6 @@ fn what_was_heard_goes_with_the_pod_and_never_to_another_of_its_name() {
     assert!(matches!(words(&scene.look(other, 3).0), LastWords::Awaited(_)));
     scene.hearing.forget(&Key::new("mcp", "a"));
     assert!(scene.hearing.lock().is_empty());
-}
-
-#[test]
-fn what_the_kubelet_says_of_a_removed_run_is_not_taken_for_its_log() {
-    assert!(is_gone("unable to retrieve container logs for containerd://1b5877bbe035"));
-    assert!(is_gone("failed to try resolving symlinks in path \"/var/log/pods/x/server/0.log\": lstat"));
-    assert!(!is_gone("KeyError: 'DATABASE_URL'"));
 }
 
 /// A pod that ended before this moment, so many times, and is ready or not.
