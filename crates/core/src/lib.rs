@@ -17,6 +17,7 @@ pub mod decide;
 pub mod dependencies;
 pub mod diagnose;
 pub mod digest;
+pub mod finding;
 pub mod guards;
 pub mod health_body;
 pub mod healthy;

@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, Incident, IncidentType, LIFT_PROHIBITION_ANNOTATION, Subject, Time};
 
-use crate::{Case, Diagnosis, Story, dependencies, diagnose::Finding, signals::Lift, time::after, words};
+use crate::{Case, Diagnosis, Story, dependencies, finding::Finding, signals::Lift, time::after, words};
 
 /// The longest time for which a user can lift a prohibition.
 const LONGEST_LIFT: SignedDuration = SignedDuration::from_hours(24);

@@ -8,7 +8,7 @@ use mcp_health_api::{Cause, IncidentType, Severity};
 use super::Entry;
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     signals::Alert,
     words,
 };

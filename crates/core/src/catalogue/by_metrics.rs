@@ -5,7 +5,7 @@ use mcp_health_api::{Cause, IncidentType, Measure, Thresholds};
 
 use crate::{
     Case, Server, database,
-    diagnose::Judgement,
+    finding::Judgement,
     mask::mask,
     metrics::{STALE, View},
     signals::{Pod, ProbeQuestion, Span},

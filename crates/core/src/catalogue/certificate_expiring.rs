@@ -12,7 +12,7 @@ use super::Entry;
 use crate::{
     Case, Server,
     dependencies::{declared, is_fresh},
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     mask::mask,
     signals::{Certificate, Dependency},
     time::after,

@@ -12,7 +12,7 @@ use super::{Entry, lapse};
 use crate::{
     Case, Server,
     circuits::{self, Guarded, Open, name_words, patience, recovery},
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     words,
 };
 

@@ -10,7 +10,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 use super::{Entry, by_metrics as by};
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     metrics::View,
     signals::{Pod, Span},
     words,

@@ -9,7 +9,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, SETTLED_ANNOTATION, Severi
 use super::Entry;
 use crate::{
     Case, Server, database,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     signals::Database,
 };
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Case, Server, database,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     metrics::{Traffic, View},
     signals::{
         Database, Span,

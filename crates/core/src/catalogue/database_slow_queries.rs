@@ -13,7 +13,7 @@ use mcp_health_api::{Cause, IncidentType, Severity};
 use super::{Entry, by_metrics as by};
 use crate::{
     Case, Server, database,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     mask::mask,
     metrics::{Traffic, View},
     signals::{

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     Case, Server, database,
     dependencies::{declared, down, is_fresh, patience},
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     signals::Dependency,
     words,
 };

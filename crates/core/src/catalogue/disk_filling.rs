@@ -15,7 +15,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::{Entry, by_metrics as by, dependency_down::forbidden};
 use crate::{
     Case, Server, database,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     signals::{Database, Pod, Volume, VolumeKind, database::DiskFull},
     usage::mib,
     words,

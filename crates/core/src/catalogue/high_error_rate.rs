@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Case, Server, database, dependencies,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     metrics::{Traffic, View},
     signals::{CircuitState, Pod, Series, Span},
     words,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Case, Server, database, dependencies,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     metrics::{FEWEST_SLOW, Latency, Traffic, View, ratio},
     signals::{CircuitState, Pod, Span},
     usage::{self, Load, Windows},

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     metrics::View,
     signals::{Series, Span},
 };

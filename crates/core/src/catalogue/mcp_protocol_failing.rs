@@ -20,7 +20,7 @@ use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Severity};
 use super::{Entry, forbidden::RESTARTS, lapse, service_not_responding::is_silent};
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     mask::mask,
     probes::{Failing, Probes, Told, foreign_words},
     signals::{FaultKind, Pod, ProbeQuestion},

@@ -9,7 +9,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::Entry;
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     signals::Pod,
     usage::{self, Growth, Leak, Windows, mib},
     words,

@@ -44,7 +44,7 @@ use mcp_health_api::{ActionType, Cause, Incident, IncidentType, McpServerHealthS
 
 use crate::{
     Case, Server,
-    diagnose::Judgement,
+    finding::Judgement,
     metrics::View,
     signals::{Pod, Span},
     time::after,

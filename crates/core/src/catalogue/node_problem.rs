@@ -13,7 +13,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::{Entry, lasting};
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     lost::{Loss, LostPod},
     signals::{Node, NodeReady, NodeSign},
     time::after,

@@ -11,7 +11,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::Entry;
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     quantity,
     signals::{Container, ContainerSpec, Exit, Pod, Role, Sample},
     words,

@@ -11,7 +11,7 @@ use mcp_health_api::{Cause, Decimal, Incident, IncidentType, UserRule};
 
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     mask::mask,
     metrics::STALE,
     signals::Pod,

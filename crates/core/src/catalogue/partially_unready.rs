@@ -10,7 +10,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::{Entry, forbidden::RESTARTS};
 use crate::{
     Case, Server, database, dependencies,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     signals::Pod,
     start_budget::{self, Phase, StartBudget},
     words,

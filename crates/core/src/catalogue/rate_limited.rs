@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     metrics::View,
     signals::Span,
 };

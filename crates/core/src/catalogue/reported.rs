@@ -7,7 +7,7 @@ use mcp_health_api::{Cause, IncidentType, REPORT_ANNOTATION, Severity};
 use super::Entry;
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     mask::mask,
     words,
 };

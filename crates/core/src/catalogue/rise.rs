@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::by_metrics as by;
 use crate::{
     Case, Server,
-    diagnose::Judgement,
+    finding::Judgement,
     metrics::{Traffic, View},
     signals::Span,
     words,

@@ -10,7 +10,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::Entry;
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     obstacles::{self, Obstacle},
     signals::Pod,
     start_budget::{self, Phase},

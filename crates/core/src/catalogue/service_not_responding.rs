@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Case, Server, database, dependencies,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     obstacles::{self, Obstacle},
     signals::{Pod, Service},
     start_budget::{self, Phase, StartBudget},

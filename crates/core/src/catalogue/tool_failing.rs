@@ -11,7 +11,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 use super::{Entry, by_metrics as by};
 use crate::{
     Case, Server, database,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     metrics::View,
     signals::Span,
     words,

@@ -14,7 +14,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::{Entry, lapse};
 use crate::{
     Case, Server,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     mask::mask,
     probes::{Probes, Told, patience, recent},
     signals::{Pod, ProbeQuestion, Probed, Tool},

@@ -11,7 +11,8 @@ use mcp_health_api::{ActionType, Cause};
 use super::{Question, Verdict};
 use crate::{
     dependencies::{reached_until, undecided},
-    diagnose::{Finding, is_explained_by_dependency, onset},
+    diagnose::{is_explained_by_dependency, onset},
+    finding::Finding,
     signals::AnswersSince,
     start_budget,
     time::after,

@@ -6,7 +6,8 @@ use mcp_health_api::{
 };
 use mcp_health_core::{
     Diagnosis, Server,
-    diagnose::{Finding, rank},
+    diagnose::rank,
+    finding::Finding,
     signals::{Autoscaler, Reading, Scaled},
 };
 

@@ -3,7 +3,7 @@
 use mcp_health_api::{Cause, Duration, IncidentType, McpServerHealth, Override, Severity};
 use mcp_health_core::{
     Server, catalogue,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     healthy::{Way, way_back},
     signals::Reading,
 };

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, HealthyConfig, IncidentType, Mode};
 use mcp_health_core::{
     Decision, Server, catalogue,
-    diagnose::Finding,
+    finding::Finding,
     signals::{
         Config, Container, ContainerSpec, Exit, LastWords, Pod, Probe, ProbeHandler, ProbeKind, Reading, Role,
     },

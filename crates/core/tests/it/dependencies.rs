@@ -7,7 +7,8 @@ use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, Effect::EvictPod, IncidentType, McpServerHealthStatus, Severity};
 use mcp_health_core::{
     Fleet, diagnose as ask_the_rules,
-    diagnose::{Judgement, Verdict},
+    diagnose::Verdict,
+    finding::Judgement,
     report,
     signals::{Certificate, CheckStep, Circuit, CircuitState, Database, Dependency, Failure, Reading},
 };

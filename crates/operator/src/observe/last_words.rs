@@ -222,7 +222,12 @@ fn is_moot(stores: &Stores, ask: &Ask, now: Timestamp) -> bool {
 
 /// The last lines of a container's last run.
 async fn words_of(client: &Client, ask: &Ask) -> LastWords {
-    let fetch = || tokio::time::timeout(DEADLINE, run::log_of(client, &ask.pod, &ask.container, ask.run));
+    let fetch = || {
+        tokio::time::timeout(
+            DEADLINE,
+            run::log_of(client, (&ask.pod.namespace, &ask.pod.name), &ask.container, ask.run),
+        )
+    };
     let mut answer = fetch().await;
     if is_momentary(&answer) {
         tokio::time::sleep(AGAIN).await;

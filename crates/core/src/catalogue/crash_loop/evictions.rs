@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Cause, IncidentType, Severity};
 
-use crate::{Case, Server, diagnose::Finding, mask::mask, signals::Pod, time::after, words};
+use crate::{Case, Server, finding::Finding, mask::mask, signals::Pod, time::after, words};
 
 /// Evictions within this time count.
 const WINDOW: SignedDuration = SignedDuration::from_mins(15);

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Case, Server, database,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     signals::{Config, Container, LastWords, Pod, Role},
     start_budget::{self, deadline, is_slow_pull},
     time::after,

@@ -11,7 +11,7 @@ use crate::{
         lapse,
     },
     database, dependencies,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     probes::{Failing, Probes, Told, foreign_words},
     signals::{FaultKind, Pod, ProbeQuestion},
     words,

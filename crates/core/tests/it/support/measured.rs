@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use mcp_health_api::{IncidentType, Label, Measure, Override, Thresholds};
 use mcp_health_core::{
     Server, catalogue,
-    diagnose::{Finding, Judgement},
+    finding::{Finding, Judgement},
     signals::{
         Fault, FaultKind, Metrics as Seen, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading, Series,
         Span,

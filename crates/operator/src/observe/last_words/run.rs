@@ -1,11 +1,10 @@
-//! The log of the run of a container that ended, and of no other. The API server knows two runs, the current one and the
-//! one before it, and which of them ended depends on whether the kubelet has started the next one yet.
+//! The log of the run of a container that ended, and of no other. The API server knows two runs, the
+//! current one and the one before it; which of them ended depends on whether the kubelet has started
+//! the next one yet.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod as KubernetesPod;
 use kube::{Api, Client, api::LogParams};
-
-use super::super::table::Key;
 
 /// How many lines of a log are asked for, and how many bytes: the last lines of the longest stack trace.
 const LINES: (i64, i64) = (60, 64 * 1024);
@@ -19,14 +18,19 @@ pub struct Run {
     pub started: Option<Timestamp>,
     /// When it ended.
     pub end: Timestamp,
-    /// A run before it has left a log, and no run after it was seen: the log of the run before may be what the API server
-    /// calls the previous one.
+    /// A run before it has left a log, and no run after it was seen: the log of the run before may be what
+    /// the API server calls the previous one.
     pub follows_another: bool,
 }
 
 /// The log of a run, as the API server has it.
-pub async fn log_of(client: &Client, pod: &Key, container: &str, run: Run) -> Result<String, kube::Error> {
-    let api = Api::<KubernetesPod>::namespaced(client.clone(), &pod.namespace);
+pub async fn log_of(
+    client: &Client,
+    (namespace, pod): (&str, &str),
+    container: &str,
+    run: Run,
+) -> Result<String, kube::Error> {
+    let api = Api::<KubernetesPod>::namespaced(client.clone(), namespace);
     let ask = async |previous: bool| {
         let params = LogParams {
             container: Some(container.to_owned()),
@@ -36,7 +40,7 @@ pub async fn log_of(client: &Client, pod: &Key, container: &str, run: Run) -> Re
             timestamps: run.follows_another,
             ..LogParams::default()
         };
-        api.logs(&pod.name, &params).await
+        api.logs(pod, &params).await
     };
     let previous = ask(true).await;
     if run.follows_another {
@@ -144,7 +148,7 @@ mod tests {
             Ok::<_, std::convert::Infallible>(Response::builder().status(status).body(body).unwrap())
         });
         let client = Client::new(service, "default");
-        log_of(&client, &Key::new("mcp", "a"), "server", run).await.ok().map(|log| log.trim().to_owned())
+        log_of(&client, ("mcp", "a"), "server", run).await.ok().map(|log| log.trim().to_owned())
     }
 
     /// A run that started and ended in the second in which the one before had ended.

@@ -1,0 +1,58 @@
+//! finding: what one rule of the catalogue says of one server.
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Severity};
+
+/// Something that is wrong, and what shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// The catalogue's entry.
+    pub incident: IncidentType,
+    /// The rule of the policy's own, where it is one of those.
+    pub rule: Option<String>,
+    /// Why, as far as the signals tell.
+    pub cause: Cause,
+    /// How bad.
+    pub severity: Severity,
+    /// When it began.
+    pub since: Timestamp,
+    /// What was seen, as sentences; the most telling first.
+    pub evidence: Vec<String>,
+    /// When the youngest of the pods that show it was created.
+    pub youngest_pod: Option<Timestamp>,
+    /// When it ends to be so though nothing changes.
+    pub lapses: Option<Timestamp>,
+    /// What must not be done to this server while this is so, whatever else is found.
+    pub forbids: &'static [ActionType],
+}
+
+/// What one rule says of one server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Judgement {
+    /// It is not so.
+    Clear,
+    /// It may be so; look again then.
+    Suspected {
+        /// The time of the next look.
+        until: Timestamp,
+    },
+    /// It is so.
+    Found(Finding),
+    /// It is so at this moment, and is an incident once it has been so for this long (or for as long as the
+    /// policy says), by the operator's own first sight. What is open already stays found.
+    Symptom {
+        /// What is so.
+        finding: Finding,
+        /// How long it lasts by default.
+        lasting: SignedDuration,
+    },
+    /// What the rule needs cannot be seen. Neither opens nor closes anything.
+    Unknown,
+}
+
+impl Finding {
+    /// Whether an incident was opened for this.
+    pub fn is_of(&self, incident: &Incident) -> bool {
+        self.incident == incident.incident_type && self.rule == incident.rule
+    }
+}
