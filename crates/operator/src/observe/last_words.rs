@@ -49,8 +49,8 @@ struct Heard {
 /// What was heard of one container.
 #[derive(Debug)]
 struct Words {
-    /// The end that was asked about.
-    end: Timestamp,
+    /// The run that was asked about.
+    run: Run,
     asked: Timestamp,
     /// How often it was asked about in a row.
     times: usize,
@@ -84,20 +84,17 @@ impl Hearing {
         let mut asks = Vec::new();
         for container in &mut pod.containers {
             if let Some(exit) = recent_end(container, now)
-                && heard.is_news(&container.name, exit.at, now)
+                && let run = run_of(container, exit)
+                && heard.is_news(&container.name, run, now)
             {
                 let log = wants_log(exit);
-                let since = heard.note_asked(&container.name, exit.at, now, log);
+                let since = heard.note_asked(&container.name, run, now, log);
                 asks.extend(log.then(|| Ask {
                     deployment: deployment.clone(),
                     pod: key.clone(),
                     uid: pod.uid.clone(),
                     container: container.name.clone(),
-                    run: Run {
-                        started: exit.started,
-                        end: exit.at,
-                        follows_another: container.ended && container.restarts > 0,
-                    },
+                    run,
                     unready: !pod.ready,
                     since,
                     order: 0,
@@ -132,19 +129,20 @@ impl Hearing {
 
 impl Heard {
     /// The first end may have another reason than those that make a loop: the second is asked about at once.
-    fn is_news(&self, container: &str, end: Timestamp, now: Timestamp) -> bool {
+    fn is_news(&self, container: &str, run: Run, now: Timestamp) -> bool {
         self.containers.get(container).is_none_or(|known| {
-            let is_other = known.end != end && (known.times < 2 || now.duration_since(known.asked) >= PAUSE);
+            let is_other =
+                !known.run.is(run) && (known.times < 2 || now.duration_since(known.asked) >= PAUSE);
             is_other || known.dropped && matches!(known.said, LastWords::Awaited(_))
         })
     }
 
     /// Notes that a log is asked for, and returns since when it is awaited. From the third end on, what was heard of the
     /// one before is as good until the new log is there; and what is awaited still is awaited since the first request.
-    fn note_asked(&mut self, container: &str, end: Timestamp, now: Timestamp, log: bool) -> Timestamp {
+    fn note_asked(&mut self, container: &str, run: Run, now: Timestamp, log: bool) -> Timestamp {
         let before = self.containers.remove(container);
         let before = before.filter(|known| now.duration_since(known.asked) < RECENT);
-        let again = before.as_ref().is_some_and(|known| known.end == end);
+        let again = before.as_ref().is_some_and(|known| known.run.is(run));
         let times = before.as_ref().map_or(0, |known| known.times) + usize::from(!again);
         let fresh = nearest_second(Timestamp::now());
         let (since, said) = match before.map(|known| known.said) {
@@ -153,7 +151,7 @@ impl Heard {
             Some(said @ (LastWords::Lines(_) | LastWords::Missing(_))) if times > 2 => (fresh, said),
             _ => (fresh, LastWords::Awaited(fresh)),
         };
-        self.containers.insert(container.to_owned(), Words { end, asked: now, times, said, dropped: false });
+        self.containers.insert(container.to_owned(), Words { run, asked: now, times, said, dropped: false });
         since
     }
 }
@@ -164,6 +162,11 @@ fn recent_end(container: &Container, now: Timestamp) -> Option<&Exit> {
     // An init container that has done its work has not failed.
     let done = exit.code == 0 && container.role == Role::Init;
     (!done && now.duration_since(exit.at) < RECENT).then_some(exit)
+}
+
+fn run_of(container: &Container, exit: &Exit) -> Run {
+    let follows_another = container.ended && container.restarts > 0;
+    Run { started: exit.started, end: exit.at, follows_another }
 }
 
 /// Its termination message may have its last words already; and what never started said nothing.

@@ -72,6 +72,12 @@ pub async fn log_of(
 }
 
 impl Run {
+    /// Whether this is the same run as another, of the same container. Two that end within a second differ in
+    /// their start: the kubelet waits before it starts the third.
+    pub fn is(self, other: Self) -> bool {
+        (self.started, self.end) == (other.started, other.end)
+    }
+
     /// Whether a log that has lines is this run's, or a later one's, and not the one's before.
     fn is_surely(&self, log: &Stamped) -> bool {
         let Some(last) = log.last else { return !log.text.is_empty() };

@@ -101,6 +101,21 @@ fn each_end_is_asked_about_once_and_from_the_third_on_not_in_quick_succession() 
 }
 
 #[test]
+fn the_second_of_two_ends_within_one_second_is_asked_about_too() {
+    let scene = Scene::default();
+    let started = |seconds: i64, mut pod: Pod| {
+        pod.containers[0].last_exit.as_mut().unwrap().started = Some(at(seconds));
+        pod
+    };
+    let (_, asks) = scene.look(started(-30, pod(&[1])), 1);
+    scene.hear(&asks[0], "first fault");
+    let (seen, asks) = scene.look(started(1, pod(&[1, 1])), 1);
+    assert_eq!(asks.len(), 1, "pods tell whole seconds: the runs differ in their start");
+    assert!(matches!(words(&seen), LastWords::Awaited(_)));
+    assert!(scene.look(started(1, pod(&[1, 1])), 2).1.is_empty(), "asked already");
+}
+
+#[test]
 fn logs_that_are_awaited_still_are_awaited_since_the_first_request_whatever_ends_after_it() {
     let scene = Scene::default();
     let (first, _) = scene.look(pod(&[1]), 1);
