@@ -13,28 +13,33 @@ use crate::state::Layout;
 /// The base for host programs in tests: empty folders to mount `/usr`, `/lib` and the like over.
 pub const TINY_IMAGE: &str = "mcp-health.local/tiny:1";
 
+/// The API server's right to reach the kubelet.
+pub const RIGHTS: &str = include_str!("rights.yaml");
+
 /// Builds the first images and brings them in.
 pub fn import_images(layout: &Layout, programs: &Programs) -> Result<()> {
     let images = layout.dir.join("images");
     let ctr = programs.path("ctr")?;
     let pause = programs.path("pause")?;
-    let all = [
+    let mut all = vec![
         ("pause.tar", Image::of_program(PAUSE_IMAGE, pause)?),
-        ("coredns.tar", Image::of_program(&image(&COREDNS), programs.path("coredns")?)?),
         ("tiny.tar", Image::tiny(TINY_IMAGE, pause)?),
     ];
+    if let Ok(coredns) = programs.path("coredns") {
+        all.push(("coredns.tar", Image::of_program(&image(&COREDNS), coredns)?));
+    }
     for (file, image) in all {
         containerd::import(layout, ctr, &image.write(&images.join(file))?)?;
     }
     Ok(())
 }
 
-/// The objects to apply at once.
-pub fn manifest(network: Network) -> String {
+/// The objects of the DNS server.
+pub fn dns(network: Network) -> String {
     // Names outside the cluster need a name server outside; without one they fail at once instead of timing
     // out.
     let forward = if upstream_dns().is_empty() { "" } else { "forward . /etc/resolv.conf" };
-    include_str!("addons.yaml")
+    include_str!("dns.yaml")
         .replace("{{image}}", &image(&COREDNS))
         .replace("{{dns}}", &network.dns_service().to_string())
         .replace("{{forward}}", forward)

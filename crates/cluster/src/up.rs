@@ -17,6 +17,9 @@ use crate::{
     addons, connect, containerd, control_plane, down, kubelet, kwok, node, pki, preflight, simulated,
 };
 
+/// How long what was started may take to answer.
+const LIMIT: Duration = Duration::from_mins(2);
+
 /// How a cluster is to be brought up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -26,11 +29,14 @@ pub struct Plan {
     pub simulated_nodes: Option<u32>,
     /// Whether system packages may be installed.
     pub install: bool,
+    /// Whether a real node is to have DNS, metrics-server, Prometheus and Alertmanager, which take half
+    /// as long to build as the rest. Without them it has those that it had.
+    pub addons: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { node: Wanted::Auto, simulated_nodes: None, install: true }
+        Self { node: Wanted::Auto, simulated_nodes: None, install: true, addons: true }
     }
 }
 
@@ -65,7 +71,7 @@ fn bring_up(layout: &Layout, saved: &mut Saved, plan: &Plan) -> Result<Cluster> 
     if let Some(count) = plan.simulated_nodes {
         saved.simulated_nodes = kwok::check_count(count)?;
     }
-    let programs = prepare(layout, saved)?;
+    let programs = prepare(layout, saved, plan.addons)?;
     match saved.kind {
         Kind::Real => up_real(layout, saved, &programs),
         Kind::Simulated => simulated::up(layout, saved, &programs),
@@ -98,13 +104,23 @@ fn up_real(layout: &Layout, saved: &mut Saved, programs: &Programs) -> Result<Cl
     control_plane::await_ready(&cluster, &node, saved)?;
     control_plane::start_controllers(layout, at, &node, saved, programs)?;
     kubelet::start(layout, network, &node, saved, programs)?;
-    cluster.apply(&addons::manifest(network))?;
+    cluster.apply(addons::RIGHTS)?;
+    if programs.path("coredns").is_ok() {
+        cluster.apply(&addons::dns(network))?;
+    }
     step.done();
 
-    let step = Step::start("waiting for the node and for DNS");
+    let step = Step::start("waiting for the node");
     std::thread::scope(|scope| {
-        let metrics = scope.spawn(|| addons::add_metrics(&cluster, layout, programs));
-        await_ready(&cluster, layout, network, &node, saved, &step)?;
+        let metrics = scope.spawn(|| match programs.path("metrics-server") {
+            Ok(_) => addons::add_metrics(&cluster, layout, programs),
+            Err(_) => Ok(()),
+        });
+        await_ready(&cluster, layout, &node, saved, &step)?;
+        if programs.path("coredns").is_ok() {
+            step.note("DNS");
+            await_dns(&cluster, network)?;
+        }
         step.note("metrics-server, Prometheus and Alertmanager");
         metrics.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
@@ -124,35 +140,35 @@ fn up_real(layout: &Layout, saved: &mut Saved, programs: &Programs) -> Result<Cl
     Ok(cluster)
 }
 
-/// Waits until pods can run and names resolve.
+/// Waits until pods can run.
 fn await_ready(
     cluster: &Cluster,
     layout: &Layout,
-    network: Network,
     node: &node::Node,
     saved: &Saved,
     step: &Step,
 ) -> Result<()> {
-    let limit = Duration::from_mins(2);
     let node_name = layout.node_name();
     let ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
     step.note("the kubelet");
-    node.await_daemon(saved, "kubelet", limit, || {
+    node.await_daemon(saved, "kubelet", LIMIT, || {
         cluster.kubectl_run(["get", "node", &node_name, "-o", ready]).is_ok_and(|status| status == "True")
     })?;
     step.note("the default service account");
-    node.await_daemon(saved, "kube-controller-manager", limit, || {
+    node.await_daemon(saved, "kube-controller-manager", LIMIT, || {
         cluster.kubectl_run(["get", "serviceaccount", "default"]).is_ok()
     })?;
-    for daemon in ["kube-scheduler", "containerd"] {
+    for daemon in ["kube-scheduler", "containerd", "kube-proxy"] {
         node.await_daemon(saved, daemon, Duration::from_secs(1), || true)?;
     }
-    step.note("DNS");
+    Ok(())
+}
+
+/// Waits until names resolve.
+fn await_dns(cluster: &Cluster, network: Network) -> Result<()> {
     // From here through kube-proxy to a pod: if that answers, so will everything else.
     let dns = SocketAddr::from((network.dns_service(), 53));
-    let answered = wait_until(limit, || TcpStream::connect_timeout(&dns, Duration::from_millis(500)).is_ok());
-    node.await_daemon(saved, "kube-proxy", Duration::from_secs(1), || true)?;
-    if answered {
+    if wait_until(LIMIT, || TcpStream::connect_timeout(&dns, Duration::from_millis(500)).is_ok()) {
         return Ok(());
     }
     let pods = cluster
@@ -160,14 +176,14 @@ fn await_ready(
         .unwrap_or_else(|error| error.to_string());
     Err(Error::Part {
         part: "CoreDNS".to_owned(),
-        problem: format!("did not answer on {dns} within {} s", limit.as_secs()),
+        problem: format!("did not answer on {dns} within {} s", LIMIT.as_secs()),
         log: last_lines(&pods, 20),
     })
 }
 
 /// Builds the parts. A cluster that runs keeps the programs that it was started with, and gets those of parts
 /// that it does not have yet.
-fn prepare(layout: &Layout, saved: &mut Saved) -> Result<Programs> {
+fn prepare(layout: &Layout, saved: &mut Saved, addons: bool) -> Result<Programs> {
     let running = node::find(layout, saved).is_some();
     let intact = !saved.programs.is_empty() && saved.programs.values().all(|path| path.exists());
     if !(running && intact) {
@@ -175,8 +191,11 @@ fn prepare(layout: &Layout, saved: &mut Saved) -> Result<Programs> {
         saved.versions.clear();
     }
     let has = |part: &parts::Part| part.programs().all(|name| saved.programs.contains_key(name));
-    let mut wanted: Vec<&'static parts::Part> =
-        parts::of(saved.kind).iter().copied().filter(|part| !has(part)).collect();
+    let wanted: &[&'static parts::Part] = match saved.kind {
+        Kind::Real if !addons => &parts::FIRST,
+        kind => parts::of(kind),
+    };
+    let mut wanted: Vec<_> = wanted.iter().copied().filter(|part| !has(part)).collect();
     if saved.simulated_nodes > 0 && !saved.programs.contains_key("kwok") && saved.kind == Kind::Real {
         wanted.push(&parts::KWOK);
     }

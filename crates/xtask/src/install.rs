@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::{crds, postgres, workspace};
 
 /// The demo server's package and program.
-const DEMO_SERVER: &str = "mcp-demo-server";
+pub const DEMO_SERVER: &str = "mcp-demo-server";
 
 /// How long the chart may take to come up.
 const TIMEOUT: &str = "120s";

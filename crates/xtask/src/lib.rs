@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod background;
 pub mod crds;
 pub mod demo;
 pub mod install;

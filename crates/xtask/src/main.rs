@@ -105,7 +105,7 @@ struct Node {
 
 impl Node {
     fn plan(&self, simulated_nodes: Option<u32>) -> Plan {
-        Plan { node: self.node, simulated_nodes, install: !self.no_install }
+        Plan { node: self.node, simulated_nodes, install: !self.no_install, addons: true }
     }
 }
 

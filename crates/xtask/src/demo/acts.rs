@@ -22,6 +22,8 @@ pub struct Act {
     pub ending: Ending,
     /// Why a simulated node cannot show it; none where it can.
     pub needs_a_node: Option<&'static str>,
+    /// Whether the cluster has to have DNS and figures for it.
+    pub needs_addons: bool,
     /// The manifest of its PostgreSQL, which is brought up first; `POSTGRES-IMAGE` and `ROLE-SQL` are put in.
     pub postgres: Option<&'static str>,
 }
@@ -113,6 +115,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Resolved,
         needs_a_node: None,
+        needs_addons: false,
         postgres: None,
     },
     Act {
@@ -125,6 +128,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Mitigated,
         needs_a_node: None,
+        needs_addons: false,
         postgres: None,
     },
     Act {
@@ -149,6 +153,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Mitigated,
         needs_a_node: Some("a simulated node reads no ConfigMap"),
+        needs_addons: false,
         postgres: None,
     },
     Act {
@@ -167,6 +172,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Resolved,
         needs_a_node: Some("nothing in a simulated pod speaks MCP"),
+        needs_addons: false,
         postgres: None,
     },
     Act {
@@ -187,6 +193,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::Search,
         ending: Ending::Resolved,
         needs_a_node: Some("nothing in a simulated pod has a circuit breaker"),
+        needs_addons: true,
         postgres: None,
     },
     Act {
@@ -204,6 +211,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Mitigated,
         needs_a_node: Some("nothing in a simulated pod answers, fast or slowly"),
+        needs_addons: true,
         postgres: None,
     },
     Act {
@@ -223,6 +231,7 @@ pub const ACTS: &[Act] = &[
         tool: Tool::CreateAssignment,
         ending: Ending::Mitigated,
         needs_a_node: Some("nothing in a simulated pod speaks to a database"),
+        needs_addons: true,
         postgres: Some(include_str!("acts/postgres.yaml")),
     },
 ];

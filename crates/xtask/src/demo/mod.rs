@@ -6,6 +6,7 @@
 //! ```
 
 mod acts;
+mod ahead;
 mod client;
 mod names;
 mod screen;
@@ -25,7 +26,8 @@ use cluster::state::name_option;
 use cluster::status::Status;
 use serde_json::Value;
 
-use crate::install::{build_images, helm_install, load_postgres};
+use crate::background::Background;
+use crate::install::{Images, build_images, helm_install, load_postgres};
 use crate::interrupt;
 use crate::local_operator::LocalOperator;
 use acts::{ACTS, Act, Change};
@@ -59,14 +61,22 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let acts = chosen(options.act.as_deref())?;
     interrupt::watch()?;
-    let (cluster, brought_up) = cluster(options)?;
+    let programs = if options.context.is_none() { ahead::begin()? } else { None };
+    let plan = ahead::plan(options.plan)?;
+    let (cluster, brought_up) = cluster(options, &plan)?;
     let (acts, not_shown) = simulation::split(&cluster, acts, options.plan.install)?;
     // Whoever stops it half way wants it gone; whoever wants to look wants that after a failure too.
     let keep = || options.keep && !interrupt::requested();
     let crd_was_there = tidy::has_crd(&cluster);
     let outcome = tidy::refuse_what_is_not_ours(&cluster).and_then(|()| {
         let outcome = tidy::prepare(&cluster)
-            .and_then(|()| show(&cluster, &acts, &not_shown, options))
+            .and_then(|()| programs.map_or(Ok(()), Background::wait))
+            .and_then(|()| {
+                let mut later = ahead::complete(&cluster, plan)?;
+                show(&cluster, &acts, &not_shown, &mut later, options)?;
+                // Whoever looks at it afterwards finds the whole cluster.
+                later.filter(|_| options.keep || !brought_up).map_or(Ok(()), Background::wait)
+            })
             .map_err(interrupt::explain);
         if keep() {
             tell_how_to_look(options);
@@ -85,12 +95,12 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// The cluster to use, and whether it is up only for this demo.
-fn cluster(options: &Options) -> Result<(Cluster, bool)> {
+fn cluster(options: &Options, plan: &Plan) -> Result<(Cluster, bool)> {
     if let Some(context) = &options.context {
         return Ok((Cluster::existing(context)?, false));
     }
     let was_up = Status::of(&options.name)?.node.is_some();
-    match Cluster::up(&options.name, &options.plan) {
+    match Cluster::up(&options.name, plan) {
         Ok(cluster) => Ok((cluster, !was_up)),
         Err(error) => {
             // Half a cluster is of no use to anybody; one that was there is for its owner to look at.
@@ -115,7 +125,13 @@ fn chosen(name: Option<&str>) -> Result<Vec<&'static Act>> {
     Ok(acts)
 }
 
-fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[NotShown], options: &Options) -> Result<()> {
+fn show(
+    cluster: &Cluster,
+    acts: &[&Act],
+    not_shown: &[NotShown],
+    later: &mut Option<Background>,
+    options: &Options,
+) -> Result<()> {
     if acts.is_empty() {
         return Err(simulation::nothing_to_show(not_shown));
     }
@@ -129,36 +145,18 @@ fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[NotShown], options: &Opti
     let postgres =
         acts.iter().any(|act| act.postgres.is_some()).then(|| load_postgres(cluster)).transpose()?;
 
-    let step = Progress::start(format!("installing the operator with Helm into {OPERATOR_NAMESPACE}"));
-    let watched = format!("{{{NAMESPACE}}}");
-    let dependencies = format!("{{*.{NAMESPACE}}}");
-    let mut values = vec![
-        ("watchNamespaces", watched.as_str()),
-        ("actions.rollbackConfig", "true"),
-        ("signals.allowedEndpoints", dependencies.as_str()),
-        ("signals.secrets", "true"),
-        ("signals.scrapePeriod", "5s"),
-    ];
-    if cluster.is_simulated() {
-        values.push(("replicaCount", "0"));
-    }
-    helm_install(cluster, &images, RELEASE, OPERATOR_NAMESPACE, &values)?;
-    step.done();
-    let mut operator = if cluster.is_simulated() {
-        Some(LocalOperator::start(cluster, &images.operator_binary, RELEASE, OPERATOR_NAMESPACE)?)
-    } else {
-        None
-    };
-
-    if let Some(operator) = &mut operator {
-        operator.await_lead(cluster)?;
-    }
+    let mut operator = install_operator(cluster, &images)?;
 
     let mut reports = Vec::new();
     for (at, act) in acts.iter().enumerate() {
         interrupt::check()?;
         if acts.len() > 1 {
             heading(&format!("── Act {} of {}: {} ──", at + 1, acts.len(), act.name));
+        }
+        if act.needs_addons
+            && let Some(later) = later.take()
+        {
+            later.wait()?;
         }
         let played = bring_up_postgres(cluster, act, postgres.as_deref().unwrap_or_default())
             .and_then(|()| play(cluster, act, &images.demo_server));
@@ -177,6 +175,31 @@ fn show(cluster: &Cluster, acts: &[&Act], not_shown: &[NotShown], options: &Opti
         operator.stay();
     }
     Ok(())
+}
+
+/// Installs the operator with Helm. Where no pod can run it, gives the process that does its work.
+fn install_operator(cluster: &Cluster, images: &Images) -> Result<Option<LocalOperator>> {
+    let step = Progress::start(format!("installing the operator with Helm into {OPERATOR_NAMESPACE}"));
+    let watched = format!("{{{NAMESPACE}}}");
+    let dependencies = format!("{{*.{NAMESPACE}}}");
+    let mut values = vec![
+        ("watchNamespaces", watched.as_str()),
+        ("actions.rollbackConfig", "true"),
+        ("signals.allowedEndpoints", dependencies.as_str()),
+        ("signals.secrets", "true"),
+        ("signals.scrapePeriod", "5s"),
+    ];
+    if cluster.is_simulated() {
+        values.push(("replicaCount", "0"));
+    }
+    helm_install(cluster, images, RELEASE, OPERATOR_NAMESPACE, &values)?;
+    step.done();
+    if !cluster.is_simulated() {
+        return Ok(None);
+    }
+    let mut operator = LocalOperator::start(cluster, &images.operator_binary, RELEASE, OPERATOR_NAMESPACE)?;
+    operator.await_lead(cluster)?;
+    Ok(Some(operator))
 }
 
 /// Brings up the PostgreSQL that an act's server uses, so that the server finds it at its start.

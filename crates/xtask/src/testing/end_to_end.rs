@@ -1,21 +1,19 @@
 //! The stages on a real cluster: its parts, built early; the cluster; the end-to-end tests.
 
-use std::fs::{self, File};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::fs;
+use std::process::Command;
 
-use cluster::command::{last_lines, spawn_error};
 use cluster::error::{Error, Result};
 use cluster::kind::Kind;
-use cluster::progress::{Step, say};
+use cluster::progress::Step;
 use cluster::status::Status;
 use cluster::{Cluster, cache};
-use cluster::{down, parts, preflight, state};
+use cluster::{down, parts, preflight};
 
 use super::needs;
 use super::options::{LIMIT, Options, tests};
 use super::report::Report;
+use crate::background::Background;
 use crate::install::{Images, build_images};
 use crate::{interrupt, workspace};
 
@@ -27,61 +25,18 @@ const SCENARIOS: [&str; 3] = ["--workspace", "--test", "scenarios"];
 /// How many end-to-end tests run at the same time.
 const THREADS: &str = "--test-threads=4";
 
-/// The cluster's parts under way, where they have to be built.
-pub struct Parts(Option<(Child, PathBuf)>);
-
-impl Parts {
-    /// Starts to build what is missing, beside everything else and with less of a claim to the processors:
-    /// much of the time goes into downloads.
-    pub fn begin(options: &Options, kind: Option<Kind>) -> Result<Self> {
-        let Some(kind) = kind else { return Ok(Self(None)) };
-        let wanted = parts::of(kind);
-        if parts::missing(wanted)?.is_empty() {
-            return Ok(Self(None));
-        }
-        preflight::check_parts(wanted)?;
-        let log = cache::root()?.join("parts/build.log");
-        state::write_folder(log.parent().unwrap_or(&log))?;
-        let output = File::create(&log).map_err(Error::file("create", &log))?;
-        let program = std::env::current_exe().map_err(Error::file("find", "this program"))?;
-        let mut command = Command::new("nice");
-        command.args(["-n", "10"]).arg(program).args(["cluster", "build", "--node"]);
-        command.arg(options.plan.node.to_string());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
-        say(&format!("building the parts of the cluster meanwhile; log: {}", log.display()));
-        let child = command.spawn().map_err(|source| spawn_error(&command, source))?;
-        Ok(Self(Some((child, log))))
+/// Starts to build the parts of the cluster that are missing; nothing where all are there.
+pub fn begin_parts(options: &Options, kind: Option<Kind>) -> Result<Option<Background>> {
+    let Some(kind) = kind else { return Ok(None) };
+    let wanted = parts::of(kind);
+    if parts::missing(wanted)?.is_empty() {
+        return Ok(None);
     }
-
-    /// Waits until they are built.
-    pub fn wait(mut self) -> Result<()> {
-        let Some((mut child, log)) = self.0.take() else { return Ok(()) };
-        let step = Step::start("building the parts of the cluster");
-        let said = || fs::read_to_string(&log).unwrap_or_default();
-        let status = loop {
-            let status = child.try_wait().map_err(|error| Error::other(format!("cannot wait: {error}")))?;
-            if let Some(status) = status {
-                break status;
-            }
-            interrupt::check()?;
-            step.note(said().lines().last().unwrap_or_default());
-            std::thread::sleep(Duration::from_millis(200));
-        };
-        if !status.success() {
-            return Err(Error::other(format!("building the parts failed:{}", last_lines(&said(), 20))));
-        }
-        step.done();
-        Ok(())
-    }
-}
-
-impl Drop for Parts {
-    fn drop(&mut self) {
-        if let Some((child, _)) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+    preflight::check_parts(wanted)?;
+    let program = std::env::current_exe().map_err(Error::file("find", "this program"))?;
+    let mut command = Command::new(program);
+    command.args(["cluster", "build", "--node"]).arg(options.plan.node.to_string());
+    Background::start("building the parts of the cluster", "parts.log", &command).map(Some)
 }
 
 /// Runs the end-to-end tests; the cluster goes at the end, where it came for them.

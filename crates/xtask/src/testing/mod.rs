@@ -25,6 +25,7 @@ use cluster::kind::{Kind, Wanted};
 use cluster::progress::say;
 use cluster::{Plan, parts, preflight};
 
+use crate::background::Background;
 use crate::{interrupt, postgres, workspace};
 use options::{LIMIT, in_ci, tests};
 use report::Report;
@@ -47,7 +48,7 @@ pub fn run(options: &Options) -> Result<bool> {
     // From here on it is decided, and said once.
     let plan = Plan { node: kind.map_or(options.plan.node, Wanted::from), ..options.plan };
     let options = &Options { plan, ..options.clone() };
-    let parts = end_to_end::Parts::begin(options, kind)?;
+    let parts = end_to_end::begin_parts(options, kind)?;
     let stages = stages(options, kind, &mut report, parts);
     report.print(started.elapsed());
     stages?;
@@ -95,7 +96,7 @@ fn stages(
     options: &Options,
     kind: Option<Kind>,
     report: &mut Report,
-    parts: end_to_end::Parts,
+    parts: Option<Background>,
 ) -> Result<()> {
     if options.only.is_none() {
         report.run("formatting", |_| command(workspace::cargo().args(["fmt", "--all", "--check"]), LIMIT))?;
@@ -117,7 +118,7 @@ fn stages(
 
     foreign::run(options, report)?;
     services::run(options, report)?;
-    parts.wait()?;
+    parts.map_or(Ok(()), Background::wait)?;
     if options.only.is_none() {
         report.run("chart", chart)?;
         report.run("licences", |_| {
