@@ -1,7 +1,7 @@
 //! One server at one moment: what every pure function is given.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Incident, IncidentType, McpServerHealthSpec, McpServerHealthStatus};
+use mcp_health_api::{Duration, Incident, IncidentType, McpServerHealthSpec, McpServerHealthStatus};
 
 use crate::signals::Signals;
 
@@ -78,4 +78,19 @@ impl<'a> Case<'a> {
     pub fn open(&self, incident: IncidentType) -> Option<&'a Incident> {
         self.status.incidents.iter().find(|one| one.incident_type == incident)
     }
+}
+
+/// How long a symptom lasts before it is an incident: the object's own wish, or the catalogue's.
+pub(crate) fn lasting(case: &Case, incident: IncidentType, default: SignedDuration) -> SignedDuration {
+    lasting_for(case.spec, incident, default)
+}
+
+/// The same, of an object's spec.
+pub(crate) fn lasting_for(
+    spec: &McpServerHealthSpec,
+    incident: IncidentType,
+    default: SignedDuration,
+) -> SignedDuration {
+    let own = spec.overrides.iter().find(|wanted| wanted.incident == incident);
+    own.and_then(|wanted| wanted.hold_for).map_or(default, Duration::span)
 }

@@ -9,7 +9,7 @@ use mcp_health_api::IncidentType;
 
 use crate::{
     Case, Server,
-    catalogue::lasting,
+    case::lasting,
     mask::mask,
     signals::{
         Database,
@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// A transaction that does nothing for longer than this is left alone (guide 000, Connection Pool Exhausted).
-const IDLE_IN_TRANSACTION: SignedDuration = SignedDuration::from_mins(5);
+pub const IDLE_IN_TRANSACTION: SignedDuration = SignedDuration::from_mins(5);
 /// Who waits for a lock for longer than this is kept from working.
-const WAITS: SignedDuration = SignedDuration::from_secs(60);
+pub const WAITS: SignedDuration = SignedDuration::from_secs(60);
 /// Whatever a database tells, nothing began longer ago.
 const LONGEST: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// From this share of the connections that are not reserved on, a database is full, in percent.

@@ -2,15 +2,14 @@
 //! again. The runbook is a ladder: a step that did not help gives way to the next.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Attempt, Effect, Hold, Incident, IncidentType, Outcome, RunbookStep, Time};
+use mcp_health_api::{ActionType, Attempt, Effect, Hold, Incident, Outcome, RunbookStep, Time};
 
 use crate::{
     Case, Diagnosis, Fleet, Server, Story,
     actions::{self, Plan, Planned},
     attempt::past_actions,
-    catalogue,
+    catalogue::{Class, facts, worst_pod},
     guards::{Question, Verdict, ask, ask_to_go_on},
-    probes::closes_at,
     revert::{self, MADE_THINGS_WORSE, Revert},
     signals::{Pod, RecordedAction},
     time::after,
@@ -106,7 +105,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
     // What cannot be seen cannot be acted on; what is quiet needs no action.
     let Some(situation) = situation else { return blind(story) };
     if let Some(quiet) = &incident.quiet_since {
-        let until = closes_at(case, incident.cause, quiet.0);
+        let until = facts(incident.incident_type).closes_at(case, incident, quiet.0);
         let next = format!("resolved if quiet until {}", words::moment(until));
         return Decision::Wait { until: Some(until), next: Some(next) };
     }
@@ -306,14 +305,14 @@ impl Situation<'_> {
     fn next_to_recycle(&self) -> Option<&Pod> {
         let last = self.incident.attempts.iter().rev().find(|attempt| attempt.is_spent())?;
         let helped = last.action == ActionType::RecyclePod && last.outcome == Some(Outcome::Improved);
-        let worst = catalogue::worst_pod(self.incident.incident_type, self.case, self.server)?;
+        let worst = worst_pod(self.incident.incident_type, self.case, self.server)?;
         (helped && self.incident.rule.is_none() && worst.created < last.recorded_at.0).then_some(worst)
     }
 
     /// No other pod shows the fault: to replace it touches less than any later step of the runbook.
     fn is_last_of_all(&self, pod: &Pod) -> bool {
         let others = self.server.without(pod);
-        catalogue::worst_pod(self.incident.incident_type, self.case, &others).is_none()
+        worst_pod(self.incident.incident_type, self.case, &others).is_none()
     }
 
     fn hand_over(&self, obstacles: Vec<(&'static str, String)>) -> Decision {
@@ -324,7 +323,7 @@ impl Situation<'_> {
         }
         match spent.last() {
             None if incident.is_told() => Decision::escalate(
-                if incident.incident_type == IncidentType::Reported { "Reported" } else { "AlertFiring" },
+                &incident.incident_type.to_string(),
                 incident.evidence.first().map_or("others say that something is wrong", String::as_str),
             ),
             Some(last) if last.outcome == Some(Outcome::Improved) => Decision::escalate(
@@ -341,26 +340,13 @@ impl Situation<'_> {
             ),
             None if incident.incident_type.is_outside() => Decision::Wait {
                 until: self.story.look_again,
-                next: Some(waits_outside(incident.incident_type).to_owned()),
+                next: Some(facts(incident.incident_type).class.next().to_owned()),
             },
             None => Decision::escalate(
                 NO_AUTOMATIC_ACTION,
                 format!("no action mends {} ({}): see the evidence", incident.name(), incident.cause),
             ),
         }
-    }
-}
-
-/// What comes next of that which lies outside the server.
-pub(crate) const fn waits_outside(incident: IncidentType) -> &'static str {
-    match incident {
-        IncidentType::CertificateExpiring => {
-            "waits until it is renewed; a person is called when the answer is due"
-        }
-        IncidentType::NodeProblem => {
-            "waits until the node is ready, or its pods run elsewhere; escalates when the response is due"
-        }
-        _ => "waits until it is well; a person is called when the answer is due",
     }
 }
 
@@ -372,22 +358,21 @@ struct Rung<'a> {
     own: Option<&'a RunbookStep>,
 }
 
-/// The ladder: the object's own, or the catalogue's. A person's word alone leads to no action, whatever the object
-/// says: who may annotate it need not be who may have the server changed.
+/// The ladder: the object's own, or the catalogue's.
 fn runbook<'a>(case: &Case<'a>, server: &Server, incident: &Incident) -> Vec<Rung<'a>> {
     let rung = |step: &'a RunbookStep| Rung { action: step.action(), own: Some(step) };
     if let Some(name) = &incident.rule {
         let rule = case.spec.rules.iter().find(|rule| &rule.name == name);
         return rule.into_iter().flat_map(|rule| &rule.runbook).map(rung).collect();
     }
-    let own = case.spec.overrides.iter().find(|one| one.incident == incident.incident_type);
-    let own = own.filter(|own| own.incident != IncidentType::Reported);
+    let entry = facts(incident.incident_type);
+    let own = case.spec.overrides.iter().find(|one| one.incident == entry.incident);
+    let own = own.filter(|_| entry.class != Class::Report);
     if let Some(steps) = own.and_then(|own| own.runbook.as_ref()) {
         return steps.iter().map(rung).collect();
     }
-    let default =
-        catalogue::entry(incident.incident_type).map(|entry| (entry.runbook)(incident.cause, server));
-    default.unwrap_or_default().iter().map(|action| Rung { action: Some(*action), own: None }).collect()
+    let default = (entry.runbook)(incident.cause, server);
+    default.iter().map(|action| Rung { action: Some(*action), own: None }).collect()
 }
 
 /// Whether the ladder of an incident has a step of this kind.

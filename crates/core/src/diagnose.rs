@@ -7,7 +7,8 @@ use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severit
 
 use crate::{
     Case, Server,
-    catalogue::{self, CATALOGUE, Entry, lasting, own_rules},
+    case::lasting,
+    catalogue::{CATALOGUE, Class, Entry, facts, own_rules},
     dependencies,
     finding::{Finding, Judgement},
     probes, prohibition,
@@ -109,141 +110,16 @@ pub(crate) fn about(incident: IncidentType, evidence: &[String]) -> Vec<&str> {
     about
 }
 
-/// How near to the root a cause is; the smallest is the primary (DESIGN: dependency, database, node → bad
-/// revision or configuration → resource → process → symptom).
-fn distance_from_root(finding: &Finding) -> u8 {
-    match finding.cause {
-        // What kills the pods in force is why they loop, whatever the rollout has to do with it.
-        _ if finding.incident == IncidentType::OutOfMemory && finding.youngest_pod.is_some() => 1,
-        // Of these, metrics show the trace in the server; what they forbid binds all the same.
-        Cause::DatabaseConnection | Cause::DependencyDown if is_told_by_metrics(finding.incident) => 2,
-        Cause::DatabaseConnection
-        | Cause::DependencyDown
-        | Cause::DatabaseDisk
-        | Cause::ChecksumFailure
-        | Cause::DataDamaged
-        | Cause::NodeNotReady
-        | Cause::NodeUnreachable
-        | Cause::NodeGone => 0,
-        // While nobody is let in, nothing else helps; else what is wrong with the server itself comes first.
-        _ if finding.incident == IncidentType::DatabasePoolExhausted
-            && finding.forbids.contains(&ActionType::Rollback) =>
-        {
-            0
-        }
-        // Where it does harm, that is found by itself.
-        _ if finding.incident == IncidentType::DatabaseIdleInTransaction => 4,
-        Cause::BadRollout
-        | Cause::NeverHealthy
-        | Cause::ConfigError
-        | Cause::MissingDependency
-        | Cause::PermissionDenied
-        | Cause::StartupTimeout
-        | Cause::PortConflict
-        | Cause::ImagePull
-        | Cause::CredentialsRejected
-        | Cause::CertificateRejected
-        | Cause::PermissionMissing
-        | Cause::ServiceMismatch => 1,
-        Cause::QuotaExceeded
-        | Cause::Unschedulable
-        | Cause::AdmissionRefused
-        | Cause::PodRejected
-        | Cause::Evicted
-        | Cause::StuckTerminating
-        | Cause::NotCreated
-        | Cause::NotStarted
-        | Cause::ReadinessGate
-        | Cause::OutOfMemory
-        | Cause::LimitTooSmall
-        | Cause::Leak
-        | Cause::Saturation
-        | Cause::ContainerLogs
-        | Cause::TemporaryFiles
-        | Cause::VolumeData
-        | Cause::TooManySessions
-        | Cause::DatabasePool
-        | Cause::IdleTransactions
-        | Cause::ConnectionLeak
-        | Cause::PoolTooSmall
-        | Cause::CacheMisses
-        | Cause::CpuThrottled => 2,
-        Cause::ProcessExit | Cause::BackOff | Cause::OnePod | Cause::HeartbeatSilent | Cause::Wedged => 3,
-        // What probes find from outside causes nothing else that is found, and must not keep that from being mended.
-        Cause::NotReady
-        | Cause::NameNotResolved
-        | Cause::TargetPortMismatch
-        | Cause::TlsFailing
-        | Cause::ProxyBuffering
-        | Cause::ForeignEndpoints
-        | Cause::HostNotAllowed
-        | Cause::AuthenticationRequired
-        | Cause::NotMcp
-        | Cause::Redirected
-        | Cause::VersionMismatch
-        | Cause::SessionLost
-        | Cause::Refused
-        | Cause::Dropped
-        | Cause::TimedOut
-        | Cause::ErrorAnswers
-        | Cause::Malformed
-        | Cause::ToolGone
-        | Cause::NoTools
-        | Cause::SchemaDrift
-        | Cause::CircuitOpen
-        | Cause::GuardUnknown
-        | Cause::OneTool
-        | Cause::OneEndpoint
-        | Cause::ServerErrors
-        | Cause::Upstream
-        | Cause::IdleSessions
-        | Cause::Clients
-        | Cause::SlowAnswers
-        | Cause::ToolNotFound
-        | Cause::ToolArguments
-        | Cause::ToolTimeout
-        | Cause::ToolDependency
-        | Cause::ToolErrors
-        // A person's to mend: it must not keep anything from being mended.
-        | Cause::OthersConnections
-        | Cause::OthersSession
-        | Cause::ActiveTransaction
-        | Cause::PreparedTransaction
-        | Cause::DatabaseUpkeep => 4,
-        Cause::OwnRule | Cause::Alert | Cause::PersonsReport | Cause::Certificate => 5,
-        // Advice.
-        Cause::MissingIndex | Cause::StaleStatistics | Cause::RepeatedStatement | Cause::SlowStatement => 6,
-    }
-}
-
-fn is_told_by_metrics(incident: IncidentType) -> bool {
-    matches!(incident, IncidentType::HighErrorRate | IncidentType::HighLatency)
-}
-
 /// Whether something that does not answer, or can write nothing, may be why. What a rollback remediates follows from it
 /// only where that forbids a rollback; and what is wrong in a database that lets the operator in is its own.
 fn follows_from(down: &Finding, finding: &Finding, server: &Server) -> bool {
-    use IncidentType::{DatabaseBlockingLocks, DatabaseIdleInTransaction, DatabasePoolExhausted};
-    if matches!(finding.incident, DatabasePoolExhausted | DatabaseIdleInTransaction | DatabaseBlockingLocks) {
+    let entry = facts(finding.incident);
+    if entry.class == Class::Sessions {
         return down.cause == Cause::DatabaseConnection;
     }
-    let ladder = catalogue::entry(finding.incident).map(|entry| (entry.runbook)(finding.cause, server));
-    let is_rolled_back = ladder.is_some_and(|ladder| ladder.contains(&ActionType::Rollback));
-    let may_roll_back =
-        down.incident != IncidentType::DependencyDown || !down.forbids.contains(&ActionType::Rollback);
+    let is_rolled_back = (entry.runbook)(finding.cause, server).contains(&ActionType::Rollback);
+    let may_roll_back = class(down) != Class::Dependency || !down.forbids.contains(&ActionType::Rollback);
     is_explained_by_dependency(finding, server) && !(is_rolled_back && may_roll_back)
-}
-
-/// Whether a node that fails may be why. Rules that judge pods do not count those of that node: what they find is the
-/// fault of the others.
-fn follows_from_node(finding: &Finding) -> bool {
-    use IncidentType::{CrashLoop, NodeProblem, OutOfMemory, RolloutStuck, ServiceNotResponding};
-    match finding.incident {
-        NodeProblem => true,
-        CrashLoop | OutOfMemory | RolloutStuck => false,
-        ServiceNotResponding => finding.youngest_pod.is_none(),
-        _ => distance_from_root(finding) > 2,
-    }
 }
 
 /// Asks every rule of the catalogue, and every one of the policy's own. Without fresh evidence of the target, its
@@ -258,7 +134,8 @@ pub fn diagnose(case: &Case) -> Diagnosis {
         diagnosis.note(case, entry.incident, None, judge(case, &server, entry));
     }
     for rule in &case.spec.rules {
-        let judgement = own_rules::judge(case, &server, rule);
+        let judgement =
+            if server.is_scaled_to_zero() { Judgement::Clear } else { own_rules::judge(case, rule) };
         diagnosis.note(case, IncidentType::Rule, Some(&rule.name), judgement);
     }
     // A rule that is gone finds nothing: what was done for a time can be taken back.
@@ -273,22 +150,13 @@ pub fn diagnose(case: &Case) -> Diagnosis {
     diagnosis
 }
 
-/// Whether something that the server depends on could explain a finding. Of a new template, what the last lines of its
-/// containers tell counts as another reason only where they ended before they were ever Ready.
+/// Whether something that the server depends on could explain a finding.
 pub(crate) fn is_explained_by_dependency(finding: &Finding, server: &Server) -> bool {
-    let Some(entry) = catalogue::entry(finding.incident) else { return true };
-    let is_told = finding.incident == IncidentType::CrashLoop
-        && matches!(
-            finding.cause,
-            Cause::MissingDependency
-                | Cause::PermissionDenied
-                | Cause::PortConflict
-                | Cause::CredentialsRejected
-                | Cause::CertificateRejected
-                | Cause::PermissionMissing
-        );
-    (entry.explained_by_dependency)(finding.cause)
-        || (is_told && server.rollout_is_to_blame_in_itself() && !server.ends_before_ready())
+    (facts(finding.incident).explained_by_dependency)(finding, server)
+}
+
+fn class(finding: &Finding) -> Class {
+    facts(finding.incident).class
 }
 
 /// Since when an incident's fault is known, for what must have answered since: the onset that was recorded first.
@@ -303,9 +171,7 @@ fn undecided(case: &Case, server: &Server, diagnosis: &Diagnosis) -> Vec<String>
         let mut open = case.status.incidents.iter();
         onset(one, open.find(|incident| one.is_of(incident)))
     });
-    // These say within seconds that no pod serves: what is asked by then is known when they are found.
-    let soon = [IncidentType::CrashLoop, IncidentType::ServiceNotResponding];
-    let suspected = diagnosis.suspected.iter().filter(|one| soon.contains(one)).map(|_| case.now);
+    let suspected = diagnosis.suspected.iter().filter(|one| facts(**one).shows_outage).map(|_| case.now);
     let mut all: Vec<String> = found
         .chain(suspected)
         .flat_map(|since| dependencies::undecided(case, since))
@@ -375,16 +241,12 @@ impl Diagnosis {
 
 /// What a rule says. An incident that is open is not over because the pods that show it are lost with their node.
 fn judge(case: &Case, server: &Server, entry: &Entry) -> Judgement {
-    let judgement = (entry.judge)(case, server);
+    let judgement = entry.judge(case, server);
     if judgement != Judgement::Clear || server.lost.is_empty() || case.open(entry.incident).is_none() {
         return judgement;
     }
-    let shows_it = || (entry.judge)(case, &server.with_lost_pods()) != Judgement::Clear;
-    if entry.incident != IncidentType::NodeProblem && shows_it() {
-        Judgement::Unknown
-    } else {
-        Judgement::Clear
-    }
+    let shows_it = || entry.judge(case, &server.with_lost_pods()) != Judgement::Clear;
+    if entry.class != Class::Node && shows_it() { Judgement::Unknown } else { Judgement::Clear }
 }
 
 /// Since when a finding is observed, and until when it must last, where the policy's own `for` is not over: whatever its
@@ -415,15 +277,16 @@ fn unseen(case: &Case, known: &Pending) -> Pending {
 /// what that does not explain comes before it, and is mended all the same.
 pub fn rank(findings: &mut [Finding], server: &Server) {
     let is_disk = |finding: &Finding| finding.cause == Cause::DatabaseDisk;
-    let is_down = |finding: &Finding| finding.incident == IncidentType::DependencyDown;
+    let is_down = |finding: &Finding| class(finding) == Class::Dependency;
     let mut all = findings.iter();
     let down = all.clone().find(|one| is_down(one)).or_else(|| all.find(|one| is_disk(one))).cloned();
-    let lost = findings.iter().any(|one| one.incident == IncidentType::NodeProblem);
+    let lost = findings.iter().any(|one| class(one) == Class::Node);
     findings.sort_by_key(|finding| {
+        let entry = facts(finding.incident);
         let place = CATALOGUE.iter().position(|entry| entry.incident == finding.incident);
         let follows = down.as_ref().is_some_and(|down| follows_from(down, finding, server))
-            || (lost && follows_from_node(finding));
-        let (distance, place) = (distance_from_root(finding), place.unwrap_or(CATALOGUE.len()));
+            || (lost && entry.follows_from_node(finding));
+        let (distance, place) = ((entry.rank)(finding), place.unwrap_or(CATALOGUE.len()));
         (follows, distance, !is_disk(finding), place, finding.incident)
     });
 }

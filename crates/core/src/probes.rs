@@ -5,7 +5,7 @@
 //! too: that is the path of clients.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Cause, Measure};
+use mcp_health_api::Measure;
 
 use crate::{
     Case, Server,
@@ -13,7 +13,6 @@ use crate::{
         Fault, FaultKind, PROBES_KEPT, Pod, ProbeHandler, ProbeKind, ProbePath, ProbeQuestion, ProbeResult,
         Probed, Span,
     },
-    time::after,
     words,
 };
 
@@ -68,17 +67,13 @@ pub fn patience(pause: SignedDuration) -> SignedDuration {
     pause.saturating_mul(i32::try_from(PROBES_KEPT).unwrap_or(1)).max(STALE)
 }
 
-/// When an incident of this cause is over that has been quiet since then. Where several endpoints of a
-/// Service answer in turn, some good answers in a row are luck; ten are not.
-pub(crate) fn closes_at(case: &Case, cause: Cause, quiet_since: Timestamp) -> Timestamp {
-    let settle = case.settings.settle;
-    if !matches!(cause, Cause::SessionLost | Cause::ForeignEndpoints) {
-        return after(quiet_since, settle);
-    }
+/// How long all must be well where several endpoints of a Service answer in turn: some good answers in a row are luck; ten
+/// are not.
+pub(crate) fn in_turn(case: &Case) -> SignedDuration {
     let probed = case.signals.probes.fresh().map(Vec::as_slice).unwrap_or_default();
     let of_services = probed.iter().filter(|one| matches!(one.path, ProbePath::Service(_)));
     let slowest = of_services.map(|one| one.pause).max().unwrap_or_default();
-    after(quiet_since, slowest.saturating_mul(IN_TURN).max(settle))
+    slowest.saturating_mul(IN_TURN).max(case.settings.settle)
 }
 
 /// The results of a path that are not too old, oldest first.

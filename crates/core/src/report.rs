@@ -3,13 +3,16 @@
 
 use jiff::Timestamp;
 use mcp_health_api::{
-    Attempt, Condition, ConditionType, Escalation, Incident, IncidentState, IncidentType,
-    McpServerHealthStatus, Outcome, Reason, Severity, Time,
+    Attempt, Condition, ConditionType, Escalation, Incident, IncidentState, McpServerHealthStatus, Outcome,
+    Reason, Severity, Time,
 };
 
 use crate::{
-    Case, Decision, Diagnosis, Server, Story, actions::did, decide::waits_outside,
-    healthy::no_rollback_target, start_budget, words,
+    Case, Decision, Diagnosis, Server, Story,
+    actions::did,
+    catalogue::{Class, facts},
+    healthy::no_rollback_target,
+    start_budget, words,
 };
 
 /// Longest text of a condition or an event.
@@ -31,7 +34,7 @@ pub fn status(
             let to_do = || Some(format!("a permanent fix: {}", incident.follow_ups.first()?.message));
             let person = || Some(format!("a person is needed: {}", incident.escalation.as_ref()?.message));
             let kind = incident.incident_type;
-            let outside = || kind.is_outside().then(|| waits_outside(kind).to_owned());
+            let outside = || kind.is_outside().then(|| facts(kind).class.next().to_owned());
             incident.next = follows.or_else(to_do).or_else(|| outside().map(|next| person().unwrap_or(next)));
         }
         incident.state = state_of(incident);
@@ -273,14 +276,13 @@ fn conditions(
     let rolled_out = server.is_some_and(Server::is_rolled_out);
 
     // A certificate that still holds says nothing of how the server is.
-    let sick = primary.filter(|one| {
-        one.incident_type != IncidentType::CertificateExpiring || one.severity == Severity::SEV1
-    });
+    let is_ahead = |incident| facts(incident).class == Class::Ahead;
+    let sick = primary.filter(|one| !is_ahead(one.incident_type) || one.severity == Severity::SEV1);
     let ready = if stalled.as_ref().is_some_and(|(reason, _)| *reason != Reason::Forbidden) {
         ("Unknown", stalled.as_ref().map_or_else(String::new, |(reason, _)| named(reason)), summary.clone())
     } else {
         let mut found = diagnosis.findings.iter();
-        let is_well = found.all(|one| one.incident == IncidentType::CertificateExpiring);
+        let is_well = found.all(|one| is_ahead(one.incident));
         match (server, sick) {
             (Some(server), Some(incident)) if server.ready() > 0 && incident.is_mitigated() && is_well => {
                 ("True", named(&Reason::Mitigated), summary.clone())

@@ -128,6 +128,11 @@ impl<'a> Server<'a> {
         i32::try_from(self.ready()).unwrap_or(i32::MAX)
     }
 
+    /// No pod is wanted.
+    pub fn is_scaled_to_zero(&self) -> bool {
+        self.target.desired == 0
+    }
+
     /// Pods of another template are still there, or pods of the one in force are not made yet.
     pub fn is_rolling_out(&self) -> bool {
         let target = self.target;

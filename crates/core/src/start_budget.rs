@@ -12,7 +12,7 @@ use mcp_health_api::IncidentType;
 
 use crate::{
     Case, Server,
-    catalogue::lasting,
+    case::lasting,
     mask::mask,
     refusals,
     signals::{AnswersSince, Container, Pod, Role},

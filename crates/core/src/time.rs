@@ -6,3 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 pub fn after(at: Timestamp, span: SignedDuration) -> Timestamp {
     at.saturating_add(span.max(SignedDuration::ZERO)).unwrap_or(Timestamp::MAX)
 }
+
+/// When the first of these moments is longer ago than `age`.
+pub fn lapse(seen: impl Iterator<Item = Timestamp>, age: SignedDuration) -> Option<Timestamp> {
+    Some(after(seen.min()?, age + SignedDuration::from_secs(1)))
+}

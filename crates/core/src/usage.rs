@@ -14,17 +14,18 @@ pub use load::{Load, load};
 pub use series::remember;
 
 use crate::{
-    catalogue::lasting_for,
+    case::lasting_for,
     signals::{Container, ContainerSpec, Pod, Role, Sample, Usage},
+    time::lapse,
 };
 
 /// A container whose newest sample is older is not seen any more: metrics-server measures every minute at the
 /// slowest.
 pub const STALE: SignedDuration = SignedDuration::from_mins(3);
 /// How long memory must rise before it is a leak.
-const LEAK_WINDOW: SignedDuration = SignedDuration::from_mins(10);
+pub const LEAK_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// How long the CPU must be busy (guide 003, Application Monitoring).
-const LOAD_WINDOW: SignedDuration = SignedDuration::from_mins(5);
+pub const LOAD_WINDOW: SignedDuration = SignedDuration::from_mins(5);
 /// Within less time there are too few samples to tell anything by.
 const SHORTEST_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 
@@ -87,6 +88,11 @@ fn started(pod: &Pod, container: &str) -> Timestamp {
     let known = pod.containers.iter().find(|one| one.name == container);
     let exit = known.filter(|one| one.restarts > 0).and_then(|one: &Container| one.last_exit.as_ref());
     exit.map_or(pod.created, |exit| exit.at.max(pod.created))
+}
+
+/// When the first of these samples is too old to tell of now.
+pub fn once_stale(seen: impl Iterator<Item = Timestamp>) -> Option<Timestamp> {
+    lapse(seen, STALE)
 }
 
 /// Bytes as people compare them: `84.5 MiB`.

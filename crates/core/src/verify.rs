@@ -7,20 +7,18 @@ mod successors;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
     ActionType, Attempt, Cause, EVIDENCE_LIMIT, Effect, Escalation, FollowUp, HISTORY_LIMIT, Incident,
-    IncidentState, IncidentType, LastAction, Outcome, PastIncident, Pending, Severity, StepState,
-    TargetStatus, Time,
+    IncidentState, LastAction, Outcome, PastIncident, Pending, Severity, StepState, TargetStatus, Time,
 };
 
 use crate::{
     Case, Diagnosis, Server, actions, attempt,
-    catalogue::{looks_back, own_rules},
+    catalogue::{Class, facts, looks_back, own_rules},
     decide::{NO_AUTOMATIC_ACTION, RESPONSE_OVERDUE, leads_to},
     diagnose::about,
     digest,
     finding::Finding,
     healthy,
     metrics::{reach, reach_of_rule},
-    probes::closes_at,
     prohibition,
     report::escalation,
     revert,
@@ -136,15 +134,12 @@ fn speaks_against(case: &Case, server: &Server, one: &Finding) -> bool {
         let open = case.status.incidents.iter().find(|incident| one.is_of(incident));
         open.zip(created).is_some_and(|(open, created)| open.opened_at.0 < created)
     };
-    match one.severity {
+    let counts = match one.severity {
         Severity::SEV4 => false,
-        Severity::SEV3 => {
-            one.incident != IncidentType::CertificateExpiring
-                && one.cause != Cause::SchemaDrift
-                && !is_older()
-        }
-        _ => one.incident != IncidentType::CertificateExpiring,
-    }
+        Severity::SEV3 => !is_older(),
+        _ => true,
+    };
+    counts && (facts(one.incident).speaks_against_template)(one)
 }
 
 /// The Deployment that the story is about is gone, or is another one of the same name.
@@ -490,7 +485,7 @@ fn merge_findings(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
             // What helped for a time does not any more: the time to answer begins anew.
             incident.respond_by = respond_by(case, finding);
         }
-        let reported = finding.incident == IncidentType::Reported;
+        let reported = facts(finding.incident).class == Class::Report;
         // What was seen once was so bad; what a person says is as the person says it now.
         let severity = if reported { finding.severity } else { incident.severity.min(finding.severity) };
         let kind = finding.incident;
@@ -571,7 +566,7 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
             continue;
         }
         let since = incident.quiet_since.get_or_insert(Time(case.now)).0;
-        let due = closes_at(case, incident.cause, since);
+        let due = facts(incident.incident_type).closes_at(case, incident, since);
         match due <= case.now {
             true if incident.follow_ups.is_empty() => over.push(incident.id.clone()),
             true => {}
@@ -585,13 +580,10 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
         if let Some(at) = story.incidents.iter().position(|incident| incident.id == id) {
             let incident = story.incidents.remove(at);
             let spent = incident.attempts.iter().rev().find(|attempt| attempt.is_spent());
+            let class = facts(incident.incident_type).class;
             let resolution = match (spent, &incident.caused_by) {
-                _ if incident.incident_type == IncidentType::Reported => {
-                    "the report was taken back".to_owned()
-                }
-                (None, None) if incident.incident_type == IncidentType::AlertFiring => {
-                    "no alert fires any more".to_owned()
-                }
+                _ if class == Class::Report => "the report was taken back".to_owned(),
+                (None, None) if class == Class::Alert => "no alert fires any more".to_owned(),
                 (None, Some(primary)) => format!("over with {primary}, which it followed from"),
                 (Some(attempt), _)
                     if actions::watched_until(attempt).is_some_and(|until| until <= case.now) =>
@@ -656,7 +648,7 @@ fn order(diagnosis: &Diagnosis, story: &mut Story) {
             incident.open_attempt().is_none(),
             revert::due(incident).is_none(),
             // Nobody acts on it: it is in nobody's way.
-            incident.incident_type == IncidentType::CertificateExpiring,
+            facts(incident.incident_type).class == Class::Ahead,
             found.is_none(),
             found,
             incident.caused_by.is_some(),
@@ -732,16 +724,12 @@ fn reevaluate(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, story
     }
 }
 
-/// Containers end for a reason that no action corrects, as it was judged; by now the revision in force is
-/// known to be to blame for it, and a rollback has not been tried. (Of a bad rollout, that was known
-/// when it was escalated.)
+/// No action corrects the reason that was judged; by now the revision in force is known to be to blame, and a rollback
+/// has not been tried.
 fn is_blamed_since(case: &Case, server: &Server, incident: &Incident) -> bool {
     let had_no_action = incident.escalation.as_ref().is_some_and(|one| one.reason == NO_AUTOMATIC_ACTION);
-    incident.incident_type == IncidentType::CrashLoop
-        && incident.cause != Cause::BadRollout
-        && had_no_action
-        && server.ends_before_ready()
-        && server.rollout_is_to_blame_in_itself()
+    had_no_action
+        && (facts(incident.incident_type).is_blamed_later)(server, incident)
         && !incident.attempts.iter().any(|one| one.action == ActionType::Rollback)
         && leads_to(case, server, incident, ActionType::Rollback)
 }

@@ -5,7 +5,7 @@
 use jiff::SignedDuration;
 use mcp_health_api::{Cause, IncidentType, Severity};
 
-use super::Entry;
+use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -15,19 +15,20 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::AlertFiring,
-    judge,
+    rule: Rule::Plain(judge),
+    class: Class::Alert,
+    needs: Needs::All(&[Source::Alerts]),
+    at_zero: true,
+    lasting: Some(SignedDuration::ZERO),
     looks_back: true,
-    explained_by_dependency: super::by_dependency,
-    runbook: |_, _| &[],
+    guide: &[("000", "System Health Check")],
+    ..USUAL
 };
 
 /// The most alerts that are named.
 const NAMED: usize = 4;
 
 fn judge(case: &Case, _: &Server) -> Judgement {
-    if case.spec.signals.alertmanager.as_ref().is_some_and(|own| !own.enabled) {
-        return Judgement::Clear;
-    }
     let Some(alerts) = case.signals.alerts.fresh() else { return Judgement::Unknown };
     let mut alerts: Vec<&Alert> = alerts.iter().collect();
     alerts.sort_by_key(|alert| (severity(alert), alert.since, &alert.name, &alert.fingerprint));

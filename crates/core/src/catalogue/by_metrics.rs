@@ -3,12 +3,14 @@
 
 use mcp_health_api::{Cause, IncidentType, Measure, Thresholds};
 
+use super::rank;
 use crate::{
     Case, Server, database,
-    finding::Judgement,
+    finding::{Finding, Judgement},
     mask::mask,
     metrics::{STALE, View},
     signals::{Pod, ProbeQuestion, Span},
+    time::lapse,
     words,
 };
 
@@ -163,8 +165,8 @@ pub fn count(value: f64) -> String {
 }
 
 /// When what was found is too old to tell of now.
-pub fn lapse(view: &View, measure: Measure) -> Option<jiff::Timestamp> {
-    super::lapse(view.sampled(measure).into_iter(), STALE)
+pub fn lapses(view: &View, measure: Measure) -> Option<jiff::Timestamp> {
+    lapse(view.sampled(measure).into_iter(), STALE)
 }
 
 /// Above this share of periods in which it was throttled, in percent, a server has less CPU than it needs.
@@ -185,4 +187,23 @@ pub fn throttled_words(view: &View) -> Option<String> {
         number(percent),
         words::span(view.metrics().window)
     ))
+}
+
+/// The ready pods of which a measure tells nothing: where it tells of the others only, all is not known to be well.
+pub fn silent_about<'a>(view: &View, server: &Server<'a>, measure: Measure) -> Vec<&'a str> {
+    let series = || view.series(measure, Span::Window);
+    if series().any(|one| one.pod.is_none()) {
+        return Vec::new();
+    }
+    let ready = server.pods.iter().filter(|pod| pod.ready).map(|pod| pod.name.as_str());
+    ready.filter(|name| !series().any(|one| one.pod.as_deref() == Some(*name))).collect()
+}
+
+/// How near to the root is what metrics show. Of a dependency or a database, they show the trace in the server; what they
+/// forbid binds all the same.
+pub fn rank_of_trace(finding: &Finding) -> u8 {
+    match finding.cause {
+        Cause::DatabaseConnection | Cause::DependencyDown => 2,
+        cause => rank::of(cause),
+    }
 }

@@ -6,9 +6,9 @@
 //! these moments comes, and when the certificate is another one.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+use mcp_health_api::{Cause, IncidentType, Severity};
 
-use super::Entry;
+use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server,
     dependencies::{declared, is_fresh},
@@ -21,10 +21,12 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::CertificateExpiring,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
-    runbook,
+    rule: Rule::Plain(judge),
+    class: Class::Ahead,
+    needs: Needs::All(&[Source::Dependencies]),
+    speaks_against_template: |_| false,
+    guide: &[("000", "Network Diagnostics")],
+    ..USUAL
 };
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -33,10 +35,7 @@ const THRESHOLDS: [(i32, Severity); 3] = [(0, Severity::SEV1), (7, Severity::SEV
 /// Timers are not for years.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_hours(24 * 30);
 
-fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 || declared(case.spec).next().is_none() {
-        return Judgement::Clear;
-    }
+fn judge(case: &Case, _: &Server) -> Judgement {
     let Some(seen) = case.signals.dependencies.fresh() else { return Judgement::Unknown };
     let seen = seen.iter().filter(|one| declared(case.spec).any(|name| name == one.name));
     let known: Vec<(&Dependency, &Certificate)> = seen
@@ -117,8 +116,4 @@ fn describe(one: &Dependency, certificate: &Certificate, now: Timestamp) -> Stri
         foreign(&certificate.issuer),
         certificate.not_after.strftime("%Y-%m-%dT%H:%M:%SZ")
     )
-}
-
-fn runbook(_: Cause, _: &Server) -> &'static [ActionType] {
-    &[]
 }

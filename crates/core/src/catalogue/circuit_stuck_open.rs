@@ -8,20 +8,23 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::{Entry, lapse};
+use super::entry::{Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server,
     circuits::{self, Guarded, Open, name_words, patience, recovery},
     finding::{Finding, Judgement},
+    time::lapse,
     words,
 };
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::CircuitStuckOpen,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Circuits]),
+    lasting: Some(circuits::RECOVERY),
     runbook,
+    guide: &[("002", "Circuit Stuck Open")],
+    ..USUAL
 };
 
 /// A circuit that stays open by itself for longer than this is waited for no longer.
@@ -30,10 +33,6 @@ const LONGEST: SignedDuration = SignedDuration::from_mins(10);
 const NAMED: usize = 4;
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    let disabled = case.spec.signals.http.as_ref().is_some_and(|http| !http.enabled);
-    if server.target.desired == 0 || disabled {
-        return Judgement::Clear;
-    }
     let Some(open) = circuits::open(case, server) else { return Judgement::Unknown };
     let open: Vec<Open> = open.into_iter().filter(|one| one.guarded != Guarded::Down).collect();
     let (stuck, other): (Vec<&Open>, Vec<&Open>) = open.iter().partition(|one| one.is_stuck(case.now));

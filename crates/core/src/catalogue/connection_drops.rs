@@ -7,10 +7,13 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 
-use super::{Entry, by_metrics as by};
+use super::{
+    by_metrics as by,
+    entry::{Entry, Needs, Rule, Source, Threshold, USUAL},
+    metric_rule::{Found, Measured},
+};
 use crate::{
     Case, Server,
-    finding::{Finding, Judgement},
     metrics::View,
     signals::{Pod, Span},
     words,
@@ -18,10 +21,15 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::ConnectionDrops,
-    judge,
+    rule: Rule::Metric(judge),
+    needs: Needs::All(&[Source::Metrics]),
+    lasting: Some(LASTING),
+    thresholds: &[Threshold::Count],
     looks_back: true,
-    explained_by_dependency: super::by_dependency,
+    worst_pod: worst,
     runbook,
+    guide: &[("001", "Intermittent Connection Drops")],
+    ..USUAL
 };
 
 /// More than so many an hour.
@@ -33,18 +41,14 @@ const TIMES: f64 = 2.0;
 /// The window smooths already.
 const LASTING: SignedDuration = SignedDuration::from_mins(1);
 
-fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
-    let Some(view) = View::of(case, server) else { return Judgement::Unknown };
-    let Some(now) = view.total(Measure::ConnectionDrops, Span::Window) else { return Judgement::Unknown };
+fn judge(case: &Case, server: &Server, view: &View) -> Measured {
+    let Some(now) = view.total(Measure::ConnectionDrops, Span::Window) else { return Measured::Unknown };
     let before = view.total(Measure::ConnectionDrops, Span::Before);
     let threshold = by::thresholds(case, IncidentType::ConnectionDrops).count.unwrap_or(AN_HOUR);
     let is_more = before.is_none_or(|before| by::is_above(now, before * TIMES));
     if !is_more || view.in_window(now) < FEWEST || !by::is_above(now * 3600.0, f64::from(threshold)) {
-        let whole = super::silent_about(&view, server, Measure::ConnectionDrops).is_empty();
-        return if whole { Judgement::Clear } else { Judgement::Unknown };
+        let whole = by::silent_about(view, server, Measure::ConnectionDrops).is_empty();
+        return if whole { Measured::Clear } else { Measured::Unknown };
     }
     let window = words::span(view.metrics().window);
     let mut evidence = vec![format!(
@@ -57,27 +61,16 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         None => "of the hour before, nothing is known".to_owned(),
     });
     let by_pod = view.by_pod(view.series(Measure::ConnectionDrops, Span::Window));
-    evidence.extend(by::top(&view, &by_pod).map(|pods| format!("most by pod: {pods}")));
-    let one_pod = one_pod(server, &view);
+    evidence.extend(by::top(view, &by_pod).map(|pods| format!("most by pod: {pods}")));
+    let one_pod = one_pod(server, view);
     if one_pod.is_none() {
         evidence.push(
             "look at what lies between the pods and their clients: a proxy's time-outs and buffers"
                 .to_owned(),
         );
     }
-    evidence.push(by::source(&view, Measure::ConnectionDrops));
-    let finding = Finding {
-        incident: IncidentType::ConnectionDrops,
-        rule: None,
-        cause: if one_pod.is_some() { Cause::OnePod } else { Cause::Upstream },
-        severity: Severity::SEV3,
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: by::lapse(&view, Measure::ConnectionDrops),
-        forbids: &[],
-    };
-    Judgement::Symptom { finding, lasting: LASTING }
+    let cause = if one_pod.is_some() { Cause::OnePod } else { Cause::Upstream };
+    Measured::Found(Found::by(Measure::ConnectionDrops, cause, Severity::SEV3, evidence))
 }
 
 /// The pod that has nearly all of them, of several that are ready.

@@ -7,7 +7,10 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 
-use super::{Entry, by_metrics as by};
+use super::{
+    by_metrics as by,
+    entry::{Entry, Needs, Rule, Source, USUAL},
+};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -19,19 +22,20 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::CpuSaturation,
-    judge,
+    rule: Rule::Plain(judge),
+    needs: Needs::Any(&[Source::Usage, Source::Metrics]),
+    lasting: Some(usage::LOAD_WINDOW),
     looks_back: true,
-    explained_by_dependency: super::by_dependency,
+    worst_pod: worst,
     runbook,
+    guide: &[("003", "Resource Usage"), ("002", "High CPU Usage")],
+    ..USUAL
 };
 
 /// How long containers are throttled; the window smooths already.
 const LASTING: SignedDuration = SignedDuration::from_mins(1);
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
     let view = View::of(case, server);
     let throttled = view.as_ref().and_then(by::throttled_words);
     match (load(case, server), throttled) {
@@ -48,7 +52,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
                 evidence.push(format!("the busiest pod is {}: {} %", load.busiest.0, load.busiest.1));
             }
             evidence.extend(throttled);
-            let lapses = super::once_stale([load.seen].into_iter());
+            let lapses = usage::once_stale([load.seen].into_iter());
             Judgement::Found(Finding {
                 lapses,
                 since: load.since,
@@ -59,7 +63,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             let view = view.as_ref();
             let source = view.map(|view| by::source(view, Measure::CpuThrottledPeriods));
             let evidence = [throttled].into_iter().chain(source).collect();
-            let lapses = view.and_then(|view| by::lapse(view, Measure::CpuPeriods));
+            let lapses = view.and_then(|view| by::lapses(view, Measure::CpuPeriods));
             let finding = Finding { lapses, ..finding(Cause::CpuThrottled, evidence, case) };
             Judgement::Symptom { finding, lasting: LASTING }
         }

@@ -6,7 +6,7 @@
 
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::Entry;
+use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server, database,
     finding::{Finding, Judgement},
@@ -19,10 +19,14 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabaseBlockingLocks,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
+    rule: Rule::Plain(judge),
+    class: Class::Sessions,
+    needs: Needs::All(&[Source::Database]),
+    at_zero: true,
+    lasting: Some(database::WAITS),
     runbook,
+    guide: &[("000", "Connection Pool Exhausted")],
+    ..USUAL
 };
 
 /// Chains that are named in evidence.
@@ -35,9 +39,6 @@ const RELEASE_NOTHING: &[ActionType] =
     &[ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart];
 
 fn judge(case: &Case, _: &Server) -> Judgement {
-    if case.spec.signals.postgres.is_none() {
-        return Judgement::Clear;
-    }
     let Some(seen) = database::of(case) else { return Judgement::Unknown };
     let chains = database::blocked(case, seen);
     let Some(longest) = chains.first() else { return Judgement::Clear };

@@ -6,7 +6,7 @@
 
 use mcp_health_api::{ActionType, Cause, IncidentType, SETTLED_ANNOTATION, Severity};
 
-use super::Entry;
+use super::entry::{Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server, database,
     finding::{Finding, Judgement},
@@ -15,10 +15,11 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabaseCorruption,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
-    runbook: |_, _| &[],
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Database]),
+    at_zero: true,
+    guide: &[("004", "Severity Levels")],
+    ..USUAL
 };
 
 /// New pods write, whatever brings them; so do Jobs and hooks.
@@ -39,9 +40,6 @@ const WRITES: &[ActionType] = &[
 ];
 
 fn judge(case: &Case, _: &Server) -> Judgement {
-    if case.spec.signals.postgres.is_none() {
-        return Judgement::Clear;
-    }
     let Some(seen) = database::asked(case) else { return Judgement::Unknown };
     if let Some(words) = database::damage(case, seen) {
         return Judgement::Found(finding(case, words, seen));

@@ -6,7 +6,7 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::Entry;
+use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server, database,
     finding::{Finding, Judgement},
@@ -16,20 +16,23 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabaseIdleInTransaction,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
+    rule: Rule::Plain(judge),
+    class: Class::Sessions,
+    needs: Needs::All(&[Source::Database]),
+    at_zero: true,
+    lasting: Some(database::IDLE_IN_TRANSACTION),
+    // Where it does harm, that is found by itself.
+    rank: |_| 4,
     // What leaks goes on to for a while: those that were too young the first time have their turn.
     runbook: |_, _| &[ActionType::EndDatabaseSessions, ActionType::EndDatabaseSessions],
+    guide: &[("000", "Connection Pool Exhausted")],
+    ..USUAL
 };
 
 /// Sessions that are named in evidence.
 const NAMED: usize = 5;
 
 fn judge(case: &Case, _: &Server) -> Judgement {
-    if case.spec.signals.postgres.is_none() {
-        return Judgement::Clear;
-    }
     let Some(seen) = database::of(case) else { return Judgement::Unknown };
     let limit = database::idle_limit(case);
     let idle = |session: &Session| database::unchanged(seen, session).unwrap_or_default();

@@ -9,9 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 
 use super::{
-    Entry, by_metrics as by,
+    by_metrics as by,
+    entry::{Class, Entry, Needs, Rule, Source, USUAL},
     forbidden::{STARTS, STARTS_AND_ROLLBACK},
-    silent_about,
+    rank,
 };
 use crate::{
     Case, Server, database,
@@ -27,10 +28,14 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabasePoolExhausted,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
+    rule: Rule::Plain(judge),
+    class: Class::Sessions,
+    needs: Needs::Any(&[Source::Metrics, Source::Database]),
+    lasting: Some(LASTING),
+    rank,
     runbook,
+    guide: &[("000", "Connection Pool Exhausted"), ("004", "High Error Rate")],
+    ..USUAL
 };
 
 /// A pool of connections is exhausted from this share in use, in percent.
@@ -78,9 +83,6 @@ pub(super) fn pools(view: &View) -> Option<Pools> {
 }
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
     let view = View::of(case, server);
     let seen = database::of(case);
     let pools = view.as_ref().and_then(pools);
@@ -126,7 +128,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         youngest_pod: None,
         lapses: lapses.and_then(|view| {
             let of_gauges = [Measure::DatabasePoolWaiters, Measure::DatabasePoolInUse];
-            of_gauges.into_iter().filter_map(|measure| by::lapse(view, measure)).min()
+            of_gauges.into_iter().filter_map(|measure| by::lapses(view, measure)).min()
         }),
         forbids,
     };
@@ -142,9 +144,9 @@ fn is_over(case: &Case, server: &Server, view: Option<&View>, has_gauges: bool) 
     let by_pools = open.is_some_and(|open| open.evidence.iter().any(|line| line.starts_with(BY_POOLS)));
     let is_seen = |view: &View| {
         let measures = [Measure::DatabasePoolInUse, Measure::DatabasePoolWaiters];
-        measures
-            .into_iter()
-            .any(|measure| view.sampled(measure).is_some() && silent_about(view, server, measure).is_empty())
+        measures.into_iter().any(|measure| {
+            view.sampled(measure).is_some() && by::silent_about(view, server, measure).is_empty()
+        })
     };
     of_database && (!by_pools || (has_gauges && view.is_some_and(is_seen)))
 }
@@ -275,4 +277,9 @@ fn runbook(cause: Cause, _: &Server) -> &'static [ActionType] {
         Cause::PoolTooSmall => &[ActionType::SetEnv],
         _ => &[],
     }
+}
+
+/// While nobody is let in, nothing else helps; else what is wrong with the server itself comes first.
+fn rank(finding: &Finding) -> u8 {
+    if finding.forbids.contains(&ActionType::Rollback) { 0 } else { rank::of(finding.cause) }
 }

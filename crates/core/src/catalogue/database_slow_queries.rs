@@ -10,7 +10,10 @@
 use jiff::SignedDuration;
 use mcp_health_api::{Cause, IncidentType, Severity};
 
-use super::{Entry, by_metrics as by};
+use super::{
+    by_metrics as by,
+    entry::{Entry, Needs, Rule, Source, USUAL},
+};
 use crate::{
     Case, Server, database,
     finding::{Finding, Judgement},
@@ -25,10 +28,11 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabaseSlowQueries,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
-    runbook: |_, _| &[],
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Database]),
+    at_zero: true,
+    guide: &[("004", "Database Tuning"), ("000", "Performance Degradation")],
+    ..USUAL
 };
 
 /// A statement is slow, in milliseconds on average (guide 000).
@@ -55,9 +59,6 @@ const FEWEST_BLOCKS: i64 = 100_000;
 const LONG: SignedDuration = SignedDuration::from_hours(1);
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    if case.spec.signals.postgres.is_none() {
-        return Judgement::Clear;
-    }
     let Some(seen) = database::of(case) else { return Judgement::Unknown };
     let Reading::Fresh(statements) = &seen.statements else { return Judgement::Unknown };
     let above = |least: f64| {

@@ -11,34 +11,36 @@
 //! explain (an image that cannot be had, a kill at the memory limit, new pods that end before they are Ready for another
 //! reason) is remediated all the same; so are new pods that fill the database themselves.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, Incident, IncidentType, PostgresSignal, Severity};
 
 use super::{
-    Entry,
+    entry::{Class, Entry, Needs, Rule, Source, USUAL},
     forbidden::{STARTS, STARTS_AND_ROLLBACK},
-    lapse,
 };
 use crate::{
     Case, Server, database,
     dependencies::{declared, down, is_fresh, patience},
     finding::{Finding, Judgement},
     signals::Dependency,
+    time::lapse,
     words,
 };
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::DependencyDown,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
-    runbook,
+    rule: Rule::Plain(judge),
+    class: Class::Dependency,
+    needs: Needs::All(&[Source::Dependencies]),
+    lasting: Some(LASTING),
+    guide: &[("000", "Dependency Health Check")],
+    ..USUAL
 };
 
+/// Three failures have taken their time already.
+const LASTING: SignedDuration = SignedDuration::ZERO;
+
 fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 || declared(case.spec).next().is_none() {
-        return Judgement::Clear;
-    }
     let Some(seen) = case.signals.dependencies.fresh() else { return Judgement::Unknown };
     let mut down: Vec<&Dependency> = down(case).collect();
     if down.is_empty() {
@@ -71,8 +73,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         // None of these brings a dependency back, and more pods would only ask it more.
         forbids: if database::is_filled_by_current(case, server) { STARTS } else { STARTS_AND_ROLLBACK },
     };
-    // Three failures have taken their time already.
-    Judgement::Symptom { finding, lasting: jiff::SignedDuration::ZERO }
+    Judgement::Symptom { finding, lasting: LASTING }
 }
 
 /// What is not done while a database can write nothing more. A template that never worked is taken back all the
@@ -140,8 +141,4 @@ fn shared_words(one: &Dependency) -> Option<String> {
     let named = one.shared_with.join(", ");
     let more = if one.others > one.shared_with.len() { ", …" } else { "" };
     Some(words::shorten(&format!("{lean} on {}: {named}{more}", one.place), 400))
-}
-
-fn runbook(_: Cause, _: &Server) -> &'static [ActionType] {
-    &[]
 }

@@ -12,21 +12,29 @@ use std::{cmp::Reverse, collections::BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::{Entry, by_metrics as by, dependency_down::forbidden};
+use super::{
+    by_metrics as by,
+    dependency_down::forbidden,
+    entry::{Entry, Needs, Rule, Source, USUAL},
+};
 use crate::{
     Case, Server, database,
     finding::{Finding, Judgement},
     signals::{Database, Pod, Volume, VolumeKind, database::DiskFull},
+    time::lapse,
     usage::mib,
     words,
 };
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::DiskFilling,
-    judge,
-    looks_back: false,
-    explained_by_dependency: |cause| cause == Cause::DatabaseDisk,
+    rule: Rule::Plain(judge),
+    needs: Needs::Any(&[Source::Volumes, Source::Database]),
+    explained_by_dependency: |finding, _| finding.cause == Cause::DatabaseDisk,
+    worst_pod: worst,
     runbook,
+    guide: &[("003", "Resource Usage")],
+    ..USUAL
 };
 
 /// Statistics that are older tell nothing of now.
@@ -62,9 +70,6 @@ fn percent(volume: &Volume) -> i128 {
 }
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
     let seen = spaces(case, server);
     let spaces = seen.as_deref().unwrap_or_default();
     let full: Vec<_> = spaces.iter().filter(|(_, space)| fullness(space) > Fullness::Well).copied().collect();
@@ -140,7 +145,7 @@ fn of_spaces(case: &Case, server: &Server, full: &[(&Pod, &Volume)], hidden: boo
         since: full.iter().map(|(_, space)| space.at).min().unwrap_or(case.now),
         evidence,
         youngest_pod: own.map(|(pod, _)| pod.created).max(),
-        lapses: super::lapse(full.iter().map(|(_, space)| space.at), STALE),
+        lapses: lapse(full.iter().map(|(_, space)| space.at), STALE),
         forbids: if hidden { forbidden(server) } else { &[] },
     }
 }

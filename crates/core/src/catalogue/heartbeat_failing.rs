@@ -7,10 +7,13 @@
 
 use mcp_health_api::{Cause, IncidentType, Measure, Severity};
 
-use super::{Entry, by_metrics as by};
+use super::{
+    by_metrics as by,
+    entry::{Entry, Needs, Rule, Source, USUAL, replace_one},
+    metric_rule::{Found, Measured},
+};
 use crate::{
     Case, Server,
-    finding::{Finding, Judgement},
     metrics::View,
     signals::{Pod, Series, Span},
     words,
@@ -18,10 +21,12 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::HeartbeatFailing,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
-    runbook: super::replace_one,
+    rule: Rule::Metric(judge),
+    needs: Needs::All(&[Source::Metrics]),
+    worst_pod: worst,
+    runbook: replace_one,
+    guide: &[("002", "Heartbeat Failures")],
+    ..USUAL
 };
 
 /// Silent for more than so many of its intervals.
@@ -83,12 +88,8 @@ fn beats<'a>(server: &Server<'a>, view: &View) -> Vec<(&'a Pod, Beat)> {
     ready.map(|pod| (pod, Beat::of(view, pod, server.ready() == 1))).collect()
 }
 
-fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
-    let Some(view) = View::of(case, server) else { return Judgement::Unknown };
-    let beats = beats(server, &view);
+fn judge(_: &Case, server: &Server, view: &View) -> Measured {
+    let beats = beats(server, view);
     let silent = beats.iter().filter_map(|(pod, beat)| match beat {
         Beat::Silent { seconds, limit, never } => Some((*pod, *seconds, *limit, *never)),
         Beat::Unknown | Beat::Well => None,
@@ -96,7 +97,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let mut silent: Vec<_> = silent.collect();
     if silent.is_empty() {
         let all_seen = !beats.is_empty() && beats.iter().all(|(_, beat)| matches!(beat, Beat::Well));
-        return if all_seen { Judgement::Clear } else { Judgement::Unknown };
+        return if all_seen { Measured::Clear } else { Measured::Unknown };
     }
     silent.sort_by(|(a, one, ..), (b, other, ..)| other.total_cmp(one).then_with(|| a.name.cmp(&b.name)));
     let mut evidence: Vec<String> = silent.iter().take(4).map(describe).collect();
@@ -104,18 +105,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     if well > 0 {
         evidence.push(format!("the heartbeat of {} is well", words::count(well, "other pod")));
     }
-    evidence.push(by::source(&view, Measure::HeartbeatTime));
-    Judgement::Found(Finding {
-        incident: IncidentType::HeartbeatFailing,
-        rule: None,
-        cause: Cause::HeartbeatSilent,
-        severity: Severity::SEV3,
-        since: case.now,
-        evidence,
-        youngest_pod: silent.iter().map(|(pod, ..)| pod.created).max(),
-        lapses: by::lapse(&view, Measure::HeartbeatTime),
-        forbids: &[],
-    })
+    let found = Found::by(Measure::HeartbeatTime, Cause::HeartbeatSilent, Severity::SEV3, evidence);
+    Measured::Found(Found { youngest_pod: silent.iter().map(|(pod, ..)| pod.created).max(), ..found })
 }
 
 fn describe((pod, seconds, limit, never): &(&Pod, f64, f64, bool)) -> String {

@@ -10,12 +10,13 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 use jiff::SignedDuration;
 
 use super::{
-    Entry, by_metrics as by,
+    by_metrics as by,
+    entry::{Entry, Needs, Rule, Source, Threshold, USUAL},
     forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
+    metric_rule::{Found, Measured},
 };
 use crate::{
     Case, Server, database, dependencies,
-    finding::{Finding, Judgement},
     metrics::{Traffic, View},
     signals::{CircuitState, Pod, Series, Span},
     words,
@@ -23,10 +24,16 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::HighErrorRate,
-    judge,
+    rule: Rule::Metric(judge),
+    needs: Needs::All(&[Source::Metrics]),
+    lasting: Some(LASTING),
+    thresholds: &[Threshold::Percent, Threshold::MinRequests],
     looks_back: true,
-    explained_by_dependency: super::by_dependency,
+    rank: by::rank_of_trace,
+    worst_pod: worst,
     runbook,
+    guide: &[("004", "High Error Rate"), ("002", "Error Pattern Analysis")],
+    ..USUAL
 };
 
 /// More than this share fails, in percent.
@@ -119,33 +126,28 @@ fn is_the_clients(series: &Series) -> bool {
     series.label(Label::Type).is_some_and(|kind| THEIRS.contains(&kind))
 }
 
-fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
-    let Some(view) = View::of(case, server) else { return Judgement::Unknown };
+fn judge(case: &Case, server: &Server, view: &View) -> Measured {
     let in_window = match view.traffic() {
-        Traffic::Unknown => return Judgement::Unknown,
-        Traffic::None => return by::by_probes(case),
+        Traffic::Unknown => return Measured::Unknown,
+        Traffic::None => return Measured::Quiet,
         Traffic::Some { in_window, .. } => in_window,
     };
-    let Some(failures) = Failures::of(&view, Span::Window) else { return Judgement::Unknown };
+    let Some(failures) = Failures::of(view, Span::Window) else { return Measured::Unknown };
     let thresholds = by::thresholds(case, IncidentType::HighErrorRate);
     let (threshold, fewest) = (by::percent(&thresholds, PERCENT), by::fewest(&thresholds, FEWEST));
     let is_high = by::is_above(failures.percent(), threshold);
-    let spike = spike(&view, failures.requests);
+    let spike = spike(view, failures.requests);
     if in_window >= fewest && (is_high || spike.is_some()) {
-        if is_over(&view, threshold) {
-            return Judgement::Unknown;
+        if is_over(view, threshold) {
+            return Measured::Unknown;
         }
-        let finding = find(case, server, &view, failures, threshold, spike.filter(|_| !is_high));
-        return Judgement::Symptom { finding, lasting: LASTING };
+        return Measured::Found(find(case, server, view, failures, threshold, spike.filter(|_| !is_high)));
     }
     if is_high || failures.is_partial || !view.unseen(&server.current_pods()).is_empty() {
-        return Judgement::Unknown;
+        return Measured::Unknown;
     }
     // So few that at the threshold none might fail tell nothing by themselves.
-    if in_window >= fewest || in_window * threshold >= 100.0 { Judgement::Clear } else { by::by_probes(case) }
+    if in_window >= fewest || in_window * threshold >= 100.0 { Measured::Clear } else { Measured::Quiet }
 }
 
 /// What the window shows is over: of its last third, no more fails than may, or nobody asks. It is no reason to do
@@ -178,7 +180,7 @@ fn find(
     failures: Failures,
     threshold: f64,
     spike: Option<(&str, f64)>,
-) -> Finding {
+) -> Found {
     let window = words::span(view.metrics().window);
     let mut evidence = vec![match spike {
         Some((kind, rate)) => format!(
@@ -203,23 +205,15 @@ fn find(
         None => "of the hour before, nothing is known".to_owned(),
     });
     evidence.extend(by::unseen_words(&view.unseen(&server.current_pods())));
-    evidence.push(by::source(view, failures.counter.measure()));
-    Finding {
-        incident: IncidentType::HighErrorRate,
-        rule: None,
-        cause,
-        severity: if spike.is_some() { Severity::SEV3 } else { Severity::SEV2 },
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: by::lapse(view, Measure::Requests),
-        forbids: match cause {
-            // Pods of another template are well at this moment: they may come back.
-            Cause::DatabaseConnection if server.serving_beside().is_none() => RESTARTS_AND_ROLLBACK,
-            Cause::DatabaseConnection | Cause::DependencyDown => RESTARTS,
-            _ => &[],
-        },
-    }
+    let forbids = match cause {
+        // Pods of another template are well at this moment: they may come back.
+        Cause::DatabaseConnection if server.serving_beside().is_none() => RESTARTS_AND_ROLLBACK,
+        Cause::DatabaseConnection | Cause::DependencyDown => RESTARTS,
+        _ => &[],
+    };
+    let severity = if spike.is_some() { Severity::SEV3 } else { Severity::SEV2 };
+    let found = Found::by(failures.counter.measure(), cause, severity, evidence);
+    Found { shown_by: Measure::Requests, forbids, ..found }
 }
 
 /// `most by status: 503 (120), 500 (3); by endpoint: /tools/search (120); by pod: …`.

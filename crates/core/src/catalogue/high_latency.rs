@@ -8,13 +8,14 @@ use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
 use super::{
-    Entry, by_metrics as by,
+    by_metrics as by,
     database_pool_exhausted::pools,
+    entry::{Entry, Needs, Rule, Source, Threshold, USUAL},
     forbidden::{RESTARTS, STARTS},
+    metric_rule::{Found, Measured},
 };
 use crate::{
     Case, Server, database, dependencies,
-    finding::{Finding, Judgement},
     metrics::{FEWEST_SLOW, Latency, Traffic, View, ratio},
     signals::{CircuitState, Pod, Span},
     usage::{self, Load, Windows},
@@ -23,10 +24,16 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::HighLatency,
-    judge,
+    rule: Rule::Metric(judge),
+    needs: Needs::All(&[Source::Metrics]),
+    lasting: Some(LASTING),
+    thresholds: &[Threshold::P99, Threshold::MinRequests],
     looks_back: true,
-    explained_by_dependency: super::by_dependency,
+    rank: by::rank_of_trace,
+    worst_pod: worst,
     runbook,
+    guide: &[("004", "High Latency"), ("000", "Performance Degradation")],
+    ..USUAL
 };
 
 /// One request of a hundred takes longer, in seconds (guide 004, High Latency).
@@ -52,32 +59,27 @@ fn threshold(case: &Case) -> f64 {
     own.map_or(P99, |own| own.span().as_secs_f64())
 }
 
-fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
-    let Some(view) = View::of(case, server) else { return Judgement::Unknown };
+fn judge(case: &Case, server: &Server, view: &View) -> Measured {
     let threshold = threshold(case);
     let fewest = by::fewest(&by::thresholds(case, IncidentType::HighLatency), FEWEST);
     let Some(latency) = view.latency(threshold) else {
         return match view.traffic() {
-            Traffic::None => by::by_probes(case),
-            Traffic::Unknown | Traffic::Some { .. } => Judgement::Unknown,
+            Traffic::None => Measured::Quiet,
+            Traffic::Unknown | Traffic::Some { .. } => Measured::Unknown,
         };
     };
     let speed = speed(&latency, threshold);
     if speed == Some(Speed::Slow) && latency.requests >= fewest {
         // What was slow, and is not any more, is no reason to do anything, and no proof yet that all is well.
         if view.is_fast_again(latency.measure, threshold) {
-            return Judgement::Unknown;
+            return Measured::Unknown;
         }
-        let finding = find(case, server, &view, &latency, threshold);
-        return Judgement::Symptom { finding, lasting: LASTING };
+        return Measured::Found(find(case, server, view, &latency, threshold));
     }
     if speed != Some(Speed::Fast) || !view.unseen(&server.current_pods()).is_empty() {
-        return Judgement::Unknown;
+        return Measured::Unknown;
     }
-    if latency.requests >= fewest { Judgement::Clear } else { by::by_probes(case) }
+    if latency.requests >= fewest { Measured::Clear } else { Measured::Quiet }
 }
 
 /// `None` where the histogram ends below the threshold.
@@ -89,7 +91,7 @@ fn speed(latency: &Latency, threshold: f64) -> Option<Speed> {
     (!latency.p99.or_longer).then_some(Speed::Fast)
 }
 
-fn find(case: &Case, server: &Server, view: &View, latency: &Latency, threshold: f64) -> Finding {
+fn find(case: &Case, server: &Server, view: &View, latency: &Latency, threshold: f64) -> Found {
     let mut evidence = vec![format!(
         "P99 is {}{} (threshold {}): at least {} of {} requests{} in the last {} took longer",
         if latency.p99.or_longer { "over " } else { "" },
@@ -108,22 +110,13 @@ fn find(case: &Case, server: &Server, view: &View, latency: &Latency, threshold:
     evidence.extend(why);
     evidence.extend(slowest_endpoints(view));
     evidence.extend(by::unseen_words(&view.unseen(&server.current_pods())));
-    evidence.push(by::source(view, latency.measure));
-    Finding {
-        incident: IncidentType::HighLatency,
-        rule: None,
-        cause,
-        severity: if latency.p99.value > threshold * PAGE { Severity::SEV2 } else { Severity::SEV3 },
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: by::lapse(view, latency.measure),
-        forbids: match cause {
-            Cause::DatabaseConnection | Cause::DatabasePool => STARTS,
-            Cause::DependencyDown => RESTARTS,
-            _ => &[],
-        },
-    }
+    let forbids = match cause {
+        Cause::DatabaseConnection | Cause::DatabasePool => STARTS,
+        Cause::DependencyDown => RESTARTS,
+        _ => &[],
+    };
+    let severity = if latency.p99.value > threshold * PAGE { Severity::SEV2 } else { Severity::SEV3 };
+    Found { forbids, ..Found::by(latency.measure, cause, severity, evidence) }
 }
 
 /// `1.23s`, `850ms`.

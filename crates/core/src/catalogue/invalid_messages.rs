@@ -5,22 +5,26 @@
 use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
 use super::{
-    Entry, by_metrics as by,
+    by_metrics as by,
+    entry::{Entry, Needs, Rule, Source, USUAL},
+    metric_rule::{Found, Measured},
     rise::{LASTING, Rise},
 };
 use crate::{
     Case, Server,
-    finding::{Finding, Judgement},
     metrics::View,
     signals::{Series, Span},
 };
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::InvalidMessages,
-    judge,
+    rule: Rule::Metric(judge),
+    needs: Needs::All(&[Source::Metrics]),
+    lasting: Some(LASTING),
     looks_back: true,
-    explained_by_dependency: super::by_dependency,
     runbook,
+    guide: &[("003", "Invalid Message Format"), ("002", "Message Format Issues")],
+    ..USUAL
 };
 
 /// What the codes mean.
@@ -45,25 +49,21 @@ fn counted(view: &View, span: Span) -> Option<f64> {
     Some(view.failures(Measure::Errors, span, is_of_type)?.max(by_code))
 }
 
-fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
-    let Some(view) = View::of(case, server) else { return Judgement::Unknown };
-    let rise = match Rise::of(server, &view, &counted) {
+fn judge(case: &Case, server: &Server, view: &View) -> Measured {
+    let rise = match Rise::of(server, view, &counted) {
         Ok(rise) => rise,
-        Err(none) => return none.judgement(case),
+        Err(none) => return none,
     };
-    let mut evidence = vec![rise.words(&view, "are no valid MCP")];
+    let mut evidence = vec![rise.words(view, "are no valid MCP")];
     let invalid = view.series(Measure::InvalidMessages, Span::Window).filter(|one| is_invalid(one));
     let codes = view.by(invalid, Label::Code);
-    if let Some(codes) = by::top(&view, &codes) {
+    if let Some(codes) = by::top(view, &codes) {
         let known = CODES.iter().find(|(code, _)| codes.starts_with(&format!("{code} ")));
         let means = known.map(|(code, means)| format!("; {code}: {means}")).unwrap_or_default();
         evidence.push(format!("most by code: {codes}{means}"));
     }
     let is_to_blame =
-        by::rollout_is_to_blame(case, IncidentType::InvalidMessages, server, &view, |view, span| {
+        by::rollout_is_to_blame(case, IncidentType::InvalidMessages, server, view, |view, span| {
             rise.is_so_of(view, span, &counted)
         });
     evidence.push(if is_to_blame {
@@ -71,21 +71,10 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     } else {
         "the clients send what the server does not understand: compare their versions with its".to_owned()
     });
-    evidence.push(by::source(&view, Measure::InvalidMessages));
     let (cause, severity) =
         if is_to_blame { (Cause::BadRollout, Severity::SEV3) } else { (Cause::Clients, Severity::SEV4) };
-    let finding = Finding {
-        incident: IncidentType::InvalidMessages,
-        rule: None,
-        cause,
-        severity,
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: by::lapse(&view, Measure::Requests),
-        forbids: &[],
-    };
-    Judgement::Symptom { finding, lasting: LASTING }
+    let found = Found::by(Measure::InvalidMessages, cause, severity, evidence);
+    Measured::Found(Found { shown_by: Measure::Requests, ..found })
 }
 
 fn runbook(cause: Cause, _: &Server) -> &'static [ActionType] {

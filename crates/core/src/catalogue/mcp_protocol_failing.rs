@@ -17,22 +17,34 @@ use std::cmp::Reverse;
 
 use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Severity};
 
-use super::{Entry, forbidden::RESTARTS, lapse, service_not_responding::is_silent};
+use super::{
+    entry::{Entry, Needs, Rule, Source, USUAL},
+    forbidden::RESTARTS,
+    service_not_responding::is_silent,
+};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
     mask::mask,
-    probes::{Failing, Probes, Told, foreign_words},
+    probes::{Failing, Probes, Told, foreign_words, in_turn},
     signals::{FaultKind, Pod, ProbeQuestion},
+    time::lapse,
     words,
 };
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::McpProtocolFailing,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Probes]),
+    worst_pod: worst,
+    quiet_for: |case, cause| match cause {
+        Cause::SessionLost | Cause::ForeignEndpoints => in_turn(case),
+        _ => case.settings.settle,
+    },
+    is_well: |incident, case, server, pod| Some(is_well(incident, case, server, pod)),
     runbook,
+    guide: &[("003", "Protocol Issues"), ("001", "Connection Problems")],
+    ..USUAL
 };
 
 /// Pods that are named in evidence.
@@ -41,10 +53,6 @@ const NAMED: usize = 4;
 const OF_CANARY: [Cause; 4] = [Cause::OnePod, Cause::BadRollout, Cause::ToolTimeout, Cause::ToolErrors];
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    let disabled = case.spec.signals.mcp.as_ref().is_some_and(|mcp| !mcp.enabled);
-    if server.target.desired == 0 || disabled {
-        return Judgement::Clear;
-    }
     let Some(probes) = Probes::of(case, server) else { return Judgement::Unknown };
     if is_silent(case, server) {
         // More than MCP does not answer: that is told, and mended, as such.

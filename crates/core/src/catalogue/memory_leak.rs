@@ -6,7 +6,7 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::Entry;
+use super::entry::{Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -17,16 +17,17 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::MemoryLeak,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_nothing,
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Usage]),
+    lasting: Some(usage::LEAK_WINDOW),
+    explained_by_dependency: |_, _| false,
+    worst_pod: worst,
     runbook,
+    guide: &[("004", "Memory Leak")],
+    ..USUAL
 };
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
     let Some(growth) = growth(case, server) else { return Judgement::Unknown };
     let Some(first) = growth.leaks.first() else {
         return if growth.is_seen { Judgement::Clear } else { Judgement::Unknown };
@@ -43,7 +44,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         since: growth.leaks.iter().map(|leak| leak.since).min().unwrap_or(first.since),
         evidence,
         youngest_pod: growth.leaks.iter().map(|leak| leak.created).max(),
-        lapses: super::once_stale(growth.leaks.iter().map(|leak| leak.seen)),
+        lapses: usage::once_stale(growth.leaks.iter().map(|leak| leak.seen)),
         forbids: &[],
     })
 }

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::{Entry, lasting};
+use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server,
+    case::lasting,
     finding::{Finding, Judgement},
     lost::{Loss, LostPod},
     signals::{Node, NodeReady, NodeSign},
@@ -22,10 +23,13 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::NodeProblem,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_nothing,
-    runbook,
+    rule: Rule::Plain(judge),
+    class: Class::Node,
+    needs: Needs::All(&[Source::Pods]),
+    lasting: Some(PATIENCE),
+    explained_by_dependency: |_, _| false,
+    guide: &[("004", "Service Not Responding")],
+    ..USUAL
 };
 
 /// How long a node may fail: a kubelet that is restarted is not ready for some seconds.
@@ -48,7 +52,7 @@ const NOTHING_TO_JUDGE: &[ActionType] = &[
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     let desired = usize::try_from(server.target.desired).unwrap_or_default();
-    if desired == 0 || server.lost.is_empty() || server.ready() >= desired {
+    if server.lost.is_empty() || server.ready() >= desired {
         return Judgement::Clear;
     }
     let failing: Vec<&LostPod> = server.lost.iter().filter(|one| one.is_failing()).collect();
@@ -142,8 +146,4 @@ fn condition(node: &Node) -> String {
         words = format!("{words}; {}", node.pressures.join(", "));
     }
     words
-}
-
-fn runbook(_: Cause, _: &Server) -> &'static [ActionType] {
-    &[]
 }

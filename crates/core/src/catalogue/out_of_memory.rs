@@ -8,7 +8,10 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::Entry;
+use super::{
+    entry::{Entry, Needs, Rule, Source, USUAL},
+    rank,
+};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -19,10 +22,15 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::OutOfMemory,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_nothing,
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Pods]),
+    at_zero: true,
+    rank,
+    explained_by_dependency: |_, _| false,
+    judges_pods: |_| true,
     runbook,
+    guide: &[("000", "Memory Leaks"), ("002", "High Memory Usage")],
+    ..USUAL
 };
 
 /// A pod that is ready for so long after the kill is up, whatever was before.
@@ -235,4 +243,9 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
         (_, false) => &[ActionType::RaiseResources],
         (_, true) => &[ActionType::Rollback, ActionType::RaiseResources],
     }
+}
+
+/// What kills the pods in force is why they loop, whatever the rollout has to do with it.
+fn rank(finding: &Finding) -> u8 {
+    if finding.youngest_pod.is_some() { 1 } else { rank::of(finding.cause) }
 }

@@ -9,14 +9,19 @@ use std::cmp::Ordering;
 use jiff::SignedDuration;
 use mcp_health_api::{Cause, Decimal, Incident, IncidentType, UserRule};
 
+use super::entry::{Entry, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
     mask::mask,
     metrics::STALE,
     signals::Pod,
+    time::lapse,
     words,
 };
+
+/// What holds for the incidents of these rules: their queries look back, and their numbers are the policy's.
+pub const ENTRY: Entry = Entry { looks_back: true, explained_by_dependency: |_, _| true, ..USUAL };
 
 /// The most values that evidence names.
 const SHOWN: usize = 4;
@@ -73,10 +78,7 @@ fn beyond<'a>(case: &Case<'a>, rule: &UserRule) -> Option<Vec<(&'a str, f64)>> {
 }
 
 /// What one rule says.
-pub fn judge(case: &Case, server: &Server, rule: &UserRule) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
+pub fn judge(case: &Case, rule: &UserRule) -> Judgement {
     let Some(values) = beyond(case, rule) else { return Judgement::Unknown };
     if values.is_empty() {
         return Judgement::Clear;
@@ -90,7 +92,7 @@ pub fn judge(case: &Case, server: &Server, rule: &UserRule) -> Judgement {
         since: case.now,
         evidence: evidence(rule, &values),
         youngest_pod: None,
-        lapses: super::lapse(seen.map(|reading| reading.at), STALE),
+        lapses: lapse(seen.map(|reading| reading.at), STALE),
         forbids: &[],
     };
     let lasting = rule.hold_for.map_or(SignedDuration::ZERO, mcp_health_api::Duration::span);

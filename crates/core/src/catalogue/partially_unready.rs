@@ -7,7 +7,10 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::{Entry, forbidden::RESTARTS};
+use super::{
+    entry::{Entry, Needs, Rule, Source, USUAL},
+    forbidden::RESTARTS,
+};
 use crate::{
     Case, Server, database, dependencies,
     finding::{Finding, Judgement},
@@ -18,10 +21,14 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::PartiallyUnready,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Pods]),
+    lasting: Some(LOST),
+    worst_pod: worst,
+    is_well: |_, _, _, pod| Some(pod.ready),
     runbook,
+    guide: &[("004", "Service Not Responding")],
+    ..USUAL
 };
 
 /// How long a pod that was ready may be without readiness.
@@ -46,7 +53,7 @@ pub(super) fn worst<'a>(case: &Case, server: &Server<'a>) -> Option<&'a Pod> {
 }
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 || !server.template_was_healthy() {
+    if !server.template_was_healthy() {
         return Judgement::Clear;
     }
     let unready = unready(case, server);

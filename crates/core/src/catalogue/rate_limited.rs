@@ -4,22 +4,21 @@
 use mcp_health_api::{Cause, IncidentType, Label, Measure, Severity};
 
 use super::{
-    Entry, by_metrics as by,
+    by_metrics as by,
+    entry::{Entry, Needs, Rule, Source, USUAL},
+    metric_rule::{Found, Measured},
     rise::{LASTING, Rise},
 };
-use crate::{
-    Case, Server,
-    finding::{Finding, Judgement},
-    metrics::View,
-    signals::Span,
-};
+use crate::{Case, Server, metrics::View, signals::Span};
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::RateLimited,
-    judge,
+    rule: Rule::Metric(judge),
+    needs: Needs::All(&[Source::Metrics]),
+    lasting: Some(LASTING),
     looks_back: true,
-    explained_by_dependency: super::by_dependency,
-    runbook: |_, _| &[],
+    guide: &[("000", "Rate Limiting Problems")],
+    ..USUAL
 };
 
 /// By the status of answers, or by the server's own count, whichever sees more.
@@ -29,33 +28,17 @@ fn counted(view: &View, span: Span) -> Option<f64> {
     Some(view.failures(Measure::RateLimited, span, |_| true)?.max(by_status))
 }
 
-fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
-    let Some(view) = View::of(case, server) else { return Judgement::Unknown };
-    let rise = match Rise::of(server, &view, &counted) {
+fn judge(_: &Case, server: &Server, view: &View) -> Measured {
+    let rise = match Rise::of(server, view, &counted) {
         Ok(rise) => rise,
-        Err(none) => return none.judgement(case),
+        Err(none) => return none,
     };
-    let mut evidence = vec![rise.words(&view, "are turned away (429)")];
+    let mut evidence = vec![rise.words(view, "are turned away (429)")];
     let clients = view.by(view.series(Measure::RateLimited, Span::Window), Label::Client);
-    evidence.push(match by::top(&view, &clients) {
+    evidence.push(match by::top(view, &clients) {
         Some(clients) => format!("most by client: {clients}"),
         None => "the server does not tell which clients".to_owned(),
     });
     evidence.push("the clients slow down (Retry-After), or a person raises their limit".to_owned());
-    evidence.push(by::source(&view, Measure::Requests));
-    let finding = Finding {
-        incident: IncidentType::RateLimited,
-        rule: None,
-        cause: Cause::Clients,
-        severity: Severity::SEV4,
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: by::lapse(&view, Measure::Requests),
-        forbids: &[],
-    };
-    Judgement::Symptom { finding, lasting: LASTING }
+    Measured::Found(Found::by(Measure::Requests, Cause::Clients, Severity::SEV4, evidence))
 }

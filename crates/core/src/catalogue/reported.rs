@@ -4,7 +4,7 @@
 
 use mcp_health_api::{Cause, IncidentType, REPORT_ANNOTATION, Severity};
 
-use super::Entry;
+use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -14,10 +14,12 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::Reported,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
-    runbook: |_, _| &[],
+    rule: Rule::Plain(judge),
+    class: Class::Report,
+    needs: Needs::All(&[Source::Annotation]),
+    at_zero: true,
+    guide: &[("004", "Incident Response Checklist")],
+    ..USUAL
 };
 
 /// How bad it is where the person does not say: something is degraded (guide 004, Severity Levels).

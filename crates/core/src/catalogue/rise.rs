@@ -3,10 +3,9 @@
 
 use jiff::SignedDuration;
 
-use super::by_metrics as by;
+use super::{by_metrics as by, metric_rule::Measured};
 use crate::{
-    Case, Server,
-    finding::Judgement,
+    Server,
     metrics::{Traffic, View},
     signals::Span,
     words,
@@ -40,48 +39,26 @@ pub struct Rise {
     pub threshold: f64,
 }
 
-/// Why there is no rise.
-#[derive(Clone, Copy, Debug)]
-pub enum NoRise {
-    /// It is not so.
-    Clear,
-    /// It cannot be told.
-    Unknown,
-    /// There are no requests at all.
-    NoTraffic,
-}
-
-impl NoRise {
-    /// What a rule says then.
-    pub fn judgement(self, case: &Case) -> Judgement {
-        match self {
-            Self::Clear => Judgement::Clear,
-            Self::Unknown => Judgement::Unknown,
-            Self::NoTraffic => by::by_probes(case),
-        }
-    }
-}
-
 impl Rise {
-    /// The rise of a share, where there is one.
-    pub fn of(server: &Server, view: &View, counted: Counted) -> Result<Self, NoRise> {
+    /// The rise of a share, where there is one; else what a rule says then.
+    pub fn of(server: &Server, view: &View, counted: Counted) -> Result<Self, Measured> {
         let requests = match view.traffic() {
-            Traffic::Unknown => return Err(NoRise::Unknown),
-            Traffic::None => return Err(NoRise::NoTraffic),
+            Traffic::Unknown => return Err(Measured::Unknown),
+            Traffic::None => return Err(Measured::Quiet),
             Traffic::Some { per_second, .. } => per_second,
         };
-        let part = counted(view, Span::Window).ok_or(NoRise::Unknown)?;
+        let part = counted(view, Span::Window).ok_or(Measured::Unknown)?;
         let whole = view.unseen(&server.current_pods()).is_empty();
-        let well = || if whole { NoRise::Clear } else { NoRise::Unknown };
+        let well = || if whole { Measured::Clear } else { Measured::Unknown };
         if view.in_window(part) < FEWEST {
             return Err(well());
         }
         let Traffic::Some { per_second: requests_before, .. } = view.traffic_of(Span::Before) else {
-            return Err(NoRise::Unknown);
+            return Err(Measured::Unknown);
         };
-        let part_before = counted(view, Span::Before).ok_or(NoRise::Unknown)?;
+        let part_before = counted(view, Span::Before).ok_or(Measured::Unknown)?;
         if requests_before * HOUR < FEWEST_BEFORE {
-            return Err(NoRise::Unknown);
+            return Err(Measured::Unknown);
         }
         let (share, before) = (by::share(part, requests), by::share(part_before, requests_before));
         let from_none = if part_before * HOUR < FEWEST { FROM_NONE_PERCENT } else { 0.0 };

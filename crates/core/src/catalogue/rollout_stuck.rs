@@ -7,7 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::Entry;
+use super::entry::{Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -19,10 +19,13 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: ROLLOUT_STUCK,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Pods]),
+    lasting: Some(LOST),
+    judges_pods: |_| true,
     runbook,
+    guide: &[("004", "Rollback Procedure")],
+    ..USUAL
 };
 
 const ROLLOUT_STUCK: IncidentType = IncidentType::RolloutStuck;
@@ -49,7 +52,7 @@ impl From<Obstacle> for Sign {
 fn judge(case: &Case, server: &Server) -> Judgement {
     let target = server.target;
     let unready: Vec<&Pod> = server.current_pods().into_iter().filter(|pod| !pod.ready).collect();
-    if target.desired == 0 || target.observed_generation < target.generation || server.is_rolled_out() {
+    if target.observed_generation < target.generation || server.is_rolled_out() {
         return Judgement::Clear;
     }
     let mut signs: Vec<Sign> = obstacles::of(case, server).into_iter().map(Sign::from).collect();

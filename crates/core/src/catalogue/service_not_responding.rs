@@ -9,14 +9,16 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
 use super::{
-    Entry,
+    entry::{Entry, Needs, Rule, Source, USUAL},
     forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
-    lasting,
 };
 use crate::{
-    Case, Server, database, dependencies,
+    Case, Server,
+    case::lasting,
+    database, dependencies,
     finding::{Finding, Judgement},
     obstacles::{self, Obstacle},
+    probes::in_turn,
     signals::{Pod, Service},
     start_budget::{self, Phase, StartBudget},
     time::after,
@@ -27,10 +29,18 @@ pub(super) use outside::is_silent;
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::ServiceNotResponding,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Pods, Source::Services]),
+    lasting: Some(PATIENCE),
+    judges_pods: |finding| finding.youngest_pod.is_some(),
+    shows_outage: true,
+    quiet_for: |case, cause| match cause {
+        Cause::ForeignEndpoints => in_turn(case),
+        _ => case.settings.settle,
+    },
     runbook,
+    guide: &[("004", "Service Not Responding"), ("001", "Client Can't Connect to Server")],
+    ..USUAL
 };
 
 /// A pod whose container ended within this time does not just wait for something.
@@ -39,10 +49,6 @@ const ENDED: SignedDuration = SignedDuration::from_mins(10);
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    let target = server.target;
-    if target.desired == 0 {
-        return Judgement::Clear;
-    }
     if server.ready() == 0 {
         return judge_pods(case, server);
     }

@@ -6,20 +6,26 @@
 
 use mcp_health_api::{Cause, IncidentType, Measure, Severity};
 
-use super::{Entry, by_metrics as by};
+use super::{
+    by_metrics as by,
+    entry::{Entry, Needs, Rule, Source, Threshold, USUAL, replace_one},
+    metric_rule::{Found, Measured},
+};
 use crate::{
     Case, Server,
-    finding::{Finding, Judgement},
     metrics::View,
     signals::{Pod, Span},
 };
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::SessionLeak,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
-    runbook: super::replace_one,
+    rule: Rule::Metric(judge),
+    needs: Needs::All(&[Source::Metrics]),
+    thresholds: &[Threshold::Count],
+    worst_pod: worst,
+    runbook: replace_one,
+    guide: &[("002", "Sessions Not Cleaning Up")],
+    ..USUAL
 };
 
 /// More idle sessions than that on the server are a leak.
@@ -64,65 +70,43 @@ fn read<'a>(
     if is_beyond(sessions, pods.first().map(|(_, most)| *most)) {
         return Gauge::Beyond { sessions, pods };
     }
-    Gauge::Within { whole: super::silent_about(view, server, measure).is_empty() }
+    Gauge::Within { whole: by::silent_about(view, server, measure).is_empty() }
 }
 
-fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
-    let Some(view) = View::of(case, server) else { return Judgement::Unknown };
+fn judge(case: &Case, server: &Server, view: &View) -> Measured {
     let open_for = |cause: Cause| {
         let mut known = case.status.incidents.iter();
         known.any(|one| one.incident_type == IncidentType::SessionLeak && one.cause == cause)
     };
-    match (idle(case, server, &view), open(server, &view)) {
+    match (idle(case, server, view), open(server, view)) {
         (Gauge::Beyond { sessions, pods }, _) => {
             let first = format!("{} sessions had no message for an hour", by::number(sessions));
-            Judgement::Found(find(case, &view, Cause::IdleSessions, Measure::IdleSessions, first, &pods))
+            Measured::Found(find(Cause::IdleSessions, Measure::IdleSessions, first, &pods))
         }
         (_, Gauge::Beyond { sessions, pods }) => {
             let first = match pods.first() {
                 Some((pod, most)) => format!("pod {pod} has {} open sessions", by::number(*most)),
                 None => format!("{} sessions are open", by::number(sessions)),
             };
-            Judgement::Found(find(case, &view, Cause::TooManySessions, Measure::Sessions, first, &pods))
+            Measured::Found(find(Cause::TooManySessions, Measure::Sessions, first, &pods))
         }
         // What opened it has to tell that it is over.
-        (Gauge::Absent, Gauge::Absent) => Judgement::Unknown,
-        (Gauge::Absent, _) if open_for(Cause::IdleSessions) => Judgement::Unknown,
-        (_, Gauge::Absent) if open_for(Cause::TooManySessions) => Judgement::Unknown,
-        (Gauge::Within { whole: false }, _) | (_, Gauge::Within { whole: false }) => Judgement::Unknown,
-        _ => Judgement::Clear,
+        (Gauge::Absent, Gauge::Absent) => Measured::Unknown,
+        (Gauge::Absent, _) if open_for(Cause::IdleSessions) => Measured::Unknown,
+        (_, Gauge::Absent) if open_for(Cause::TooManySessions) => Measured::Unknown,
+        (Gauge::Within { whole: false }, _) | (_, Gauge::Within { whole: false }) => Measured::Unknown,
+        _ => Measured::Clear,
     }
 }
 
-fn find(
-    case: &Case,
-    view: &View,
-    cause: Cause,
-    measure: Measure,
-    first: String,
-    pods: &[(&str, f64)],
-) -> Finding {
+fn find(cause: Cause, measure: Measure, first: String, pods: &[(&str, f64)]) -> Found {
     let mut evidence = vec![first];
     let by_pod = pods.iter().filter(|(_, sessions)| *sessions > 0.0).take(4);
     let by_pod: Vec<_> = by_pod.map(|(pod, sessions)| format!("{pod} ({})", by::number(*sessions))).collect();
     if by_pod.len() > 1 {
         evidence.push(format!("most by pod: {}", by_pod.join(", ")));
     }
-    evidence.push(by::source(view, measure));
-    Finding {
-        incident: IncidentType::SessionLeak,
-        rule: None,
-        cause,
-        severity: Severity::SEV3,
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: by::lapse(view, measure),
-        forbids: &[],
-    }
+    Found::by(measure, cause, Severity::SEV3, evidence)
 }
 
 /// The pod with most of them.

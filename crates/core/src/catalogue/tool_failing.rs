@@ -8,21 +8,23 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
-use super::{Entry, by_metrics as by};
-use crate::{
-    Case, Server, database,
-    finding::{Finding, Judgement},
-    metrics::View,
-    signals::Span,
-    words,
+use super::{
+    by_metrics as by,
+    entry::{Entry, Needs, Rule, Source, Threshold, USUAL},
+    metric_rule::{Found, Measured},
 };
+use crate::{Case, Server, database, metrics::View, signals::Span, words};
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::ToolFailing,
-    judge,
+    rule: Rule::Metric(judge),
+    needs: Needs::All(&[Source::Metrics]),
+    lasting: Some(LASTING),
+    thresholds: &[Threshold::Percent, Threshold::MinRequests],
     looks_back: true,
-    explained_by_dependency: super::by_dependency,
     runbook,
+    guide: &[("001", "Tool Execution Failures"), ("004", "Severity Levels")],
+    ..USUAL
 };
 
 /// More than this share of a tool's calls fails, in percent.
@@ -64,12 +66,8 @@ fn tools<'a>(view: &View<'a>) -> Option<Vec<Tool<'a>>> {
     Some(tools)
 }
 
-fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
-    let Some(view) = View::of(case, server) else { return Judgement::Unknown };
-    let Some(tools) = tools(&view) else { return Judgement::Unknown };
+fn judge(case: &Case, server: &Server, view: &View) -> Measured {
+    let Some(tools) = tools(view) else { return Measured::Unknown };
     let thresholds = by::thresholds(case, IncidentType::ToolFailing);
     let (threshold, fewest) = (by::percent(&thresholds, PERCENT), by::fewest(&thresholds, FEWEST));
     let fails = |tool: &&Tool| by::is_above(tool.percent(), threshold);
@@ -79,25 +77,24 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     if !failing.is_empty() {
         // Where most tools fail, it is no tool's fault: that is a high error rate.
         return if failing.len() <= well {
-            let finding = find(case, server, &view, &failing, threshold);
-            Judgement::Symptom { finding, lasting: LASTING }
+            Measured::Found(find(case, server, view, &failing, threshold))
         } else {
-            Judgement::Unknown
+            Measured::Unknown
         };
     }
     let is_open = case.open(IncidentType::ToolFailing).is_some();
     let unsure = tools.iter().any(|tool| fails(&tool));
     if unsure || !view.unseen(&server.current_pods()).is_empty() {
-        Judgement::Unknown
+        Measured::Unknown
     } else if is_open && tools.iter().any(|tool| tool.calls < fewest) {
         // The tool that failed may be the one that nobody calls any more.
-        by::by_probes(case)
+        Measured::Quiet
     } else {
-        Judgement::Clear
+        Measured::Clear
     }
 }
 
-fn find(case: &Case, server: &Server, view: &View, failing: &[Tool], threshold: f64) -> Finding {
+fn find(case: &Case, server: &Server, view: &View, failing: &[Tool], threshold: f64) -> Found {
     let window = words::span(view.metrics().window);
     let describe = |tool: &Tool| {
         format!(
@@ -130,18 +127,8 @@ fn find(case: &Case, server: &Server, view: &View, failing: &[Tool], threshold: 
     };
     evidence.push("the other tools are well".to_owned());
     evidence.extend(by::unseen_words(&view.unseen(&server.current_pods())));
-    evidence.push(by::source(view, Measure::Errors));
-    Finding {
-        incident: IncidentType::ToolFailing,
-        rule: None,
-        cause,
-        severity: Severity::SEV3,
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: by::lapse(view, Measure::ToolCalls),
-        forbids: &[],
-    }
+    let found = Found::by(Measure::Errors, cause, Severity::SEV3, evidence);
+    Found { shown_by: Measure::ToolCalls, ..found }
 }
 
 /// What the failing tools fail with, the most first.

@@ -11,22 +11,29 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::{Entry, lapse};
+use super::entry::{Entry, Needs, Rule, Source, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
     mask::mask,
     probes::{Probes, Told, patience, recent},
     signals::{Pod, ProbeQuestion, Probed, Tool},
+    time::lapse,
     words,
 };
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::ToolsMissing,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Probes]),
+    lasting: Some(LASTING),
+    // A schema that changed at run time is not the template's doing; a policy may say that it is bad all the same.
+    speaks_against_template: |finding| {
+        finding.cause != Cause::SchemaDrift || finding.severity <= Severity::SEV2
+    },
     runbook,
+    guide: &[("001", "Tools Not Loading")],
+    ..USUAL
 };
 
 /// How long it lasts before it is an incident: servers may offer their tools a moment after their start.
@@ -50,10 +57,6 @@ impl Lacking<'_> {
 }
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    let disabled = case.spec.signals.mcp.as_ref().is_some_and(|mcp| !mcp.enabled);
-    if server.target.desired == 0 || disabled {
-        return Judgement::Clear;
-    }
     let Some(probes) = Probes::of(case, server) else { return Judgement::Unknown };
     let expected = Expected::of(case, server);
     let ready: Vec<&Pod> = server.current_pods().into_iter().filter(|pod| pod.ready).collect();

@@ -12,10 +12,13 @@
 use jiff::SignedDuration;
 use mcp_health_api::{Cause, IncidentType, Measure, Severity};
 
-use super::{Entry, by_metrics as by};
+use super::{
+    by_metrics as by,
+    entry::{Entry, Needs, Rule, Source, USUAL},
+    metric_rule::{Found, Measured},
+};
 use crate::{
     Case, Server,
-    finding::{Finding, Judgement},
     metrics::{Traffic, View},
     signals::{ProbePath, ProbeQuestion, Probed, Reading, Service, Span},
     words,
@@ -23,10 +26,12 @@ use crate::{
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::TrafficLost,
-    judge,
+    rule: Rule::Metric(judge),
+    needs: Needs::All(&[Source::Metrics]),
+    lasting: Some(LASTING),
     looks_back: true,
-    explained_by_dependency: super::by_dependency,
-    runbook: |_, _| &[],
+    guide: &[("000", "System Health Check")],
+    ..USUAL
 };
 
 /// It was so many requests a second, at the least …
@@ -82,36 +87,29 @@ impl Own {
     }
 }
 
-fn judge(case: &Case, server: &Server) -> Judgement {
-    if server.target.desired == 0 {
-        return Judgement::Clear;
-    }
-    let Some(view) = View::of(case, server) else { return Judgement::Unknown };
-    let (Some(requests), Some(own)) = (view.traffic().in_window(), Own::of(case, &view)) else {
-        return Judgement::Unknown;
+fn judge(case: &Case, server: &Server, view: &View) -> Measured {
+    let (Some(requests), Some(own)) = (view.traffic().in_window(), Own::of(case, view)) else {
+        return Measured::Unknown;
     };
     if requests > own.most {
-        return Judgement::Clear;
+        return Measured::Clear;
     }
     // Without a ready pod nobody can be served, and a pod that is not seen may be the one that is asked.
     if server.ready() == 0 || !view.unseen(&server.current_pods()).is_empty() {
-        return Judgement::Unknown;
+        return Measured::Unknown;
     }
     let before = match view.traffic_of(Span::Before) {
-        Traffic::Some { in_window, .. } => own.missed(in_window, &view),
+        Traffic::Some { in_window, .. } => own.missed(in_window, view),
         Traffic::None => None,
-        Traffic::Unknown => return Judgement::Unknown,
+        Traffic::Unknown => return Measured::Unknown,
     };
     match before {
-        Some(before) => {
-            let finding = find(case, &view, requests, before);
-            Judgement::Symptom { finding, lasting: LASTING }
-        }
-        None => by::by_probes(case),
+        Some(before) => Measured::Found(find(case, view, requests, before)),
+        None => Measured::Quiet,
     }
 }
 
-fn find(case: &Case, view: &View, requests: f64, before: f64) -> Finding {
+fn find(case: &Case, view: &View, requests: f64, before: f64) -> Found {
     let services = case.signals.services.fresh().map(Vec::as_slice).unwrap_or_default();
     let astray = services.iter().find(|one| one.ready_endpoints == 0 || !one.selects_pods);
     let answers = answers_through(case);
@@ -140,21 +138,12 @@ fn find(case: &Case, view: &View, requests: f64, before: f64) -> Finding {
     if sessions > 0.0 {
         evidence.push(format!("{} sessions are open, and silent", by::number(sessions)));
     }
-    evidence.push(by::source(view, Measure::Requests));
-    Finding {
-        incident: IncidentType::TrafficLost,
-        rule: None,
-        cause: if astray.is_some() { Cause::ServiceMismatch } else { Cause::Upstream },
-        severity: match astray {
-            None if answers.is_some() || is_usual => Severity::SEV3,
-            _ => Severity::SEV2,
-        },
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: by::lapse(view, Measure::Requests),
-        forbids: &[],
-    }
+    let cause = if astray.is_some() { Cause::ServiceMismatch } else { Cause::Upstream };
+    let severity = match astray {
+        None if answers.is_some() || is_usual => Severity::SEV3,
+        _ => Severity::SEV2,
+    };
+    Found::by(Measure::Requests, cause, severity, evidence)
 }
 
 /// A day has its hours: what stopped at this time before, and came back by itself, is how its clients live.

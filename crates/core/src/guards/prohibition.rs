@@ -2,10 +2,14 @@
 //! is forbidden for the sake of a database, or of another dependency, waits until that is back; the rest is not done at
 //! all. A rollback that a dependency does not explain is not kept from being done by one.
 
-use mcp_health_api::{ActionType, Cause, Incident, IncidentType};
+use mcp_health_api::{ActionType, Cause, Incident};
 
 use super::{Question, Verdict};
-use crate::{diagnose::is_explained_by_dependency, prohibition::forbidding};
+use crate::{
+    catalogue::{Class, facts},
+    diagnose::is_explained_by_dependency,
+    prohibition::forbidding,
+};
 
 pub fn check(question: &Question) -> Verdict {
     let action = question.plan.action;
@@ -47,11 +51,10 @@ impl Needed {
 }
 
 fn waits_for(incident: &Incident) -> Option<Needed> {
-    match (incident.incident_type, incident.cause) {
-        (IncidentType::DatabasePoolExhausted | IncidentType::DatabaseBlockingLocks, _)
-        | (_, Cause::DatabaseConnection) => Some(Needed::Database),
+    match (facts(incident.incident_type).class, incident.cause) {
+        (Class::Sessions, _) | (_, Cause::DatabaseConnection) => Some(Needed::Database),
         (_, Cause::DependencyDown) => Some(Needed::Dependency),
-        (IncidentType::NodeProblem, _) => Some(Needed::Node),
+        (Class::Node, _) => Some(Needed::Node),
         _ => None,
     }
 }

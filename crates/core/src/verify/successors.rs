@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use mcp_health_api::{Effect, Incident, Step};
 
-use crate::{Case, Server, catalogue, signals::Pod};
+use crate::{Case, Server, catalogue::facts, signals::Pod};
 
 /// How the successors of the pods that the open attempt evicted stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn successors(case: &Case, server: Option<&Server>, incident: &Incident, is_
     let new: Vec<&Pod> = current.into_iter().filter(|pod| pod.created >= recorded).collect();
     let mut is_well = Vec::new();
     for pod in &new {
-        let Some(well) = catalogue::is_well(incident, case, server, pod) else {
+        let Some(well) = (facts(incident.incident_type).is_well)(incident, case, server, pod) else {
             return Successors::NotJudged;
         };
         is_well.push(pod.ready && well);

@@ -14,15 +14,16 @@ mod refusal;
 mod spoken;
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Cause, HealthyConfig, IncidentType, Severity};
+use mcp_health_api::{ActionType, Cause, HealthyConfig, Incident, IncidentType, Severity};
 
 use super::{
-    Entry,
+    entry::{Entry, Needs, Rule, Source, USUAL, by_dependency},
     forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
-    lasting,
 };
 use crate::{
-    Case, Server, database,
+    Case, Server,
+    case::lasting,
+    database,
     finding::{Finding, Judgement},
     signals::{Config, Container, LastWords, Pod, Role},
     start_budget::{self, deadline, is_slow_pull},
@@ -34,10 +35,20 @@ pub(crate) use recovery::backing_off;
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::CrashLoop,
-    judge,
-    looks_back: false,
-    explained_by_dependency: super::by_dependency,
+    rule: Rule::Plain(judge),
+    needs: Needs::All(&[Source::Pods]),
+    at_zero: true,
+    lasting: Some(START_PATIENCE),
+    explained_by_dependency,
+    judges_pods: |_| true,
+    shows_outage: true,
+    is_well: |incident, _, _, pod| {
+        (incident.cause == Cause::BackOff).then(|| pod.ready && pod.restarts() == 0)
+    },
+    is_blamed_later,
     runbook,
+    guide: &[("004", "Service Not Responding"), ("001", "MCP Server Won't Start")],
+    ..USUAL
 };
 
 /// Ends within [`WINDOW`] that make a loop, also before the kubelet says so.
@@ -210,14 +221,38 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 /// The revision in force, where it is to blame for what its pods show, as far as that is known.
 fn blame(server: &Server, shown: Option<Cause>) -> Cause {
     match shown {
-        Some(shown) if !super::by_dependency(shown) => server.cause_in_itself(Cause::ProcessExit),
+        Some(shown) if !by_dependency(shown) => server.cause_in_itself(Cause::ProcessExit),
         _ => server.cause(Cause::ProcessExit),
     }
 }
 
+/// A dependency may explain a cause. Of a new template, what the last lines of its containers tell counts as another reason
+/// only where they ended before they were ever Ready.
+fn explained_by_dependency(finding: &Finding, server: &Server) -> bool {
+    let is_told = matches!(
+        finding.cause,
+        Cause::MissingDependency
+            | Cause::PermissionDenied
+            | Cause::PortConflict
+            | Cause::CredentialsRejected
+            | Cause::CertificateRejected
+            | Cause::PermissionMissing
+    );
+    by_dependency(finding.cause)
+        || (is_told && server.rollout_is_to_blame_in_itself() && !server.ends_before_ready())
+}
+
+/// Containers end for a reason that no action corrects, as it was judged; by now the revision in force is known to be
+/// to blame for it. (Of a bad rollout, that was known when it was judged.)
+fn is_blamed_later(server: &Server, incident: &Incident) -> bool {
+    incident.cause != Cause::BadRollout
+        && server.ends_before_ready()
+        && server.rollout_is_to_blame_in_itself()
+}
+
 /// Until when what all of them show may be the doing of a dependency that did not answer.
 fn excused_until(server: &Server, sick: &[Sick]) -> Option<Timestamp> {
-    let has_own_cause = |one: &Sick| one.told.cause.is_some_and(|cause| !super::by_dependency(cause));
+    let has_own_cause = |one: &Sick| one.told.cause.is_some_and(|cause| !by_dependency(cause));
     if sick.iter().any(has_own_cause) {
         return None;
     }

@@ -6,14 +6,12 @@ use mcp_health_api::{Cause, IncidentType, Severity};
 
 use crate::{
     Case, Server,
-    catalogue::{
-        forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
-        lapse,
-    },
+    catalogue::forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
     database, dependencies,
     finding::{Finding, Judgement},
     probes::{Failing, Probes, Told, foreign_words},
     signals::{FaultKind, Pod, ProbeQuestion},
+    time::lapse,
     words,
 };
 

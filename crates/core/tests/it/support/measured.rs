@@ -143,7 +143,7 @@ pub fn measured(mut scene: Scene, metrics: Metrics) -> Scene {
 
 pub fn judged(scene: &Scene, incident: IncidentType) -> Judgement {
     let case = scene.case();
-    (catalogue::entry(incident).unwrap().judge)(&case, &Server::of(&case).unwrap())
+    catalogue::entry(incident).unwrap().judge(&case, &Server::of(&case).unwrap())
 }
 
 pub fn found(scene: &Scene, incident: IncidentType) -> Finding {
