@@ -67,8 +67,8 @@ pub fn patience(pause: SignedDuration) -> SignedDuration {
     pause.saturating_mul(i32::try_from(PROBES_KEPT).unwrap_or(1)).max(STALE)
 }
 
-/// How long all must be well where several endpoints of a Service answer in turn: some good answers in a row are luck; ten
-/// are not.
+/// How long all must be well where several endpoints of a Service answer in turn: some good answers in a row
+/// are luck; ten are not.
 pub(crate) fn in_turn(case: &Case) -> SignedDuration {
     let probed = case.signals.probes.fresh().map(Vec::as_slice).unwrap_or_default();
     let of_services = probed.iter().filter(|one| matches!(one.path, ProbePath::Service(_)));
@@ -145,8 +145,8 @@ impl<'a> Probes<'a> {
         })
     }
 
-    /// What a pod tells. A fault of the way tells nothing where the kubelet finds the pod ready, and nothing else says
-    /// that there is no way to it; nor does a fault of the path that the Services do not show.
+    /// What a pod tells. A fault of the way tells nothing where the kubelet finds the pod ready, and nothing
+    /// else says that there is no way to it; nor does a fault of the path that the Services do not show.
     pub fn of_pod(&self, pod: &Pod, question: ProbeQuestion) -> Told<'a> {
         match self.direct(pod, question) {
             Told::Failing(failing) if self.counts_not(pod, question, &failing) => Told::Nothing,
@@ -173,9 +173,9 @@ impl<'a> Probes<'a> {
             && !services.any(|(_, _, told)| matches!(told, Told::Failing(_)))
     }
 
-    /// Connections are cut, and not one of the operator's probes of this server is answered, while the kubelet's are: a
-    /// mesh lets the operator in no more. Where clients have ceased to come as well, it is the server. A certificate that
-    /// the operator cannot verify says nothing at all.
+    /// Connections are cut, and not one of the operator's probes of this server is answered, while the
+    /// kubelet's are: a mesh lets the operator in no more. Where clients have ceased to come as well, it is
+    /// the server. A certificate that the operator cannot verify says nothing at all.
     fn is_cut_for_the_operator(&self, failing: &Failing) -> bool {
         let kind = failing.fault.kind;
         let is_any_well = || self.all.iter().any(|probed| told(self.case, probed) == Told::Well);
@@ -183,7 +183,8 @@ impl<'a> Probes<'a> {
             || kind == FaultKind::Reset && self.kubelet_is_answered && !self.traffic_fell && !is_any_well()
     }
 
-    /// The Service by whose path a pod is judged: that is answered, where the pod's own is not for a fault of the path.
+    /// The Service by whose path a pod is judged: that is answered, where the pod's own is not for a fault of
+    /// the path.
     pub fn judged_through(&self, pod: &Pod, question: ProbeQuestion) -> Option<&'a str> {
         let Told::Failing(failing) = self.direct(pod, question) else { return None };
         let mut services = self.services().filter(|(_, asked, _)| *asked == question);
@@ -198,8 +199,8 @@ impl<'a> Probes<'a> {
         matches!(self.direct(pod, question), Told::Failing(failing) if failing.fault.kind.is_refusal())
     }
 
-    /// A probe that could not connect to a pod that is ready. Where the kubelet asks the container itself, it got
-    /// through; where it does not, only a refusal tells: that came from the pod's own machine.
+    /// A probe that could not connect to a pod that is ready. Where the kubelet asks the container itself, it
+    /// got through; where it does not, only a refusal tells: that came from the pod's own machine.
     fn contradicts(&self, pod: &Pod, failing: &Failing) -> bool {
         let kind = failing.fault.kind;
         let tells = self.traffic_fell && self.services_fail_alike(failing)
@@ -253,7 +254,8 @@ impl<'a> Probes<'a> {
     }
 }
 
-/// Whose pods a Service leads to beside the server's, as a sentence. What is asked through it may be answered by those.
+/// Whose pods a Service leads to beside the server's, as a sentence. What is asked through it may be answered
+/// by those.
 pub fn foreign_words(case: &Case, service: &str) -> Option<String> {
     let service = case.signals.services.fresh()?.iter().find(|one| one.name == service)?;
     (!service.foreign.is_empty()).then(|| {
@@ -278,8 +280,8 @@ fn traffic_fell(case: &Case) -> bool {
     matches!((sum(Span::Before), sum(Span::Window)), (Some(before), Some(now)) if before > 0.0 && now < before / FELL)
 }
 
-/// Pods that are ready and do not answer the operator's direct probes, as sentences: what is wrong is on the way, or is
-/// meant for the operator alone, and no action on the pods helps.
+/// Pods that are ready and do not answer the operator's direct probes, as sentences: what is wrong is on the
+/// way, or is meant for the operator alone, and no action on the pods helps.
 pub fn contradictions(case: &Case, server: &Server) -> Vec<String> {
     let Some(probes) = Probes::of(case, server) else { return Vec::new() };
     let mut all: Vec<Contradiction> = Vec::new();

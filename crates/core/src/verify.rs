@@ -724,8 +724,8 @@ fn reevaluate(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, story
     }
 }
 
-/// No action corrects the reason that was judged; by now the revision in force is known to be to blame, and a rollback
-/// has not been tried.
+/// No action corrects the reason that was judged; by now the revision in force is known to be to blame,
+/// and a rollback has not been tried.
 fn is_blamed_since(case: &Case, server: &Server, incident: &Incident) -> bool {
     let had_no_action = incident.escalation.as_ref().is_some_and(|one| one.reason == NO_AUTOMATIC_ACTION);
     had_no_action

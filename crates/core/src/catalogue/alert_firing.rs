@@ -1,11 +1,11 @@
-//! AlertFiring: an alert that others wrote fires on this server (guide 000, Alerting). What it says is passed on with
-//! what else is known. An alert alone leads to no action: whoever may send one need not be who may have the server
-//! changed. A policy that trusts its alerts says what to do in `overrides`.
+//! AlertFiring: an alert that others wrote fires on this server (guide 000, Alerting). What it says is passed
+//! on with what else is known. An alert alone leads to no action: whoever may send one need not be who may
+//! have the server changed. A policy that trusts its alerts says what to do in `overrides`.
 
 use jiff::SignedDuration;
 use mcp_health_api::{Cause, IncidentType, Severity};
 
-use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Class, Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -17,7 +17,7 @@ pub const ENTRY: Entry = Entry {
     incident: IncidentType::AlertFiring,
     rule: Rule::Plain(judge),
     class: Class::Alert,
-    needs: Needs::All(&[Source::Alerts]),
+    needs: Needs::All(&[Evidence::Alerts]),
     at_zero: true,
     lasting: Some(SignedDuration::ZERO),
     looks_back: true,

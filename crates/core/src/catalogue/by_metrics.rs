@@ -1,5 +1,6 @@
-//! What the rules on metrics have in common: numbers that the object may wish otherwise, what closes an incident where
-//! there are no requests, whether the rollout is to blame by what its pods and the others do, and how values read.
+//! What the rules on metrics have in common: numbers that the object may wish otherwise, what closes an
+//! incident where there are no requests, whether the rollout is to blame by what its pods and the others do,
+//! and how values read.
 
 use mcp_health_api::{Cause, IncidentType, Measure, Thresholds};
 
@@ -56,8 +57,8 @@ pub fn by_probes(case: &Case) -> Judgement {
     if passes { Judgement::Clear } else { Judgement::Unknown }
 }
 
-/// The template in force was never healthy and another was; and by what is measured, its pods fail, those of others
-/// do not, nor did they in the hour before. `fails` says `None` where too little is seen.
+/// The template in force was never healthy and another was; and by what is measured, its pods fail, those of
+/// others do not, nor did they in the hour before. `fails` says `None` where too little is seen.
 pub fn rollout_is_to_blame(
     case: &Case,
     incident: IncidentType,
@@ -106,7 +107,8 @@ pub fn one_pod<'a>(server: &Server<'a>, fails: impl Fn(&'a Pod) -> Option<bool>)
     }
 }
 
-/// What the server's own health answer says of its database, where that is not well (guide 001: `failed_components`).
+/// What the server's own health answer says of its database, where that is not well (guide 001:
+/// `failed_components`).
 pub fn database_by_health(case: &Case) -> Option<String> {
     let probes = case.signals.probes.fresh()?;
     let faults = probes.iter().filter(|probed| probed.question == ProbeQuestion::Health);
@@ -189,7 +191,8 @@ pub fn throttled_words(view: &View) -> Option<String> {
     ))
 }
 
-/// The ready pods of which a measure tells nothing: where it tells of the others only, all is not known to be well.
+/// The ready pods of which a measure tells nothing: where it tells of the others only, all is not known to be
+/// well.
 pub fn silent_about<'a>(view: &View, server: &Server<'a>, measure: Measure) -> Vec<&'a str> {
     let series = || view.series(measure, Span::Window);
     if series().any(|one| one.pod.is_none()) {
@@ -199,8 +202,8 @@ pub fn silent_about<'a>(view: &View, server: &Server<'a>, measure: Measure) -> V
     ready.filter(|name| !series().any(|one| one.pod.as_deref() == Some(*name))).collect()
 }
 
-/// How near to the root is what metrics show. Of a dependency or a database, they show the trace in the server; what they
-/// forbid binds all the same.
+/// How near to the root is what metrics show. Of a dependency or a database, they show the trace in the
+/// server; what they forbid binds all the same.
 pub fn rank_of_trace(finding: &Finding) -> u8 {
     match finding.cause {
         Cause::DatabaseConnection | Cause::DependencyDown => 2,

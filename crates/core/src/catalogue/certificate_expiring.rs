@@ -1,14 +1,14 @@
-//! CertificateExpiring: the certificate of something that the server depends on ends soon, or has ended (guide 000,
-//! Network Connectivity Check: certificate dates).
+//! CertificateExpiring: the certificate of something that the server depends on ends soon, or has ended
+//! (guide 000, Network Connectivity Check: certificate dates).
 //!
-//! Judged by the certificate of the last TLS handshake, whatever the dependency speaks: less than 21 days are to be
-//! looked at, less than 7 are a warning, and none are an outage. Nobody acts. It is looked at again when the next of
-//! these moments comes, and when the certificate is another one.
+//! Judged by the certificate of the last TLS handshake, whatever the dependency speaks: less than 21 days are
+//! to be looked at, less than 7 are a warning, and none are an outage. Nobody acts. It is looked at again
+//! when the next of these moments comes, and when the certificate is another one.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Cause, IncidentType, Severity};
 
-use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Class, Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server,
     dependencies::{declared, is_fresh},
@@ -23,7 +23,7 @@ pub const ENTRY: Entry = Entry {
     incident: IncidentType::CertificateExpiring,
     rule: Rule::Plain(judge),
     class: Class::Ahead,
-    needs: Needs::All(&[Source::Dependencies]),
+    needs: Needs::All(&[Evidence::Dependencies]),
     speaks_against_template: |_| false,
     guide: &[("000", "Network Diagnostics")],
     ..USUAL
@@ -96,8 +96,9 @@ fn headline(name: &str) -> String {
     format!("the certificate of {name} ")
 }
 
-/// `the certificate of idp ends in less than 7 days: idp.example.com, issued by Example CA, until 2026-11-28T12:00:00Z
-/// (6 days left)`. What stands before the first colon is the same until it is another story.
+/// `the certificate of idp ends in less than 7 days: idp.example.com, issued by Example CA, until
+/// 2026-11-28T12:00:00Z (6 days left)`. What stands before the first colon is the same until it is another
+/// story.
 fn describe(one: &Dependency, certificate: &Certificate, now: Timestamp) -> String {
     let left = certificate.not_after.duration_since(now);
     let days = usize::try_from(left.abs().as_hours() / 24).unwrap_or_default();

@@ -1,14 +1,14 @@
-//! CircuitStuckOpen: a circuit breaker of a pod stays open for more than twice as long as it says, though what it guards
-//! answers (guides 002, Circuit Breakers, and 004, External Service Failures).
+//! CircuitStuckOpen: a circuit breaker of a pod stays open for more than twice as long as it says, though
+//! what it guards answers (guides 002, Circuit Breakers, and 004, External Service Failures).
 //!
-//! Judged by what the pods tell of their circuits, and by the dependency of the same name; where the policy names none,
-//! by the same circuit on another pod. A circuit whose dependency is down does its work. Pods' clocks may be off: it
-//! lasts for as long again by the operator's own sight.
+//! Judged by what the pods tell of their circuits, and by the dependency of the same name; where the policy
+//! names none, by the same circuit on another pod. A circuit whose dependency is down does its work. Pods'
+//! clocks may be off: it lasts for as long again by the operator's own sight.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::entry::{Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server,
     circuits::{self, Guarded, Open, name_words, patience, recovery},
@@ -20,7 +20,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::CircuitStuckOpen,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Circuits]),
+    needs: Needs::All(&[Evidence::Circuits]),
     lasting: Some(circuits::RECOVERY),
     runbook,
     guide: &[("002", "Circuit Stuck Open")],

@@ -1,16 +1,16 @@
 //! ConnectionDrops: the connections of clients break off, again and again (guide 001, Connection Drops).
 //!
-//! Judged by how many an hour, and by how many it were in the hour before, where that is known. What one pod does and
-//! the others do not ends with that pod; what all do lies between them and their clients: a proxy, its time-outs, its
-//! buffers.
+//! Judged by how many an hour, and by how many it were in the hour before, where that is known. What one pod
+//! does and the others do not ends with that pod; what all do lies between them and their clients: a proxy,
+//! its time-outs, its buffers.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Needs, Rule, Source, Threshold, USUAL},
-    metric_rule::{Found, Measured},
+    entry::{Entry, Evidence, Needs, Rule, Threshold, USUAL},
+    metric_rule::{Found, Read},
 };
 use crate::{
     Case, Server,
@@ -22,7 +22,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::ConnectionDrops,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Source::Metrics]),
+    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     thresholds: &[Threshold::Count],
     looks_back: true,
@@ -41,14 +41,14 @@ const TIMES: f64 = 2.0;
 /// The window smooths already.
 const LASTING: SignedDuration = SignedDuration::from_mins(1);
 
-fn judge(case: &Case, server: &Server, view: &View) -> Measured {
-    let Some(now) = view.total(Measure::ConnectionDrops, Span::Window) else { return Measured::Unknown };
+fn judge(case: &Case, server: &Server, view: &View) -> Read {
+    let Some(now) = view.total(Measure::ConnectionDrops, Span::Window) else { return Read::Unknown };
     let before = view.total(Measure::ConnectionDrops, Span::Before);
     let threshold = by::thresholds(case, IncidentType::ConnectionDrops).count.unwrap_or(AN_HOUR);
     let is_more = before.is_none_or(|before| by::is_above(now, before * TIMES));
     if !is_more || view.in_window(now) < FEWEST || !by::is_above(now * 3600.0, f64::from(threshold)) {
         let whole = by::silent_about(view, server, Measure::ConnectionDrops).is_empty();
-        return if whole { Measured::Clear } else { Measured::Unknown };
+        return if whole { Read::Clear } else { Read::Unknown };
     }
     let window = words::span(view.metrics().window);
     let mut evidence = vec![format!(
@@ -70,7 +70,7 @@ fn judge(case: &Case, server: &Server, view: &View) -> Measured {
         );
     }
     let cause = if one_pod.is_some() { Cause::OnePod } else { Cause::Upstream };
-    Measured::Found(Found::by(Measure::ConnectionDrops, cause, Severity::SEV3, evidence))
+    Read::Found(Found::by(Measure::ConnectionDrops, cause, Severity::SEV3, evidence))
 }
 
 /// The pod that has nearly all of them, of several that are ready.

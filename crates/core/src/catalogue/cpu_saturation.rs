@@ -1,15 +1,16 @@
 //! CpuSaturation: the containers use more than 80 % of the CPU that they may, for five minutes (guide 003,
 //! Application Monitoring; 004, Scaling).
 //!
-//! Judged by what metrics-server or Prometheus tells, averaged over the server's containers; or by how often their limit
-//! stops them, which short peaks show and means do not. Without a CPU limit there is nothing to compare with.
+//! Judged by what metrics-server or Prometheus tells, averaged over the server's containers; or by how often
+//! their limit stops them, which short peaks show and means do not. Without a CPU limit there is nothing to
+//! compare with.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Needs, Rule, Source, USUAL},
+    entry::{Entry, Evidence, Needs, Rule, USUAL},
 };
 use crate::{
     Case, Server,
@@ -23,7 +24,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::CpuSaturation,
     rule: Rule::Plain(judge),
-    needs: Needs::Any(&[Source::Usage, Source::Metrics]),
+    needs: Needs::Any(&[Evidence::Usage, Evidence::Metrics]),
     lasting: Some(usage::LOAD_WINDOW),
     looks_back: true,
     worst_pod: worst,

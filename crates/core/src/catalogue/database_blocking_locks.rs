@@ -1,12 +1,12 @@
-//! DatabaseBlockingLocks: sessions wait for each other's locks, and the first of them for nobody (guide 000, Connection
-//! Pool Exhausted, Check for locks; by `pg_blocking_pids`).
+//! DatabaseBlockingLocks: sessions wait for each other's locks, and the first of them for nobody (guide 000,
+//! Connection Pool Exhausted, Check for locks; by `pg_blocking_pids`).
 //!
-//! Judged by the longest wait, in chains in which a session of the server's own waits or is waited for. Only a root of its
-//! own that is idle in its transaction is ended: one at work may be a migration.
+//! Judged by the longest wait, in chains in which a session of the server's own waits or is waited for. Only
+//! a root of its own that is idle in its transaction is ended: one at work may be a migration.
 
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Class, Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server, database,
     finding::{Finding, Judgement},
@@ -21,7 +21,7 @@ pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabaseBlockingLocks,
     rule: Rule::Plain(judge),
     class: Class::Sessions,
-    needs: Needs::All(&[Source::Database]),
+    needs: Needs::All(&[Evidence::Database]),
     at_zero: true,
     lasting: Some(database::WAITS),
     runbook,
@@ -81,8 +81,8 @@ fn cause(case: &Case, seen: &Database, root: &Session) -> Cause {
     }
 }
 
-/// Whether a root is the server's own, and has done nothing for as long as others may wait: one that goes from statement
-/// to statement is at work.
+/// Whether a root is the server's own, and has done nothing for as long as others may wait: one that goes
+/// from statement to statement is at work.
 pub(crate) fn is_endable(case: &Case, seen: &Database, root: &Session) -> bool {
     database::is_own(case, seen, root) && database::is_left_alone(seen, root, database::wait_limit(case))
 }

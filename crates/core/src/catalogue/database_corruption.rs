@@ -1,12 +1,12 @@
 //! DatabaseCorruption: the database finds its own data damaged (guide 004, Severity Levels: SEV1).
 //!
-//! Judged by failed checksums, and by SQLSTATE XX001 and XX002. Whatever writes makes it worse, so nothing is done, and
-//! nothing else is while it is so: a person restores. It stays until the counter was reset, or a person says since when
-//! all is well.
+//! Judged by failed checksums, and by SQLSTATE XX001 and XX002. Whatever writes makes it worse, so nothing is
+//! done, and nothing else is while it is so: a person restores. It stays until the counter was reset, or a
+//! person says since when all is well.
 
 use mcp_health_api::{ActionType, Cause, IncidentType, SETTLED_ANNOTATION, Severity};
 
-use super::entry::{Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server, database,
     finding::{Finding, Judgement},
@@ -16,7 +16,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabaseCorruption,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Database]),
+    needs: Needs::All(&[Evidence::Database]),
     at_zero: true,
     guide: &[("004", "Severity Levels")],
     ..USUAL

@@ -1,12 +1,13 @@
-//! DatabaseIdleInTransaction: sessions of the server's own keep a transaction open and do nothing (guide 000, Connection
-//! Pool Exhausted: more than 5 minutes). They hold locks and connections, and keep dead rows from being removed.
+//! DatabaseIdleInTransaction: sessions of the server's own keep a transaction open and do nothing (guide 000,
+//! Connection Pool Exhausted: more than 5 minutes). They hold locks and connections, and keep dead rows from
+//! being removed.
 //!
 //! Judged by the change of their state, not by the start of their last statement, which counts its run too.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Class, Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server, database,
     finding::{Finding, Judgement},
@@ -18,7 +19,7 @@ pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabaseIdleInTransaction,
     rule: Rule::Plain(judge),
     class: Class::Sessions,
-    needs: Needs::All(&[Source::Database]),
+    needs: Needs::All(&[Evidence::Database]),
     at_zero: true,
     lasting: Some(database::IDLE_IN_TRANSACTION),
     // Where it does harm, that is found by itself.

@@ -1,16 +1,16 @@
-//! DatabasePoolExhausted: all connections to the database are in use, or waited for (guides 000, Connection Pool Exhausted,
-//! and 004, High Error Rate).
+//! DatabasePoolExhausted: all connections to the database are in use, or waited for (guides 000, Connection
+//! Pool Exhausted, and 004, High Error Rate).
 //!
-//! Judged by the pools' own gauges, and by the database: nearly all of `max_connections` in use. What holds the
-//! connections tells the cause: transactions that are left alone, connections that are not given back though no more is
-//! asked for than before, more requests, or others.
+//! Judged by the pools' own gauges, and by the database: nearly all of `max_connections` in use. What holds
+//! the connections tells the cause: transactions that are left alone, connections that are not given back
+//! though no more is asked for than before, more requests, or others.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Class, Entry, Needs, Rule, Source, USUAL},
+    entry::{Class, Entry, Evidence, Needs, Rule, USUAL},
     forbidden::{STARTS, STARTS_AND_ROLLBACK},
     rank,
 };
@@ -30,7 +30,7 @@ pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabasePoolExhausted,
     rule: Rule::Plain(judge),
     class: Class::Sessions,
-    needs: Needs::Any(&[Source::Metrics, Source::Database]),
+    needs: Needs::Any(&[Evidence::Metrics, Evidence::Database]),
     lasting: Some(LASTING),
     rank,
     runbook,
@@ -46,7 +46,8 @@ const LASTING: SignedDuration = SignedDuration::from_secs(30);
 const LEAK: SignedDuration = SignedDuration::from_secs(60);
 /// What does nothing for so long is at work no more; whether it leaks shows when it goes on.
 const AT_WORK: SignedDuration = SignedDuration::from_secs(5);
-/// Without a pool's own word, one that does nothing may just be in reserve for so long (guide 004, High Error Rate).
+/// Without a pool's own word, one that does nothing may just be in reserve for so long (guide 004, High Error
+/// Rate).
 pub(crate) const UNUSED: SignedDuration = SignedDuration::from_mins(10);
 /// So many times as many requests as in the hour before are more.
 const GROWTH: f64 = 1.2;
@@ -104,7 +105,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         .collect();
     let forbids = match &full {
         None => &[ActionType::Scale],
-        // Pods of another template are well at this moment; and a template that never worked may be what fills it.
+        // Pods of another template are well at this moment; and a template that never worked may be what
+        // fills it.
         Some(_) if server.serving_beside().is_some() || server.rollout_is_to_blame() => STARTS,
         Some(_) => STARTS_AND_ROLLBACK,
     };
@@ -135,8 +137,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     Judgement::Symptom { finding, lasting: LASTING }
 }
 
-/// Whether what is seen shows that connections are left: the database where it is declared, the gauges where there are
-/// any, and whatever it was found by.
+/// Whether what is seen shows that connections are left: the database where it is declared, the gauges where
+/// there are any, and whatever it was found by.
 fn is_over(case: &Case, server: &Server, view: Option<&View>, has_gauges: bool) -> bool {
     let declared = case.spec.signals.postgres.is_some();
     let of_database = !declared || database::of(case).and_then(database::is_full) == Some(false);
@@ -245,8 +247,8 @@ fn growth(view: &View) -> Option<(f64, f64)> {
     Some((rate(Span::Window)?, rate(Span::Before)?))
 }
 
-/// `sessions of mcp-server: 45, of them 12 active, 28 idle, 5 idle in transaction` (guide 000), and those that hold on for
-/// longest.
+/// `sessions of mcp-server: 45, of them 12 active, 28 idle, 5 idle in transaction` (guide 000), and those
+/// that hold on for longest.
 fn sessions(case: &Case, seen: &Database) -> Vec<String> {
     let counts = seen.counts;
     let mut evidence = vec![format!(

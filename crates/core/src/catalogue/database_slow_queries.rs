@@ -1,18 +1,19 @@
-//! DatabaseSlowQueries: statements in the server's database take longer than a second on average (guide 000, Database
-//! Query Performance; 004, High Latency, from 100 ms on for tuning). Advice for whoever writes the statements: nothing is
-//! ever done.
+//! DatabaseSlowQueries: statements in the server's database take longer than a second on average (guide 000,
+//! Database Query Performance; 004, High Latency, from 100 ms on for tuning). Advice for whoever writes the
+//! statements: nothing is ever done.
 //!
-//! Judged by what ran between looks, over ten minutes at the most: `pg_stat_statements` counts since it was reset, and by
-//! that mean a statement would be slow for long after an index was made. It is over when what runs of it is fast, or when
-//! it did not run at all for so long. What it says in the first minute is no evidence of now: it neither opens nor closes
-//! (but where all is counted for less than ten minutes). The mean since then is told beside.
+//! Judged by what ran between looks, over ten minutes at the most: `pg_stat_statements` counts since it was
+//! reset, and by that mean a statement would be slow for long after an index was made. It is over when what
+//! runs of it is fast, or when it did not run at all for so long. What it says in the first minute is no
+//! evidence of now: it neither opens nor closes (but where all is counted for less than ten minutes). The
+//! mean since then is told beside.
 
 use jiff::SignedDuration;
 use mcp_health_api::{Cause, IncidentType, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Needs, Rule, Source, USUAL},
+    entry::{Entry, Evidence, Needs, Rule, USUAL},
 };
 use crate::{
     Case, Server, database,
@@ -29,7 +30,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::DatabaseSlowQueries,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Database]),
+    needs: Needs::All(&[Evidence::Database]),
     at_zero: true,
     guide: &[("004", "Database Tuning"), ("000", "Performance Degradation")],
     ..USUAL
@@ -114,8 +115,8 @@ fn mended(statements: &[Statement]) -> Option<String> {
     })
 }
 
-/// `2300 ms on average in 12 runs of the last 9m (threshold 1000 ms); since it is counted 1500 ms ± 20, 120 calls, 276 s
-/// in all, 9000 ms at most: select …`.
+/// `2300 ms on average in 12 runs of the last 9m (threshold 1000 ms); since it is counted 1500 ms ± 20, 120
+/// calls, 276 s in all, 9000 ms at most: select …`.
 fn describe(one: &Statement, ran: Recent) -> String {
     format!(
         "{} ms on average in {} of the last {} (threshold {SLOW} ms); since it is counted {} ms ± {}, {} calls, {} s in \

@@ -1,21 +1,22 @@
-//! DependencyDown: something that the server depends on does not answer the operator (guides 000, Network Connectivity
-//! Check; 001 and 004, External Service Failures).
+//! DependencyDown: something that the server depends on does not answer the operator (guides 000, Network
+//! Connectivity Check; 001 and 004, External Service Failures).
 //!
-//! Judged by the operator's own look: the last three answers of a dependency failed, and the newest is fresh. It closes
-//! when each that was down has answered twice in a row; one that is not asked any more, or barred, closes nothing. What
-//! never answered may have a wall in between (a NetworkPolicy, the DNS of the operator's own namespace): while the
-//! server does not say the same by a circuit breaker or by its last words, that is told among the problems of evidence,
-//! and is no incident, nor is anything held for its sake.
+//! Judged by the operator's own look: the last three answers of a dependency failed, and the newest is fresh.
+//! It closes when each that was down has answered twice in a row; one that is not asked any more, or barred,
+//! closes nothing. What never answered may have a wall in between (a NetworkPolicy, the DNS of the operator's
+//! own namespace): while the server does not say the same by a circuit breaker or by its last words, that is
+//! told among the problems of evidence, and is no incident, nor is anything held for its sake.
 //!
-//! It is outside the server: nothing is done for it, and no pod is restarted, added or rolled back. What it does not
-//! explain (an image that cannot be had, a kill at the memory limit, new pods that end before they are Ready for another
-//! reason) is remediated all the same; so are new pods that fill the database themselves.
+//! It is outside the server: nothing is done for it, and no pod is restarted, added or rolled back. What it
+//! does not explain (an image that cannot be had, a kill at the memory limit, new pods that end before they
+//! are Ready for another reason) is remediated all the same; so are new pods that fill the database
+//! themselves.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, Incident, IncidentType, PostgresSignal, Severity};
 
 use super::{
-    entry::{Class, Entry, Needs, Rule, Source, USUAL},
+    entry::{Class, Entry, Evidence, Needs, Rule, USUAL},
     forbidden::{STARTS, STARTS_AND_ROLLBACK},
 };
 use crate::{
@@ -31,7 +32,7 @@ pub const ENTRY: Entry = Entry {
     incident: IncidentType::DependencyDown,
     rule: Rule::Plain(judge),
     class: Class::Dependency,
-    needs: Needs::All(&[Source::Dependencies]),
+    needs: Needs::All(&[Evidence::Dependencies]),
     lasting: Some(LASTING),
     guide: &[("000", "Dependency Health Check")],
     ..USUAL
@@ -76,14 +77,14 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     Judgement::Symptom { finding, lasting: LASTING }
 }
 
-/// What is not done while a database can write nothing more. A template that never worked is taken back all the
-/// same.
+/// What is not done while a database can write nothing more. A template that never worked is taken back all
+/// the same.
 pub(super) fn forbidden(server: &Server) -> &'static [ActionType] {
     if server.rollout_is_to_blame() { STARTS } else { STARTS_AND_ROLLBACK }
 }
 
-/// Whether all is known to be well: of what the open incident tells, and of what failed lately, each answers; of the
-/// rest, each was asked.
+/// Whether all is known to be well: of what the open incident tells, and of what failed lately, each answers;
+/// of the rest, each was asked.
 fn is_over(case: &Case, seen: &[Dependency]) -> bool {
     let open = case.open(IncidentType::DependencyDown);
     declared(case.spec).all(|name| {
@@ -109,8 +110,9 @@ fn headline(name: &str) -> String {
     format!("dependency {name} is down")
 }
 
-/// `dependency queue is down (port): RabbitMQ at rabbitmq.mcp:5672 failed the last 3 times, since 12:01:07: 10.0.0.7:5672
-/// refuses the connection`. What stands before the first colon is the same until it is another story.
+/// `dependency queue is down (port): RabbitMQ at rabbitmq.mcp:5672 failed the last 3 times, since 12:01:07:
+/// 10.0.0.7:5672 refuses the connection`. What stands before the first colon is the same until it is another
+/// story.
 fn describe(one: &Dependency) -> String {
     let failures = one.results.iter().rev().take_while(|(_, result)| result.is_err()).count();
     let step = one.failure().map(|why| format!(" ({})", why.step)).unwrap_or_default();

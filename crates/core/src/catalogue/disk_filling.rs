@@ -1,11 +1,13 @@
-//! DiskFilling: the space that a pod may use runs out, or its database can write nothing more (guide 004, Disk Space).
+//! DiskFilling: the space that a pod may use runs out, or its database can write nothing more (guide 004,
+//! Disk Space).
 //!
-//! Judged by the kubelets' statistics: 80 % is SEV3, 95 % is SEV2. The pod's own space goes with the pod, before the
-//! kubelet evicts it; data on a volume that outlives the pod is a person's.
+//! Judged by the kubelets' statistics: 80 % is SEV3, 95 % is SEV2. The pod's own space goes with the pod,
+//! before the kubelet evicts it; data on a volume that outlives the pod is a person's.
 //!
-//! And by PostgreSQL, which is asked each minute to write a temporary file: reads go on when its disk is full. That is
-//! SEV2 and comes before a space of the server's own; a person makes room, and no pod is restarted or added meanwhile.
-//! Each is over by its own word only: what of it an open incident tells must be seen to be well.
+//! And by PostgreSQL, which is asked each minute to write a temporary file: reads go on when its disk is
+//! full. That is SEV2 and comes before a space of the server's own; a person makes room, and no pod is
+//! restarted or added meanwhile. Each is over by its own word only: what of it an open incident tells must be
+//! seen to be well.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
@@ -15,7 +17,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::{
     by_metrics as by,
     dependency_down::forbidden,
-    entry::{Entry, Needs, Rule, Source, USUAL},
+    entry::{Entry, Evidence, Needs, Rule, USUAL},
 };
 use crate::{
     Case, Server, database,
@@ -29,7 +31,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::DiskFilling,
     rule: Rule::Plain(judge),
-    needs: Needs::Any(&[Source::Volumes, Source::Database]),
+    needs: Needs::Any(&[Evidence::Volumes, Evidence::Database]),
     explained_by_dependency: |finding, _| finding.cause == Cause::DatabaseDisk,
     worst_pod: worst,
     runbook,
@@ -124,7 +126,8 @@ fn is_over(told: Told, spaces: Option<&[(&Pod, &Volume)]>) -> bool {
     !told.of_claim || spaces.iter().any(|(_, space)| space.kind == VolumeKind::Claim)
 }
 
-/// Spaces of the server's own. `hidden`: the database's disk was full, and it cannot be seen whether it still is.
+/// Spaces of the server's own. `hidden`: the database's disk was full, and it cannot be seen whether it still
+/// is.
 fn of_spaces(case: &Case, server: &Server, full: &[(&Pod, &Volume)], hidden: bool) -> Finding {
     let kind = full.first().map(|(_, space)| space.kind);
     let is_full = full.iter().any(|(_, space)| fullness(space) == Fullness::Full);

@@ -30,28 +30,30 @@ pub struct Entry {
     pub lasting: Option<SignedDuration>,
     /// Of which of its numbers a policy may set others.
     pub thresholds: &'static [Threshold],
-    /// It is judged by what happened over a window: for a while after an action, it still shows what was before it.
+    /// It is judged by what happened over a window: for a while after an action, it still shows what was
+    /// before it.
     pub looks_back: bool,
     /// How near to the root a finding is; of several, the smallest is the primary.
     pub rank: fn(&Finding) -> u8,
     /// Whether something that the server depends on could explain a finding.
     pub explained_by_dependency: fn(&Finding, &Server) -> bool,
-    /// Whether a finding is by pods that are judged one by one: those of a node that fails are not among them, and what
-    /// is found is the fault of the others.
+    /// Whether a finding is by pods that are judged one by one: those of a node that fails are not among
+    /// them, and what is found is the fault of the others.
     pub judges_pods: fn(&Finding) -> bool,
-    /// It shows within seconds that no pod serves: while it is suspected, dependencies are asked, so that they have
-    /// answered when it is found.
+    /// It shows within seconds that no pod serves: while it is suspected, dependencies are asked, so that
+    /// they have answered when it is found.
     pub shows_outage: bool,
     /// Whether a finding keeps the template in force from becoming known good.
     pub speaks_against_template: fn(&Finding) -> bool,
     /// The pod that shows it most.
     pub worst_pod: for<'a> fn(&Case<'a>, &Server<'a>) -> Option<&'a Pod>,
-    /// Whether a pod is well by what the rule observes of that pod alone, at this moment. `None` where the rule judges
-    /// the server as a whole, or by what happened over a window.
+    /// Whether a pod is well by what the rule observes of that pod alone, at this moment. `None` where the
+    /// rule judges the server as a whole, or by what happened over a window.
     pub is_well: fn(&Incident, &Case, &Server, &Pod) -> Option<bool>,
     /// How long its rule must say that all is well before an incident is over.
     pub quiet_for: fn(&Case, Cause) -> SignedDuration,
-    /// Whether it is known by now that the revision is to blame, where that was not known when the cause was judged.
+    /// Whether it is known by now that the revision is to blame, where that was not known when the cause was
+    /// judged.
     pub is_blamed_later: fn(&Server, &Incident) -> bool,
     /// What is tried by default, in this order; a person comes after the last.
     pub runbook: fn(Cause, &Server) -> &'static [ActionType],
@@ -106,9 +108,9 @@ pub enum Class {
     Ahead,
     /// What other tools say of the server.
     Alert,
-    /// What a person says of the server. No action follows from that, whatever the policy says: who may annotate an
-    /// object need not be who may have the server changed. It is as bad as the person says now, and over when they take
-    /// it back.
+    /// What a person says of the server. No action follows from that, whatever the policy says: who may
+    /// annotate an object need not be who may have the server changed. It is as bad as the person says now,
+    /// and over when they take it back.
     Report,
 }
 
@@ -142,14 +144,14 @@ pub enum Threshold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// It says nothing without each of these.
-    All(&'static [Source]),
+    All(&'static [Evidence]),
     /// It says nothing without at least one of these.
-    Any(&'static [Source]),
+    Any(&'static [Evidence]),
 }
 
 /// Where a rule's evidence comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum Evidence {
     /// The target, its revisions, its pods and their nodes.
     Pods,
     /// Services and their endpoints.
@@ -174,7 +176,7 @@ pub enum Source {
     Dependencies,
 }
 
-impl Source {
+impl Evidence {
     /// Whether the policy does without it.
     fn is_off(self, spec: &McpServerHealthSpec) -> bool {
         let signals = &spec.signals;
@@ -192,7 +194,8 @@ impl Source {
 }
 
 impl Entry {
-    /// What the rule says. Of what the policy does without, and of a target that is scaled to zero, it is not asked.
+    /// What the rule says. Of what the policy does without, and of a target that is scaled to zero, it is not
+    /// asked.
     pub fn judge(&self, case: &Case, server: &Server) -> Judgement {
         let is_off = match self.needs {
             Needs::All(sources) => sources.iter().any(|one| one.is_off(case.spec)),
@@ -229,8 +232,8 @@ fn unready_most<'a>(_: &Case<'a>, server: &Server<'a>) -> Option<&'a Pod> {
     unready.max_by_key(|pod| (pod.restarts(), std::cmp::Reverse(pod.created)))
 }
 
-/// Whether something that the server depends on could explain a cause. Never: an image, a missing reference, a node, a
-/// quota, memory, what is wrong in the server's own settings or in its data.
+/// Whether something that the server depends on could explain a cause. Never: an image, a missing reference,
+/// a node, a quota, memory, what is wrong in the server's own settings or in its data.
 pub(crate) const fn by_dependency(cause: Cause) -> bool {
     !matches!(
         cause,

@@ -1,16 +1,17 @@
 //! HeartbeatFailing: a pod is ready, and its heartbeat is silent for more than twice its interval (guide 002,
-//! Heartbeat Failures). Where it does not tell its interval, five of a minute may be missed (guide 002: lenient).
+//! Heartbeat Failures). Where it does not tell its interval, five of a minute may be missed (guide 002:
+//! lenient).
 //!
-//! Both the heartbeat and the moment when it was read are the past: the one is compared with the other, never with
-//! now. A heartbeat that is ahead of its own reading by more than an interval is that of another clock, and tells
-//! nothing; one from before the pod was ready is none of this start's.
+//! Both the heartbeat and the moment when it was read are the past: the one is compared with the other, never
+//! with now. A heartbeat that is ahead of its own reading by more than an interval is that of another clock,
+//! and tells nothing; one from before the pod was ready is none of this start's.
 
 use mcp_health_api::{Cause, IncidentType, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Needs, Rule, Source, USUAL, replace_one},
-    metric_rule::{Found, Measured},
+    entry::{Entry, Evidence, Needs, Rule, USUAL, replace_one},
+    metric_rule::{Found, Read},
 };
 use crate::{
     Case, Server,
@@ -22,7 +23,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::HeartbeatFailing,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Source::Metrics]),
+    needs: Needs::All(&[Evidence::Metrics]),
     worst_pod: worst,
     runbook: replace_one,
     guide: &[("002", "Heartbeat Failures")],
@@ -88,7 +89,7 @@ fn beats<'a>(server: &Server<'a>, view: &View) -> Vec<(&'a Pod, Beat)> {
     ready.map(|pod| (pod, Beat::of(view, pod, server.ready() == 1))).collect()
 }
 
-fn judge(_: &Case, server: &Server, view: &View) -> Measured {
+fn judge(_: &Case, server: &Server, view: &View) -> Read {
     let beats = beats(server, view);
     let silent = beats.iter().filter_map(|(pod, beat)| match beat {
         Beat::Silent { seconds, limit, never } => Some((*pod, *seconds, *limit, *never)),
@@ -97,7 +98,7 @@ fn judge(_: &Case, server: &Server, view: &View) -> Measured {
     let mut silent: Vec<_> = silent.collect();
     if silent.is_empty() {
         let all_seen = !beats.is_empty() && beats.iter().all(|(_, beat)| matches!(beat, Beat::Well));
-        return if all_seen { Measured::Clear } else { Measured::Unknown };
+        return if all_seen { Read::Clear } else { Read::Unknown };
     }
     silent.sort_by(|(a, one, ..), (b, other, ..)| other.total_cmp(one).then_with(|| a.name.cmp(&b.name)));
     let mut evidence: Vec<String> = silent.iter().take(4).map(describe).collect();
@@ -106,7 +107,7 @@ fn judge(_: &Case, server: &Server, view: &View) -> Measured {
         evidence.push(format!("the heartbeat of {} is well", words::count(well, "other pod")));
     }
     let found = Found::by(Measure::HeartbeatTime, Cause::HeartbeatSilent, Severity::SEV3, evidence);
-    Measured::Found(Found { youngest_pod: silent.iter().map(|(pod, ..)| pod.created).max(), ..found })
+    Read::Found(Found { youngest_pod: silent.iter().map(|(pod, ..)| pod.created).max(), ..found })
 }
 
 fn describe((pod, seconds, limit, never): &(&Pod, f64, f64, bool)) -> String {

@@ -1,9 +1,9 @@
-//! HighErrorRate: too many requests fail (guide 004, High Error Rate; 000, `rate(mcp_requests_total{status=~"5.."})`;
-//! 002, spikes).
+//! HighErrorRate: too many requests fail (guide 004, High Error Rate; 000,
+//! `rate(mcp_requests_total{status=~"5.."})`; 002, spikes).
 //!
-//! Judged by the share of 5xx among the requests of the window, or by the server's own count of errors, because MCP
-//! answers a tool's failure with 200. What the client did wrong is not counted, and what is asked for operation's
-//! sake is no request.
+//! Judged by the share of 5xx among the requests of the window, or by the server's own count of errors,
+//! because MCP answers a tool's failure with 200. What the client did wrong is not counted, and what is asked
+//! for operation's sake is no request.
 
 use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
@@ -11,9 +11,9 @@ use jiff::SignedDuration;
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Needs, Rule, Source, Threshold, USUAL},
+    entry::{Entry, Evidence, Needs, Rule, Threshold, USUAL},
     forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
-    metric_rule::{Found, Measured},
+    metric_rule::{Found, Read},
 };
 use crate::{
     Case, Server, database, dependencies,
@@ -25,7 +25,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::HighErrorRate,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Source::Metrics]),
+    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     thresholds: &[Threshold::Percent, Threshold::MinRequests],
     looks_back: true,
@@ -126,32 +126,32 @@ fn is_the_clients(series: &Series) -> bool {
     series.label(Label::Type).is_some_and(|kind| THEIRS.contains(&kind))
 }
 
-fn judge(case: &Case, server: &Server, view: &View) -> Measured {
+fn judge(case: &Case, server: &Server, view: &View) -> Read {
     let in_window = match view.traffic() {
-        Traffic::Unknown => return Measured::Unknown,
-        Traffic::None => return Measured::Quiet,
+        Traffic::Unknown => return Read::Unknown,
+        Traffic::None => return Read::Quiet,
         Traffic::Some { in_window, .. } => in_window,
     };
-    let Some(failures) = Failures::of(view, Span::Window) else { return Measured::Unknown };
+    let Some(failures) = Failures::of(view, Span::Window) else { return Read::Unknown };
     let thresholds = by::thresholds(case, IncidentType::HighErrorRate);
     let (threshold, fewest) = (by::percent(&thresholds, PERCENT), by::fewest(&thresholds, FEWEST));
     let is_high = by::is_above(failures.percent(), threshold);
     let spike = spike(view, failures.requests);
     if in_window >= fewest && (is_high || spike.is_some()) {
         if is_over(view, threshold) {
-            return Measured::Unknown;
+            return Read::Unknown;
         }
-        return Measured::Found(find(case, server, view, failures, threshold, spike.filter(|_| !is_high)));
+        return Read::Found(find(case, server, view, failures, threshold, spike.filter(|_| !is_high)));
     }
     if is_high || failures.is_partial || !view.unseen(&server.current_pods()).is_empty() {
-        return Measured::Unknown;
+        return Read::Unknown;
     }
     // So few that at the threshold none might fail tell nothing by themselves.
-    if in_window >= fewest || in_window * threshold >= 100.0 { Measured::Clear } else { Measured::Quiet }
+    if in_window >= fewest || in_window * threshold >= 100.0 { Read::Clear } else { Read::Quiet }
 }
 
-/// What the window shows is over: of its last third, no more fails than may, or nobody asks. It is no reason to do
-/// anything, and no proof yet that all is well.
+/// What the window shows is over: of its last third, no more fails than may, or nobody asks. It is no reason
+/// to do anything, and no proof yet that all is well.
 fn is_over(view: &View, threshold: f64) -> bool {
     match view.traffic_of(Span::Recent) {
         Traffic::Unknown => false,

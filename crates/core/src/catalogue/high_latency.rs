@@ -1,8 +1,8 @@
-//! HighLatency: answers take too long (guide 004, High Latency: P99 above 1000 ms; 000 and 001: a request above a second
-//! is slow).
+//! HighLatency: answers take too long (guide 004, High Latency: P99 above 1000 ms; 000 and 001: a request
+//! above a second is slow).
 //!
-//! Judged by the 99th percentile of all requests from a histogram, else by the worst summary of a pod. One slow call
-//! of a few is the slowest of a hundred too: at least three must be slow.
+//! Judged by the 99th percentile of all requests from a histogram, else by the worst summary of a pod. One
+//! slow call of a few is the slowest of a hundred too: at least three must be slow.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
@@ -10,9 +10,9 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 use super::{
     by_metrics as by,
     database_pool_exhausted::pools,
-    entry::{Entry, Needs, Rule, Source, Threshold, USUAL},
+    entry::{Entry, Evidence, Needs, Rule, Threshold, USUAL},
     forbidden::{RESTARTS, STARTS},
-    metric_rule::{Found, Measured},
+    metric_rule::{Found, Read},
 };
 use crate::{
     Case, Server, database, dependencies,
@@ -25,7 +25,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::HighLatency,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Source::Metrics]),
+    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     thresholds: &[Threshold::P99, Threshold::MinRequests],
     looks_back: true,
@@ -59,27 +59,27 @@ fn threshold(case: &Case) -> f64 {
     own.map_or(P99, |own| own.span().as_secs_f64())
 }
 
-fn judge(case: &Case, server: &Server, view: &View) -> Measured {
+fn judge(case: &Case, server: &Server, view: &View) -> Read {
     let threshold = threshold(case);
     let fewest = by::fewest(&by::thresholds(case, IncidentType::HighLatency), FEWEST);
     let Some(latency) = view.latency(threshold) else {
         return match view.traffic() {
-            Traffic::None => Measured::Quiet,
-            Traffic::Unknown | Traffic::Some { .. } => Measured::Unknown,
+            Traffic::None => Read::Quiet,
+            Traffic::Unknown | Traffic::Some { .. } => Read::Unknown,
         };
     };
     let speed = speed(&latency, threshold);
     if speed == Some(Speed::Slow) && latency.requests >= fewest {
         // What was slow, and is not any more, is no reason to do anything, and no proof yet that all is well.
         if view.is_fast_again(latency.measure, threshold) {
-            return Measured::Unknown;
+            return Read::Unknown;
         }
-        return Measured::Found(find(case, server, view, &latency, threshold));
+        return Read::Found(find(case, server, view, &latency, threshold));
     }
     if speed != Some(Speed::Fast) || !view.unseen(&server.current_pods()).is_empty() {
-        return Measured::Unknown;
+        return Read::Unknown;
     }
-    if latency.requests >= fewest { Measured::Clear } else { Measured::Quiet }
+    if latency.requests >= fewest { Read::Clear } else { Read::Quiet }
 }
 
 /// `None` where the histogram ends below the threshold.

@@ -1,13 +1,13 @@
-//! InvalidMessages: more messages than before are no valid MCP (guide 003, error 1001; 002, Message Validation
-//! Failures; JSON-RPC −32700, −32600, −32602). A new revision may understand less than the one before it; else it is the
-//! clients, and a person tells them.
+//! InvalidMessages: more messages than before are no valid MCP (guide 003, error 1001; 002, Message
+//! Validation Failures; JSON-RPC −32700, −32600, −32602). A new revision may understand less than the one
+//! before it; else it is the clients, and a person tells them.
 
 use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Needs, Rule, Source, USUAL},
-    metric_rule::{Found, Measured},
+    entry::{Entry, Evidence, Needs, Rule, USUAL},
+    metric_rule::{Found, Read},
     rise::{LASTING, Rise},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::InvalidMessages,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Source::Metrics]),
+    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     looks_back: true,
     runbook,
@@ -49,7 +49,7 @@ fn counted(view: &View, span: Span) -> Option<f64> {
     Some(view.failures(Measure::Errors, span, is_of_type)?.max(by_code))
 }
 
-fn judge(case: &Case, server: &Server, view: &View) -> Measured {
+fn judge(case: &Case, server: &Server, view: &View) -> Read {
     let rise = match Rise::of(server, view, &counted) {
         Ok(rise) => rise,
         Err(none) => return none,
@@ -74,7 +74,7 @@ fn judge(case: &Case, server: &Server, view: &View) -> Measured {
     let (cause, severity) =
         if is_to_blame { (Cause::BadRollout, Severity::SEV3) } else { (Cause::Clients, Severity::SEV4) };
     let found = Found::by(Measure::InvalidMessages, cause, severity, evidence);
-    Measured::Found(Found { shown_by: Measure::Requests, ..found })
+    Read::Found(Found { shown_by: Measure::Requests, ..found })
 }
 
 fn runbook(cause: Cause, _: &Server) -> &'static [ActionType] {

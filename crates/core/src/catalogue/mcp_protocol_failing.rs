@@ -1,8 +1,9 @@
-//! McpProtocolFailing: pods run, and the way that clients talk to them does not work: MCP fails while the rest answers
-//! (guides 001, Protocol Issues, and 003, Connection Problems).
+//! McpProtocolFailing: pods run, and the way that clients talk to them does not work: MCP fails while the
+//! rest answers (guides 001, Protocol Issues, and 003, Connection Problems).
 //!
-//! Judged by MCP probes of the pods in force, against those of their health path, and through the Services against those
-//! of the pods. A server that turns the operator away is alive: that is configuration, and never a restart.
+//! Judged by MCP probes of the pods in force, against those of their health path, and through the Services
+//! against those of the pods. A server that turns the operator away is alive: that is configuration, and
+//! never a restart.
 //!
 //! Whether MCP is spoken, the list of tools and the canary are three questions with a history each: `ping`
 //! may answer while every `tools/list` fails. A list that fails counts on pods that speak MCP, where a list
@@ -18,7 +19,7 @@ use std::cmp::Reverse;
 use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Severity};
 
 use super::{
-    entry::{Entry, Needs, Rule, Source, USUAL},
+    entry::{Entry, Evidence, Needs, Rule, USUAL},
     forbidden::RESTARTS,
     service_not_responding::is_silent,
 };
@@ -35,7 +36,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::McpProtocolFailing,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Probes]),
+    needs: Needs::All(&[Evidence::Probes]),
     worst_pod: worst,
     quiet_for: |case, cause| match cause {
         Cause::SessionLost | Cause::ForeignEndpoints => in_turn(case),

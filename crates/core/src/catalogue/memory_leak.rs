@@ -1,12 +1,13 @@
 //! MemoryLeak: memory grows steadily, and reaches the limit within an hour (guide 004, Memory Leak).
 //!
-//! Judged over ten minutes by the resident set that Prometheus or the kubelets tell; by the working set, which counts page
-//! cache too, only where a container was killed at its limit before. A pod is recycled before it is killed.
+//! Judged over ten minutes by the resident set that Prometheus or the kubelets tell; by the working set,
+//! which counts page cache too, only where a container was killed at its limit before. A pod is recycled
+//! before it is killed.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::entry::{Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -18,7 +19,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::MemoryLeak,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Usage]),
+    needs: Needs::All(&[Evidence::Usage]),
     lasting: Some(usage::LEAK_WINDOW),
     explained_by_dependency: |_, _| false,
     worst_pod: worst,

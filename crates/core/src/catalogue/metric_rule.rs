@@ -1,5 +1,5 @@
-//! The shape that rules on metrics have in common: without metrics they say nothing; what they find is so now, lapses with
-//! the series that show it, and says where those come from.
+//! The shape that rules on metrics have in common: without metrics they say nothing; what they find is so
+//! now, lapses with the series that show it, and says where those come from.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
@@ -12,15 +12,16 @@ use crate::{
 };
 
 /// A rule that is asked with the metrics of the server, where there are any.
-pub type MetricRule = fn(&Case, &Server, &View) -> Measured;
+pub type MetricRule = fn(&Case, &Server, &View) -> Read;
 
 /// What such a rule says.
-pub enum Measured {
+pub enum Read {
     /// It is not so.
     Clear,
     /// It cannot be told.
     Unknown,
-    /// Nobody asks the server for anything, or too few do to tell: the operator's own probes tell whether all is well.
+    /// Nobody asks the server for anything, or too few do to tell: the operator's own probes tell whether all
+    /// is well.
     Quiet,
     /// It is so.
     Found(Found),
@@ -57,10 +58,10 @@ pub fn judge(
 ) -> Judgement {
     let Some(view) = View::of(case, server) else { return Judgement::Unknown };
     let mut found = match rule(case, server, &view) {
-        Measured::Clear => return Judgement::Clear,
-        Measured::Unknown => return Judgement::Unknown,
-        Measured::Quiet => return by::by_probes(case),
-        Measured::Found(found) => found,
+        Read::Clear => return Judgement::Clear,
+        Read::Unknown => return Judgement::Unknown,
+        Read::Quiet => return by::by_probes(case),
+        Read::Found(found) => found,
     };
     found.evidence.push(by::source(&view, found.source));
     let finding = Finding {

@@ -44,13 +44,12 @@ pub(crate) use database_blocking_locks::is_endable as is_endable_root;
 pub(crate) use database_pool_exhausted::UNUSED as IS_UNUSED_AFTER;
 use mcp_health_api::{Incident, IncidentType};
 
-pub use self::entry::{Class, Entry, Needs, Source, Threshold};
+pub use self::entry::{Class, Entry, Evidence, Needs, Threshold};
 use crate::{Case, Server, signals::Pod};
 
-/// All incident types but [`IncidentType::Rule`], which is the policy's own. Of findings that are equally near to the
-/// root, the first here is the primary.
-/// What does not answer comes before what follows from it, a database that lets nobody in before the loops that it makes,
-/// and so does a kill at the memory limit.
+/// All incident types but [`IncidentType::Rule`], which is the policy's own. Of findings that are equally
+/// near to the root, the first here is the primary. What does not answer comes before what follows from it, a
+/// database that lets nobody in before the loops that it makes, and so does a kill at the memory limit.
 pub const CATALOGUE: &[Entry] = &[
     dependency_down::ENTRY,
     node_problem::ENTRY,

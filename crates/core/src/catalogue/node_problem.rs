@@ -1,16 +1,16 @@
-//! NodeProblem: pods lost their readiness because the node that they run on fails: its kubelet reports that it is not
-//! ready, or reports nothing, or the node is gone.
+//! NodeProblem: pods lost their readiness because the node that they run on fails: its kubelet reports that
+//! it is not ready, or reports nothing, or the node is gone.
 //!
-//! Judged by the conditions and taints of nodes; where the operator may not read nodes, by what the control plane did to
-//! the pods. The containers may be well all the while: nothing that is done to them brings the node back. The other rules
-//! do not count these pods; pods on other nodes are healed as ever.
+//! Judged by the conditions and taints of nodes; where the operator may not read nodes, by what the control
+//! plane did to the pods. The containers may be well all the while: nothing that is done to them brings the
+//! node back. The other rules do not count these pods; pods on other nodes are healed as ever.
 
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Class, Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server,
     case::lasting,
@@ -25,7 +25,7 @@ pub const ENTRY: Entry = Entry {
     incident: IncidentType::NodeProblem,
     rule: Rule::Plain(judge),
     class: Class::Node,
-    needs: Needs::All(&[Source::Pods]),
+    needs: Needs::All(&[Evidence::Pods]),
     lasting: Some(PATIENCE),
     explained_by_dependency: |_, _| false,
     guide: &[("004", "Service Not Responding")],
@@ -37,7 +37,8 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 /// Nodes, and pods of a node, that are named.
 const NAMED: usize = 3;
 
-/// What is not done while all pods are on nodes that fail: the new pods, or the old ones, are not judged by anything.
+/// What is not done while all pods are on nodes that fail: the new pods, or the old ones, are not judged by
+/// anything.
 const NOTHING_TO_JUDGE: &[ActionType] = &[
     ActionType::RolloutRestart,
     ActionType::RecyclePod,
@@ -108,8 +109,8 @@ fn cause(lost: &LostPod) -> Cause {
     }
 }
 
-/// `node worker-2: NotReady (KubeletNotReady) since 12:01:07: container runtime is down; pods search-6f4c-hvfpn`. What
-/// stands before the first colon is the same until it is about other nodes.
+/// `node worker-2: NotReady (KubeletNotReady) since 12:01:07: container runtime is down; pods
+/// search-6f4c-hvfpn`. What stands before the first colon is the same until it is about other nodes.
 fn describe(name: &str, pods: &[&LostPod]) -> String {
     let why = pods.first().map(|first| match first.loss {
         Loss::Failing(node) => condition(node),

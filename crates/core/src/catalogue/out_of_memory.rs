@@ -1,15 +1,16 @@
 //! OutOfMemory: a container was killed at its memory limit (guide 000, Memory Issues; 002, Memory).
 //!
-//! Judged by the kubelet's word `OOMKilled` and exit code 137 of the main process; never by exit code 137 alone, which
-//! any `kill -9` leaves, nor by the word alone: the kubelet says it of every container in which the kernel killed any
-//! process, an init container that succeeded included. Where the main process ends in an error again and again because it
-//! loses a child to the kernel, that counts as well. It holds until the pod is gone, or has been ready for ten minutes since.
+//! Judged by the kubelet's word `OOMKilled` and exit code 137 of the main process; never by exit code 137
+//! alone, which any `kill -9` leaves, nor by the word alone: the kubelet says it of every container in which
+//! the kernel killed any process, an init container that succeeded included. Where the main process ends in
+//! an error again and again because it loses a child to the kernel, that counts as well. It holds until the
+//! pod is gone, or has been ready for ten minutes since.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
 use super::{
-    entry::{Entry, Needs, Rule, Source, USUAL},
+    entry::{Entry, Evidence, Needs, Rule, USUAL},
     rank,
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::OutOfMemory,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Pods]),
+    needs: Needs::All(&[Evidence::Pods]),
     at_zero: true,
     rank,
     explained_by_dependency: |_, _| false,
@@ -40,11 +41,12 @@ const SOON: SignedDuration = SignedDuration::from_mins(10);
 /// Samples of usage that tell anything about growth.
 const SAMPLES: usize = 6;
 
-/// Ends from which on a main process that exits with an error, after the kernel killed a child of it, keeps failing. A
-/// crash loop has as many.
+/// Ends from which on a main process that exits with an error, after the kernel killed a child of it, keeps
+/// failing. A crash loop has as many.
 const KEEPS_FAILING: usize = 2;
 
-/// Whether a container ended for want of memory. Exit codes 0 and 143 are a normal end, whatever child was killed before.
+/// Whether a container ended for want of memory. Exit codes 0 and 143 are a normal end, whatever child was
+/// killed before.
 pub(crate) fn is_kill(container: &Container, exit: &Exit) -> bool {
     exit.reason == "OOMKilled"
         && match exit.code {
@@ -54,8 +56,8 @@ pub(crate) fn is_kill(container: &Container, exit: &Exit) -> bool {
         }
 }
 
-/// How often a container ended. The kubelet counts a restart when the container runs again: while it waits for that, it
-/// ended once more.
+/// How often a container ended. The kubelet counts a restart when the container runs again: while it waits
+/// for that, it ended once more.
 fn ends(container: &Container) -> usize {
     let restarts = usize::try_from(container.restarts).unwrap_or_default();
     let waits = container.waiting.is_some() && container.last_exit.is_some();
@@ -70,7 +72,8 @@ pub(crate) struct Killed<'a> {
     exit: &'a Exit,
 }
 
-/// What was killed at its memory limit: of the template in force, where any is; else of those on their way out.
+/// What was killed at its memory limit: of the template in force, where any is; else of those on their way
+/// out.
 pub(crate) fn killed<'a>(server: &Server<'a>) -> Vec<Killed<'a>> {
     let all = server.pods.iter().flat_map(|pod| {
         let containers = pod.containers.iter().filter_map(|container| {
@@ -154,8 +157,8 @@ impl Killed<'_> {
         }
     }
 
-    /// `pod mcp-server-6f4c-hvfpn, container server: killed at its memory limit of 64Mi, 12s after its start; 3
-    /// restarts in 41s`.
+    /// `pod mcp-server-6f4c-hvfpn, container server: killed at its memory limit of 64Mi, 12s after its start;
+    /// 3 restarts in 41s`.
     fn words(&self, server: &Server) -> String {
         let role = match self.container.role {
             Role::Main => "container",

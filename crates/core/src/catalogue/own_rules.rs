@@ -1,8 +1,8 @@
-//! The policy's own rules (`spec.rules`): each is a query and a number, and what lies beyond it is an incident of the
-//! rule's name. Asked after the catalogue; what the catalogue finds is nearer to the root.
+//! The policy's own rules (`spec.rules`): each is a query and a number, and what lies beyond it is an
+//! incident of the rule's name. Asked after the catalogue; what the catalogue finds is nearer to the root.
 //!
-//! Absent is not zero: a query without an answer, a number that is none, and an answer of some time ago neither open
-//! nor close anything. A rule that is gone from the policy finds nothing any more.
+//! Absent is not zero: a query without an answer, a number that is none, and an answer of some time ago
+//! neither open nor close anything. A rule that is gone from the policy finds nothing any more.
 
 use std::cmp::Ordering;
 

@@ -1,14 +1,15 @@
-//! PartiallyUnready: some pods of the known-good revision are not ready for good, and others serve (guide 004, Service Not
-//! Responding).
+//! PartiallyUnready: some pods of the known-good revision are not ready for good, and others serve (guide
+//! 004, Service Not Responding).
 //!
-//! Judged by readiness alone, beyond the time that a start or a moment without readiness may take. Pods whose containers
-//! end or cannot start are a crash loop's, pods without a node and revisions on their way are a rollout's.
+//! Judged by readiness alone, beyond the time that a start or a moment without readiness may take. Pods whose
+//! containers end or cannot start are a crash loop's, pods without a node and revisions on their way are a
+//! rollout's.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
 use super::{
-    entry::{Entry, Needs, Rule, Source, USUAL},
+    entry::{Entry, Evidence, Needs, Rule, USUAL},
     forbidden::RESTARTS,
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::PartiallyUnready,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Pods]),
+    needs: Needs::All(&[Evidence::Pods]),
     lasting: Some(LOST),
     worst_pod: worst,
     is_well: |_, _, _, pod| Some(pod.ready),

@@ -2,8 +2,8 @@
 
 use mcp_health_api::Cause;
 
-/// The smallest is the primary: dependency, database, node; then a bad revision or configuration; then resources; then
-/// processes; then symptoms, what others say, and advice.
+/// The smallest is the primary: dependency, database, node; then a bad revision or configuration; then
+/// resources; then processes; then symptoms, what others say, and advice.
 pub(crate) const fn of(cause: Cause) -> u8 {
     match cause {
         Cause::DatabaseConnection
@@ -50,49 +50,11 @@ pub(crate) const fn of(cause: Cause) -> u8 {
         | Cause::CacheMisses
         | Cause::CpuThrottled => 2,
         Cause::ProcessExit | Cause::BackOff | Cause::OnePod | Cause::HeartbeatSilent | Cause::Wedged => 3,
-        // What probes find from outside causes nothing else that is found, and must not keep that from being mended.
-        Cause::NotReady
-        | Cause::NameNotResolved
-        | Cause::TargetPortMismatch
-        | Cause::TlsFailing
-        | Cause::ProxyBuffering
-        | Cause::ForeignEndpoints
-        | Cause::HostNotAllowed
-        | Cause::AuthenticationRequired
-        | Cause::NotMcp
-        | Cause::Redirected
-        | Cause::VersionMismatch
-        | Cause::SessionLost
-        | Cause::Refused
-        | Cause::Dropped
-        | Cause::TimedOut
-        | Cause::ErrorAnswers
-        | Cause::Malformed
-        | Cause::ToolGone
-        | Cause::NoTools
-        | Cause::SchemaDrift
-        | Cause::CircuitOpen
-        | Cause::GuardUnknown
-        | Cause::OneTool
-        | Cause::OneEndpoint
-        | Cause::ServerErrors
-        | Cause::Upstream
-        | Cause::IdleSessions
-        | Cause::Clients
-        | Cause::SlowAnswers
-        | Cause::ToolNotFound
-        | Cause::ToolArguments
-        | Cause::ToolTimeout
-        | Cause::ToolDependency
-        | Cause::ToolErrors
-        // A person's to mend: it must not keep anything from being mended.
-        | Cause::OthersConnections
-        | Cause::OthersSession
-        | Cause::ActiveTransaction
-        | Cause::PreparedTransaction
-        | Cause::DatabaseUpkeep => 4,
         Cause::OwnRule | Cause::Alert | Cause::PersonsReport | Cause::Certificate => 5,
         // Advice.
         Cause::MissingIndex | Cause::StaleStatistics | Cause::RepeatedStatement | Cause::SlowStatement => 6,
+        // Symptoms. What probes find from outside causes nothing else that is found, and must not keep that
+        // from being mended; nor must what is a person's to mend.
+        _ => 4,
     }
 }

@@ -1,12 +1,12 @@
-//! RateLimited: more requests than before are turned away because their clients send too many (guide 000, Rate
-//! Limiting: 429). Whoever sends them, or sets the limit, is a person.
+//! RateLimited: more requests than before are turned away because their clients send too many (guide 000,
+//! Rate Limiting: 429). Whoever sends them, or sets the limit, is a person.
 
 use mcp_health_api::{Cause, IncidentType, Label, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Needs, Rule, Source, USUAL},
-    metric_rule::{Found, Measured},
+    entry::{Entry, Evidence, Needs, Rule, USUAL},
+    metric_rule::{Found, Read},
     rise::{LASTING, Rise},
 };
 use crate::{Case, Server, metrics::View, signals::Span};
@@ -14,7 +14,7 @@ use crate::{Case, Server, metrics::View, signals::Span};
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::RateLimited,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Source::Metrics]),
+    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     looks_back: true,
     guide: &[("000", "Rate Limiting Problems")],
@@ -28,7 +28,7 @@ fn counted(view: &View, span: Span) -> Option<f64> {
     Some(view.failures(Measure::RateLimited, span, |_| true)?.max(by_status))
 }
 
-fn judge(_: &Case, server: &Server, view: &View) -> Measured {
+fn judge(_: &Case, server: &Server, view: &View) -> Read {
     let rise = match Rise::of(server, view, &counted) {
         Ok(rise) => rise,
         Err(none) => return none,
@@ -40,5 +40,5 @@ fn judge(_: &Case, server: &Server, view: &View) -> Measured {
         None => "the server does not tell which clients".to_owned(),
     });
     evidence.push("the clients slow down (Retry-After), or a person raises their limit".to_owned());
-    Measured::Found(Found::by(Measure::Requests, Cause::Clients, Severity::SEV4, evidence))
+    Read::Found(Found::by(Measure::Requests, Cause::Clients, Severity::SEV4, evidence))
 }

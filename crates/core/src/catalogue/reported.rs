@@ -4,7 +4,7 @@
 
 use mcp_health_api::{Cause, IncidentType, REPORT_ANNOTATION, Severity};
 
-use super::entry::{Class, Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Class, Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -16,7 +16,7 @@ pub const ENTRY: Entry = Entry {
     incident: IncidentType::Reported,
     rule: Rule::Plain(judge),
     class: Class::Report,
-    needs: Needs::All(&[Source::Annotation]),
+    needs: Needs::All(&[Evidence::Annotation]),
     at_zero: true,
     guide: &[("004", "Incident Response Checklist")],
     ..USUAL
@@ -51,7 +51,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     })
 }
 
-/// `SEV2: searches hang`: the severity, the words in one line without credentials, and what is odd about them.
+/// `SEV2: searches hang`: the severity, the words in one line without credentials, and what is odd about
+/// them.
 fn read(text: &str) -> (Severity, String, Option<String>) {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (head, rest) = line.split_once(':').unwrap_or((line.as_str(), ""));

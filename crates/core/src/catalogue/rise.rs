@@ -1,9 +1,9 @@
-//! What RateLimited and InvalidMessages have in common: a share of the requests that is more than twice what it was
-//! in the hour before. What goes on for longer than that is the baseline, and no rise any more.
+//! What RateLimited and InvalidMessages have in common: a share of the requests that is more than twice what
+//! it was in the hour before. What goes on for longer than that is the baseline, and no rise any more.
 
 use jiff::SignedDuration;
 
-use super::{by_metrics as by, metric_rule::Measured};
+use super::{by_metrics as by, metric_rule::Read};
 use crate::{
     Server,
     metrics::{Traffic, View},
@@ -41,24 +41,24 @@ pub struct Rise {
 
 impl Rise {
     /// The rise of a share, where there is one; else what a rule says then.
-    pub fn of(server: &Server, view: &View, counted: Counted) -> Result<Self, Measured> {
+    pub fn of(server: &Server, view: &View, counted: Counted) -> Result<Self, Read> {
         let requests = match view.traffic() {
-            Traffic::Unknown => return Err(Measured::Unknown),
-            Traffic::None => return Err(Measured::Quiet),
+            Traffic::Unknown => return Err(Read::Unknown),
+            Traffic::None => return Err(Read::Quiet),
             Traffic::Some { per_second, .. } => per_second,
         };
-        let part = counted(view, Span::Window).ok_or(Measured::Unknown)?;
+        let part = counted(view, Span::Window).ok_or(Read::Unknown)?;
         let whole = view.unseen(&server.current_pods()).is_empty();
-        let well = || if whole { Measured::Clear } else { Measured::Unknown };
+        let well = || if whole { Read::Clear } else { Read::Unknown };
         if view.in_window(part) < FEWEST {
             return Err(well());
         }
         let Traffic::Some { per_second: requests_before, .. } = view.traffic_of(Span::Before) else {
-            return Err(Measured::Unknown);
+            return Err(Read::Unknown);
         };
-        let part_before = counted(view, Span::Before).ok_or(Measured::Unknown)?;
+        let part_before = counted(view, Span::Before).ok_or(Read::Unknown)?;
         if requests_before * HOUR < FEWEST_BEFORE {
-            return Err(Measured::Unknown);
+            return Err(Read::Unknown);
         }
         let (share, before) = (by::share(part, requests), by::share(part_before, requests_before));
         let from_none = if part_before * HOUR < FEWEST { FROM_NONE_PERCENT } else { 0.0 };

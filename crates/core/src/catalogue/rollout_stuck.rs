@@ -1,13 +1,13 @@
 //! RolloutStuck: a rollout does not get through (guide 004, Rollback Procedure).
 //!
-//! Judged by the Deployment's progress deadline, by what keeps its pods from existing (quota, admission, the kubelet, a pod
-//! that does not end) or from having a node, or by pods that stay unready while the old ones are well. What cannot start
-//! is a crash loop's.
+//! Judged by the Deployment's progress deadline, by what keeps its pods from existing (quota, admission, the
+//! kubelet, a pod that does not end) or from having a node, or by pods that stay unready while the old ones
+//! are well. What cannot start is a crash loop's.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::entry::{Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -20,7 +20,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: ROLLOUT_STUCK,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Pods]),
+    needs: Needs::All(&[Evidence::Pods]),
     lasting: Some(LOST),
     judges_pods: |_| true,
     runbook,
@@ -116,8 +116,8 @@ fn sign_of(case: &Case, server: &Server, pod: &Pod) -> Option<Sign> {
     let budget = start_budget::of(case, server, pod, ROLLOUT_STUCK, LOST);
     let mut evidence = start_budget::words(server, pod);
     if budget.phase != Phase::Unscheduled {
-        // Unready pods are a stuck rollout only where the old ones show that ready is possible; without those,
-        // the server as a whole does not respond, which is another entry.
+        // Unready pods are a stuck rollout only where the old ones show that ready is possible; without
+        // those, the server as a whole does not respond, which is another entry.
         let (beside, _) = server.serving_beside()?;
         let well = words::count(server.pods_of(beside).count(), "pod");
         evidence.push_str(&format!(", while {well} of template {} are ready", beside.template));
@@ -132,7 +132,8 @@ fn sign_of(case: &Case, server: &Server, pod: &Pod) -> Option<Sign> {
     })
 }
 
-/// The Deployment's own progress deadline has passed, and a pod's own time with it: a slow pull may have used it up.
+/// The Deployment's own progress deadline has passed, and a pod's own time with it: a slow pull may have used
+/// it up.
 fn past_deadline(case: &Case, server: &Server, unready: &[&Pod]) -> Option<Sign> {
     let message = server.target.deadline_exceeded.as_ref()?;
     let pods = server.current_pods().len().saturating_add(server.lost.len());

@@ -1,7 +1,8 @@
-//! ServiceNotResponding: no pod of the server is ready, or none behind its Service, or none answers (guide 004, Service
-//! Not Responding; 001, Cannot Connect).
+//! ServiceNotResponding: no pod of the server is ready, or none behind its Service, or none answers (guide
+//! 004, Service Not Responding; 001, Cannot Connect).
 //!
-//! Judged by the pods' readiness and by EndpointSlices; where those say that all is well, by probes from outside.
+//! Judged by the pods' readiness and by EndpointSlices; where those say that all is well, by probes from
+//! outside.
 
 mod outside;
 
@@ -9,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
 use super::{
-    entry::{Entry, Needs, Rule, Source, USUAL},
+    entry::{Entry, Evidence, Needs, Rule, USUAL},
     forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
 };
 use crate::{
@@ -30,7 +31,7 @@ pub(super) use outside::is_silent;
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::ServiceNotResponding,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Pods, Source::Services]),
+    needs: Needs::All(&[Evidence::Pods, Evidence::Services]),
     lasting: Some(PATIENCE),
     judges_pods: |finding| finding.youngest_pod.is_some(),
     shows_outage: true,
@@ -100,8 +101,8 @@ fn judge_pods(case: &Case, server: &Server) -> Judgement {
         return Judgement::Suspected { until: due };
     }
     let own = cause_of_pods(server, &pods);
-    // Pods that run, of a template that was well, and what they need is down by the operator's own look. Pods that end,
-    // and those of a new template, have another fault than that.
+    // Pods that run, of a template that was well, and what they need is down by the operator's own look. Pods
+    // that end, and those of a new template, have another fault than that.
     let ends = pods.iter().any(|pod| pod.ended_within(ENDED, case.now));
     let waits = own == Cause::NotReady && !ends;
     let down = dependencies::down_words(case).map(|words| (Cause::DependencyDown, words));
@@ -144,8 +145,8 @@ fn without_pods(case: &Case, server: &Server, pods: &[&Pod]) -> Option<Judgement
     Some(Judgement::Symptom { finding, lasting })
 }
 
-/// Since when none is ready, and when that is an incident. Pods that were ready count first: a server that was up is down,
-/// whatever else is coming up. Pods that never were ready have the time of their start.
+/// Since when none is ready, and when that is an incident. Pods that were ready count first: a server that
+/// was up is down, whatever else is coming up. Pods that never were ready have the time of their start.
 fn since_and_due(server: &Server, pods: &[&Pod], budgets: &[StartBudget]) -> Option<(Timestamp, Timestamp)> {
     let last_change = pods.iter().map(|pod| pod.ready_changed).max()?;
     let lost = budgets.iter().filter(|budget| budget.phase == Phase::Lost);

@@ -1,15 +1,16 @@
-//! SessionLeak: sessions are left open, and nobody ends them (guide 002, Sessions Not Cleaning Up: more than 100
-//! without a message for an hour; Limit session count: 1000).
+//! SessionLeak: sessions are left open, and nobody ends them (guide 002, Sessions Not Cleaning Up: more than
+//! 100 without a message for an hour; Limit session count: 1000).
 //!
-//! Judged by the server's own gauges. Its sessions end with a pod: a hook that ends the idle ones alone is better, where
-//! the policy names one; else one pod is replaced, with its successor up first where it is the only one.
+//! Judged by the server's own gauges. Its sessions end with a pod: a hook that ends the idle ones alone is
+//! better, where the policy names one; else one pod is replaced, with its successor up first where it is the
+//! only one.
 
 use mcp_health_api::{Cause, IncidentType, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Needs, Rule, Source, Threshold, USUAL, replace_one},
-    metric_rule::{Found, Measured},
+    entry::{Entry, Evidence, Needs, Rule, Threshold, USUAL, replace_one},
+    metric_rule::{Found, Read},
 };
 use crate::{
     Case, Server,
@@ -20,7 +21,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::SessionLeak,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Source::Metrics]),
+    needs: Needs::All(&[Evidence::Metrics]),
     thresholds: &[Threshold::Count],
     worst_pod: worst,
     runbook: replace_one,
@@ -73,7 +74,7 @@ fn read<'a>(
     Gauge::Within { whole: by::silent_about(view, server, measure).is_empty() }
 }
 
-fn judge(case: &Case, server: &Server, view: &View) -> Measured {
+fn judge(case: &Case, server: &Server, view: &View) -> Read {
     let open_for = |cause: Cause| {
         let mut known = case.status.incidents.iter();
         known.any(|one| one.incident_type == IncidentType::SessionLeak && one.cause == cause)
@@ -81,21 +82,21 @@ fn judge(case: &Case, server: &Server, view: &View) -> Measured {
     match (idle(case, server, view), open(server, view)) {
         (Gauge::Beyond { sessions, pods }, _) => {
             let first = format!("{} sessions had no message for an hour", by::number(sessions));
-            Measured::Found(find(Cause::IdleSessions, Measure::IdleSessions, first, &pods))
+            Read::Found(find(Cause::IdleSessions, Measure::IdleSessions, first, &pods))
         }
         (_, Gauge::Beyond { sessions, pods }) => {
             let first = match pods.first() {
                 Some((pod, most)) => format!("pod {pod} has {} open sessions", by::number(*most)),
                 None => format!("{} sessions are open", by::number(sessions)),
             };
-            Measured::Found(find(Cause::TooManySessions, Measure::Sessions, first, &pods))
+            Read::Found(find(Cause::TooManySessions, Measure::Sessions, first, &pods))
         }
         // What opened it has to tell that it is over.
-        (Gauge::Absent, Gauge::Absent) => Measured::Unknown,
-        (Gauge::Absent, _) if open_for(Cause::IdleSessions) => Measured::Unknown,
-        (_, Gauge::Absent) if open_for(Cause::TooManySessions) => Measured::Unknown,
-        (Gauge::Within { whole: false }, _) | (_, Gauge::Within { whole: false }) => Measured::Unknown,
-        _ => Measured::Clear,
+        (Gauge::Absent, Gauge::Absent) => Read::Unknown,
+        (Gauge::Absent, _) if open_for(Cause::IdleSessions) => Read::Unknown,
+        (_, Gauge::Absent) if open_for(Cause::TooManySessions) => Read::Unknown,
+        (Gauge::Within { whole: false }, _) | (_, Gauge::Within { whole: false }) => Read::Unknown,
+        _ => Read::Clear,
     }
 }
 

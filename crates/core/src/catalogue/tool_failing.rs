@@ -1,7 +1,8 @@
-//! ToolFailing: a tool fails while others are well (guide 001, Tool Execution Errors; 004: a single tool failing is
-//! SEV3).
+//! ToolFailing: a tool fails while others are well (guide 001, Tool Execution Errors; 004: a single tool
+//! failing is SEV3).
 //!
-//! Judged by the server's own count of errors and of calls, by tool. Where calls are not counted, nothing is told.
+//! Judged by the server's own count of errors and of calls, by tool. Where calls are not counted, nothing is
+//! told.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +11,15 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Needs, Rule, Source, Threshold, USUAL},
-    metric_rule::{Found, Measured},
+    entry::{Entry, Evidence, Needs, Rule, Threshold, USUAL},
+    metric_rule::{Found, Read},
 };
 use crate::{Case, Server, database, metrics::View, signals::Span, words};
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::ToolFailing,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Source::Metrics]),
+    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     thresholds: &[Threshold::Percent, Threshold::MinRequests],
     looks_back: true,
@@ -66,8 +67,8 @@ fn tools<'a>(view: &View<'a>) -> Option<Vec<Tool<'a>>> {
     Some(tools)
 }
 
-fn judge(case: &Case, server: &Server, view: &View) -> Measured {
-    let Some(tools) = tools(view) else { return Measured::Unknown };
+fn judge(case: &Case, server: &Server, view: &View) -> Read {
+    let Some(tools) = tools(view) else { return Read::Unknown };
     let thresholds = by::thresholds(case, IncidentType::ToolFailing);
     let (threshold, fewest) = (by::percent(&thresholds, PERCENT), by::fewest(&thresholds, FEWEST));
     let fails = |tool: &&Tool| by::is_above(tool.percent(), threshold);
@@ -77,20 +78,20 @@ fn judge(case: &Case, server: &Server, view: &View) -> Measured {
     if !failing.is_empty() {
         // Where most tools fail, it is no tool's fault: that is a high error rate.
         return if failing.len() <= well {
-            Measured::Found(find(case, server, view, &failing, threshold))
+            Read::Found(find(case, server, view, &failing, threshold))
         } else {
-            Measured::Unknown
+            Read::Unknown
         };
     }
     let is_open = case.open(IncidentType::ToolFailing).is_some();
     let unsure = tools.iter().any(|tool| fails(&tool));
     if unsure || !view.unseen(&server.current_pods()).is_empty() {
-        Measured::Unknown
+        Read::Unknown
     } else if is_open && tools.iter().any(|tool| tool.calls < fewest) {
         // The tool that failed may be the one that nobody calls any more.
-        Measured::Quiet
+        Read::Quiet
     } else {
-        Measured::Clear
+        Read::Clear
     }
 }
 

@@ -1,17 +1,17 @@
-//! ToolsMissing: the server does not offer a tool that it should, offers none, or one of them takes other arguments than
-//! it did (guide 001, Tool Problems).
+//! ToolsMissing: the server does not offer a tool that it should, offers none, or one of them takes other
+//! arguments than it did (guide 001, Tool Problems).
 //!
-//! Judged by what `tools/list` tells on the pods in force. Where the policy names tools, those are expected; where it
-//! names none, those that the very same template offered when it was seen healthy: what a new template leaves out is its
-//! owner's choice, but for a list that is empty. Limit: a server that offers each user other tools is seen as the
-//! operator's own credential sees it.
+//! Judged by what `tools/list` tells on the pods in force. Where the policy names tools, those are expected;
+//! where it names none, those that the very same template offered when it was seen healthy: what a new
+//! template leaves out is its owner's choice, but for a list that is empty. Limit: a server that offers each
+//! user other tools is seen as the operator's own credential sees it.
 
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 
-use super::entry::{Entry, Needs, Rule, Source, USUAL};
+use super::entry::{Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server,
     finding::{Finding, Judgement},
@@ -25,9 +25,10 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::ToolsMissing,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Probes]),
+    needs: Needs::All(&[Evidence::Probes]),
     lasting: Some(LASTING),
-    // A schema that changed at run time is not the template's doing; a policy may say that it is bad all the same.
+    // A schema that changed at run time is not the template's doing; a policy may say that it is bad all the
+    // same.
     speaks_against_template: |finding| {
         finding.cause != Cause::SchemaDrift || finding.severity <= Severity::SEV2
     },

@@ -1,21 +1,21 @@
-//! TrafficLost: nobody asks the server for anything any more, though many did in the hour before (guide 000, Health
-//! Check: the request rate). A person looks at what leads to the server; nothing that is done to its pods brings
-//! clients back.
+//! TrafficLost: nobody asks the server for anything any more, though many did in the hour before (guide 000,
+//! Health Check: the request rate). A person looks at what leads to the server; nothing that is done to its
+//! pods brings clients back.
 //!
-//! Absent is not zero: the request counter is seen, and stands still. What the operator's own probes add to it is left
-//! out, as far as it can be told. The baseline is the hour before alone: nobody knows what is usual at this time of day.
-//! Where clients leave one by one, the last hour of it is little to compare with, and a slow fade is no fall. Where they
-//! leave at once, as in an evening, nobody is paged (SEV3) as long as the server answers through its Service, nor where
-//! it was so at this time on a day before and passed by itself. After an hour of silence it is over, where the probes
-//! are answered.
+//! Absent is not zero: the request counter is seen, and stands still. What the operator's own probes add to
+//! it is left out, as far as it can be told. The baseline is the hour before alone: nobody knows what is
+//! usual at this time of day. Where clients leave one by one, the last hour of it is little to compare with,
+//! and a slow fade is no fall. Where they leave at once, as in an evening, nobody is paged (SEV3) as long as
+//! the server answers through its Service, nor where it was so at this time on a day before and passed by
+//! itself. After an hour of silence it is over, where the probes are answered.
 
 use jiff::SignedDuration;
 use mcp_health_api::{Cause, IncidentType, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Needs, Rule, Source, USUAL},
-    metric_rule::{Found, Measured},
+    entry::{Entry, Evidence, Needs, Rule, USUAL},
+    metric_rule::{Found, Read},
 };
 use crate::{
     Case, Server,
@@ -27,7 +27,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::TrafficLost,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Source::Metrics]),
+    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     looks_back: true,
     guide: &[("000", "System Health Check")],
@@ -87,25 +87,25 @@ impl Own {
     }
 }
 
-fn judge(case: &Case, server: &Server, view: &View) -> Measured {
+fn judge(case: &Case, server: &Server, view: &View) -> Read {
     let (Some(requests), Some(own)) = (view.traffic().in_window(), Own::of(case, view)) else {
-        return Measured::Unknown;
+        return Read::Unknown;
     };
     if requests > own.most {
-        return Measured::Clear;
+        return Read::Clear;
     }
     // Without a ready pod nobody can be served, and a pod that is not seen may be the one that is asked.
     if server.ready() == 0 || !view.unseen(&server.current_pods()).is_empty() {
-        return Measured::Unknown;
+        return Read::Unknown;
     }
     let before = match view.traffic_of(Span::Before) {
         Traffic::Some { in_window, .. } => own.missed(in_window, view),
         Traffic::None => None,
-        Traffic::Unknown => return Measured::Unknown,
+        Traffic::Unknown => return Read::Unknown,
     };
     match before {
-        Some(before) => Measured::Found(find(case, view, requests, before)),
-        None => Measured::Quiet,
+        Some(before) => Read::Found(find(case, view, requests, before)),
+        None => Read::Quiet,
     }
 }
 

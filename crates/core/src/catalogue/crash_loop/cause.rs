@@ -53,7 +53,8 @@ fn sentence(reason: &str, message: &str) -> String {
     format!("{reason}: {}", words::shorten(&mask(message), 240))
 }
 
-/// Why a container that ended did so. `spec` is what the template in force says of it, where the pod is of that.
+/// Why a container that ended did so. `spec` is what the template in force says of it, where the pod is of
+/// that.
 pub fn of_end(pod: &Pod, container: &Container, target: &Target, spec: Option<&ContainerSpec>) -> Told {
     let Some(exit) = &container.last_exit else { return Told::default() };
     let by_runtime = matches!(exit.reason.as_str(), "StartError" | "ContainerCannotRun");
@@ -105,7 +106,8 @@ fn keeps_it_out(cause: Cause) -> bool {
     cause == Cause::DatabaseConnection || is_refusal(cause)
 }
 
-/// Whether what the program connects to is there, and refuses it: neither new pods nor the same pods change that.
+/// Whether what the program connects to is there, and refuses it: neither new pods nor the same pods change
+/// that.
 pub fn is_refusal(cause: Cause) -> bool {
     matches!(cause, Cause::CredentialsRejected | Cause::CertificateRejected | Cause::PermissionMissing)
 }
@@ -126,8 +128,8 @@ struct Killer {
     before_it_was_up: bool,
 }
 
-/// The probe that had the container killed: by the kubelet's Events, or, where those are not to be had, by the exit
-/// code and the time that the probe gives.
+/// The probe that had the container killed: by the kubelet's Events, or, where those are not to be had, by
+/// the exit code and the time that the probe gives.
 fn killed_by(
     pod: &Pod,
     container: &Container,

@@ -7,8 +7,8 @@ use crate::{Case, Server, finding::Finding, mask::mask, signals::Pod, time::afte
 
 /// Evictions within this time count.
 const WINDOW: SignedDuration = SignedDuration::from_mins(15);
-/// So many in a row, each of a pod that was created after the one before was evicted, are a loop. Pods that are evicted
-/// together, because their node was under pressure once, are none.
+/// So many in a row, each of a pod that was created after the one before was evicted, are a loop. Pods that
+/// are evicted together, because their node was under pressure once, are none.
 const IN_A_ROW: usize = 3;
 
 /// The loop, if there is one.

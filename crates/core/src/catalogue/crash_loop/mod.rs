@@ -2,9 +2,9 @@
 //! Responding; 001, Server Won't Start).
 //!
 //! Judged by the kubelet's `CrashLoopBackOff`, or three ends of a container within five minutes, or an image,
-//! a setting or a volume that keeps a container from starting. `cause` tells why, by the kubelet, the template
-//! and the program's last words; whether the rollout is to blame is judged apart from that, and comes first in
-//! the runbook.
+//! a setting or a volume that keeps a container from starting. `cause` tells why, by the kubelet, the
+//! template and the program's last words; whether the rollout is to blame is judged apart from that, and
+//! comes first in the runbook.
 
 mod cause;
 mod evictions;
@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, HealthyConfig, Incident, IncidentType, Severity};
 
 use super::{
-    entry::{Entry, Needs, Rule, Source, USUAL, by_dependency},
+    entry::{Entry, Evidence, Needs, Rule, USUAL, by_dependency},
     forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(crate) use recovery::backing_off;
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::CrashLoop,
     rule: Rule::Plain(judge),
-    needs: Needs::All(&[Source::Pods]),
+    needs: Needs::All(&[Evidence::Pods]),
     at_zero: true,
     lasting: Some(START_PATIENCE),
     explained_by_dependency,
@@ -55,7 +55,8 @@ pub const ENTRY: Entry = Entry {
 const EXITS: usize = 3;
 /// The window of those ends.
 const WINDOW: SignedDuration = SignedDuration::from_mins(5);
-/// The kubelet backs off for five minutes at most: whenever one looks, two ends of a loop lie within this time.
+/// The kubelet backs off for five minutes at most: whenever one looks, two ends of a loop lie within this
+/// time.
 const TWO_PAUSES: SignedDuration = SignedDuration::from_mins(15);
 /// A pod that is ready for so long is up, whatever was before.
 const STEADY: SignedDuration = SignedDuration::from_secs(30);
@@ -158,7 +159,8 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let blame = if youngest_pod.is_some() { blame(server, first.told.cause) } else { Cause::ProcessExit };
     let config = config_to_blame(server);
     let shut = database::shut_words(case);
-    // A database that lets nobody in is why containers end that were well, where nothing tells another reason.
+    // A database that lets nobody in is why containers end that were well, where nothing tells another
+    // reason.
     let by_database = first.told.cause.is_none() && blame == Cause::ProcessExit && shut.is_some();
     let database = (by_database || first.told.cause == Some(Cause::DatabaseConnection))
         && config.is_none_or(|(config, _)| !serves_with_content_before(server, config));
@@ -226,8 +228,8 @@ fn blame(server: &Server, shown: Option<Cause>) -> Cause {
     }
 }
 
-/// A dependency may explain a cause. Of a new template, what the last lines of its containers tell counts as another reason
-/// only where they ended before they were ever Ready.
+/// A dependency may explain a cause. Of a new template, what the last lines of its containers tell counts as
+/// another reason only where they ended before they were ever Ready.
 fn explained_by_dependency(finding: &Finding, server: &Server) -> bool {
     let is_told = matches!(
         finding.cause,
@@ -242,8 +244,8 @@ fn explained_by_dependency(finding: &Finding, server: &Server) -> bool {
         || (is_told && server.rollout_is_to_blame_in_itself() && !server.ends_before_ready())
 }
 
-/// Containers end for a reason that no action corrects, as it was judged; by now the revision in force is known to be
-/// to blame for it. (Of a bad rollout, that was known when it was judged.)
+/// Containers end for a reason that no action corrects, as it was judged; by now the revision in force is
+/// known to be to blame for it. (Of a bad rollout, that was known when it was judged.)
 fn is_blamed_later(server: &Server, incident: &Incident) -> bool {
     incident.cause != Cause::BadRollout
         && server.ends_before_ready()
@@ -289,8 +291,8 @@ fn runbook(cause: Cause, server: &Server) -> &'static [ActionType] {
         Cause::BackOff => &[ActionType::RecyclePod],
         Cause::ConfigError if config_to_blame(server).is_some() => &[ActionType::RollbackConfig],
         Cause::StartupTimeout => &[ActionType::RelaxStartupProbe],
-        // While others serve, new pods of the same template would only strand their sessions; and a container beside
-        // the server is started anew in its place. (What the database forbids is held, not done.)
+        // While others serve, new pods of the same template would only strand their sessions; and a container
+        // beside the server is started anew in its place. (What the database forbids is held, not done.)
         Cause::ProcessExit | Cause::DatabaseConnection
             if server.ready() == 0
                 && beside_the_server(server, &sick).is_none()
@@ -412,8 +414,8 @@ fn beside_the_server(server: &Server, sick: &[Sick]) -> Option<String> {
     })
 }
 
-/// The kubelet says so; or it ended often enough; or it is up just now between two ends. A pod that is ready for longer
-/// than its container ran the last time is out of the loop, however many ends lie behind it.
+/// The kubelet says so; or it ended often enough; or it is up just now between two ends. A pod that is ready
+/// for longer than its container ran the last time is out of the loop, however many ends lie behind it.
 fn is_looping(pod: &Pod, container: &Container, now: Timestamp) -> bool {
     if pod.is_ready_for(settled_after(container), now) {
         return false;
@@ -427,8 +429,8 @@ fn is_looping(pod: &Pod, container: &Container, now: Timestamp) -> bool {
     backing_off || within(WINDOW) >= EXITS || between_two_ends
 }
 
-/// How long a pod must be ready to be out of the loop: half as long again as the container ran before it ended. Where
-/// that is not known, the pause between its last two ends is taken.
+/// How long a pod must be ready to be out of the loop: half as long again as the container ran before it
+/// ended. Where that is not known, the pause between its last two ends is taken.
 fn settled_after(container: &Container) -> SignedDuration {
     let exit = container.last_exit.as_ref();
     let ran = exit.and_then(|exit| Some(exit.at.duration_since(exit.started?)));
@@ -480,7 +482,8 @@ fn describe(one: &Sick, now: Timestamp) -> String {
     )
 }
 
-/// What the container said before it ended, beside the one line that is told already; or why that is not known.
+/// What the container said before it ended, beside the one line that is told already; or why that is not
+/// known.
 fn last_lines(one: &Sick, now: Timestamp) -> Option<String> {
     let pod = &one.pod.name;
     match &one.container.last_words {

@@ -1,5 +1,5 @@
-//! Which ports a container declares, its probes ask and its Services lead to: where those are not the same, nothing
-//! answers.
+//! Which ports a container declares, its probes ask and its Services lead to: where those are not the same,
+//! nothing answers.
 
 use mcp_health_api::Cause;
 

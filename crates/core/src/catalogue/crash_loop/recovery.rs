@@ -1,7 +1,8 @@
 //! What the pods waited for is back: only the kubelet's back-off, of up to five minutes, keeps them from it.
 //!
-//! Judged by typed evidence alone: an open DependencyDown, fresh answers of all that is declared, and ends that all lie
-//! before those. What a program said before it ended tells of the time in which the dependency was down.
+//! Judged by typed evidence alone: an open DependencyDown, fresh answers of all that is declared, and ends
+//! that all lie before those. What a program said before it ended tells of the time in which the dependency
+//! was down.
 
 use jiff::Timestamp;
 use mcp_health_api::{ActionType, IncidentType, Subject};
@@ -17,8 +18,8 @@ use crate::{
 /// Restarts from which on the back-off is longer than it takes to replace a pod: 40 seconds and more.
 const LONG_BACK_OFF: i32 = 3;
 
-/// Whether what the pods waited for answers again, none of them has tried since, and some of them are in a long back-off:
-/// a sentence that says so. Only where a pod may be recycled: else they are waited for.
+/// Whether what the pods waited for answers again, none of them has tried since, and some of them are in a
+/// long back-off: a sentence that says so. Only where a pod may be recycled: else they are waited for.
 pub fn is_back(case: &Case, sick: &[Sick]) -> Option<String> {
     let allowed = case.spec.actions.allow.contains(&ActionType::RecyclePod);
     let down = case.open(IncidentType::DependencyDown).filter(|_| allowed)?;

@@ -1,6 +1,7 @@
-//! What the server connects to is there, and refuses it: credentials, a certificate, a missing grant. No outage: nothing
-//! waits until it is over, and new pods of the same template are refused as well. A container that is started again reads
-//! its environment again, so that one that loops has what the Secret holds by now.
+//! What the server connects to is there, and refuses it: credentials, a certificate, a missing grant. No
+//! outage: nothing waits until it is over, and new pods of the same template are refused as well. A container
+//! that is started again reads its environment again, so that one that loops has what the Secret holds by
+//! now.
 
 use mcp_health_api::{ActionType, Cause};
 
@@ -42,7 +43,8 @@ fn secrets(server: &Server, first: &Sick) -> String {
     format!("container {container} reads Secrets {}{more}", named.join(", "))
 }
 
-/// A rollback helps only if the template is to blame: while pods of the one before are ready, at the same moment.
+/// A rollback helps only if the template is to blame: while pods of the one before are ready, at the same
+/// moment.
 pub fn forbidden(server: &Server) -> &'static [ActionType] {
     if server.serving_beside().is_some() { RESTARTS } else { RESTARTS_AND_ROLLBACK }
 }

@@ -1,5 +1,5 @@
-//! What the last lines of a program say about why it ended: words of Rust, Python, Node, Java and Go programs, and of
-//! what they are usually written with. Words name a cause and may forbid; they never permit.
+//! What the last lines of a program say about why it ended: words of Rust, Python, Node, Java and Go
+//! programs, and of what they are usually written with. Words name a cause and may forbid; they never permit.
 
 use mcp_health_api::Cause;
 
@@ -129,8 +129,8 @@ const NOT_SET: &[&str] = &[
     "missing",
 ];
 
-/// What is there, and refuses the server: these count before words that a connection failed, because a driver says both in
-/// one line. Of two that a line says, the first counts.
+/// What is there, and refuses the server: these count before words that a connection failed, because a driver
+/// says both in one line. Of two that a line says, the first counts.
 const REFUSALS: &[Phrase] = &[
     one_of(
         Cause::CertificateRejected,
@@ -379,8 +379,8 @@ const PHRASES: &[Phrase] = &[
     ),
 ];
 
-/// The cause that the last lines name, and the line that does, by its place. The last that names one counts: what
-/// was said before it may have been overcome.
+/// The cause that the last lines name, and the line that does, by its place. The last that names one counts:
+/// what was said before it may have been overcome.
 pub fn cause(lines: &[String]) -> Option<(Cause, usize)> {
     let mut an_error_came_after = false;
     for (at, line) in lines.iter().enumerate().rev() {
@@ -400,8 +400,8 @@ pub fn cause(lines: &[String]) -> Option<(Cause, usize)> {
     None
 }
 
-/// The line to show for the one that names the cause: where that is an attribute of an error, as Node prints them after
-/// it (`code: 'MODULE_NOT_FOUND',`), the error itself.
+/// The line to show for the one that names the cause: where that is an attribute of an error, as Node prints
+/// them after it (`code: 'MODULE_NOT_FOUND',`), the error itself.
 pub fn telling(lines: &[String], at: usize) -> Option<&String> {
     let named = lines.get(at)?;
     if !is_attribute(named) {
