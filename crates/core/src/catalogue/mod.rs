@@ -44,7 +44,7 @@ pub(crate) use database_blocking_locks::is_endable as is_endable_root;
 pub(crate) use database_pool_exhausted::UNUSED as IS_UNUSED_AFTER;
 use mcp_health_api::{Incident, IncidentType};
 
-pub use self::entry::{Class, Entry, Evidence, Needs, Threshold};
+pub use self::entry::{Class, Entry, Evidence, Needs, Rule, Threshold};
 use crate::{Case, Server, signals::Pod};
 
 /// All incident types but [`IncidentType::Rule`], which is the policy's own. Of findings that are equally

@@ -1,11 +1,12 @@
 //! Every entry of the catalogue: when it is found, why, and how bad it is.
 
-use mcp_health_api::{Cause, Duration, IncidentType, McpServerHealth, Override, Severity};
+use mcp_health_api::{Cause, Duration, IncidentType, McpServerHealth, Override, Severity, SignalsSpec};
 use mcp_health_core::{
-    Server, catalogue,
+    Server,
+    catalogue::{self, CATALOGUE, Class, Evidence, Needs, Rule, Threshold},
     finding::{Finding, Judgement},
     healthy::{Way, way_back},
-    signals::Reading,
+    signals::{Reading, Signals},
 };
 
 use crate::support::{
@@ -52,17 +53,122 @@ fn all_at_once(template: Template) -> impl FnOnce(&mut Operator) {
     }
 }
 
-#[test]
-fn every_incident_type_of_the_api_has_an_entry() {
+/// What the API says of an override: its incident types, and the rules that admission checks.
+fn overrides() -> (Vec<IncidentType>, Vec<String>) {
     let crd = serde_json::to_value(<McpServerHealth as kube::CustomResourceExt>::crd()).unwrap();
-    let types = crd
-        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/overrides/items/properties/incident/enum")
-        .and_then(|types| serde_json::from_value::<Vec<IncidentType>>(types.clone()).ok())
-        .unwrap();
+    let items = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/overrides/items";
+    let items = crd.pointer(items).unwrap();
+    let types = serde_json::from_value(items["properties"]["incident"]["enum"].clone()).unwrap();
+    let rules = items["x-kubernetes-validations"].as_array().unwrap().iter();
+    (types, rules.map(|rule| rule["rule"].as_str().unwrap().to_owned()).collect())
+}
+
+#[test]
+fn every_incident_type_of_the_api_has_exactly_one_entry() {
+    let (types, _) = overrides();
     // A rule of the policy's own has its entry there.
-    assert_eq!(types.len(), catalogue::CATALOGUE.len() + 1);
+    assert_eq!(types.len(), CATALOGUE.len() + 1);
     for incident in types {
+        let entries = CATALOGUE.iter().filter(|entry| entry.incident == incident).count();
+        assert_eq!(entries, usize::from(incident != IncidentType::Rule), "{incident}");
         assert_eq!(catalogue::entry(incident).is_some(), incident != IncidentType::Rule, "{incident}");
+    }
+}
+
+#[test]
+fn every_entry_says_what_it_needs_which_guide_it_follows_and_whether_it_waits() {
+    for entry in CATALOGUE {
+        let incident = entry.incident;
+        let (Needs::All(needs) | Needs::Any(needs)) = entry.needs;
+        assert!(!needs.is_empty(), "{incident} needs something");
+        assert!(!entry.guide.is_empty(), "{incident} follows a guide");
+        for (guide, section) in entry.guide {
+            assert!(["000", "001", "002", "003", "004"].contains(guide), "{incident}: {guide}");
+            assert!(!section.is_empty(), "{incident}: guide {guide}");
+        }
+        assert_eq!(entry.lasting.is_some(), incident.waits(), "{incident}: admission takes for, or does not");
+        let is_outside = matches!(entry.class, Class::Dependency | Class::Node | Class::Ahead);
+        assert_eq!(is_outside, incident.is_outside(), "{incident}");
+        if matches!(entry.rule, Rule::Metric(_)) {
+            assert_eq!(entry.needs, Needs::All(&[Evidence::Metrics]), "{incident}");
+        }
+    }
+}
+
+#[test]
+fn admission_takes_the_thresholds_that_entries_name_and_no_others() {
+    let (_, rules) = overrides();
+    let fields = [
+        (Threshold::Percent, "percent"),
+        (Threshold::MinRequests, "minRequests"),
+        (Threshold::P99, "p99"),
+        (Threshold::Count, "count"),
+    ];
+    for (threshold, field) in fields {
+        let rule = rules.iter().find(|rule| rule.contains(&format!("has(self.thresholds.{field})"))).unwrap();
+        for entry in CATALOGUE {
+            let is_taken = rule.contains(&format!("'{}'", entry.incident));
+            assert_eq!(is_taken, entry.thresholds.contains(&threshold), "{}: {rule}", entry.incident);
+        }
+    }
+}
+
+/// A healthy server whose policy declares every source, while nothing is known but its pods.
+fn without_evidence() -> Scene {
+    Scene::healthy().with(|scene| {
+        scene.spec = policy::with_dependency(scene.spec.clone(), "queue", "queue.mcp:5672");
+        let postgres = serde_json::json!({"connectionSecretRef": {"name": "db", "key": "url"}});
+        scene.spec.signals.postgres = Some(serde_json::from_value(postgres).unwrap());
+        let unseen = Signals::default();
+        let (target, revisions, pods) =
+            (scene.signals.target.clone(), scene.signals.revisions.clone(), scene.signals.pods.clone());
+        scene.signals = Signals { target, revisions, pods, ..unseen };
+    })
+}
+
+#[test]
+fn a_rule_without_the_evidence_that_it_needs_says_nothing() {
+    let scene = without_evidence();
+    for entry in CATALOGUE {
+        let sees_enough = matches!(entry.needs, Needs::All([Evidence::Pods] | [Evidence::Annotation]));
+        let expected = if sees_enough { Judgement::Clear } else { Judgement::Unknown };
+        assert_eq!(measured::judged(&scene, entry.incident), expected, "{}", entry.incident);
+    }
+}
+
+#[test]
+fn what_the_policy_does_without_is_clear() {
+    let scene = without_evidence().with(|scene| {
+        scene.spec.signals.postgres = None;
+        scene.spec.signals.dependencies.clear();
+        let off = serde_json::json!({
+            "mcp": {"enabled": false}, "http": {"enabled": false}, "alertmanager": {"enabled": false},
+        });
+        let signals: SignalsSpec = serde_json::from_value(off).unwrap();
+        scene.spec.signals.mcp = signals.mcp;
+        scene.spec.signals.http = signals.http;
+        scene.spec.signals.alertmanager = signals.alertmanager;
+    });
+    for entry in CATALOGUE {
+        let is_off = |one: &Evidence| {
+            use Evidence::{Alerts, Circuits, Database, Dependencies, Probes};
+            matches!(one, Alerts | Circuits | Database | Dependencies | Probes)
+        };
+        if matches!(entry.needs, Needs::All(needs) if needs.iter().any(is_off)) {
+            assert_eq!(measured::judged(&scene, entry.incident), Judgement::Clear, "{}", entry.incident);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_scaled_to_zero_is_asked_only_by_the_rules_that_say_so() {
+    let mut scene = without_evidence();
+    scene.target().desired = 0;
+    for entry in CATALOGUE.iter().filter(|entry| !entry.at_zero) {
+        assert_eq!(measured::judged(&scene, entry.incident), Judgement::Clear, "{}", entry.incident);
+    }
+    for incident in [IncidentType::DatabaseCorruption, IncidentType::AlertFiring] {
+        assert_eq!(measured::judged(&scene, incident), Judgement::Unknown, "{incident}");
     }
 }
 
