@@ -1,6 +1,6 @@
-//! AlertFiring: an alert that others wrote fires on this server (guide 000, Alerting). What it says is passed
-//! on with what else is known. An alert alone leads to no action: whoever may send one need not be who may
-//! have the server changed. A policy that trusts its alerts says what to do in `overrides`.
+//! AlertFiring: an alert that others wrote fires on this server. What it says is passed on with what else is
+//! known. An alert alone leads to no action: whoever may send one need not be who may have the server
+//! changed. A policy that trusts its alerts says what to do in `overrides`.
 
 use jiff::SignedDuration;
 use mcp_health_api::{Cause, IncidentType, Severity};

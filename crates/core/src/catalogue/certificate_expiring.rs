@@ -1,5 +1,4 @@
-//! CertificateExpiring: the certificate of something that the server depends on ends soon, or has ended
-//! (guide 000, Network Connectivity Check: certificate dates).
+//! CertificateExpiring: the certificate of something that the server depends on ends soon, or has ended.
 //!
 //! Judged by the certificate of the last TLS handshake, whatever the dependency speaks: less than 21 days are
 //! to be looked at, less than 7 are a warning, and none are an outage. Nobody acts. It is looked at again

@@ -1,5 +1,5 @@
 //! CircuitStuckOpen: a circuit breaker of a pod stays open for more than twice as long as it says, though
-//! what it guards answers (guides 002, Circuit Breakers, and 004, External Service Failures).
+//! what it guards answers.
 //!
 //! Judged by what the pods tell of their circuits, and by the dependency of the same name; where the policy
 //! names none, by the same circuit on another pod. A circuit whose dependency is down does its work. Pods'

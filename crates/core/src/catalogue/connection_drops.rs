@@ -1,4 +1,4 @@
-//! ConnectionDrops: the connections of clients break off, again and again (guide 001, Connection Drops).
+//! ConnectionDrops: the connections of clients break off, again and again.
 //!
 //! Judged by how many an hour, and by how many it were in the hour before, where that is known. What one pod
 //! does and the others do not ends with that pod; what all do lies between them and their clients: a proxy,

@@ -1,5 +1,4 @@
-//! CpuSaturation: the containers use more than 80 % of the CPU that they may, for five minutes (guide 003,
-//! Application Monitoring; 004, Scaling).
+//! CpuSaturation: the containers use more than 80 % of the CPU that they may, for five minutes.
 //!
 //! Judged by what metrics-server or Prometheus tells, averaged over the server's containers; or by how often
 //! their limit stops them, which short peaks show and means do not. Without a CPU limit there is nothing to

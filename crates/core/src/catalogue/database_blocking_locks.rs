@@ -1,8 +1,8 @@
-//! DatabaseBlockingLocks: sessions wait for each other's locks, and the first of them for nobody (guide 000,
-//! Connection Pool Exhausted, Check for locks; by `pg_blocking_pids`).
+//! DatabaseBlockingLocks: sessions wait for each other's locks, and the first of them for nobody.
 //!
-//! Judged by the longest wait, in chains in which a session of the server's own waits or is waited for. Only
-//! a root of its own that is idle in its transaction is ended: one at work may be a migration.
+//! Judged by the longest wait (`pg_blocking_pids`), in chains in which a session of the server's own waits or
+//! is waited for. Only a root of its own that is idle in its transaction is ended: one at work may be a
+//! migration.
 
 use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 

@@ -1,5 +1,4 @@
-//! DatabasePoolExhausted: all connections to the database are in use, or waited for (guides 000, Connection
-//! Pool Exhausted, and 004, High Error Rate).
+//! DatabasePoolExhausted: all connections to the database are in use, or waited for.
 //!
 //! Judged by the pools' own gauges, and by the database: nearly all of `max_connections` in use. What holds
 //! the connections tells the cause: transactions that are left alone, connections that are not given back
@@ -42,7 +41,7 @@ pub const ENTRY: Entry = Entry {
 const PERCENT: f64 = 90.0;
 /// A moment's rush is none.
 const LASTING: SignedDuration = SignedDuration::from_secs(30);
-/// A connection that is held for longer, and does nothing, leaks (guide 000, Connection Leak Detection).
+/// A connection that is held for longer, and does nothing, leaks (guide 000).
 const LEAK: SignedDuration = SignedDuration::from_secs(60);
 /// What does nothing for so long is at work no more; whether it leaks shows when it goes on.
 const AT_WORK: SignedDuration = SignedDuration::from_secs(5);

@@ -1,6 +1,5 @@
-//! DatabaseSlowQueries: statements in the server's database take longer than a second on average (guide 000,
-//! Database Query Performance; 004, High Latency, from 100 ms on for tuning). Advice for whoever writes the
-//! statements: nothing is ever done.
+//! DatabaseSlowQueries: statements in the server's database take longer than a second on average. Advice for
+//! whoever writes the statements: nothing is ever done.
 //!
 //! Judged by what ran between looks, over ten minutes at the most: `pg_stat_statements` counts since it was
 //! reset, and by that mean a statement would be slow for long after an index was made. It is over when what

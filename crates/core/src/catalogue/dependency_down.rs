@@ -1,5 +1,4 @@
-//! DependencyDown: something that the server depends on does not answer the operator (guides 000, Network
-//! Connectivity Check; 001 and 004, External Service Failures).
+//! DependencyDown: something that the server depends on does not answer the operator.
 //!
 //! Judged by the operator's own look: the last three answers of a dependency failed, and the newest is fresh.
 //! It closes when each that was down has answered twice in a row; one that is not asked any more, or barred,

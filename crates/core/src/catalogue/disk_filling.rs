@@ -1,5 +1,4 @@
-//! DiskFilling: the space that a pod may use runs out, or its database can write nothing more (guide 004,
-//! Disk Space).
+//! DiskFilling: the space that a pod may use runs out, or its database can write nothing more.
 //!
 //! Judged by the kubelets' statistics: 80 % is SEV3, 95 % is SEV2. The pod's own space goes with the pod,
 //! before the kubelet evicts it; data on a volume that outlives the pod is a person's.

@@ -42,7 +42,7 @@ const PERCENT: f64 = 5.0;
 const FEWEST: u32 = 50;
 /// The window smooths already.
 const LASTING: SignedDuration = SignedDuration::from_mins(1);
-/// One type of error is a spike above so many a minute, over an hour (guide 002, Error Spikes) …
+/// One type of error is a spike above so many a minute, over an hour (guide 002) …
 const SPIKE_A_MINUTE: f64 = 5.0;
 /// … where they are this share of the requests, in percent: five a minute of a million are none.
 const SPIKE_PERCENT: f64 = 1.0;

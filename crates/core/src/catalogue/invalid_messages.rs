@@ -1,6 +1,6 @@
-//! InvalidMessages: more messages than before are no valid MCP (guide 003, error 1001; 002, Message
-//! Validation Failures; JSON-RPC −32700, −32600, −32602). A new revision may understand less than the one
-//! before it; else it is the clients, and a person tells them.
+//! InvalidMessages: more messages than before are no valid MCP (error 1001; JSON-RPC −32700, −32600, −32602).
+//! A new revision may understand less than the one before it; else it is the clients, and a person tells
+//! them.
 
 use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 

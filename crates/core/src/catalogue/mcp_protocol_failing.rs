@@ -1,5 +1,5 @@
 //! McpProtocolFailing: pods run, and the way that clients talk to them does not work: MCP fails while the
-//! rest answers (guides 001, Protocol Issues, and 003, Connection Problems).
+//! rest answers.
 //!
 //! Judged by MCP probes of the pods in force, against those of their health path, and through the Services
 //! against those of the pods. A server that turns the operator away is alive: that is configuration, and

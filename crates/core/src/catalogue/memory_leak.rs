@@ -1,4 +1,4 @@
-//! MemoryLeak: memory grows steadily, and reaches the limit within an hour (guide 004, Memory Leak).
+//! MemoryLeak: memory grows steadily, and reaches the limit within an hour.
 //!
 //! Judged over ten minutes by the resident set that Prometheus or the kubelets tell; by the working set,
 //! which counts page cache too, only where a container was killed at its limit before. A pod is recycled

@@ -1,4 +1,4 @@
-//! OutOfMemory: a container was killed at its memory limit (guide 000, Memory Issues; 002, Memory).
+//! OutOfMemory: a container was killed at its memory limit.
 //!
 //! Judged by the kubelet's word `OOMKilled` and exit code 137 of the main process; never by exit code 137
 //! alone, which any `kill -9` leaves, nor by the word alone: the kubelet says it of every container in which

@@ -1,5 +1,4 @@
-//! PartiallyUnready: some pods of the known-good revision are not ready for good, and others serve (guide
-//! 004, Service Not Responding).
+//! PartiallyUnready: some pods of the known-good revision are not ready for good, and others serve.
 //!
 //! Judged by readiness alone, beyond the time that a start or a moment without readiness may take. Pods whose
 //! containers end or cannot start are a crash loop's, pods without a node and revisions on their way are a

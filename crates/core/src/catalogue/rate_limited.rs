@@ -1,5 +1,5 @@
-//! RateLimited: more requests than before are turned away because their clients send too many (guide 000,
-//! Rate Limiting: 429). Whoever sends them, or sets the limit, is a person.
+//! RateLimited: more requests than before are turned away because their clients send too many (429). Whoever
+//! sends them, or sets the limit, is a person.
 
 use mcp_health_api::{Cause, IncidentType, Label, Measure, Severity};
 

@@ -1,4 +1,4 @@
-//! RolloutStuck: a rollout does not get through (guide 004, Rollback Procedure).
+//! RolloutStuck: a rollout does not get through.
 //!
 //! Judged by the Deployment's progress deadline, by what keeps its pods from existing (quota, admission, the
 //! kubelet, a pod that does not end) or from having a node, or by pods that stay unready while the old ones

@@ -1,5 +1,4 @@
-//! ServiceNotResponding: no pod of the server is ready, or none behind its Service, or none answers (guide
-//! 004, Service Not Responding; 001, Cannot Connect).
+//! ServiceNotResponding: no pod of the server is ready, or none behind its Service, or none answers.
 //!
 //! Judged by the pods' readiness and by EndpointSlices; where those say that all is well, by probes from
 //! outside.

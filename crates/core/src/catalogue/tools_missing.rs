@@ -1,5 +1,5 @@
 //! ToolsMissing: the server does not offer a tool that it should, offers none, or one of them takes other
-//! arguments than it did (guide 001, Tool Problems).
+//! arguments than it did.
 //!
 //! Judged by what `tools/list` tells on the pods in force. Where the policy names tools, those are expected;
 //! where it names none, those that the very same template offered when it was seen healthy: what a new

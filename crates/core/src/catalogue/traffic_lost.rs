@@ -1,6 +1,5 @@
-//! TrafficLost: nobody asks the server for anything any more, though many did in the hour before (guide 000,
-//! Health Check: the request rate). A person looks at what leads to the server; nothing that is done to its
-//! pods brings clients back.
+//! TrafficLost: nobody asks the server for anything any more, though many did in the hour before. A person
+//! looks at what leads to the server; nothing that is done to its pods brings clients back.
 //!
 //! Absent is not zero: the request counter is seen, and stands still. What the operator's own probes add to
 //! it is left out, as far as it can be told. The baseline is the hour before alone: nobody knows what is

@@ -1,5 +1,4 @@
-//! CrashLoop: containers start and end, again and again, or cannot start at all (guide 004, Service Not
-//! Responding; 001, Server Won't Start).
+//! CrashLoop: containers start and end, again and again, or cannot start at all.
 //!
 //! Judged by the kubelet's `CrashLoopBackOff`, or three ends of a container within five minutes, or an image,
 //! a setting or a volume that keeps a container from starting. `cause` tells why, by the kubelet, the

@@ -1,5 +1,5 @@
 //! What probes from outside say of a server whose pods are ready by their own word: none of them answers, or
-//! there is no way through the Service (guides 001, Cannot Connect, and 004, Service Not Responding).
+//! there is no way through the Service.
 
 use jiff::Timestamp;
 use mcp_health_api::{Cause, IncidentType, Severity};
