@@ -130,7 +130,7 @@ fn without_evidence() -> Scene {
 fn a_rule_without_the_evidence_that_it_needs_says_nothing() {
     let scene = without_evidence();
     for entry in CATALOGUE {
-        let sees_enough = matches!(entry.needs, Needs::All([Evidence::Pods] | [Evidence::Annotation]));
+        let sees_enough = matches!(entry.needs, Needs::All([Evidence::Pods | Evidence::Annotation]));
         let expected = if sees_enough { Judgement::Clear } else { Judgement::Unknown };
         assert_eq!(measured::judged(&scene, entry.incident), expected, "{}", entry.incident);
     }
