@@ -51,6 +51,18 @@ pub enum Judgement {
 }
 
 impl Finding {
+    /// What is wrong and shown by no pod in particular, forbids nothing, and does not end by itself.
+    pub fn new(
+        incident: IncidentType,
+        cause: Cause,
+        severity: Severity,
+        since: Timestamp,
+        evidence: Vec<String>,
+    ) -> Self {
+        let (rule, youngest_pod, lapses) = (None, None, None);
+        Self { incident, rule, cause, severity, since, evidence, youngest_pod, lapses, forbids: &[] }
+    }
+
     /// Whether an incident was opened for this.
     pub fn is_of(&self, incident: &Incident) -> bool {
         self.incident == incident.incident_type && self.rule == incident.rule

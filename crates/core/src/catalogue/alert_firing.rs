@@ -36,17 +36,13 @@ fn judge(case: &Case, _: &Server) -> Judgement {
     let mut evidence = vec![heading(&alerts)];
     let said = |alert: &&Alert| alert.summary.as_ref().map(|summary| format!("{}: {summary}", alert.name));
     evidence.extend(alerts.iter().filter_map(said).take(NAMED));
-    let finding = Finding {
-        incident: IncidentType::AlertFiring,
-        rule: None,
-        cause: Cause::Alert,
-        severity: severity(worst),
-        since: alerts.iter().map(|alert| alert.since).min().unwrap_or(case.now).min(case.now),
+    let finding = Finding::new(
+        IncidentType::AlertFiring,
+        Cause::Alert,
+        severity(worst),
+        alerts.iter().map(|alert| alert.since).min().unwrap_or(case.now).min(case.now),
         evidence,
-        youngest_pod: None,
-        lapses: None,
-        forbids: &[],
-    };
+    );
     // Whoever wrote the alert has waited already.
     Judgement::Symptom { finding, lasting: SignedDuration::ZERO }
 }

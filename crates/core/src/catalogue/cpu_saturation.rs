@@ -78,17 +78,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 }
 
 fn finding(cause: Cause, evidence: Vec<String>, case: &Case) -> Finding {
-    Finding {
-        incident: IncidentType::CpuSaturation,
-        rule: None,
-        cause,
-        severity: Severity::SEV3,
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: None,
-        forbids: &[],
-    }
+    Finding::new(IncidentType::CpuSaturation, cause, Severity::SEV3, case.now, evidence)
 }
 
 /// What is open was found by what cannot be seen now.

@@ -57,15 +57,11 @@ fn judge(case: &Case, _: &Server) -> Judgement {
         words::span(longest)
     )];
     evidence.extend(left.iter().take(NAMED).map(|one| database::describe(case, seen, one)));
-    Judgement::Found(Finding {
-        incident: IncidentType::DatabaseIdleInTransaction,
-        rule: None,
-        cause: Cause::IdleTransactions,
-        severity: Severity::SEV3,
-        since: database::since(case, longest),
+    Judgement::Found(Finding::new(
+        IncidentType::DatabaseIdleInTransaction,
+        Cause::IdleTransactions,
+        Severity::SEV3,
+        database::since(case, longest),
         evidence,
-        youngest_pod: None,
-        lapses: None,
-        forbids: &[],
-    })
+    ))
 }

@@ -120,18 +120,12 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     );
     let lapses = view.as_ref().filter(|_| exhausted.is_some());
     let finding = Finding {
-        incident: IncidentType::DatabasePoolExhausted,
-        rule: None,
-        cause,
-        severity: Severity::SEV2,
-        since: case.now,
-        evidence,
-        youngest_pod: None,
         lapses: lapses.and_then(|view| {
             let of_gauges = [Measure::DatabasePoolWaiters, Measure::DatabasePoolInUse];
             of_gauges.into_iter().filter_map(|measure| by::lapses(view, measure)).min()
         }),
         forbids,
+        ..Finding::new(IncidentType::DatabasePoolExhausted, cause, Severity::SEV2, case.now, evidence)
     };
     Judgement::Symptom { finding, lasting: LASTING }
 }

@@ -87,17 +87,13 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     evidence.extend(repeated(seen, view.as_ref()).filter(|_| cause != Cause::RepeatedStatement));
     evidence.extend(upkeep(seen));
     evidence.extend(settings(seen));
-    Judgement::Found(Finding {
-        incident: IncidentType::DatabaseSlowQueries,
-        rule: None,
+    Judgement::Found(Finding::new(
+        IncidentType::DatabaseSlowQueries,
         cause,
-        severity: Severity::SEV4,
-        since: case.now,
+        Severity::SEV4,
+        case.now,
         evidence,
-        youngest_pod: None,
-        lapses: None,
-        forbids: &[],
-    })
+    ))
 }
 
 /// `slower than that since they are counted, and not lately: 1 statement ran faster, 2 did not run`.

@@ -136,19 +136,20 @@ fn of_spaces(case: &Case, server: &Server, full: &[(&Pod, &Volume)], hidden: boo
     }
     let own = full.iter().filter(|(_, space)| space.kind != VolumeKind::Claim);
     Finding {
-        incident: IncidentType::DiskFilling,
-        rule: None,
-        cause: match kind {
-            Some(VolumeKind::Claim) => Cause::VolumeData,
-            Some(VolumeKind::Logs) => Cause::ContainerLogs,
-            _ => Cause::TemporaryFiles,
-        },
-        severity: if is_full { Severity::SEV2 } else { Severity::SEV3 },
-        since: full.iter().map(|(_, space)| space.at).min().unwrap_or(case.now),
-        evidence,
         youngest_pod: own.map(|(pod, _)| pod.created).max(),
         lapses: lapse(full.iter().map(|(_, space)| space.at), STALE),
         forbids: if hidden { forbidden(server) } else { &[] },
+        ..Finding::new(
+            IncidentType::DiskFilling,
+            match kind {
+                Some(VolumeKind::Claim) => Cause::VolumeData,
+                Some(VolumeKind::Logs) => Cause::ContainerLogs,
+                _ => Cause::TemporaryFiles,
+            },
+            if is_full { Severity::SEV2 } else { Severity::SEV3 },
+            full.iter().map(|(_, space)| space.at).min().unwrap_or(case.now),
+            evidence,
+        )
     }
 }
 
@@ -172,15 +173,8 @@ fn of_database(
     evidence.push("no pod is restarted or added meanwhile: that would make no room".to_owned());
     evidence.extend(full.iter().take(3).map(|(pod, space)| describe(pod, space)));
     Finding {
-        incident: IncidentType::DiskFilling,
-        rule: None,
-        cause: Cause::DatabaseDisk,
-        severity: Severity::SEV2,
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: None,
         forbids: forbidden(server),
+        ..Finding::new(IncidentType::DiskFilling, Cause::DatabaseDisk, Severity::SEV2, case.now, evidence)
     }
 }
 

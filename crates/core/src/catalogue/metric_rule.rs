@@ -65,15 +65,10 @@ pub fn judge(
     };
     found.evidence.push(by::source(&view, found.source));
     let finding = Finding {
-        incident,
-        rule: None,
-        cause: found.cause,
-        severity: found.severity,
-        since: case.now,
-        evidence: found.evidence,
         youngest_pod: found.youngest_pod,
         lapses: by::lapses(&view, found.shown_by),
         forbids: found.forbids,
+        ..Finding::new(incident, found.cause, found.severity, case.now, found.evidence)
     };
     match lasting {
         Some(lasting) => Judgement::Symptom { finding, lasting },

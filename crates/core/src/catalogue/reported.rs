@@ -38,17 +38,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     }];
     evidence.extend(remark);
     evidence.extend(seen(case, server).into_iter().take(SEEN));
-    Judgement::Found(Finding {
-        incident: IncidentType::Reported,
-        rule: None,
-        cause: Cause::PersonsReport,
-        severity,
-        since: case.now,
-        evidence,
-        youngest_pod: None,
-        lapses: None,
-        forbids: &[],
-    })
+    Judgement::Found(Finding::new(IncidentType::Reported, Cause::PersonsReport, severity, case.now, evidence))
 }
 
 /// `SEV2: searches hang`: the severity, the words in one line without credentials, and what is odd about

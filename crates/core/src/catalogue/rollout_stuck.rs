@@ -86,12 +86,6 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     // What the kubelet says of a pod that does not get ready: its probe's answer, its volume.
     evidence.extend(unready.iter().find_map(|pod| pod.trouble()));
     Judgement::Found(Finding {
-        incident: ROLLOUT_STUCK,
-        rule: None,
-        cause: sign.cause,
-        severity: Severity::SEV2,
-        since: sign.since,
-        evidence,
         youngest_pod: sign.pod_created,
         lapses: sign.lapses,
         // More pods would be refused, would find no node, or would wait as well.
@@ -100,6 +94,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             Cause::Unschedulable | Cause::NotStarted => &[ActionType::RolloutRestart],
             _ => &[],
         },
+        ..Finding::new(ROLLOUT_STUCK, sign.cause, Severity::SEV2, sign.since, evidence)
     })
 }
 

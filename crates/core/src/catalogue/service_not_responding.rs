@@ -200,17 +200,7 @@ fn known_good_words(server: &Server) -> String {
 }
 
 fn down_since(cause: Cause, since: Timestamp, evidence: Vec<String>) -> Finding {
-    Finding {
-        incident: IncidentType::ServiceNotResponding,
-        rule: None,
-        cause,
-        severity: Severity::SEV1,
-        since,
-        evidence,
-        youngest_pod: None,
-        lapses: None,
-        forbids: &[],
-    }
+    Finding::new(IncidentType::ServiceNotResponding, cause, Severity::SEV1, since, evidence)
 }
 
 /// Pods are ready: do the Services lead to them?

@@ -84,15 +84,9 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let listed = lacking.iter().filter_map(|one| probes.probed(one.pod, ProbeQuestion::Tools));
     let lapses = listed.filter_map(|one| lapse([one.last()?.at].into_iter(), patience(one.pause))).min();
     let finding = Finding {
-        incident: IncidentType::ToolsMissing,
-        rule: None,
-        cause,
-        severity: Severity::SEV3,
-        since: case.now,
-        evidence,
         youngest_pod: lacking.iter().map(|one| one.pod.created).max(),
         lapses,
-        forbids: &[],
+        ..Finding::new(IncidentType::ToolsMissing, cause, Severity::SEV3, case.now, evidence)
     };
     Judgement::Symptom { finding, lasting: LASTING }
 }
