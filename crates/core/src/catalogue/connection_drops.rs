@@ -9,7 +9,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Evidence, Needs, Rule, Threshold, USUAL},
+    entry::{Entry, METRIC, Rule, Threshold},
     metric_rule::{Found, Read},
 };
 use crate::{
@@ -22,14 +22,12 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::ConnectionDrops,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     thresholds: &[Threshold::Count],
-    looks_back: true,
     worst_pod: worst,
     runbook,
     guide: &[("001", "Intermittent Connection Drops")],
-    ..USUAL
+    ..METRIC
 };
 
 /// More than so many an hour.

@@ -84,6 +84,9 @@ pub const USUAL: Entry = Entry {
     guide: &[],
 };
 
+/// What holds for most types that metrics show: those look back over a window.
+pub const METRIC: Entry = Entry { needs: Needs::All(&[Evidence::Metrics]), looks_back: true, ..USUAL };
+
 /// How an incident type is judged.
 #[derive(Clone, Copy)]
 pub enum Rule {

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Evidence, Needs, Rule, Threshold, USUAL},
+    entry::{Entry, METRIC, Rule, Threshold},
     forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
     metric_rule::{Found, Read},
 };
@@ -25,15 +25,13 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::HighErrorRate,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     thresholds: &[Threshold::Percent, Threshold::MinRequests],
-    looks_back: true,
     rank: by::rank_of_trace,
     worst_pod: worst,
     runbook,
     guide: &[("004", "High Error Rate"), ("002", "Error Pattern Analysis")],
-    ..USUAL
+    ..METRIC
 };
 
 /// More than this share fails, in percent.

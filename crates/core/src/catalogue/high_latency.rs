@@ -10,7 +10,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 use super::{
     by_metrics as by,
     database_pool_exhausted::pools,
-    entry::{Entry, Evidence, Needs, Rule, Threshold, USUAL},
+    entry::{Entry, METRIC, Rule, Threshold},
     forbidden::{RESTARTS, STARTS},
     metric_rule::{Found, Read},
 };
@@ -25,15 +25,13 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::HighLatency,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     thresholds: &[Threshold::P99, Threshold::MinRequests],
-    looks_back: true,
     rank: by::rank_of_trace,
     worst_pod: worst,
     runbook,
     guide: &[("004", "High Latency"), ("000", "Performance Degradation")],
-    ..USUAL
+    ..METRIC
 };
 
 /// One request of a hundred takes longer, in seconds (guide 004, High Latency).

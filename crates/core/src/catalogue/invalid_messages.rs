@@ -6,7 +6,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Evidence, Needs, Rule, USUAL},
+    entry::{Entry, METRIC, Rule},
     metric_rule::{Found, Read},
     rise::{LASTING, Rise},
 };
@@ -19,12 +19,10 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::InvalidMessages,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
-    looks_back: true,
     runbook,
     guide: &[("003", "Invalid Message Format"), ("002", "Message Format Issues")],
-    ..USUAL
+    ..METRIC
 };
 
 /// What the codes mean.

@@ -5,7 +5,7 @@ use mcp_health_api::{Cause, IncidentType, Label, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Evidence, Needs, Rule, USUAL},
+    entry::{Entry, METRIC, Rule},
     metric_rule::{Found, Read},
     rise::{LASTING, Rise},
 };
@@ -14,11 +14,9 @@ use crate::{Case, Server, metrics::View, signals::Span};
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::RateLimited,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
-    looks_back: true,
     guide: &[("000", "Rate Limiting Problems")],
-    ..USUAL
+    ..METRIC
 };
 
 /// By the status of answers, or by the server's own count, whichever sees more.

@@ -11,7 +11,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Label, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Evidence, Needs, Rule, Threshold, USUAL},
+    entry::{Entry, METRIC, Rule, Threshold},
     metric_rule::{Found, Read},
 };
 use crate::{Case, Server, database, metrics::View, signals::Span, words};
@@ -19,13 +19,11 @@ use crate::{Case, Server, database, metrics::View, signals::Span, words};
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::ToolFailing,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
     thresholds: &[Threshold::Percent, Threshold::MinRequests],
-    looks_back: true,
     runbook,
     guide: &[("001", "Tool Execution Failures"), ("004", "Severity Levels")],
-    ..USUAL
+    ..METRIC
 };
 
 /// More than this share of a tool's calls fails, in percent.

@@ -13,7 +13,7 @@ use mcp_health_api::{Cause, IncidentType, Measure, Severity};
 
 use super::{
     by_metrics as by,
-    entry::{Entry, Evidence, Needs, Rule, USUAL},
+    entry::{Entry, METRIC, Rule},
     metric_rule::{Found, Read},
 };
 use crate::{
@@ -26,11 +26,9 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::TrafficLost,
     rule: Rule::Metric(judge),
-    needs: Needs::All(&[Evidence::Metrics]),
     lasting: Some(LASTING),
-    looks_back: true,
     guide: &[("000", "System Health Check")],
-    ..USUAL
+    ..METRIC
 };
 
 /// It was so many requests a second, at the least …
