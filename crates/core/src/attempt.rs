@@ -8,10 +8,10 @@ use mcp_health_api::{
 
 use crate::{
     Case, Server, Story,
-    actions::{Plan, Stop, run_job, stop, touches},
+    actions::{Answers, Plan, Stop, run_job, stop, touches},
     signals::RecordedAction,
+    story::{escalation, reach_of},
     time::after,
-    verify::reach_of,
 };
 
 /// How long actions are remembered on the target: the longest window of a limit, and some.
@@ -49,15 +49,6 @@ pub struct Effected {
     pub note: Option<String>,
     /// What the pods answered, where a hook was called.
     pub answers: Option<Answers>,
-}
-
-/// What pods answered to a hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answers {
-    /// How many answered with success.
-    pub well: usize,
-    /// How many were called.
-    pub all: usize,
 }
 
 /// Adds the intent to the incident, and returns the attempt's id.
@@ -151,7 +142,7 @@ impl Story {
                         last.outcome = Some(Outcome::NoChange);
                     }
                     if half_way {
-                        incident.escalation = Some(crate::report::escalation("HookFailed", &why, now));
+                        incident.escalation = Some(escalation("HookFailed", &why, now));
                     }
                     self.look_again_at(now);
                 }
@@ -167,7 +158,7 @@ impl Story {
                 end(attempt, Outcome::Refused, message.clone(), now);
                 // A revert is tried again; on-call is notified once.
                 if incident.escalation.as_ref().is_none_or(|one| &one.reason != reason) {
-                    incident.escalation = Some(crate::report::escalation(reason, message, now));
+                    incident.escalation = Some(escalation(reason, message, now));
                 }
             }
         }

@@ -12,12 +12,10 @@ use crate::{
     guards::{Question, Verdict, ask, ask_to_go_on},
     revert::{self, MADE_THINGS_WORSE, Revert},
     signals::{Pod, RecordedAction},
+    story::RESPONSE_OVERDUE,
     time::after,
     words,
 };
-
-/// Nothing has helped in the time that the severity leaves.
-pub(crate) const RESPONSE_OVERDUE: &str = "ResponseOverdue";
 
 /// The runbook names no action for what was found.
 pub(crate) const NO_AUTOMATIC_ACTION: &str = "NoAutomaticAction";

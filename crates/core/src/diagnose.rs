@@ -10,60 +10,11 @@ use crate::{
     case::lasting,
     catalogue::{CATALOGUE, Class, Entry, facts, own_rules},
     dependencies,
-    finding::{Finding, Judgement},
+    finding::{Diagnosis, Finding, Judgement},
     probes, prohibition,
     signals::Signals,
     time::after,
 };
-
-/// What all rules say of one server.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Diagnosis {
-    /// What is wrong; the primary finding first.
-    pub findings: Vec<Finding>,
-    /// Incident types whose rule says that all is well. Only these may close.
-    pub clear: Vec<IncidentType>,
-    /// The policy's own rules that say so.
-    pub clear_rules: Vec<String>,
-    /// What may become an incident if it lasts.
-    pub pending: Vec<Pending>,
-    /// When a rule wants to look again though nothing changes.
-    pub look_again: Option<Timestamp>,
-    /// What contradicts itself, and therefore shows nothing, as sentences.
-    pub contradictions: Vec<String>,
-    /// The dependencies that are down.
-    pub down: Vec<String>,
-    /// The dependencies that could explain what is found or suspected, and of which it is not known whether they answer:
-    /// they are to be asked at once.
-    pub undecided: Vec<String>,
-    /// What may be so, by its rule.
-    pub suspected: Vec<IncidentType>,
-}
-
-impl Diagnosis {
-    /// The finding of a type.
-    pub fn finding(&self, incident: IncidentType) -> Option<&Finding> {
-        self.findings.iter().find(|finding| finding.incident == incident)
-    }
-
-    /// The finding that an incident was opened for.
-    pub fn finding_of(&self, incident: &Incident) -> Option<&Finding> {
-        self.findings.iter().find(|finding| finding.is_of(incident))
-    }
-
-    /// Whether the rule that an incident was opened by says that all is well.
-    pub fn is_clear(&self, incident: &Incident) -> bool {
-        match &incident.rule {
-            Some(rule) => self.clear_rules.contains(rule),
-            None => self.clear.contains(&incident.incident_type),
-        }
-    }
-
-    /// Everything that cannot be relied on, as sentences.
-    pub fn problems(&self, signals: &Signals) -> Vec<String> {
-        signals.problems().into_iter().chain(self.contradictions.iter().cloned()).collect()
-    }
-}
 
 /// What two looks at a server must differ in for its story to change. Values alone do not count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -39,6 +39,7 @@ mod server;
 pub mod service_ports;
 pub mod signals;
 mod start_budget;
+pub mod story;
 mod time;
 pub mod usage;
 pub mod verify;
@@ -46,6 +47,8 @@ pub mod words;
 
 pub use case::{Case, Fleet, Settings};
 pub use decide::{Decision, decide};
-pub use diagnose::{Diagnosis, diagnose};
+pub use diagnose::diagnose;
+pub use finding::Diagnosis;
 pub use server::Server;
-pub use verify::{Story, verify};
+pub use story::Story;
+pub use verify::verify;

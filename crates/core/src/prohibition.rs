@@ -110,7 +110,7 @@ pub(crate) fn verify(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
                 words::moment(since),
                 actions.join(", ")
             );
-            crate::verify::escalate(case, incident, UNVERIFIED, &message);
+            crate::story::escalate(case, incident, UNVERIFIED, &message);
         }
     }
     for at in looks {

@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 use mcp_health_api::{
-    Attempt, Condition, ConditionType, Escalation, Incident, IncidentState, McpServerHealthStatus, Outcome,
-    Reason, Severity, Time,
+    Attempt, Condition, ConditionType, Incident, IncidentState, McpServerHealthStatus, Outcome, Reason,
+    Severity, Time,
 };
 
 use crate::{
@@ -12,11 +12,9 @@ use crate::{
     actions::did,
     catalogue::{Class, facts},
     healthy::no_rollback_target,
-    start_budget, words,
+    start_budget,
+    words::{self, LONGEST},
 };
-
-/// Longest text of a condition or an event.
-const LONGEST: usize = 900;
 
 /// The status that tells the story, after the decision.
 pub fn status(
@@ -132,17 +130,6 @@ fn state_of(incident: &Incident) -> IncidentState {
         None if incident.hold.is_some() => IncidentState::Held,
         None if incident.is_mitigated() => IncidentState::Mitigated,
         None => IncidentState::Detected,
-    }
-}
-
-/// Why a person is needed.
-pub fn escalation(reason: &str, message: &str, now: Timestamp) -> Escalation {
-    Escalation {
-        reason: reason.to_owned(),
-        message: words::shorten(message, LONGEST),
-        at: Time(now),
-        cause: None,
-        reevaluated_at: None,
     }
 }
 

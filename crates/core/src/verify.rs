@@ -6,74 +6,24 @@ mod successors;
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
-    ActionType, Attempt, Cause, EVIDENCE_LIMIT, Effect, Escalation, FollowUp, HISTORY_LIMIT, Incident,
-    IncidentState, LastAction, Outcome, PastIncident, Pending, Severity, StepState, TargetStatus, Time,
+    ActionType, Attempt, Cause, EVIDENCE_LIMIT, Effect, FollowUp, HISTORY_LIMIT, Incident, IncidentState,
+    LastAction, Outcome, PastIncident, Severity, StepState, Time,
 };
 
 use crate::{
     Case, Diagnosis, Server, actions, attempt,
-    catalogue::{Class, facts, looks_back, own_rules},
-    decide::{NO_AUTOMATIC_ACTION, RESPONSE_OVERDUE, leads_to},
+    catalogue::{Class, facts, own_rules},
+    decide::{NO_AUTOMATIC_ACTION, leads_to},
     diagnose::about,
     digest,
     finding::Finding,
-    healthy,
-    metrics::{reach, reach_of_rule},
-    prohibition,
-    report::escalation,
-    revert,
+    healthy, prohibition, revert,
+    story::{RESPONSE_OVERDUE, Story, escalate, escalation, reach_of},
     time::after,
     words,
 };
 use standing::{Standing, may_be_in_force, standing};
 use successors::{Successors, successors};
-
-/// Everything that the status will tell, before anything new is decided.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Story {
-    /// Open incidents; the primary one first.
-    pub incidents: Vec<Incident>,
-    /// Resolved ones, newest first.
-    pub history: Vec<PastIncident>,
-    /// The last action.
-    pub last_action: Option<LastAction>,
-    /// The target.
-    pub target: Option<TargetStatus>,
-    /// What may become an incident if it lasts.
-    pub pending: Vec<Pending>,
-    /// When to look again though nothing changes.
-    pub look_again: Option<Timestamp>,
-}
-
-impl Story {
-    /// The one incident that may act.
-    pub fn primary(&self) -> Option<&Incident> {
-        self.incidents.first()
-    }
-
-    /// The one incident that may act, to be changed.
-    pub fn primary_mut(&mut self) -> Option<&mut Incident> {
-        self.incidents.first_mut()
-    }
-
-    /// The incident that wants an answer first: what follows from the primary one may be worse than it.
-    pub fn most_urgent(&self) -> Option<&Incident> {
-        let primary = self.primary().map(|primary| primary.id.as_str());
-        // What lies outside the server has a pace of its own.
-        let counts = |one: &&Incident| Some(one.id.as_str()) == primary || !one.incident_type.is_outside();
-        let waiting = self.incidents.iter().filter(|one| !one.is_answered());
-        waiting.filter(counts).min_by_key(|one| one.respond_by.0)
-    }
-
-    /// The attempt under way: of the primary incident, or of none.
-    pub fn open_attempt(&self) -> Option<&Attempt> {
-        self.primary()?.open_attempt()
-    }
-
-    pub(crate) fn look_again_at(&mut self, at: Timestamp) {
-        self.look_again = Some(self.look_again.map_or(at, |look| look.min(at)));
-    }
-}
 
 /// How an attempt stands.
 enum Judged {
@@ -332,18 +282,6 @@ impl<'a> Seen<'a> {
             reach: reach_of(case, incident),
             successors: successors(case, server, incident, finding.is_some()),
         }
-    }
-}
-
-/// For how long after an action the past still shows in the rule of an incident.
-pub(crate) fn reach_of(case: &Case, incident: &Incident) -> SignedDuration {
-    match &incident.rule {
-        Some(rule) => {
-            let rule = case.spec.rules.iter().find(|one| &one.name == rule);
-            rule.map_or(SignedDuration::ZERO, reach_of_rule)
-        }
-        None if looks_back(incident) => reach(case.spec),
-        None => SignedDuration::ZERO,
     }
 }
 
@@ -732,11 +670,4 @@ fn is_blamed_since(case: &Case, server: &Server, incident: &Incident) -> bool {
         && (facts(incident.incident_type).is_blamed_later)(server, incident)
         && !incident.attempts.iter().any(|one| one.action == ActionType::Rollback)
         && leads_to(case, server, incident, ActionType::Rollback)
-}
-
-/// Hands an incident to a person.
-pub fn escalate(case: &Case, incident: &mut Incident, reason: &str, message: &str) {
-    incident.hold = None;
-    let cause = Some(incident.cause);
-    incident.escalation = Some(Escalation { cause, ..escalation(reason, message, case.now) });
 }

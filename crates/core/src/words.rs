@@ -3,6 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::Duration;
 
+/// Longest text of a condition, an escalation or an Event, in bytes.
+pub const LONGEST: usize = 900;
+
 /// `12:01:07`, in UTC.
 pub fn moment(at: Timestamp) -> String {
     at.strftime("%H:%M:%S").to_string()

@@ -3,11 +3,17 @@
 
 use mcp_health_api::{ActionType, Attempt, Effect, Step, StepState};
 
-use super::{Action, Asked, NOTHING, Plan, Planned, mark_target, no_follow_up, no_undo, step};
-use crate::{
-    attempt::Answers,
-    signals::{Pod, Target},
-};
+use super::plan::{Action, Asked, NOTHING, Plan, Planned, mark_target, no_follow_up, no_undo, step};
+use crate::signals::{Pod, Target};
+
+/// What pods answered to a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// How many answered with success.
+    pub well: usize,
+    /// How many were called.
+    pub all: usize,
+}
 
 pub const ACTION: Action = Action {
     action: ActionType::CallHook,

@@ -4,10 +4,8 @@
 
 use mcp_health_api::{ActionType, Attempt, Effect, Step, StepState};
 
-use super::{
-    Action, Asked, Plan, Planned, TEMPLATE, await_rollout, call_hook, no_follow_up, no_undo,
-    rollout_restart::moment, step,
-};
+use super::plan::{Action, Asked, Plan, Planned, TEMPLATE, await_rollout, no_follow_up, no_undo, step};
+use super::{call_hook, rollout_restart::moment};
 
 pub const ACTION: Action = Action {
     action: ActionType::DrainAndRestart,

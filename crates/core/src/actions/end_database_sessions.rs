@@ -11,7 +11,7 @@ use mcp_health_api::{
     ActionType, Attempt, Cause, Effect, FollowUp, IncidentType, SESSIONS_LIMIT, SessionFence, Step,
 };
 
-use super::{Action, Asked, NOTHING, Plan, Planned, Touches, mark_target, no_undo, step};
+use super::plan::{Action, Asked, NOTHING, Plan, Planned, Touches, mark_target, no_undo, step};
 use crate::{
     Case,
     catalogue::{IS_UNUSED_AFTER, is_endable_root},

@@ -5,7 +5,7 @@
 use jiff::SignedDuration;
 use mcp_health_api::{EnvName, Measure, SetEnvParameters};
 
-use super::Asked;
+use super::plan::Asked;
 use crate::{
     database,
     metrics::View,

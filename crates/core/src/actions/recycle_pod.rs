@@ -7,7 +7,7 @@
 
 use mcp_health_api::{ActionType, Attempt, Cause, Effect, Step};
 
-use super::{Action, Asked, NOTHING, Plan, Planned, Touches, mark_target, no_follow_up, no_undo, step};
+use super::plan::{Action, Asked, NOTHING, Plan, Planned, Touches, mark_target, no_follow_up, no_undo, step};
 use crate::{
     Server,
     catalogue::{backing_off, own_rules, worst_pod},

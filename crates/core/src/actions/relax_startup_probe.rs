@@ -4,7 +4,9 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Edit, FollowUp};
 
-use super::{Action, Asked, Plan, Planned, TEMPLATE, Touches, UNTIL, edit_steps, edits_of, undo_template};
+use super::plan::{
+    Action, Asked, Plan, Planned, TEMPLATE, Touches, UNTIL, edit_steps, edits_of, undo_template,
+};
 use crate::{
     Case, Server,
     signals::{ContainerSpec, Probe, ProbeKind},

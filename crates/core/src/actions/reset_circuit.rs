@@ -4,7 +4,7 @@
 
 use mcp_health_api::{ActionType, Attempt, Effect, Step};
 
-use super::{Action, Asked, NOTHING, Plan, Planned, mark_target, no_follow_up, no_undo, step};
+use super::plan::{Action, Asked, NOTHING, Plan, Planned, mark_target, no_follow_up, no_undo, step};
 use crate::circuits::{self, Guarded, Open, name_words};
 
 pub const ACTION: Action = Action {

@@ -4,10 +4,11 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Attempt, Cause, Effect, HealthyRevision, IncidentType, Step};
 
-use super::{
-    Action, Asked, Plan, Planned, TEMPLATE, Touches, await_rollout, hand_back, no_follow_up, run_job, step,
+use super::plan::{
+    Action, Asked, Plan, Planned, TEMPLATE, Touches, await_rollout, hand_back, no_follow_up, step,
     undo_template,
 };
+use super::run_job;
 use crate::{
     healthy::{Way, gone, way_back},
     references::{Usable, usable},

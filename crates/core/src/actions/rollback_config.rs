@@ -4,7 +4,8 @@
 
 use mcp_health_api::{ActionType, Attempt, Effect, FollowUp, Outcome, Step};
 
-use super::{Action, Asked, Plan, Planned, TEMPLATE, Touches, hand_back, rollout_restart::moment, step};
+use super::plan::{Action, Asked, Plan, Planned, TEMPLATE, Touches, hand_back, step};
+use super::rollout_restart::moment;
 use crate::{
     Case, Server,
     healthy::copy_name,

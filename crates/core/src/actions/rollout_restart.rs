@@ -3,7 +3,7 @@
 
 use mcp_health_api::{ActionType, Effect, Step};
 
-use super::{Action, Asked, Plan, Planned, TEMPLATE, no_follow_up, no_undo, step};
+use super::plan::{Action, Asked, Plan, Planned, TEMPLATE, no_follow_up, no_undo, step};
 use crate::Case;
 
 pub const ACTION: Action = Action {

@@ -4,7 +4,7 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Effect, JobTemplateRef, Step};
 
-use super::{Action, Asked, NOTHING, Plan, Planned, mark_target, no_follow_up, no_undo, step};
+use super::plan::{Action, Asked, NOTHING, Plan, Planned, mark_target, no_follow_up, no_undo, step};
 use crate::{
     digest,
     signals::{Reading, Target},

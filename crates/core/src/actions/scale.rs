@@ -4,7 +4,7 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Effect, FollowUp, Outcome, ScalePolicy, Step};
 
-use super::{Action, Asked, NOTHING, Plan, Planned, Touches, step};
+use super::plan::{Action, Asked, NOTHING, Plan, Planned, Touches, step};
 use crate::{
     Case, Server,
     signals::{Reading, Service, Target},

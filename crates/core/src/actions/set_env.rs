@@ -3,7 +3,8 @@
 
 use mcp_health_api::{ActionType, Attempt, Edit, FollowUp, IncidentType, Time, is_denied_env};
 
-use super::{Action, Asked, Plan, Planned, TEMPLATE, UNTIL, edit_steps, edits_of, pool_bound, undo_template};
+use super::plan::{Action, Asked, Plan, Planned, TEMPLATE, UNTIL, edit_steps, edits_of, undo_template};
+use super::pool_bound;
 use crate::{Case, mask::mask, words};
 
 pub const ACTION: Action =

@@ -2,7 +2,7 @@
 
 use mcp_health_api::{ActionType, RollbackPolicy};
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 
 pub fn check(question: &Question) -> Verdict {
     let (actions, action) = (&question.case.spec.actions, question.plan.action);

@@ -1,7 +1,7 @@
 //! `spec.limits.maxActionsPerHour`: of any kind, for any incident. Reverts do not count and are not limited: each attempt
 //! has one at most. Counted on the target too, so that neither a restart nor a recreated object resets it.
 
-use super::{HOUR, Question, Verdict, counted};
+use super::question::{HOUR, Question, Verdict, counted};
 use crate::time::after;
 
 pub fn check(question: &Question) -> Verdict {

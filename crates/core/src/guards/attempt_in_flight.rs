@@ -1,6 +1,6 @@
 //! One attempt at a time on a server, whichever of its incidents it is for.
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 
 pub fn check(question: &Question) -> Verdict {
     let resumed = question.resumed.map(|attempt| attempt.id.as_str());

@@ -1,6 +1,6 @@
 //! `spec.limits.maxAttempts`: after so many actions on one incident, a person takes over.
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 
 pub fn check(question: &Question) -> Verdict {
     let resumed = question.resumed.map(|attempt| attempt.id.as_str());

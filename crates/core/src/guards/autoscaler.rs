@@ -1,7 +1,7 @@
 //! What an autoscaler sets, the operator does not: replicas, or requests and limits. The rest of the template
 //! stays ours to change.
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::{
     actions::{Touches, touches},
     signals::{Autoscaler, Scaled},

@@ -1,7 +1,7 @@
 //! How many servers are acted on at once, in the whole cluster: a storm of failures has one cause more
 //! often than many, and many actions at once make it worse.
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 
 pub fn check(question: &Question) -> Verdict {
     let (acting, limit) = (&question.fleet.acting, question.case.settings.max_concurrent_actions);

@@ -1,7 +1,7 @@
 //! `spec.limits.cooldown`: the pause after an action. It doubles with every further action within an hour.
 //! Taking back what made things worse does not wait.
 
-use super::{Question, Verdict, of_the_last_hour};
+use super::question::{Question, Verdict, of_the_last_hour};
 use crate::{time::after, words};
 
 /// The pause is doubled at most so often.

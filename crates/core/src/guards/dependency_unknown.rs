@@ -8,15 +8,15 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause};
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::{
     dependencies::{reached_until, undecided},
     diagnose::{is_explained_by_dependency, onset},
     finding::Finding,
     signals::AnswersSince,
     start_budget,
+    story::reach_of,
     time::after,
-    verify::reach_of,
     words,
 };
 

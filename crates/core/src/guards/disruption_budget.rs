@@ -1,7 +1,10 @@
 //! A PodDisruptionBudget says how many ready pods may be missing at once. It is asked before an eviction, and the
 //! API server asks it again: an eviction that it refuses is never made a deletion.
 
-use super::{Question, Verdict, last_ready_pod::evicted};
+use super::{
+    last_ready_pod::evicted,
+    question::{Question, Verdict},
+};
 use crate::signals::{Pod, Reading};
 
 pub fn check(question: &Question) -> Verdict {

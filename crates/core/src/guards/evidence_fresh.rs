@@ -1,7 +1,7 @@
 //! No action on missing or stale evidence: everything that the action or its fences rest on is fresh, and
 //! the incident is still being found.
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::actions::touches;
 
 pub fn check(question: &Question) -> Verdict {

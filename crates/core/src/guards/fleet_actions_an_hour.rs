@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::{HOUR, Question, Verdict, counted};
+use super::question::{HOUR, Question, Verdict, counted};
 use crate::time::after;
 
 pub fn check(question: &Question) -> Verdict {

@@ -4,7 +4,7 @@
 
 use mcp_health_api::Incident;
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::Settings;
 
 pub fn check(question: &Question) -> Verdict {

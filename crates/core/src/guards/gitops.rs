@@ -1,6 +1,6 @@
 //! What a GitOps tool owns is changed in Git: the tool would put the bad revision back.
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::actions::rollback_config;
 
 pub fn check(question: &Question) -> Verdict {

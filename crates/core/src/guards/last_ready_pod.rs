@@ -2,7 +2,7 @@
 
 use mcp_health_api::{Effect, StepState};
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::signals::Pod;
 
 pub fn check(question: &Question) -> Verdict {

@@ -4,7 +4,7 @@
 
 use mcp_health_api::Outcome;
 
-use super::{HOUR, Question, Verdict};
+use super::question::{HOUR, Question, Verdict};
 
 pub fn check(question: &Question) -> Verdict {
     if question.plan.undoes.is_some() {
@@ -16,7 +16,7 @@ pub fn check(question: &Question) -> Verdict {
         let mut attempts = question.incidents.iter().flat_map(|incident| &incident.attempts);
         attempts.any(|attempt| attempt.id == id && attempt.outcome == Some(Outcome::Improved))
     };
-    let undone = super::of_the_last_hour(question)
+    let undone = super::question::of_the_last_hour(question)
         .filter(|past| past.action == action)
         .find_map(|past| past.undoes.as_deref().filter(|id| !helped(id)));
     if let Some(undone) = undone {

@@ -3,7 +3,7 @@
 
 use mcp_health_api::ActionType;
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::catalogue::crash_loop;
 
 /// What previous logs may forbid.

@@ -23,76 +23,14 @@ mod logs_awaited;
 mod mode;
 mod paused;
 mod prohibition;
+mod question;
 mod recreate;
 mod rollout_in_progress;
 mod suspended;
 mod window_passed;
 
 pub use fleet_unhealthy::is_storm;
-use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Attempt, Incident};
-
-use crate::{Case, Diagnosis, Fleet, Server, actions::Plan, signals::RecordedAction};
-
-/// May this be done, here and now?
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// The server and the moment.
-    pub case: &'a Case<'a>,
-    /// The server, as seen.
-    pub server: &'a Server<'a>,
-    /// What is found wrong with it.
-    pub diagnosis: &'a Diagnosis,
-    /// All open incidents of the server.
-    pub incidents: &'a [Incident],
-    /// The one to act on.
-    pub incident: &'a Incident,
-    /// What would be done.
-    pub plan: &'a Plan,
-    /// The attempt, where it is recorded already and asked about again after a restart.
-    pub resumed: Option<&'a Attempt>,
-    /// The actions on this server in the last day, oldest first, without the one in question.
-    pub past: &'a [RecordedAction],
-    /// What happens on other servers.
-    pub fleet: &'a Fleet,
-}
-
-/// A guard's answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing against it.
-    Permit,
-    /// Not now.
-    Hold {
-        /// In one word.
-        reason: &'static str,
-        /// In a sentence.
-        message: String,
-        /// When it lifts by itself, if it does.
-        until: Option<Timestamp>,
-    },
-    /// Not this action, here: the runbook's next step, or a person.
-    Refuse {
-        /// In one word.
-        reason: &'static str,
-        /// In a sentence.
-        message: String,
-    },
-}
-
-impl Verdict {
-    fn hold(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::Hold { reason, message: message.into(), until: None }
-    }
-
-    fn hold_until(reason: &'static str, message: impl Into<String>, until: Timestamp) -> Self {
-        Self::Hold { reason, message: message.into(), until: Some(until) }
-    }
-
-    fn refuse(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::Refuse { reason, message: message.into() }
-    }
-}
+pub use question::{Question, Verdict};
 
 /// All guards, in order.
 pub const GUARDS: &[fn(&Question) -> Verdict] = &[
@@ -143,18 +81,4 @@ pub fn ask_to_go_on(question: &Question) -> Verdict {
     let stops: [fn(&Question) -> Verdict; 3] = [mode::check, suspended::check, action_allowed::check];
     let mut verdicts = stops.iter().map(|guard| guard(question));
     verdicts.find(|verdict| *verdict != Verdict::Permit).unwrap_or(Verdict::Permit)
-}
-
-/// An hour, the window of the limits.
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
-
-/// The actions of the last hour that hour limits count: all but reverts.
-fn counted<'a>(question: &'a Question) -> impl Iterator<Item = &'a RecordedAction> {
-    of_the_last_hour(question).filter(|action| action.undoes.is_none())
-}
-
-/// The actions of the last hour.
-fn of_the_last_hour<'a>(question: &'a Question) -> impl Iterator<Item = &'a RecordedAction> {
-    let now = question.case.now;
-    question.past.iter().filter(move |action| now.duration_since(action.at) < HOUR)
 }

@@ -2,7 +2,7 @@
 
 use mcp_health_api::Mode;
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 
 pub fn check(question: &Question) -> Verdict {
     match question.case.spec.mode {

@@ -1,7 +1,7 @@
 //! A paused Deployment: somebody is at work, and a change of its template would have no effect until they
 //! are done.
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::actions::touches;
 
 pub fn check(question: &Question) -> Verdict {

@@ -4,7 +4,7 @@
 
 use mcp_health_api::{ActionType, Cause, Incident};
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::{
     catalogue::{Class, facts},
     diagnose::is_explained_by_dependency,

@@ -3,7 +3,7 @@
 
 use mcp_health_api::{Effect, StepState};
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::actions::touches;
 
 pub fn check(question: &Question) -> Verdict {

@@ -3,7 +3,7 @@
 
 use mcp_health_api::SUSPEND_ANNOTATION;
 
-use super::{Question, Verdict};
+use super::question::{Question, Verdict};
 use crate::signals::Reading;
 
 pub fn check(question: &Question) -> Verdict {

@@ -1,8 +1,8 @@
 //! A rule that looks back over a window shows, for a while after an action, what was before it: until that is over,
 //! nothing further is done about it.
 
-use super::{Question, Verdict};
-use crate::{catalogue::looks_back, time::after, verify::reach_of, words};
+use super::question::{Question, Verdict};
+use crate::{catalogue::looks_back, story::reach_of, time::after, words};
 
 pub fn check(question: &Question) -> Verdict {
     let Some(last) = question.past.last().filter(|_| looks_back(question.incident)) else {

@@ -9,8 +9,8 @@ use http::{Request, header::USER_AGENT};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use mcp_health_api::{Attempt, Hook, MANAGER, Step};
 use mcp_health_core::{
-    actions::hears,
-    attempt::{Answers, Effected},
+    actions::{Answers, hears},
+    attempt::Effected,
 };
 use tokio::time::Instant;
 

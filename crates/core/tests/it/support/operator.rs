@@ -10,7 +10,7 @@ use mcp_health_core::{
     attempt::{self, Acted, Effected},
     decide, diagnose, report,
     signals::{AnswersSince, Dependency, Reading, Signals},
-    verify,
+    story, verify,
 };
 use serde_json::Value;
 
@@ -344,7 +344,7 @@ impl Operator {
             }
             (Decision::Escalate { reason, message }, _) => {
                 if let Some(incident) = story.primary_mut() {
-                    verify::escalate(case, incident, reason, message);
+                    story::escalate(case, incident, reason, message);
                 }
                 return Ok(());
             }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use mcp_health_api::{Attempt, Effect, Step, StepState};
 use mcp_health_core::{
-    actions::job_name,
-    attempt::{Answers, remembered},
+    actions::{Answers, job_name},
+    attempt::remembered,
     digest,
     healthy::copy_name,
     signals::{Budget, RecordedAction, Sample, Usage},

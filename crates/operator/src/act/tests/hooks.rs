@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::{Router, extract::State, response::Redirect, routing::post};
-use mcp_health_core::{attempt::Answers, signals::Pod};
+use mcp_health_core::{actions::Answers, signals::Pod};
 use tokio::net::TcpListener;
 
 use super::*;

@@ -1,0 +1,91 @@
+//! The story of a server so far: what its status will tell, and what is noted of incidents at several stages.
+
+use jiff::{SignedDuration, Timestamp};
+use mcp_health_api::{Attempt, Escalation, Incident, LastAction, PastIncident, Pending, TargetStatus, Time};
+
+use crate::{
+    Case,
+    catalogue::looks_back,
+    metrics::{reach, reach_of_rule},
+    words::{self, LONGEST},
+};
+
+/// Nothing has helped in the time that the severity leaves.
+pub(crate) const RESPONSE_OVERDUE: &str = "ResponseOverdue";
+
+/// Everything that the status will tell, before anything new is decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Story {
+    /// Open incidents; the primary one first.
+    pub incidents: Vec<Incident>,
+    /// Resolved ones, newest first.
+    pub history: Vec<PastIncident>,
+    /// The last action.
+    pub last_action: Option<LastAction>,
+    /// The target.
+    pub target: Option<TargetStatus>,
+    /// What may become an incident if it lasts.
+    pub pending: Vec<Pending>,
+    /// When to look again though nothing changes.
+    pub look_again: Option<Timestamp>,
+}
+
+impl Story {
+    /// The one incident that may act.
+    pub fn primary(&self) -> Option<&Incident> {
+        self.incidents.first()
+    }
+
+    /// The one incident that may act, to be changed.
+    pub fn primary_mut(&mut self) -> Option<&mut Incident> {
+        self.incidents.first_mut()
+    }
+
+    /// The incident that wants an answer first: what follows from the primary one may be worse than it.
+    pub fn most_urgent(&self) -> Option<&Incident> {
+        let primary = self.primary().map(|primary| primary.id.as_str());
+        // What lies outside the server has a pace of its own.
+        let counts = |one: &&Incident| Some(one.id.as_str()) == primary || !one.incident_type.is_outside();
+        let waiting = self.incidents.iter().filter(|one| !one.is_answered());
+        waiting.filter(counts).min_by_key(|one| one.respond_by.0)
+    }
+
+    /// The attempt under way: of the primary incident, or of none.
+    pub fn open_attempt(&self) -> Option<&Attempt> {
+        self.primary()?.open_attempt()
+    }
+
+    pub(crate) fn look_again_at(&mut self, at: Timestamp) {
+        self.look_again = Some(self.look_again.map_or(at, |look| look.min(at)));
+    }
+}
+
+/// For how long after an action the past still shows in the rule of an incident.
+pub(crate) fn reach_of(case: &Case, incident: &Incident) -> SignedDuration {
+    match &incident.rule {
+        Some(rule) => {
+            let rule = case.spec.rules.iter().find(|one| &one.name == rule);
+            rule.map_or(SignedDuration::ZERO, reach_of_rule)
+        }
+        None if looks_back(incident) => reach(case.spec),
+        None => SignedDuration::ZERO,
+    }
+}
+
+/// Why a person is needed.
+pub fn escalation(reason: &str, message: &str, now: Timestamp) -> Escalation {
+    Escalation {
+        reason: reason.to_owned(),
+        message: words::shorten(message, LONGEST),
+        at: Time(now),
+        cause: None,
+        reevaluated_at: None,
+    }
+}
+
+/// Hands an incident to a person.
+pub fn escalate(case: &Case, incident: &mut Incident, reason: &str, message: &str) {
+    incident.hold = None;
+    let cause = Some(incident.cause);
+    incident.escalation = Some(Escalation { cause, ..escalation(reason, message, case.now) });
+}
