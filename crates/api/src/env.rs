@@ -1,6 +1,16 @@
 //! Variables that the operator never sets: what weakens authentication or TLS, loads code, sends traffic elsewhere,
 //! or holds a credential. One list, for admission and for the operator.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Name of an environment variable.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct EnvName(
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))] pub String,
+);
+
 /// These, whole.
 const WHOLE: &[&str] = &["PATH", "ENV", "BASH_ENV", "SHELL", "IFS", "HOME"];
 /// What begins so.

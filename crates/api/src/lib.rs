@@ -7,15 +7,19 @@
 mod conditions;
 mod duration;
 mod env;
+mod kinds;
 mod names;
+mod runbook;
 mod signals;
 mod spec;
 mod status;
 
 pub use conditions::{ConditionType, Reason};
 pub use duration::{Duration, InvalidDuration};
-pub use env::is_denied_env;
+pub use env::{EnvName, is_denied_env};
+pub use kinds::*;
 pub use names::*;
+pub use runbook::*;
 pub use signals::*;
 pub use spec::*;
 pub use status::*;

@@ -3,15 +3,15 @@
 // Every printcolumn has the same keys as the next.
 #![allow(clippy::duplicated_attributes)]
 
-use std::fmt;
-
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Decimal, Duration, McpServerHealthStatus, SignalsSpec, UserRule,
-    env::{is_not_denied, none_is_denied},
+    env::{EnvName, none_is_denied},
+    kinds::{ActionType, IncidentType, Severity},
+    runbook::{JobTemplateRef, RunbookStep},
 };
 
 /// The health policy of one MCP server: what to watch, what may be done about it, and how much of it.
@@ -52,8 +52,8 @@ pub struct McpServerHealthSpec {
     /// The Deployment that runs the MCP server, in the object's own namespace.
     pub target_ref: TargetRef,
 
-    /// Which container of the pods is the server, where there are several. Default: the first that has a port,
-    /// else the first.
+    /// Which container of the pods is the server, where there are several. Default: the first that has a
+    /// port, else the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub container: Option<String>,
@@ -145,19 +145,6 @@ impl Hook {
 pub struct SmokeTest {
     /// Where its template is taken from.
     pub job_template_ref: JobTemplateRef,
-}
-
-/// A `CronJob` (a suspended one will do), whose Job template is used, as `kubectl create job --from=cronjob/…` does.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct JobTemplateRef {
-    /// `CronJob`.
-    #[x_kube(validation = Rule::new("self == 'CronJob'").message("a Job's template is taken from a CronJob (a suspended one will do): write kind: CronJob"))]
-    #[schemars(length(max = 32))]
-    pub kind: String,
-    /// Its name, in the object's namespace.
-    #[schemars(length(min = 1, max = 52))]
-    pub name: String,
 }
 
 /// Reference to the target, by kind and name.
@@ -277,9 +264,9 @@ pub struct SetEnvPolicy {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct EndDatabaseSessionsPolicy {
-    /// Where the server's sessions come from in PostgreSQL's eyes, where those are not the addresses of its pods: a node,
-    /// a gateway, as `10.0.0.0/24` or `10.0.0.7`. Name only what leads no other application there under the same
-    /// `application_name`; never the address of a pooler.
+    /// Where the server's sessions come from in PostgreSQL's eyes, where those are not the addresses of its
+    /// pods: a node, a gateway, as `10.0.0.0/24` or `10.0.0.7`. Name only what leads no other application
+    /// there under the same `application_name`; never the address of a pooler.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub clients: Vec<IpNetwork>,
 }
@@ -289,13 +276,6 @@ pub struct EndDatabaseSessionsPolicy {
 #[serde(transparent)]
 pub struct IpNetwork(
     #[schemars(length(min = 2, max = 49), regex(pattern = "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"))] pub String,
-);
-
-/// Name of an environment variable.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(transparent)]
-pub struct EnvName(
-    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))] pub String,
 );
 
 /// How DrainAndRestart empties the pods before it replaces them (guide 002, Graceful Restart).
@@ -349,188 +329,6 @@ pub enum RollbackPolicy {
     Never,
 }
 
-/// What the operator can do to a server.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ActionType {
-    /// Brings a template back that was seen healthy (guide 004, Rollback Procedure).
-    Rollback,
-    /// Replaces all pods, rolling, as `kubectl rollout restart` does (guide 004, Application Restart).
-    RolloutRestart,
-    /// Evicts one pod, so that its Deployment makes another.
-    RecyclePod,
-    /// Brings the content of a `ConfigMap` back that was in use while the server was healthy (guide 003,
-    /// Configuration Rollback).
-    RollbackConfig,
-    /// Sets a higher number of replicas (guide 004, Scaling).
-    Scale,
-    /// Raises the memory limit of a container that was killed at it (guide 000, Memory Issues).
-    RaiseResources,
-    /// Gives the start of a container more time (guide 004, Service Not Responding).
-    RelaxStartupProbe,
-    /// Sets an environment variable of the server's container (guide 000, Database Pool).
-    SetEnv,
-    /// Empties the pods, replaces them, and has them take their sessions up again (guide 002, Graceful
-    /// Restart).
-    DrainAndRestart,
-    /// Calls a declared hook on every ready pod.
-    CallHook,
-    /// Runs a Job from a template that the user wrote.
-    RunJob,
-    /// Closes circuit breakers that stay open though what they guard answers (guide 004, External Service Failures).
-    ResetCircuit,
-    /// Ends sessions of the server's own in its database that do nothing and hold something (guides 000, Connection
-    /// Pool Exhausted, and 004, High Error Rate).
-    EndDatabaseSessions,
-}
-
-impl fmt::Display for ActionType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// How bad an incident is, and how soon it wants an answer (guide 004, Severity Levels).
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// Down, or data at risk: 15 minutes.
-    SEV1,
-    /// A major function broken: 1 hour.
-    SEV2,
-    /// A minor function broken, or degraded: 4 hours.
-    SEV3,
-    /// To look at: 1 day.
-    SEV4,
-}
-
-impl Severity {
-    /// The time within which an incident of this severity is to be answered.
-    pub const fn response_time(self) -> Duration {
-        match self {
-            Self::SEV1 => Duration::from_mins(15),
-            Self::SEV2 => Duration::from_mins(60),
-            Self::SEV3 => Duration::from_mins(4 * 60),
-            Self::SEV4 => Duration::from_mins(24 * 60),
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// The incident types of the catalogue.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum IncidentType {
-    /// Containers start and end, again and again.
-    CrashLoop,
-    /// A rollout does not get through.
-    RolloutStuck,
-    /// No pod of the server, or none behind its Service, is ready.
-    ServiceNotResponding,
-    /// Some pods of a known-good revision are not ready, and others are.
-    PartiallyUnready,
-    /// A container was killed at its memory limit.
-    OutOfMemory,
-    /// Memory grows steadily, and reaches the limit soon.
-    MemoryLeak,
-    /// Containers use nearly all the CPU that they may.
-    CpuSaturation,
-    /// The space that a pod may use runs out.
-    DiskFilling,
-    /// An alert that others wrote fires.
-    AlertFiring,
-    /// Too many requests fail.
-    HighErrorRate,
-    /// Nobody asks it for anything any more.
-    TrafficLost,
-    /// The heartbeat of a pod is silent.
-    HeartbeatFailing,
-    /// Sessions are left open, and nobody ends them.
-    SessionLeak,
-    /// The connections of clients break off.
-    ConnectionDrops,
-    /// More messages than before are no valid MCP.
-    InvalidMessages,
-    /// More requests than before are turned away because their clients send too many.
-    RateLimited,
-    /// The server does not speak MCP as it should, though its pods run.
-    McpProtocolFailing,
-    /// A tool that it should offer is gone, or is not what it was.
-    ToolsMissing,
-    /// A circuit breaker stays open though what it guards answers.
-    CircuitStuckOpen,
-    /// All connections to the database are in use, or waited for.
-    DatabasePoolExhausted,
-    /// Sessions in the database keep a transaction open, and do nothing.
-    DatabaseIdleInTransaction,
-    /// Sessions in the database wait for each other's locks.
-    DatabaseBlockingLocks,
-    /// Statements in the database are slow.
-    DatabaseSlowQueries,
-    /// The database finds its own data damaged.
-    DatabaseCorruption,
-    /// What the server depends on does not answer.
-    DependencyDown,
-    /// Pods lost their readiness because the node that they run on fails.
-    NodeProblem,
-    /// A certificate of what the server depends on ends soon, or has ended.
-    CertificateExpiring,
-    /// Answers take too long.
-    HighLatency,
-    /// A tool fails while others are well.
-    ToolFailing,
-    /// A rule of the policy's own holds.
-    Rule,
-    /// A person says that something is wrong.
-    Reported,
-}
-
-impl IncidentType {
-    /// Whether it is about what lies outside the server: nothing that happens in it is why, and nothing that is done to
-    /// it helps.
-    pub const fn is_outside(self) -> bool {
-        matches!(self, Self::DependencyDown | Self::NodeProblem | Self::CertificateExpiring)
-    }
-
-    /// The types that wait for a symptom to last: only of these an override says `for`.
-    pub const WAITING: &[Self] = &[
-        Self::CrashLoop,
-        Self::RolloutStuck,
-        Self::ServiceNotResponding,
-        Self::PartiallyUnready,
-        Self::MemoryLeak,
-        Self::CpuSaturation,
-        Self::HighErrorRate,
-        Self::HighLatency,
-        Self::ToolFailing,
-        Self::ToolsMissing,
-        Self::CircuitStuckOpen,
-        Self::DependencyDown,
-        Self::NodeProblem,
-        Self::AlertFiring,
-        Self::TrafficLost,
-        Self::ConnectionDrops,
-        Self::InvalidMessages,
-        Self::RateLimited,
-        Self::DatabasePoolExhausted,
-        Self::DatabaseIdleInTransaction,
-        Self::DatabaseBlockingLocks,
-    ];
-
-    /// Whether it waits for a symptom to last.
-    pub fn waits(self) -> bool {
-        Self::WAITING.contains(&self)
-    }
-}
-
-impl fmt::Display for IncidentType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
 /// `for` of a type that does not wait would change nothing.
 fn only_waiting_types_take_for() -> kube::core::Rule {
     let names: Vec<String> = IncidentType::WAITING.iter().map(ToString::to_string).collect();
@@ -556,11 +354,12 @@ pub struct Override {
     /// The severity, whatever the catalogue says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// How long the symptom lasts before it is an incident. Only for types that wait: CrashLoop (a container that cannot
-    /// start), RolloutStuck, ServiceNotResponding, PartiallyUnready, MemoryLeak, CpuSaturation, HighErrorRate,
-    /// HighLatency, ToolFailing, ToolsMissing, CircuitStuckOpen, DependencyDown, NodeProblem, AlertFiring, TrafficLost, ConnectionDrops,
-    /// InvalidMessages, RateLimited, DatabasePoolExhausted; of DatabaseIdleInTransaction (default 5m) and
-    /// DatabaseBlockingLocks (1m), how long a session is idle or waits.
+    /// How long the symptom lasts before it is an incident. Only for types that wait: CrashLoop (a container
+    /// that cannot start), RolloutStuck, ServiceNotResponding, PartiallyUnready, MemoryLeak, CpuSaturation,
+    /// HighErrorRate, HighLatency, ToolFailing, ToolsMissing, CircuitStuckOpen, DependencyDown, NodeProblem,
+    /// AlertFiring, TrafficLost, ConnectionDrops, InvalidMessages, RateLimited, DatabasePoolExhausted; of
+    /// DatabaseIdleInTransaction (default 5m) and DatabaseBlockingLocks (1m), how long a session is idle or
+    /// waits.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("for: at most 1h"))]
     pub hold_for: Option<Duration>,
@@ -578,7 +377,8 @@ pub struct Override {
 #[schemars(extend("minProperties" = 1))]
 #[serde(rename_all = "camelCase")]
 pub struct Thresholds {
-    /// HighErrorRate, ToolFailing: more than this share fails, in percent, as `"2.5"`. Default 5; of one tool, 25.
+    /// HighErrorRate, ToolFailing: more than this share fails, in percent, as `"2.5"`. Default 5; of one
+    /// tool, 25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,3}([.][0-9]{1,6})?$') && double(self) > 0.0 && double(self) < 100.0").message("percent: a number between 0 and 100, as \"2.5\""))]
     pub percent: Option<Decimal>,
@@ -591,128 +391,12 @@ pub struct Thresholds {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s') && duration(self) <= duration('10m')").message("p99: at most 10m"))]
     pub p99: Option<Duration>,
-    /// SessionLeak: more idle sessions than that on the server; default 100. ConnectionDrops: more than that an hour;
-    /// default 60.
+    /// SessionLeak: more idle sessions than that on the server; default 100. ConnectionDrops: more than that
+    /// an hour; default 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000), extend("format" = "int32"))]
     pub count: Option<u32>,
 }
-
-/// One step of a runbook: exactly one of its fields is set.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("[has(self.rollback), has(self.rolloutRestart), has(self.recyclePod), has(self.rollbackConfig), has(self.scale), has(self.raiseResources), has(self.relaxStartupProbe), has(self.setEnv), has(self.drainAndRestart), has(self.callHook), has(self.runJob), has(self.resetCircuit), has(self.endDatabaseSessions), has(self.escalate)].exists_one(x, x)").message("a runbook step names exactly one action, as rollback: {} or escalate: {}"))]
-#[serde(rename_all = "camelCase")]
-pub struct RunbookStep {
-    /// Bring the template back that was last seen healthy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollback: Option<NoParameters>,
-    /// Replace all pods, rolling.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollout_restart: Option<NoParameters>,
-    /// Evict the pod that shows the fault most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recycle_pod: Option<NoParameters>,
-    /// Bring the content of the `ConfigMap` back that was last seen healthy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollback_config: Option<NoParameters>,
-    /// Add replicas.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scale: Option<ScaleParameters>,
-    /// Raise the memory limit of the container that was killed at it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raise_resources: Option<NoParameters>,
-    /// Give the start more time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub relax_startup_probe: Option<NoParameters>,
-    /// Set an environment variable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub set_env: Option<SetEnvParameters>,
-    /// Empty the pods, replace them, have them take their sessions up again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drain_and_restart: Option<NoParameters>,
-    /// Call a hook on every ready pod.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub call_hook: Option<CallHookParameters>,
-    /// Run a Job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run_job: Option<RunJobParameters>,
-    /// Close the circuit breakers that stay open though what they guard answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reset_circuit: Option<NoParameters>,
-    /// End the database sessions of the server's own that are idle in a transaction.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end_database_sessions: Option<NoParameters>,
-    /// Hand over to a person.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub escalate: Option<NoParameters>,
-}
-
-impl RunbookStep {
-    /// The action that the step names; `None` hands over to a person.
-    pub fn action(&self) -> Option<ActionType> {
-        [
-            (self.rollback.is_some(), ActionType::Rollback),
-            (self.rollout_restart.is_some(), ActionType::RolloutRestart),
-            (self.recycle_pod.is_some(), ActionType::RecyclePod),
-            (self.rollback_config.is_some(), ActionType::RollbackConfig),
-            (self.scale.is_some(), ActionType::Scale),
-            (self.raise_resources.is_some(), ActionType::RaiseResources),
-            (self.relax_startup_probe.is_some(), ActionType::RelaxStartupProbe),
-            (self.set_env.is_some(), ActionType::SetEnv),
-            (self.drain_and_restart.is_some(), ActionType::DrainAndRestart),
-            (self.call_hook.is_some(), ActionType::CallHook),
-            (self.run_job.is_some(), ActionType::RunJob),
-            (self.reset_circuit.is_some(), ActionType::ResetCircuit),
-            (self.end_database_sessions.is_some(), ActionType::EndDatabaseSessions),
-        ]
-        .into_iter()
-        .find_map(|(named, action)| named.then_some(action))
-    }
-}
-
-/// How much to scale.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScaleParameters {
-    /// Replicas to add.
-    #[schemars(range(min = 1, max = 100), extend("format" = "int32"))]
-    pub by: i32,
-}
-
-/// Which variable to set.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct SetEnvParameters {
-    /// Its name; one of `spec.actions.setEnv.allow`.
-    #[x_kube(validation = Rule::new(is_not_denied()).message("name: the operator never sets what weakens authentication or TLS, loads code, redirects traffic or holds a credential"))]
-    pub name: EnvName,
-    /// Its value.
-    #[schemars(length(max = 256))]
-    pub value: String,
-    /// Taken back after this time, if the incident stays away; without it, it stays until somebody changes it.
-    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) > duration('0s') && duration(self) <= duration('24h')").message("for: at most 24h"))]
-    pub hold_for: Option<Duration>,
-}
-
-/// Which hook to call.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct CallHookParameters {
-    /// The hook's name in `spec.hooks`.
-    #[schemars(length(min = 1, max = 63))]
-    pub name: String,
-}
-
-/// Which Job to run.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct RunJobParameters {
-    /// Where its template is taken from.
-    pub job_template_ref: JobTemplateRef,
-}
-
-/// A step without parameters: `{}`.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NoParameters {}
 
 /// How much the operator may do to this server. Counted over restarts of the operator, and over deletion
 /// and recreation of the object.

@@ -24,8 +24,8 @@ const REMEMBERED_MOST: usize = 60;
 /// What acting came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acted {
-    /// These steps took place, in order, from the first that was not done. Those that are left want a record of
-    /// their own first, or time.
+    /// These steps took place, in order, from the first that was not done. Those that are left want a record
+    /// of their own first, or time.
     Done(Vec<Effected>),
     /// The world had changed; nothing more was touched.
     Superseded(String),
@@ -83,8 +83,8 @@ pub fn record(case: &Case, server: &Server, incident: &mut Incident, plan: &Plan
 }
 
 impl Story {
-    /// Notes that the next step of the open attempt begins, if nothing would tell afterwards. True where that is to
-    /// be written before it does.
+    /// Notes that the next step of the open attempt begins, if nothing would tell afterwards. True where that
+    /// is to be written before it does.
     pub fn begin_step(&mut self) -> bool {
         let attempt = self.incidents.iter_mut().find_map(Incident::open_attempt_mut);
         let step = attempt.and_then(|one| one.steps.iter_mut().find(|step| step.state != StepState::Done));
@@ -165,8 +165,8 @@ impl Story {
     }
 }
 
-/// When an attempt is judged at the latest: the rollout has its time, a Job its own, and what is seen then settles.
-/// How long what an attempt does may take to show. Where no pod is touched, none is waited for.
+/// When an attempt is judged at the latest: the rollout has its time, a Job its own, and what is seen then
+/// settles. How long what an attempt does may take to show. Where no pod is touched, none is waited for.
 fn patience(case: &Case, server: Option<&Server>, attempt: &Attempt) -> SignedDuration {
     let postgres = case.spec.signals.postgres.as_ref().filter(|_| touches(attempt.action).sessions);
     if let Some(postgres) = postgres {

@@ -10,8 +10,8 @@
 //! start since, counts for nothing, unless its cause has nothing to do with that. What is down or unknown now
 //! is for the order of findings and the guards to see to.
 
-use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Cause, IncidentType};
+use jiff::SignedDuration;
+use mcp_health_api::Cause;
 
 use crate::{Server, signals::Pod, start_budget};
 
@@ -19,8 +19,8 @@ use crate::{Server, signals::Pod, start_budget};
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
 impl Server<'_> {
-    /// The cause where pods of the template in force fail: the revision, where it is to blame; `otherwise`, where it
-    /// worked before or something else is why.
+    /// The cause where pods of the template in force fail: the revision, where it is to blame; `otherwise`,
+    /// where it worked before or something else is why.
     pub fn cause(&self, otherwise: Cause) -> Cause {
         self.cause_by(otherwise, |pod| start_budget::excused_until(self, pod).is_none())
     }
@@ -70,7 +70,8 @@ impl Server<'_> {
         self.current_pods().into_iter().filter(fails).collect()
     }
 
-    /// See the module. What is measured of pods that are all ready has a control in the rule that measures it.
+    /// See the module. What is measured of pods that are all ready has a control in the rule that measures
+    /// it.
     fn fails_by_itself(&self, counts: impl Fn(&Pod) -> bool) -> bool {
         let failing = self.failing();
         let is_controlled = match self.known_good_pods().as_slice() {
@@ -124,20 +125,4 @@ impl Pod {
             waits || one.restarts > 0 || one.last_exit.as_ref().is_some_and(|exit| exit.code != 0)
         })
     }
-}
-
-/// Whether an open incident of this type tells since when pods fail.
-pub(crate) const fn tells_since(incident: IncidentType) -> bool {
-    matches!(
-        incident,
-        IncidentType::CrashLoop
-            | IncidentType::OutOfMemory
-            | IncidentType::RolloutStuck
-            | IncidentType::ServiceNotResponding
-    )
-}
-
-/// Since when pods fail, by the open incidents.
-pub(crate) fn failing_since(incidents: &[mcp_health_api::Incident]) -> Vec<Timestamp> {
-    incidents.iter().filter(|one| tells_since(one.incident_type)).map(|one| one.since.0).collect()
 }

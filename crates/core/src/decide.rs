@@ -128,7 +128,8 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
             let next = "waits until what replaced the last action is through".to_owned();
             Decision::Wait { until: story.look_again, next: Some(next) }
         }
-        // Its rule waits for evidence, or sees nothing of it at this moment: what it forbade, it would forbid.
+        // Its rule waits for evidence, or sees nothing of it at this moment: what it forbade, it would
+        // forbid.
         _ if diagnosis.finding_of(incident).is_none() => Decision::wait(story.look_again),
         _ => situation.climb(),
     }
@@ -298,8 +299,8 @@ impl Situation<'_> {
         None
     }
 
-    /// The pod that would be recycled next, where that helped the last one: a pod from before it, which still shows the
-    /// fault. A successor that fails as well is proof that it did not help.
+    /// The pod that would be recycled next, where that helped the last one: a pod from before it, which still
+    /// shows the fault. A successor that fails as well is proof that it did not help.
     fn next_to_recycle(&self) -> Option<&Pod> {
         let last = self.incident.attempts.iter().rev().find(|attempt| attempt.is_spent())?;
         let helped = last.action == ActionType::RecyclePod && last.outcome == Some(Outcome::Improved);
@@ -395,8 +396,8 @@ fn waiting(case: &Case, attempt: &Attempt) -> Option<Decision> {
     Some(Decision::Wait { until: until.filter(|at| *at > case.now), next: Some(next) })
 }
 
-/// The last attempt came too late: until when to wait. What is seen may still be what was decided on; and what
-/// keeps getting in between has its way for longer each time.
+/// The last attempt came too late: until when to wait. What is seen may still be what was decided on; and
+/// what keeps getting in between has its way for longer each time.
 fn overtaken(case: &Case, incident: &Incident) -> Option<Timestamp> {
     let mut overtaken =
         incident.attempts.iter().rev().take_while(|attempt| attempt.outcome == Some(Outcome::Superseded));

@@ -49,8 +49,8 @@ impl Verdict {
     }
 }
 
-/// What an incident is about, where that may become more or less while it is open: of certificates and nodes, as the
-/// headlines of its evidence name them. (Which dependencies are down is told by itself.)
+/// What an incident is about, where that may become more or less while it is open: of certificates and nodes,
+/// as the headlines of its evidence name them. (Which dependencies are down is told by itself.)
 pub(crate) fn about(incident: IncidentType, evidence: &[String]) -> Vec<&str> {
     const HEADLINES: [&str; 2] = ["the certificate of ", "node "];
     let lines = evidence.iter().filter(|line| HEADLINES.iter().any(|one| line.starts_with(one)));
@@ -61,8 +61,9 @@ pub(crate) fn about(incident: IncidentType, evidence: &[String]) -> Vec<&str> {
     about
 }
 
-/// Whether something that does not answer, or can write nothing, may be why. What a rollback remediates follows from it
-/// only where that forbids a rollback; and what is wrong in a database that lets the operator in is its own.
+/// Whether something that does not answer, or can write nothing, may be why. What a rollback remediates
+/// follows from it only where that forbids a rollback; and what is wrong in a database that lets the operator
+/// in is its own.
 fn follows_from(down: &Finding, finding: &Finding, server: &Server) -> bool {
     let entry = facts(finding.incident);
     if entry.class == Class::Sessions {
@@ -73,8 +74,8 @@ fn follows_from(down: &Finding, finding: &Finding, server: &Server) -> bool {
     is_explained_by_dependency(finding, server) && !(is_rolled_back && may_roll_back)
 }
 
-/// Asks every rule of the catalogue, and every one of the policy's own. Without fresh evidence of the target, its
-/// revisions and its pods, nothing is concluded; nor by an object that is not in charge of its target.
+/// Asks every rule of the catalogue, and every one of the policy's own. Without fresh evidence of the target,
+/// its revisions and its pods, nothing is concluded; nor by an object that is not in charge of its target.
 pub fn diagnose(case: &Case) -> Diagnosis {
     let mut diagnosis = Diagnosis::default();
     let Some(server) = Server::of(case).filter(|_| case.signals.rival.is_none()) else {
@@ -110,7 +111,8 @@ fn class(finding: &Finding) -> Class {
     facts(finding.incident).class
 }
 
-/// Since when an incident's fault is known, for what must have answered since: the onset that was recorded first.
+/// Since when an incident's fault is known, for what must have answered since: the onset that was recorded
+/// first.
 pub(crate) fn onset(finding: &Finding, incident: Option<&Incident>) -> Timestamp {
     incident.map_or(finding.since, |open| open.since.0.min(finding.since))
 }
@@ -190,7 +192,8 @@ impl Diagnosis {
     }
 }
 
-/// What a rule says. An incident that is open is not over because the pods that show it are lost with their node.
+/// What a rule says. An incident that is open is not over because the pods that show it are lost with their
+/// node.
 fn judge(case: &Case, server: &Server, entry: &Entry) -> Judgement {
     let judgement = entry.judge(case, server);
     if judgement != Judgement::Clear || server.lost.is_empty() || case.open(entry.incident).is_none() {
@@ -200,8 +203,9 @@ fn judge(case: &Case, server: &Server, entry: &Entry) -> Judgement {
     if entry.class != Class::Node && shows_it() { Judgement::Unknown } else { Judgement::Clear }
 }
 
-/// Since when a finding is observed, and until when it must last, where the policy's own `for` is not over: whatever its
-/// rule makes of the wish, a type that waits opens no incident before. What forbids an action is not put off.
+/// Since when a finding is observed, and until when it must last, where the policy's own `for` is not over:
+/// whatever its rule makes of the wish, a type that waits opens no incident before. What forbids an action is
+/// not put off.
 fn own_wait(case: &Case, finding: &Finding, known: Option<&Pending>) -> Option<(Timestamp, Timestamp)> {
     let mut overrides = case.spec.overrides.iter();
     let own = overrides.find(|one| one.incident == finding.incident && finding.incident.waits())?.hold_for?;
@@ -223,9 +227,9 @@ fn unseen(case: &Case, known: &Pending) -> Pending {
     Pending { unseen_since, ..known.clone() }
 }
 
-/// The primary finding first: the one nearest to the root; among equals, the catalogue's order: what shows most of
-/// the fault comes first. While something that the server depends on is down, or its database can write nothing more,
-/// what that does not explain comes before it, and is mended all the same.
+/// The primary finding first: the one nearest to the root; among equals, the catalogue's order: what shows
+/// most of the fault comes first. While something that the server depends on is down, or its database can
+/// write nothing more, what that does not explain comes before it, and is mended all the same.
 pub fn rank(findings: &mut [Finding], server: &Server) {
     let is_disk = |finding: &Finding| finding.cause == Cause::DatabaseDisk;
     let is_down = |finding: &Finding| class(finding) == Class::Dependency;

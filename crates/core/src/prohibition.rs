@@ -1,6 +1,6 @@
-//! prohibition: what must not be done to a server while an incident is open. It stays forbidden until the incident's rule
-//! says that all is well, also while its evidence is missing: across restarts, failovers and lost sources. A user may lift
-//! it for a time, by an annotation that names the incident.
+//! prohibition: what must not be done to a server while an incident is open. It stays forbidden until the
+//! incident's rule says that all is well, also while its evidence is missing: across restarts, failovers and
+//! lost sources. A user may lift it for a time, by an annotation that names the incident.
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, Incident, IncidentType, LIFT_PROHIBITION_ANNOTATION, Subject, Time};
@@ -55,9 +55,9 @@ pub fn forbidding<'a>(
     })
 }
 
-/// Notes on an open incident what a finding shows of it. What the last lines of containers told of a database is not
-/// taken back because they are lost, or tell nothing of it: while it is not known to answer, the cause stays. Returns
-/// whether that is so.
+/// Notes on an open incident what a finding shows of it. What the last lines of containers told of a database
+/// is not taken back because they are lost, or tell nothing of it: while it is not known to answer, the cause
+/// stays. Returns whether that is so.
 pub(crate) fn stays(case: &Case, incident: &Incident, finding: &Finding) -> bool {
     let tells_nothing = matches!(
         finding.cause,
@@ -83,8 +83,8 @@ pub(crate) fn subjects(diagnosis: &Diagnosis, incident: IncidentType) -> Vec<Sub
 /// The most subjects that an incident names.
 const SUBJECTS: usize = 8;
 
-/// Notes since when evidence is missing for what incidents forbid, and escalates those that have been without it for too
-/// long, once. Nothing is lifted by time alone.
+/// Notes since when evidence is missing for what incidents forbid, and escalates those that have been without
+/// it for too long, once. Nothing is lifted by time alone.
 pub(crate) fn verify(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
     let mut looks = Vec::new();
     for incident in &mut story.incidents {

@@ -2,10 +2,10 @@
 //! Exists only where all that it is made of is fresh.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Effect, HealthyConfig, HealthyRevision, Incident, McpServerHealthSpec};
+use mcp_health_api::{Effect, HealthyConfig, HealthyRevision, Incident, IncidentType, McpServerHealthSpec};
 
 use crate::{
-    Case, blame, dependencies,
+    Case, dependencies,
     lost::{LostPod, lost},
     mask::mask,
     service_ports::PodPorts,
@@ -27,8 +27,8 @@ pub struct Server<'a> {
     pub pods: Vec<&'a Pod>,
     /// The pods that lost their readiness because of their node, those that are being deleted included.
     pub lost: Vec<LostPod<'a>>,
-    /// Digest of the template whose pods are judged: the target's own. Of a paused Deployment with a pending change, it
-    /// is the one of the ReplicaSet that has the pods.
+    /// Digest of the template whose pods are judged: the target's own. Of a paused Deployment with a pending
+    /// change, it is the one of the ReplicaSet that has the pods.
     pub template: &'a str,
     /// The pods that are being deleted, or failed or succeeded as a whole.
     pub uncounted: Vec<&'a Pod>,
@@ -40,7 +40,8 @@ pub struct Server<'a> {
     container: Option<&'a str>,
     /// The template to go back to; only if it belongs to this very Deployment.
     pub last_healthy: Option<&'a HealthyRevision>,
-    /// The template in force, and those that the operator has made it from by edits of its own; the newest first.
+    /// The template in force, and those that the operator has made it from by edits of its own; the newest
+    /// first.
     lineage: Vec<&'a str>,
     /// Since when pods fail, by the open incidents.
     pub(crate) failing_since: Vec<Timestamp>,
@@ -76,12 +77,13 @@ impl<'a> Server<'a> {
             lineage: lineage(template, &case.status.incidents),
             was_ready_before: remembered
                 .is_some_and(|known| known.became_ready && known.template == template),
-            failing_since: blame::failing_since(&case.status.incidents),
+            failing_since: failing_since(&case.status.incidents),
             dependencies_answer: dependencies::answer_since(case),
         })
     }
 
-    /// The same server with the pods that were lost among those that count, as their kubelets reported them last.
+    /// The same server with the pods that were lost among those that count, as their kubelets reported them
+    /// last.
     pub(crate) fn with_lost_pods(&self) -> Self {
         let lost = self.lost.iter().map(|one| one.pod).filter(|pod| pod.counts());
         let pods = self.pods.iter().copied().chain(lost).collect();
@@ -99,7 +101,8 @@ impl<'a> Server<'a> {
         self.lineage.contains(&template)
     }
 
-    /// The ReplicaSet of the template in force: of several with one digest (a restart makes them), the newest.
+    /// The ReplicaSet of the template in force: of several with one digest (a restart makes them), the
+    /// newest.
     pub fn current(&self) -> Option<&'a Revision> {
         self.revisions
             .iter()
@@ -163,8 +166,8 @@ impl<'a> Server<'a> {
         self.current_pods().iter().filter(|pod| pod.ready).map(|pod| pod.ready_changed).max()
     }
 
-    /// The template in force is the one that was seen healthy last; what the operator has edited of it since is
-    /// nobody's rollout.
+    /// The template in force is the one that was seen healthy last; what the operator has edited of it since
+    /// is nobody's rollout.
     pub fn template_was_healthy(&self) -> bool {
         self.last_healthy.is_some_and(|healthy| self.is_in_force(&healthy.template))
     }
@@ -193,8 +196,8 @@ impl<'a> Server<'a> {
         pods.any(|pod| !pod.ready && pod.ended_within(RECENT, self.now)).then_some(healthy)
     }
 
-    /// The template that was seen healthy before, where pods of it are still there and none of them is ready: what
-    /// keeps the new pods from working may keep these, too.
+    /// The template that was seen healthy before, where pods of it are still there and none of them is ready:
+    /// what keeps the new pods from working may keep these, too.
     pub fn healthy_is_unready(&self) -> Option<&'a HealthyRevision> {
         let healthy = self.last_healthy.filter(|healthy| healthy.template != self.template)?;
         let revisions = self.revisions.iter().filter(|revision| revision.template == healthy.template);
@@ -202,8 +205,8 @@ impl<'a> Server<'a> {
         (!pods.is_empty() && pods.iter().all(|pod| !pod.ready)).then_some(healthy)
     }
 
-    /// The container that is the server itself: the one that the object names; else the first with a port; else
-    /// the first.
+    /// The container that is the server itself: the one that the object names; else the first with a port;
+    /// else the first.
     pub fn container(&self) -> Option<&'a ContainerSpec> {
         self.target.container(self.container)
     }
@@ -248,6 +251,22 @@ impl<'a> Server<'a> {
             None => format!("template {}", self.template),
         }
     }
+}
+
+/// Whether an open incident of this type tells since when pods fail.
+const fn tells_since(incident: IncidentType) -> bool {
+    matches!(
+        incident,
+        IncidentType::CrashLoop
+            | IncidentType::OutOfMemory
+            | IncidentType::RolloutStuck
+            | IncidentType::ServiceNotResponding
+    )
+}
+
+/// Since when pods fail, by the open incidents.
+fn failing_since(incidents: &[Incident]) -> Vec<Timestamp> {
+    incidents.iter().filter(|one| tells_since(one.incident_type)).map(|one| one.since.0).collect()
 }
 
 /// The template whose pods are judged. A paused Deployment makes no pod of a changed template.

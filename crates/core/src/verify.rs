@@ -76,8 +76,9 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
     story
 }
 
-/// Whether a finding keeps the template in force from becoming known good. SEV4 is advice; a certificate and a schema that
-/// changed at run time are not the template's doing; nor is a SEV3 incident that was open before its pods were created.
+/// Whether a finding keeps the template in force from becoming known good. SEV4 is advice; a certificate and
+/// a schema that changed at run time are not the template's doing; nor is a SEV3 incident that was open
+/// before its pods were created.
 fn speaks_against(case: &Case, server: &Server, one: &Finding) -> bool {
     let created = server.current_pods().iter().map(|pod| pod.created).min();
     let is_older = || {
@@ -116,8 +117,8 @@ fn close(case: &Case, story: &mut Story, mut incident: Incident, why: &str) {
     resolve(case, &mut story.history, incident, why.to_owned());
 }
 
-/// Closes the incidents whose rule is gone from the policy: nobody asks about them any more. What is half done is
-/// carried out first, and what is in force for a time is taken back when that is over.
+/// Closes the incidents whose rule is gone from the policy: nobody asks about them any more. What is half
+/// done is carried out first, and what is in force for a time is taken back when that is over.
 fn close_gone_rules(case: &Case, story: &mut Story) {
     let is_over = |incident: &mut Incident| {
         let half_done = incident.open_attempt().is_some_and(|one| one.has_begun() && !one.is_carried_out());
@@ -218,7 +219,8 @@ fn settles(case: &Case, incident: &mut Incident, attempt: &Attempt) -> bool {
     if let Some(undone) = &attempt.undoes {
         let before = incident.follow_ups.len();
         incident.follow_ups.retain(|one| &one.attempt != undone);
-        // What made things worse was taken back: the fault that it was meant for is still there, or quiet soon.
+        // What made things worse was taken back: the fault that it was meant for is still there, or quiet
+        // soon.
         return incident.follow_ups.is_empty() && before > 0;
     }
     if let Some(follow_up) = actions::follow_up(case, attempt) {
@@ -238,8 +240,8 @@ fn helped_words(incident: &Incident, attempt: &Attempt) -> String {
     }
 }
 
-/// What was temporary and is not in force any more needs no follow-up: whoever owns the server has changed it. While
-/// the operator itself takes it back, it is being judged whether it can be done without.
+/// What was temporary and is not in force any more needs no follow-up: whoever owns the server has changed
+/// it. While the operator itself takes it back, it is being judged whether it can be done without.
 fn lapse_follow_ups(case: &Case, server: Option<&Server>, story: &mut Story) {
     let Some(server) = server else { return };
     let mut looks = Vec::new();
@@ -285,7 +287,8 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// How often the successors of evicted pods are looked at: an answer of one pod changes no verdict of its own.
+/// How often the successors of evicted pods are looked at: an answer of one pod changes no verdict of its
+/// own.
 const SUCCESSORS_LOOK: SignedDuration = SignedDuration::from_secs(5);
 
 /// Judges one attempt that was carried out.
@@ -295,15 +298,7 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
     let awaited = attempt.next_step().filter(|step| step.effect == Effect::AwaitRollout);
     let rollout = awaited.and_then(|step| step.until.as_ref()).filter(|_| !attempt.extended);
     let deadline = attempt.verify_at.iter().chain(rollout).map(|at| at.0).min().unwrap_or(now);
-    let without_evidence = || {
-        if now < deadline {
-            Judged::Pending(deadline)
-        } else if attempt.extended {
-            Judged::Ended(Outcome::Inconclusive, "there was no evidence to judge it by".to_owned())
-        } else {
-            Judged::Extended(after(now, case.settings.settle.saturating_mul(4)))
-        }
-    };
+    let without_evidence = || without_evidence(case, attempt, deadline);
     let Some(server) = server else { return without_evidence() };
     let generation = attempt.steps.iter().filter_map(|step| step.generation).max();
     if generation.is_some_and(|generation| server.target.generation < generation) {
@@ -316,16 +311,11 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
         Standing::Reverted(by) => return Judged::Ended(Outcome::Reverted, by),
         Standing::Overtaken(by) => return Judged::Ended(Outcome::Superseded, by),
     }
-    let ready = server.ready_replicas();
-    let failed = |why: String| {
-        // Pods that were lost with their node since are not the action's doing.
-        let ready_or_lost = ready.saturating_add(i32::try_from(server.lost.len()).unwrap_or(i32::MAX));
-        let outcome = if ready_or_lost < attempt.ready_before { Outcome::Worse } else { Outcome::NoChange };
-        Judged::Ended(outcome, format!("{why}; {ready} pods are ready, {} were before", attempt.ready_before))
-    };
+    let failed = |why: String| failed(server, attempt, &why);
     let finding = seen.finding;
-    // Pods that were made by this attempt show the same fault: no need to wait for the deadline. (They may have been
-    // made within the second in which it was recorded; those before it have taken longer to be found.)
+    // Pods that were made by this attempt show the same fault: no need to wait for the deadline. (They may
+    // have been made within the second in which it was recorded; those before it have taken longer to be
+    // found.)
     let shown_by_new_pods = finding
         .filter(|finding| finding.youngest_pod.is_some_and(|created| created >= attempt.recorded_at.0))
         .and_then(|finding| finding.evidence.first());
@@ -348,13 +338,7 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
         let since = server.ready_since().unwrap_or(now).max(attempt.recorded_at.0);
         let settled = after(since, case.settings.settle.max(seen.reach));
         return if settled <= now {
-            let helped = if actions::touches(attempt.action).sessions {
-                "what it was done for is not found any more, and no pod was touched".to_owned()
-            } else {
-                let since = words::moment(since);
-                format!("{ready} of {} pods ready since {since}", server.target.desired)
-            };
-            Judged::Ended(Outcome::Improved, helped)
+            Judged::Ended(Outcome::Improved, helped(server, attempt, since))
         } else {
             Judged::Pending(settled)
         };
@@ -373,6 +357,33 @@ fn judge(case: &Case, server: Option<&Server>, seen: &Seen, attempt: &Attempt) -
             .cloned()
             .unwrap_or_else(|| format!("the rollout did not complete until {}", words::moment(deadline))),
     )
+}
+
+/// Where nothing tells how an attempt did: it has its time, once more, and is then over.
+fn without_evidence(case: &Case, attempt: &Attempt, deadline: Timestamp) -> Judged {
+    if case.now < deadline {
+        Judged::Pending(deadline)
+    } else if attempt.extended {
+        Judged::Ended(Outcome::Inconclusive, "there was no evidence to judge it by".to_owned())
+    } else {
+        Judged::Extended(after(case.now, case.settings.settle.saturating_mul(4)))
+    }
+}
+
+fn failed(server: &Server, attempt: &Attempt, why: &str) -> Judged {
+    let ready = server.ready_replicas();
+    // Pods that were lost with their node since are not the action's doing.
+    let ready_or_lost = ready.saturating_add(i32::try_from(server.lost.len()).unwrap_or(i32::MAX));
+    let outcome = if ready_or_lost < attempt.ready_before { Outcome::Worse } else { Outcome::NoChange };
+    Judged::Ended(outcome, format!("{why}; {ready} pods are ready, {} were before", attempt.ready_before))
+}
+
+fn helped(server: &Server, attempt: &Attempt, since: Timestamp) -> String {
+    if actions::touches(attempt.action).sessions {
+        return "what it was done for is not found any more, and no pod was touched".to_owned();
+    }
+    let (ready, desired) = (server.ready_replicas(), server.target.desired);
+    format!("{ready} of {desired} pods ready since {}", words::moment(since))
 }
 
 /// Other pods still show the fault, or another one: what became of the evicted ones decides, as soon as that
@@ -492,7 +503,8 @@ fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, stor
     let mut over = Vec::new();
     let mut looks = Vec::new();
     for incident in &mut story.incidents {
-        // While something temporary is in force, the rule alone tells: another fault, or a rollout, is another story.
+        // While something temporary is in force, the rule alone tells: another fault, or a rollout, is
+        // another story.
         let quiet = (well || !incident.follow_ups.is_empty())
             && diagnosis.is_clear(incident)
             && incident.open_attempt().is_none();
@@ -577,8 +589,9 @@ fn resolve(case: &Case, history: &mut Vec<PastIncident>, incident: Incident, res
     history.truncate(HISTORY_LIMIT);
 }
 
-/// The primary incident first: the one that an attempt is under way for; else the one whose attempt made things worse,
-/// because what else is found may come of that; else the one of the primary finding. The others follow from it.
+/// The primary incident first: the one that an attempt is under way for; else the one whose attempt made
+/// things worse, because what else is found may come of that; else the one of the primary finding. The others
+/// follow from it.
 fn order(diagnosis: &Diagnosis, story: &mut Story) {
     let place = |incident: &Incident| {
         let found = diagnosis.findings.iter().position(|finding| finding.is_of(incident));
@@ -604,8 +617,8 @@ fn order(diagnosis: &Diagnosis, story: &mut Story) {
     }
 }
 
-/// What lies outside the server follows from nothing in it: where it is not the primary, a person is called for it when
-/// its own answer is due.
+/// What lies outside the server follows from nothing in it: where it is not the primary, a person is called
+/// for it when its own answer is due.
 fn call_for_what_lies_outside(case: &Case, story: &mut Story) {
     let mut looks = Vec::new();
     for incident in story.incidents.iter_mut().skip(1) {
@@ -625,7 +638,8 @@ fn call_for_what_lies_outside(case: &Case, story: &mut Story) {
     }
 }
 
-/// How often an incident is judged again after an escalation: what changes back and forth is not a new finding.
+/// How often an incident is judged again after an escalation: what changes back and forth is not a new
+/// finding.
 const REEVALUATIONS: i32 = 3;
 /// Reasons of escalations that no other cause takes back.
 const FINAL: [&str; 7] = [
@@ -638,8 +652,8 @@ const FINAL: [&str; 7] = [
     "SmokeTestFailed",
 ];
 
-/// An escalation was for what was found then. Where the cause is another one now, or evidence is back that was missing,
-/// the incident is judged again: the escalation stays on record, and what was tried counts.
+/// An escalation was for what was found then. Where the cause is another one now, or evidence is back that
+/// was missing, the incident is judged again: the escalation stays on record, and what was tried counts.
 fn reevaluate(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, story: &mut Story) {
     for incident in &mut story.incidents {
         let is_blamed = server.is_some_and(|server| is_blamed_since(case, server, incident));

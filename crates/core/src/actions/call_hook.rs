@@ -1,5 +1,5 @@
-//! CallHook: a declared HTTP hook is called on every ready pod, once. Nothing can be taken back. It has helped only
-//! if every pod says so.
+//! CallHook: a declared HTTP hook is called on every ready pod, once. Nothing can be taken back. It has
+//! helped only if every pod says so.
 
 use mcp_health_api::{ActionType, Attempt, Effect, Step, StepState};
 
@@ -61,8 +61,8 @@ pub(super) fn step_of(name: &str, target: &Target) -> Step {
     Step { from: None, resource_version: None, to: Some(name.to_owned()), ..step(Effect::CallHook, target) }
 }
 
-/// Whether a pod is to hear the hooks of an attempt: it is ready; or it was when the attempt began, and is not
-/// because it was drained.
+/// Whether a pod is to hear the hooks of an attempt: it is ready; or it was when the attempt began, and is
+/// not because it was drained.
 pub fn hears(pod: &Pod, attempt: &Attempt) -> bool {
     let begun = attempt.recorded_at.0;
     let was_ready = pod.created < begun && pod.ready_changed >= begun;

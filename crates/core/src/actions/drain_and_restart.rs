@@ -1,6 +1,6 @@
 //! DrainAndRestart: the pods take no more work, have time for what is under way, keep their sessions, are
-//! replaced, and take the sessions up again (guide 002, Graceful Restart). Needs no undo: the template stays what
-//! it is.
+//! replaced, and take the sessions up again (guide 002, Graceful Restart). Needs no undo: the template stays
+//! what it is.
 
 use mcp_health_api::{ActionType, Attempt, Effect, Step, StepState};
 

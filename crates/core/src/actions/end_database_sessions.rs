@@ -1,8 +1,9 @@
-//! EndDatabaseSessions: ends sessions of the server's own that do nothing and hold something (guides 000, Connection Pool
-//! Exhausted, and 004, High Error Rate): those that are idle in a transaction beyond the limit; those that are just idle
-//! only while connections are exhausted; of a chain of locks, its root alone. Each is recorded by all that tells it from
-//! others, and ended only while it is still that. Never one at work, of a superuser, of PostgreSQL's own, or of which it is
-//! not known that it comes from the server's pods. Nothing can be taken back; what leaves them so is for a person to find.
+//! EndDatabaseSessions: ends sessions of the server's own that do nothing and hold something (guides 000,
+//! Connection Pool Exhausted, and 004, High Error Rate): those that are idle in a transaction beyond the
+//! limit; those that are just idle only while connections are exhausted; of a chain of locks, its root alone.
+//! Each is recorded by all that tells it from others, and ended only while it is still that. Never one at
+//! work, of a superuser, of PostgreSQL's own, or of which it is not known that it comes from the server's
+//! pods. Nothing can be taken back; what leaves them so is for a person to find.
 
 use std::collections::BTreeMap;
 
@@ -120,8 +121,8 @@ fn wanted<'a>(asked: &Asked<'a>, seen: &'a Database) -> Vec<&'a Session> {
     wanted
 }
 
-/// Of sessions that were left alone one soon after the other, the first is old enough before the others: until when to
-/// wait for these. Never for long, whatever else comes.
+/// Of sessions that were left alone one soon after the other, the first is old enough before the others:
+/// until when to wait for these. Never for long, whatever else comes.
 fn gathers(asked: &Asked, seen: &Database) -> Option<Timestamp> {
     let case = asked.case;
     if asked.incident.incident_type == IncidentType::DatabaseBlockingLocks {

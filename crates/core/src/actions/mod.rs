@@ -1,7 +1,7 @@
 //! What can be done to a server: one file an action. Each turns a situation into a plan of steps with one
-//! effect each, and says what it touches, how it is taken back, and what remains to be done after it. Plans are
-//! carried out by the operator, fenced by what they record. A new action is a file here, a line in [`ACTIONS`],
-//! its name in the API, a test.
+//! effect each, and says what it touches, how it is taken back, and what remains to be done after it. Plans
+//! are carried out by the operator, fenced by what they record. A new action is a file here, a line in
+//! [`ACTIONS`], its name in the API, a test.
 
 mod call_hook;
 mod drain_and_restart;

@@ -1,6 +1,6 @@
-//! How many connections the pools of a server may open: with all its pods and those of a rollout, whatever others use and
-//! what is reserved, at most 80 % of `max_connections`. For SetEnv, which sets the pool's variables (guide 000, Database
-//! Pool).
+//! How many connections the pools of a server may open: with all its pods and those of a rollout, whatever
+//! others use and what is reserved, at most 80 % of `max_connections`. For SetEnv, which sets the pool's
+//! variables (guide 000, Database Pool).
 
 use jiff::SignedDuration;
 use mcp_health_api::{EnvName, Measure, SetEnvParameters};
@@ -87,8 +87,8 @@ fn known(container: &ContainerSpec, name: &str) -> Option<i64> {
     value.as_ref()?.trim().parse().ok().filter(|value| *value >= 0)
 }
 
-/// Why a variable may not be set to this value. Of variables that size no pool, and of what makes one smaller, nothing
-/// speaks against it.
+/// Why a variable may not be set to this value. Of variables that size no pool, and of what makes one
+/// smaller, nothing speaks against it.
 pub fn against(asked: &Asked, container: &ContainerSpec, name: &str, value: &str) -> Option<String> {
     if ![SIZE, OVERFLOW].contains(&name) {
         return None;

@@ -1,6 +1,6 @@
 //! RaiseResources: a container that was killed at its memory limit gets twice as much (guide 000, Memory
-//! Issues), within the object's cap, the namespace's quotas, and the pods' quality of service. Once an incident.
-//! Undone by the template before.
+//! Issues), within the object's cap, the namespace's quotas, and the pods' quality of service. Once an
+//! incident. Undone by the template before.
 
 use mcp_health_api::{ActionType, Attempt, Edit, FollowUp};
 
@@ -94,8 +94,8 @@ fn plan(asked: &Asked) -> Planned {
     })
 }
 
-/// A container that was killed, with the limit and the request that its pod has: where the template names none, a
-/// LimitRange may have set them.
+/// A container that was killed, with the limit and the request that its pod has: where the template names
+/// none, a LimitRange may have set them.
 struct Hurt<'a> {
     spec: &'a ContainerSpec,
     limit: Option<i64>,
@@ -132,7 +132,8 @@ impl<'a> Raised<'a> {
         };
         let request = match (self.spec.memory_request, self.request) {
             (Some(request), _) => self.request_follows().then(|| edit(REQUEST, Some(request), self.to)),
-            // With a limit of its own, Kubernetes would take that for the request instead of the namespace's default.
+            // With a limit of its own, Kubernetes would take that for the request instead of the namespace's
+            // default.
             (None, Some(default)) if !self.request_follows() => Some(edit(REQUEST, None, default)),
             (None, _) => None,
         };
@@ -145,8 +146,8 @@ impl<'a> Raised<'a> {
     }
 }
 
-/// What of the namespace's limits is too small: for all replicas, and for the pods that a rolling update makes
-/// beside them.
+/// What of the namespace's limits is too small: for all replicas, and for the pods that a rolling update
+/// makes beside them.
 fn obstacle(target: &Target, raised: &[Raised], quotas: &[Quota]) -> Option<String> {
     let of = |spec: &ContainerSpec| raised.iter().find(|one| one.spec.name == spec.name);
     let now =
@@ -188,14 +189,15 @@ fn obstacle(target: &Target, raised: &[Raised], quotas: &[Quota]) -> Option<Stri
     })
 }
 
-/// What all pods take more at the height of the rollout: each wanted one the difference, each one beside them all.
+/// What all pods take more at the height of the rollout: each wanted one the difference, each one beside them
+/// all.
 fn needed(target: &Target, now: i64, then: i64) -> i64 {
     let (wanted, surge) = (i64::from(target.desired), i64::from(target.surge));
     then.saturating_sub(now).saturating_mul(wanted).saturating_add(surge.saturating_mul(then))
 }
 
-/// What one pod takes, as Kubernetes counts: all that run beside each other; or, if that is more, an init container
-/// and the sidecars started before it.
+/// What one pod takes, as Kubernetes counts: all that run beside each other; or, if that is more, an init
+/// container and the sidecars started before it.
 fn of_pod(target: &Target, amount: impl Fn(&ContainerSpec) -> i64) -> i64 {
     let (mut beside, mut most) = (0_i64, 0_i64);
     for spec in &target.containers {

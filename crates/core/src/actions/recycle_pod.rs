@@ -1,9 +1,9 @@
 //! RecyclePod: the one pod that shows the fault most is evicted, and its Deployment makes another (guide 004,
-//! Application Restart). Never the last that is ready: a guard sees to it. Needs no undo: there is nothing to bring
-//! back.
+//! Application Restart). Never the last that is ready: a guard sees to it. Needs no undo: there is nothing to
+//! bring back.
 //!
-//! Where what the pods waited for is back, all unready pods in a long back-off are evicted, each in a step of its own; that
-//! counts as one action.
+//! Where what the pods waited for is back, all unready pods in a long back-off are evicted, each in a step of
+//! its own; that counts as one action.
 
 use mcp_health_api::{ActionType, Attempt, Cause, Effect, Step};
 

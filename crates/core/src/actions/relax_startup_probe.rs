@@ -1,5 +1,6 @@
-//! RelaxStartupProbe: a container that is killed before its start is over gets twice the tries (guide 004, Service
-//! Not Responding: `startupProbe.failureThreshold`), within the object's longest start. Undone by the template before.
+//! RelaxStartupProbe: a container that is killed before its start is over gets twice the tries (guide 004,
+//! Service Not Responding: `startupProbe.failureThreshold`), within the object's longest start. Undone by the
+//! template before.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Edit, FollowUp};
@@ -83,7 +84,8 @@ fn plan(asked: &Asked) -> Planned {
     })
 }
 
-/// The container that does not come up: one that was started anew in a pod that is not ready; else the server's.
+/// The container that does not come up: one that was started anew in a pod that is not ready; else the
+/// server's.
 fn slow_container<'a>(server: &Server<'a>) -> Option<&'a ContainerSpec> {
     let unready = server.current_pods().into_iter().filter(|pod| !pod.ready);
     let again = unready.flat_map(|pod| &pod.containers).filter(|one| one.restarts > 0);

@@ -1,6 +1,6 @@
-//! ResetCircuit: pods close circuit breakers that are stuck, one pod and circuit a step, the one that is open for
-//! longest first (guide 004, External Service Failures). Only where what a circuit guards is known to answer. Nothing can
-//! be taken back: a circuit that has reason to will open again.
+//! ResetCircuit: pods close circuit breakers that are stuck, one pod and circuit a step, the one that is open
+//! for longest first (guide 004, External Service Failures). Only where what a circuit guards is known to
+//! answer. Nothing can be taken back: a circuit that has reason to will open again.
 
 use mcp_health_api::{ActionType, Attempt, Effect, Step};
 

@@ -97,15 +97,16 @@ fn plan(asked: &Asked) -> Planned {
     }
 }
 
-/// New pods cannot reach their database, and the old ones are ready: that proves something only once their own
-/// probes have had the time to notice that it is gone.
+/// New pods cannot reach their database, and the old ones are ready: that proves something only once their
+/// own probes have had the time to notice that it is gone.
 fn old_pods_may_still_notice(asked: &Asked) -> Option<Timestamp> {
     let Asked { case, server, incident, .. } = *asked;
     let until = incident.since.0.saturating_add(server.notices_within()).ok()?;
     (incident.cause == Cause::DatabaseConnection && until > case.now).then_some(until)
 }
 
-/// Whether what would come back ends by itself, too: it is what is found crashing, and nothing that came after it.
+/// Whether what would come back ends by itself, too: it is what is found crashing, and nothing that came
+/// after it.
 fn ends(asked: &Asked, healthy: &HealthyRevision) -> bool {
     let found = asked.diagnosis.finding(IncidentType::CrashLoop);
     let only_before = found.is_some_and(|finding| finding.youngest_pod.is_none());

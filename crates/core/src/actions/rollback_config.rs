@@ -141,8 +141,8 @@ fn steps(case: &Case, server: &Server, config: &Config, to: &str, copy: &str) ->
     vec![restore, restart, hand_back]
 }
 
-/// The content before comes back by its copy; only while what is in force is still ours, not a word of it changed
-/// since.
+/// The content before comes back by its copy; only while what is in force is still ours, not a word of it
+/// changed since.
 fn undo(case: &Case, server: &Server, attempt: &Attempt) -> Option<Plan> {
     let config = config_of(server, &attempt.steps)?;
     let done = restoring(&attempt.steps)?;

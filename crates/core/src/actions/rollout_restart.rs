@@ -21,8 +21,8 @@ fn plan(asked: &Asked) -> Planned {
         action: ActionType::RolloutRestart,
         what: "restart all pods, rolling".to_owned(),
         why: format!("{} ({}): new pods may do what these cannot", incident.name(), incident.cause),
-        // The annotation stays ours, as it stays kubectl's: an owner that was given it would remove it with the
-        // next apply, and so restart once more.
+        // The annotation stays ours, as it stays kubectl's: an owner that was given it would remove it with
+        // the next apply, and so restart once more.
         steps: vec![Step { to: Some(moment(asked.case)), ..step(Effect::RestartPods, asked.server.target) }],
         undoes: None,
     })

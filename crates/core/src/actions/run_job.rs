@@ -1,5 +1,5 @@
-//! RunJob: a Job from a template that the user wrote, as `kubectl create job --from=cronjob/…` makes one (guide
-//! 004, Rollback Procedure: smoke tests). Whether it succeeded is part of the verification.
+//! RunJob: a Job from a template that the user wrote, as `kubectl create job --from=cronjob/…` makes one
+//! (guide 004, Rollback Procedure: smoke tests). Whether it succeeded is part of the verification.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Effect, JobTemplateRef, Step};

@@ -1,5 +1,6 @@
-//! Scale: more replicas, where any pod can answer any request (guide 004, Scaling). The number is absolute, within
-//! `spec.actions.scale.max`, and stays until somebody makes it permanent; what made things worse is scaled back.
+//! Scale: more replicas, where any pod can answer any request (guide 004, Scaling). The number is absolute,
+//! within `spec.actions.scale.max`, and stays until somebody makes it permanent; what made things worse is
+//! scaled back.
 
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Attempt, Effect, FollowUp, Outcome, ScalePolicy, Step};
@@ -100,8 +101,8 @@ fn set_replicas(target: &Target, replicas: i32) -> Vec<Step> {
         to: Some(replicas.to_string()),
         ..step(Effect::SetReplicas, target)
     }];
-    // Whoever names the number in a manifest must still be able to apply it. Whoever does not would remove a field
-    // that was given to them, and be left with one replica.
+    // Whoever names the number in a manifest must still be able to apply it. Whoever does not would remove a
+    // field that was given to them, and be left with one replica.
     if let Some(owner) = &target.replicas_owner {
         let hand_back = step(Effect::HandBackOwnership, target);
         steps.push(Step { from: None, source: Some(owner.clone()), ..hand_back });

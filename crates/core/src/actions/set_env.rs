@@ -1,5 +1,6 @@
-//! SetEnv: sets a variable of the server's container (guide 000, Database Pool), one that the object allows and that
-//! weakens nothing; of a pool of database connections, as far as its bound goes. Undone by the template before; what is only for a time is taken back at its end.
+//! SetEnv: sets a variable of the server's container (guide 000, Database Pool), one that the object allows
+//! and that weakens nothing; of a pool of database connections, as far as its bound goes. Undone by the
+//! template before; what is only for a time is taken back at its end.
 
 use mcp_health_api::{ActionType, Attempt, Edit, FollowUp, IncidentType, Time, is_denied_env};
 

@@ -1,5 +1,6 @@
-//! `spec.limits.maxActionsPerHour`: of any kind, for any incident. Reverts do not count and are not limited: each attempt
-//! has one at most. Counted on the target too, so that neither a restart nor a recreated object resets it.
+//! `spec.limits.maxActionsPerHour`: of any kind, for any incident. Reverts do not count and are not limited:
+//! each attempt has one at most. Counted on the target too, so that neither a restart nor a recreated object
+//! resets it.
 
 use super::question::{HOUR, Question, Verdict, counted};
 use crate::time::after;

@@ -1,6 +1,7 @@
-//! What a dependency could explain is not restarted, recycled or rolled back before it is known whether the dependencies
-//! answer: each has answered since the fault began, or is down by three failures. They are asked at once, and then every
-//! five seconds. One that never answered is waited for during 20 seconds, and counts for nothing then.
+//! What a dependency could explain is not restarted, recycled or rolled back before it is known whether the
+//! dependencies answer: each has answered since the fault began, or is down by three failures. They are asked
+//! at once, and then every five seconds. One that never answered is waited for during 20 seconds, and counts
+//! for nothing then.
 //!
 //! Nor is it while the pods may still show what was before the dependencies answered again: they have the
 //! time of a start since then, and a rule that looks back has its window.

@@ -1,5 +1,5 @@
-//! A PodDisruptionBudget says how many ready pods may be missing at once. It is asked before an eviction, and the
-//! API server asks it again: an eviction that it refuses is never made a deletion.
+//! A PodDisruptionBudget says how many ready pods may be missing at once. It is asked before an eviction, and
+//! the API server asks it again: an eviction that it refuses is never made a deletion.
 
 use super::{
     last_ready_pod::evicted,

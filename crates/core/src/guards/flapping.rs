@@ -1,10 +1,10 @@
-//! What comes back as often as it is mended is not mended: after [`TIMES`] incidents of one type that were acted
-//! on and resolved within an hour, the next is a person's (guide 004: find the root cause).
+//! What comes back as often as it is mended is not mended: after [`TIMES`] incidents of one type that were
+//! acted on and resolved within an hour, the next is a person's (guide 004: find the root cause).
 
 use super::question::{HOUR, Question, Verdict};
 
-/// So often may one type come back within the hour. With the default cooldown, which doubles, that takes half an
-/// hour at least.
+/// So often may one type come back within the hour. With the default cooldown, which doubles, that takes half
+/// an hour at least.
 const TIMES: usize = 3;
 
 pub fn check(question: &Question) -> Verdict {

@@ -1,6 +1,6 @@
-//! `limits.maxUnhealthyPercent` and `limits.unhealthyFloor` of the operator: where so many servers are broken at
-//! once, they have one cause (a node, a network, a registry, a base image), and acting on each makes it worse.
-//! The floor lets a small fleet heal. Taking back what made things worse is no part of the storm.
+//! `limits.maxUnhealthyPercent` and `limits.unhealthyFloor` of the operator: where so many servers are broken
+//! at once, they have one cause (a node, a network, a registry, a base image), and acting on each makes it
+//! worse. The floor lets a small fleet heal. Taking back what made things worse is no part of the storm.
 
 use mcp_health_api::Incident;
 

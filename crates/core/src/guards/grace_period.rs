@@ -1,5 +1,5 @@
-//! A drain gives what is under way its time; a pod that the drain did not reach has its grace period only. Where
-//! that is shorter, it would be cut off.
+//! A drain gives what is under way its time; a pod that the drain did not reach has its grace period only.
+//! Where that is shorter, it would be cut off.
 
 use mcp_health_api::ActionType;
 

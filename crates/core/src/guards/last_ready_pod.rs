@@ -1,4 +1,5 @@
-//! The last pod that is ready is not taken away: a restart through the template brings its successor up first.
+//! The last pod that is ready is not taken away: a restart through the template brings its successor up
+//! first.
 
 use mcp_health_api::{Effect, StepState};
 

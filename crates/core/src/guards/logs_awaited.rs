@@ -1,5 +1,6 @@
-//! No action on crashing containers while their previous logs are being fetched: those may say that the database refuses
-//! connections, and that a restart or a rollback would not help. Bounded: logs that take too long count as unavailable.
+//! No action on crashing containers while their previous logs are being fetched: those may say that the
+//! database refuses connections, and that a restart or a rollback would not help. Bounded: logs that take too
+//! long count as unavailable.
 
 use mcp_health_api::ActionType;
 

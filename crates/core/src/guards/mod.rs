@@ -76,7 +76,8 @@ pub fn ask(question: &Question) -> Verdict {
     held.unwrap_or(Verdict::Permit)
 }
 
-/// Of an attempt that has begun: whether it may go on. Only what stops the operator altogether stops it half-way.
+/// Of an attempt that has begun: whether it may go on. Only what stops the operator altogether stops it
+/// half-way.
 pub fn ask_to_go_on(question: &Question) -> Verdict {
     let stops: [fn(&Question) -> Verdict; 3] = [mode::check, suspended::check, action_allowed::check];
     let mut verdicts = stops.iter().map(|guard| guard(question));

@@ -1,6 +1,7 @@
-//! What any open incident forbids is not done, whichever incident asks for it: until its rule says that all is well. What
-//! is forbidden for the sake of a database, or of another dependency, waits until that is back; the rest is not done at
-//! all. A rollback that a dependency does not explain is not kept from being done by one.
+//! What any open incident forbids is not done, whichever incident asks for it: until its rule says that all
+//! is well. What is forbidden for the sake of a database, or of another dependency, waits until that is back;
+//! the rest is not done at all. A rollback that a dependency does not explain is not kept from being done by
+//! one.
 
 use mcp_health_api::{ActionType, Cause, Incident};
 

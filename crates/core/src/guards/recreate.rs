@@ -1,5 +1,5 @@
-//! A Deployment with strategy Recreate ends all pods before it starts a new one: a change of its template takes pods that
-//! serve out of service. It is made only while none is ready.
+//! A Deployment with strategy Recreate ends all pods before it starts a new one: a change of its template
+//! takes pods that serve out of service. It is made only while none is ready.
 
 use super::question::{Question, Verdict};
 use crate::{actions::touches, signals::Strategy};

@@ -1,5 +1,5 @@
-//! A rollout under way holds everything, but what mends that very rollout: where it is to blame, or where its own
-//! pods show the fault.
+//! A rollout under way holds everything, but what mends that very rollout: where it is to blame, or where its
+//! own pods show the fault.
 
 use mcp_health_api::{Effect, StepState};
 
@@ -21,8 +21,8 @@ pub fn check(question: &Question) -> Verdict {
     Verdict::Permit
 }
 
-/// The attempt itself has marked the Deployment, whose controller has not seen that yet: an annotation counts as a
-/// change, and no pod follows from it.
+/// The attempt itself has marked the Deployment, whose controller has not seen that yet: an annotation counts
+/// as a change, and no pod follows from it.
 fn is_own_mark(question: &Question) -> bool {
     let target = question.server.target;
     let mut steps = question.resumed.into_iter().flat_map(|attempt| &attempt.steps);

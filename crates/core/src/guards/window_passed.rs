@@ -1,5 +1,5 @@
-//! A rule that looks back over a window shows, for a while after an action, what was before it: until that is over,
-//! nothing further is done about it.
+//! A rule that looks back over a window shows, for a while after an action, what was before it: until that is
+//! over, nothing further is done about it.
 
 use super::question::{Question, Verdict};
 use crate::{catalogue::looks_back, story::reach_of, time::after, words};

@@ -2,7 +2,12 @@
 
 use serde_json::Value;
 
-use super::{Answer, End, Era, LEGACY, MODERN, Message, foreign, message::strings};
+use super::{
+    answer::{Answer, End},
+    era::{Era, LEGACY, MODERN},
+    foreign::foreign,
+    message::{Message, strings},
+};
 use crate::signals::{Fault, FaultKind};
 
 /// `-32601`: no such method.

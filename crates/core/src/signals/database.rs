@@ -5,7 +5,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Reading;
+use super::reading::Reading;
 
 /// The most sessions of the application that are listed, the oldest transactions first.
 pub const SESSIONS_SEEN: usize = 400;

@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::Answered;
 
-use super::Pod;
+use super::pod::Pod;
 use crate::words;
 
 /// How many results of a path are kept.

@@ -9,7 +9,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Measured, measured};
+use super::measured::{LimitedContainer, measured};
 use crate::{
     signals::{ContainerSpec, Pod, Sample, Usage},
     time::after,
@@ -94,7 +94,7 @@ enum Trend {
     Leak(Leak),
 }
 
-fn trend(one: &Measured, window: SignedDuration, now: Timestamp) -> Trend {
+fn trend(one: &LimitedContainer, window: SignedDuration, now: Timestamp) -> Trend {
     // A start takes memory too: half a window is left to it before any growth counts.
     let warm = after(one.started, window / 2);
     let moment = one.samples.last().map_or(now, |last| last.at);

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Measured, measured};
+use super::measured::{LimitedContainer, measured};
 use crate::{
     signals::{ContainerSpec, Pod, Usage},
     time::after,
@@ -62,7 +62,7 @@ pub fn load(
     };
     let begin = newest.saturating_sub(window).unwrap_or(Timestamp::MIN);
     let middle = newest.saturating_sub(window / 2).unwrap_or(Timestamp::MIN);
-    let just_started = |one: &Measured| one.started > begin;
+    let just_started = |one: &LimitedContainer| one.started > begin;
     if measured.iter().any(|one| one.samples.is_empty() && !just_started(one)) {
         return Load::Unknown;
     }
@@ -103,7 +103,7 @@ struct Mean {
 impl Mean {
     /// `None` where none of them has samples enough in between.
     fn of<'a>(
-        measured: impl Iterator<Item = &'a Measured<'a>>,
+        measured: impl Iterator<Item = &'a LimitedContainer<'a>>,
         from: Timestamp,
         until: Timestamp,
     ) -> Option<Self> {

@@ -10,6 +10,7 @@ mod evictions;
 mod ports;
 mod recovery;
 mod refusal;
+mod sick;
 mod spoken;
 
 use jiff::{SignedDuration, Timestamp};
@@ -24,13 +25,14 @@ use crate::{
     case::lasting,
     database,
     finding::{Finding, Judgement},
-    signals::{Config, Container, LastWords, Pod, Role},
+    signals::{Config, LastWords, Role},
     start_budget::{self, deadline, is_slow_pull},
     time::after,
     words,
 };
-use cause::{Told, is_refusal};
+use cause::is_refusal;
 pub(crate) use recovery::backing_off;
+use sick::{Sick, lapses, sick};
 
 pub const ENTRY: Entry = Entry {
     incident: IncidentType::CrashLoop,
@@ -50,15 +52,6 @@ pub const ENTRY: Entry = Entry {
     ..USUAL
 };
 
-/// Ends within [`WINDOW`] that make a loop, also before the kubelet says so.
-const EXITS: usize = 3;
-/// The window of those ends.
-const WINDOW: SignedDuration = SignedDuration::from_mins(5);
-/// The kubelet backs off for five minutes at most: whenever one looks, two ends of a loop lie within this
-/// time.
-const TWO_PAUSES: SignedDuration = SignedDuration::from_mins(15);
-/// A pod that is ready for so long is up, whatever was before.
-const STEADY: SignedDuration = SignedDuration::from_secs(30);
 /// How long a start that fails is waited for: it may come right by itself.
 const START_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 /// How long previous logs are waited for before the finding opens without them.
@@ -69,67 +62,6 @@ const SHOWN: usize = 3;
 /// What must not be done while the kubelet's back-off is all that keeps pods from what is back.
 const BESIDE_BACK_OFF: &[ActionType] =
     &[ActionType::RolloutRestart, ActionType::DrainAndRestart, ActionType::Rollback];
-
-/// A container that does not stay up, or cannot start.
-struct Sick<'a> {
-    pod: &'a Pod,
-    container: &'a Container,
-    /// Its pod is of the template in force.
-    current: bool,
-    /// The kubelet's words, where it cannot start at all.
-    cannot_start: Option<String>,
-    /// Why.
-    told: Told,
-}
-
-impl Sick<'_> {
-    fn since(&self) -> Timestamp {
-        match &self.cannot_start {
-            Some(_) => self.container.last_exit.as_ref().map_or(self.pod.created, |exit| exit.at),
-            None => first_exit(self.container).unwrap_or(self.pod.created),
-        }
-    }
-}
-
-/// All of them; those that tell most come first.
-fn sick<'a>(server: &Server<'a>) -> Vec<Sick<'a>> {
-    let current: Vec<&str> = server.current_pods().iter().map(|pod| pod.name.as_str()).collect();
-    let mut all: Vec<Sick> = server
-        .pods
-        .iter()
-        .filter_map(|pod| {
-            let current = current.contains(&pod.name.as_str());
-            let mut sick = pod.containers.iter().filter_map(|one| look_at(server, pod, one, current));
-            // The server's own container before those beside it.
-            let first = sick.next()?;
-            let own = server.container().is_some_and(|own| own.name == first.container.name);
-            Some(if own { first } else { sick.find(|one| is_own(server, one)).unwrap_or(first) })
-        })
-        .collect();
-    all.sort_by_key(|one| {
-        let database = one.told.cause == Some(Cause::DatabaseConnection);
-        (!database, !one.current, one.told.cause.is_none(), !is_own(server, one))
-    });
-    all
-}
-
-fn look_at<'a>(server: &Server, pod: &'a Pod, container: &'a Container, current: bool) -> Option<Sick<'a>> {
-    if let Some((cause, words)) = cause::cannot_start(pod, container) {
-        let told = Told { cause, ..Told::default() };
-        return Some(Sick { pod, container, current, cannot_start: Some(words), told });
-    }
-    if !is_looping(pod, container, server.now) {
-        return None;
-    }
-    let specs = server.target.containers.iter();
-    let spec = specs.filter(|_| current).find(|spec| spec.name == container.name);
-    let told = cause::of_end(pod, container, server.target, spec);
-    Some(Sick { pod, container, current, cannot_start: None, told })
-}
-
-fn is_own(server: &Server, one: &Sick) -> bool {
-    server.container().is_some_and(|own| own.name == one.container.name)
-}
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     let patience = lasting(case, IncidentType::CrashLoop, START_PATIENCE);
@@ -411,49 +343,6 @@ fn beside_the_server(server: &Server, sick: &[Sick]) -> Option<String> {
     sick.iter().all(beside).then(|| {
         format!("container {own}, the server itself, runs: only {} beside it does not", first.container.name)
     })
-}
-
-/// The kubelet says so; or it ended often enough; or it is up just now between two ends. A pod that is ready
-/// for longer than its container ran the last time is out of the loop, however many ends lie behind it.
-fn is_looping(pod: &Pod, container: &Container, now: Timestamp) -> bool {
-    if pod.is_ready_for(settled_after(container), now) {
-        return false;
-    }
-    let within = |span: SignedDuration| {
-        container.recent_exits.iter().filter(|at| now.duration_since(**at) <= span).count()
-    };
-    let backing_off = container.waiting.as_ref().is_some_and(|(reason, _)| reason == "CrashLoopBackOff");
-    // Up for a moment between two ends, and without a readiness probe even ready: still the same loop.
-    let between_two_ends = within(TWO_PAUSES) >= 2 && !pod.is_ready_for(STEADY, now);
-    backing_off || within(WINDOW) >= EXITS || between_two_ends
-}
-
-/// How long a pod must be ready to be out of the loop: half as long again as the container ran before it
-/// ended. Where that is not known, the pause between its last two ends is taken.
-fn settled_after(container: &Container) -> SignedDuration {
-    let exit = container.last_exit.as_ref();
-    let ran = exit.and_then(|exit| Some(exit.at.duration_since(exit.started?)));
-    let mut ends = container.recent_exits.iter().rev();
-    let pause = ends.next().zip(ends.next()).map(|(last, before)| last.duration_since(*before));
-    let ran = ran.or(pause).unwrap_or(SignedDuration::ZERO);
-    ran.saturating_add(ran / 2).clamp(STEADY, WINDOW)
-}
-
-/// When the ends are too long ago, or the pod is up for long enough, to be a loop any more.
-fn lapses(one: &Sick, now: Timestamp) -> Option<Timestamp> {
-    let past = |at: Timestamp, span: SignedDuration| {
-        at.saturating_add(span + SignedDuration::from_secs(1)).ok().filter(|at| *at > now)
-    };
-    let ends = one.container.recent_exits.iter();
-    let exits = ends.flat_map(|at| [past(*at, WINDOW), past(*at, TWO_PAUSES)]).flatten();
-    let steady = [STEADY, settled_after(one.container)];
-    let steady =
-        steady.into_iter().filter(|_| one.pod.ready).filter_map(|span| past(one.pod.ready_changed, span));
-    exits.chain(steady).min()
-}
-
-fn first_exit(container: &Container) -> Option<Timestamp> {
-    container.recent_exits.first().copied().or(container.last_exit.as_ref().map(|exit| exit.at))
 }
 
 /// `pod mcp-server-6f4c-hvfpn, container server: exit code 1 (Error), 3 restarts in 41s: KeyError: 'X'`.

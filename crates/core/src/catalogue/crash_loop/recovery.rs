@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use mcp_health_api::{ActionType, IncidentType, Subject};
 
-use super::Sick;
+use super::sick::Sick;
 use crate::{
     Case, Server,
     dependencies::{declared, is_fresh},

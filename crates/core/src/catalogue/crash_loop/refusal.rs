@@ -7,7 +7,7 @@ use mcp_health_api::{ActionType, Cause};
 
 use super::{
     super::forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
-    Sick,
+    sick::Sick,
 };
 use crate::Server;
 

@@ -7,6 +7,7 @@ pub mod operator;
 pub mod policy;
 pub mod postgres;
 pub mod scene;
+pub mod series;
 pub mod watches;
 pub mod world;
 

@@ -11,8 +11,8 @@ use mcp_health_core::signals::{
 };
 
 use super::{
-    measured::Measured,
     moment,
+    series::Measured,
     world::{CONFIG_MAP, CPU_LIMIT, ConfigMap, Deployment, MEMORY_LIMIT, Template, World},
 };
 
