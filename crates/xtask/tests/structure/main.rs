@@ -17,6 +17,7 @@ mod words;
 use lists::{Listed, compare};
 use modules::Root;
 use words::Source;
+use xtask::workspace;
 
 /// The longest function, from the line of its name to its closing brace.
 const FUNCTION: usize = 70;
@@ -69,4 +70,14 @@ fn the_name_of_a_public_type_means_one_thing_in_core_and_operator() {
     let twice = types::named_twice(&sources);
     let wrong = compare(&twice, include_str!("exceptions/types.txt"), "is declared so often");
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn each_file_that_the_picture_of_the_architecture_names_is_there() {
+    let page = std::fs::read_to_string(workspace::root().join("ARCHITECTURE.md")).unwrap();
+    let named: Vec<&str> =
+        page.split('`').skip(1).step_by(2).filter(|one| one.starts_with("crates/")).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let missing: Vec<&&str> = named.iter().filter(|one| !workspace::root().join(one).exists()).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what is not there: {missing:?}");
 }
