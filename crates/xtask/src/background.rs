@@ -1,5 +1,4 @@
-//! A program that works on something for later, beside everything else and with less of a claim to the
-//! processors.
+//! A program that works on something for later, beside everything else.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -24,27 +23,28 @@ pub struct Background {
 }
 
 impl Background {
-    /// Starts `command`; `what` reads as "building the parts of the cluster". Its log is called `log`.
-    pub fn start(what: &'static str, log: &str, command: &Command) -> Result<Self> {
+    /// Starts `command`; `what` reads as "building the parts of the cluster". Its log is called `log`;
+    /// the greater `nice` is, the less of a claim it has to the processors.
+    pub fn start(what: &'static str, log: &str, nice: i32, command: &Command) -> Result<Self> {
         let log = cache::root()?.join("logs").join(log);
         write_folder(log.parent().unwrap_or(&log))?;
         let output = File::create(&log).map_err(Error::file("create", &log))?;
         let errors = output.try_clone().map_err(Error::file("open", &log))?;
-        let mut nice = Command::new("nice");
-        nice.args(["-n", "10"]).arg(command.get_program()).args(command.get_args());
+        let mut polite = Command::new("nice");
+        polite.args(["-n", &nice.to_string()]).arg(command.get_program()).args(command.get_args());
         if let Some(folder) = command.get_current_dir() {
-            nice.current_dir(folder);
+            polite.current_dir(folder);
         }
         for (name, value) in command.get_envs() {
             match value {
-                Some(value) => nice.env(name, value),
-                None => nice.env_remove(name),
+                Some(value) => polite.env(name, value),
+                None => polite.env_remove(name),
             };
         }
         // In a group of its own, so that it ends together with what it starts.
-        nice.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors);
+        polite.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors);
         say(&format!("{what} meanwhile; log: {}", log.display()));
-        let child = nice.spawn().map_err(|source| spawn_error(&nice, source))?;
+        let child = polite.spawn().map_err(|source| spawn_error(&polite, source))?;
         Ok(Self { what, child, log })
     }
 

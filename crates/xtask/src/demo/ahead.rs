@@ -28,7 +28,7 @@ pub fn begin() -> Result<Option<Background>> {
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--release"]);
     cargo.args([OPERATOR, DEMO_SERVER].map(|package| format!("--package={package}")));
-    Background::start("building the operator and the demo server", "programs.log", &cargo).map(Some)
+    Background::start("building the operator and the demo server", "programs.log", 0, &cargo).map(Some)
 }
 
 /// How the cluster is brought up: at first without what has to be built and only later acts need.
@@ -50,5 +50,5 @@ pub fn complete(cluster: &Cluster, plan: Plan) -> Result<Option<Background>> {
         command.arg("--no-install");
     }
     let what = "bringing up what the later acts need: DNS, metrics-server, Prometheus, Alertmanager";
-    Background::start(what, "addons.log", &command).map(Some)
+    Background::start(what, "addons.log", 15, &command).map(Some)
 }
