@@ -185,15 +185,15 @@ pub const VERSITYGW: Part = Part {
 /// What a cluster with a simulated node needs.
 pub const SIMULATED: [&Part; 4] = [&CONTROL_PLANE, &ETCD, &HELM, &KWOK];
 
-/// What pods need to run, and charts to be installed.
-pub const FIRST: [&Part; 5] = [&KUBERNETES, &CONTAINERD, &ETCD, &HELM, &PAUSE];
-
-/// What else a cluster with a real node has: names, and figures.
-pub const ADDONS: [&Part; 4] = [&COREDNS, &METRICS_SERVER, &PROMETHEUS, &ALERTMANAGER];
-
 /// What a cluster with a real node has.
 pub const REAL: [&Part; 9] =
-    [&KUBERNETES, &CONTAINERD, &ETCD, &COREDNS, &METRICS_SERVER, &PROMETHEUS, &ALERTMANAGER, &HELM, &PAUSE];
+    [&KUBERNETES, &CONTAINERD, &ETCD, &HELM, &PAUSE, &COREDNS, &METRICS_SERVER, &PROMETHEUS, &ALERTMANAGER];
+
+/// Of those, what pods need to run and charts to be installed.
+pub const FIRST: &[&Part] = REAL.split_at(5).0;
+
+/// The others: names, and figures.
+pub const ADDONS: &[&Part] = REAL.split_at(5).1;
 
 /// Programs by name, and the versions of the parts they come from.
 #[derive(Debug, Clone, Default)]

@@ -192,7 +192,7 @@ fn prepare(layout: &Layout, saved: &mut Saved, addons: bool) -> Result<Programs>
     }
     let has = |part: &parts::Part| part.programs().all(|name| saved.programs.contains_key(name));
     let wanted: &[&'static parts::Part] = match saved.kind {
-        Kind::Real if !addons => &parts::FIRST,
+        Kind::Real if !addons => parts::FIRST,
         kind => parts::of(kind),
     };
     let mut wanted: Vec<_> = wanted.iter().copied().filter(|part| !has(part)).collect();

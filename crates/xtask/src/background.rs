@@ -11,7 +11,7 @@ use cluster::command::{last_lines, spawn_error};
 use cluster::error::{Error, Result};
 use cluster::progress::{Step, say};
 use cluster::state::write_folder;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, setpriority_process};
 
 use crate::interrupt;
 
@@ -25,26 +25,19 @@ pub struct Background {
 impl Background {
     /// Starts `command`; `what` reads as "building the parts of the cluster". Its log is called `log`;
     /// the greater `nice` is, the less of a claim it has to the processors.
-    pub fn start(what: &'static str, log: &str, nice: i32, command: &Command) -> Result<Self> {
+    pub fn start(what: &'static str, log: &str, nice: i32, mut command: Command) -> Result<Self> {
         let log = cache::root()?.join("logs").join(log);
         write_folder(log.parent().unwrap_or(&log))?;
         let output = File::create(&log).map_err(Error::file("create", &log))?;
         let errors = output.try_clone().map_err(Error::file("open", &log))?;
-        let mut polite = Command::new("nice");
-        polite.args(["-n", &nice.to_string()]).arg(command.get_program()).args(command.get_args());
-        if let Some(folder) = command.get_current_dir() {
-            polite.current_dir(folder);
-        }
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => polite.env(name, value),
-                None => polite.env_remove(name),
-            };
-        }
         // In a group of its own, so that it ends together with what it starts.
-        polite.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors);
+        command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors);
         say(&format!("{what} meanwhile; log: {}", log.display()));
-        let child = polite.spawn().map_err(|source| spawn_error(&polite, source))?;
+        let child = command.spawn().map_err(|source| spawn_error(&command, source))?;
+        if let Some(pid) = pid(&child) {
+            // What it starts inherits it. Where it cannot be set, the work is done all the same.
+            let _ = setpriority_process(Some(pid), nice);
+        }
         Ok(Self { what, child, log })
     }
 
@@ -75,9 +68,13 @@ impl Drop for Background {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+        if let Some(group) = pid(&self.child) {
             let _ = kill_process_group(group, Signal::TERM);
         }
         let _ = self.child.wait();
     }
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }

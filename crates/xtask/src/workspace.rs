@@ -39,12 +39,19 @@ pub fn cargo() -> Command {
     command
 }
 
+/// The cargo that builds programs as they are released.
+pub fn release_build(packages: &[&str]) -> Command {
+    let mut command = cargo();
+    command.args(["build", "--release"]);
+    command.args(packages.iter().map(|package| format!("--package={package}")));
+    command
+}
+
 /// Builds programs as they are released, and tells where they are, in the order of `packages`.
 pub fn build_release(packages: &[&str]) -> Result<Vec<PathBuf>> {
     let step = Step::start(format!("building {}", packages.join(" and ")));
-    let mut command = cargo();
-    command.args(["build", "--release", "--message-format=json-render-diagnostics"]);
-    command.args(packages.iter().map(|package| format!("--package={package}")));
+    let mut command = release_build(packages);
+    command.arg("--message-format=json-render-diagnostics");
     let said = watched(&mut command, &step)?;
     let programs: Vec<(String, PathBuf)> = said.lines().filter_map(program).collect();
     let found = packages.iter().map(|package| {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use cluster::error::{Error, Result};
 use cluster::node::OPERATOR;
-use cluster::parts::{self, ADDONS, Part, REAL};
+use cluster::parts::{self, ADDONS, REAL};
 use cluster::progress::say;
 use cluster::{Cluster, Plan};
 
@@ -13,8 +13,8 @@ use crate::background::Background;
 use crate::install::DEMO_SERVER;
 use crate::workspace;
 
-/// Says what has to be built, and how long that takes; starts to build the images' programs where it takes
-/// long.
+/// Says what has to be built for a real node, and how long that takes; starts to build the images' programs
+/// where it takes long.
 pub fn begin() -> Result<Option<Background>> {
     let missing = parts::missing(&REAL)?;
     if missing.is_empty() {
@@ -25,17 +25,13 @@ pub fn begin() -> Result<Option<Background>> {
         "This machine has to build first, once: {names}. The first act plays after 15 to 20 minutes on 2 \
          cores; the next demo begins at once."
     ));
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release"]);
-    cargo.args([OPERATOR, DEMO_SERVER].map(|package| format!("--package={package}")));
-    Background::start("building the operator and the demo server", "programs.log", 0, &cargo).map(Some)
+    let cargo = workspace::release_build(&[OPERATOR, DEMO_SERVER]);
+    Background::start("building the operator and the demo server", "programs.log", 0, cargo).map(Some)
 }
 
 /// How the cluster is brought up: at first without what has to be built and only later acts need.
 pub fn plan(plan: Plan) -> Result<Plan> {
-    let is_there = |part: &&'static Part| part.is_built();
-    let all = ADDONS.iter().map(is_there).collect::<Result<Vec<_>>>()?;
-    Ok(Plan { addons: all.into_iter().all(|built| built), ..plan })
+    Ok(Plan { addons: parts::missing(ADDONS)?.is_empty(), ..plan })
 }
 
 /// Brings up what the cluster does not have yet.
@@ -50,5 +46,5 @@ pub fn complete(cluster: &Cluster, plan: Plan) -> Result<Option<Background>> {
         command.arg("--no-install");
     }
     let what = "bringing up what the later acts need: DNS, metrics-server, Prometheus, Alertmanager";
-    Background::start(what, "addons.log", 15, &command).map(Some)
+    Background::start(what, "addons.log", 15, command).map(Some)
 }

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 use cluster::Cluster;
 use cluster::Plan;
 use cluster::error::{Error, Result};
+use cluster::kind::Kind;
+use cluster::preflight;
 use cluster::progress::{Step as Progress, say, seconds};
 use cluster::state::name_option;
 use cluster::status::Status;
@@ -61,8 +63,10 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let acts = chosen(options.act.as_deref())?;
     interrupt::watch()?;
-    let programs = if options.context.is_none() { ahead::begin()? } else { None };
-    let plan = ahead::plan(options.plan)?;
+    let (plan, programs) = match options.context {
+        Some(_) => (options.plan, None),
+        None => begin(options)?,
+    };
     let (cluster, brought_up) = cluster(options, &plan)?;
     let (acts, not_shown) = simulation::split(&cluster, acts, options.plan.install)?;
     // Whoever stops it half way wants it gone; whoever wants to look wants that after a failure too.
@@ -92,6 +96,18 @@ pub fn run(options: &Options) -> Result<()> {
         return outcome.and(down);
     }
     outcome
+}
+
+/// How a cluster of ours is brought up, and what is built for its images beside it.
+fn begin(options: &Options) -> Result<(Plan, Option<Background>)> {
+    let there = Cluster::kind(&options.name)?;
+    let kind = preflight::choose(options.plan.node, there, options.plan.install)?;
+    // From here on it is decided, and said once.
+    let plan = Plan { node: kind.into(), ..options.plan };
+    match kind {
+        Kind::Real => Ok((ahead::plan(plan)?, ahead::begin()?)),
+        Kind::Simulated => Ok((plan, None)),
+    }
 }
 
 /// The cluster to use, and whether it is up only for this demo.

@@ -36,7 +36,7 @@ pub fn begin_parts(options: &Options, kind: Option<Kind>) -> Result<Option<Backg
     let program = std::env::current_exe().map_err(Error::file("find", "this program"))?;
     let mut command = Command::new(program);
     command.args(["cluster", "build", "--node"]).arg(options.plan.node.to_string());
-    Background::start("building the parts of the cluster", "parts.log", 10, &command).map(Some)
+    Background::start("building the parts of the cluster", "parts.log", 10, command).map(Some)
 }
 
 /// Runs the end-to-end tests; the cluster goes at the end, where it came for them.
