@@ -14,6 +14,8 @@ use crate::{ActionType, Duration, IncidentType, Severity};
 pub const HISTORY_LIMIT: usize = 20;
 /// The most lines of evidence an incident carries.
 pub const EVIDENCE_LIMIT: usize = 8;
+/// The most subjects that an incident names.
+pub const SUBJECTS_LIMIT: usize = 8;
 /// The most attempts kept on one incident; superseded ones go first.
 pub const ATTEMPTS_LIMIT: usize = 16;
 
@@ -492,15 +494,53 @@ const fn is_zero(count: &i32) -> bool {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
-    /// Its kind: `Dependency`.
-    pub kind: String,
-    /// Its name.
+    /// Its kind.
+    pub kind: SubjectKind,
+    /// Its name. Of a certificate, the name of the dependency that shows it; of a report, a digest of its
+    /// words.
     pub name: String,
+    /// How bad this one is, where each of several has its own severity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// Since when, where another time is another subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }
 
 impl Subject {
-    /// The kind of what the policy declares its server to depend on.
-    pub const DEPENDENCY: &str = "Dependency";
+    /// What its kind and its name tell.
+    pub fn new(kind: SubjectKind, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into(), severity: None, since: None }
+    }
+}
+
+impl fmt::Display for SubjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The kinds of what an incident is about.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SubjectKind {
+    /// An alert of Alertmanager.
+    Alert,
+    /// The certificate of a dependency.
+    Certificate,
+    /// The server's own pools of database connections.
+    ConnectionPool,
+    /// The database that the policy declares.
+    Database,
+    /// What the policy declares its server to depend on.
+    Dependency,
+    /// A node.
+    Node,
+    /// A PersistentVolumeClaim.
+    PersistentVolumeClaim,
+    /// A pod.
+    Pod,
+    /// The report of a person.
+    Report,
 }
 
 impl Incident {

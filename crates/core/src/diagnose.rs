@@ -3,7 +3,7 @@
 
 use jiff::SignedDuration;
 use jiff::Timestamp;
-use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severity, Time};
+use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severity, Subject, Time};
 
 use crate::{
     Case, Server,
@@ -20,8 +20,8 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     found: Vec<(IncidentType, Option<String>, Cause, Severity)>,
-    /// What those that lie outside the server are about.
-    about: Vec<String>,
+    /// What those are about that do not lie in the server itself.
+    subjects: Vec<Subject>,
     /// Open incidents whose rule says that all is well. Of what is not open, that is nobody's news.
     clear: Vec<String>,
     pending: Vec<Pending>,
@@ -40,7 +40,7 @@ impl Verdict {
                 .clone()
                 .map(|one| (one.incident, one.rule.clone(), one.cause, one.severity))
                 .collect(),
-            about: found.flat_map(|one| about(one.incident, &one.evidence)).map(str::to_owned).collect(),
+            subjects: found.flat_map(told_subjects).cloned().collect(),
             clear: clear.map(|incident| incident.id.clone()).collect(),
             pending: diagnosis.pending.clone(),
             dependencies: (diagnosis.down.clone(), diagnosis.undecided.clone()),
@@ -49,16 +49,10 @@ impl Verdict {
     }
 }
 
-/// What an incident is about, where that may become more or less while it is open: of certificates and nodes,
-/// as the headlines of its evidence name them. (Which dependencies are down is told by itself.)
-pub(crate) fn about(incident: IncidentType, evidence: &[String]) -> Vec<&str> {
-    const HEADLINES: [&str; 2] = ["the certificate of ", "node "];
-    let lines = evidence.iter().filter(|line| HEADLINES.iter().any(|one| line.starts_with(one)));
-    let heads = lines.filter_map(|line| line.split_once(": ")).map(|(head, _)| head);
-    let mut about: Vec<&str> =
-        heads.filter(|_| incident.is_outside() && incident != IncidentType::DependencyDown).collect();
-    about.sort_unstable();
-    about
+/// What a finding is about, where it is another story once that becomes more or less.
+pub(crate) fn told_subjects(finding: &Finding) -> &[Subject] {
+    let class = class(finding);
+    if class.is_outside() || class.is_told() { &finding.subjects } else { &[] }
 }
 
 /// Whether something that does not answer, or can write nothing, may be why. What a rollback remediates
@@ -278,17 +272,13 @@ mod tests {
     }
 
     fn found(incident: IncidentType, since: i64) -> Judgement {
-        Judgement::Found(Finding {
+        Judgement::Found(Finding::new(
             incident,
-            rule: None,
-            cause: Cause::Saturation,
-            severity: Severity::SEV3,
-            since: Timestamp::from_second(since).unwrap(),
-            evidence: Vec::new(),
-            youngest_pod: None,
-            lapses: None,
-            forbids: &[],
-        })
+            Cause::Saturation,
+            Severity::SEV3,
+            Timestamp::from_second(since).unwrap(),
+            Vec::new(),
+        ))
     }
 
     #[test]

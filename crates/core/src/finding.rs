@@ -1,7 +1,7 @@
 //! finding: what one rule of the catalogue says of one server, and what all of them say.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severity};
+use mcp_health_api::{ActionType, Cause, Incident, IncidentType, Pending, Severity, Subject, SubjectKind};
 
 use crate::signals::Signals;
 
@@ -20,6 +20,8 @@ pub struct Finding {
     pub since: Timestamp,
     /// What was seen, as sentences; the most telling first.
     pub evidence: Vec<String>,
+    /// What it is about, where that is not the server itself; in the same order while these are the same.
+    pub subjects: Vec<Subject>,
     /// When the youngest of the pods that show it was created.
     pub youngest_pod: Option<Timestamp>,
     /// When it ends to be so though nothing changes.
@@ -62,13 +64,24 @@ impl Finding {
         evidence: Vec<String>,
     ) -> Self {
         let (rule, youngest_pod, lapses) = (None, None, None);
-        Self { incident, rule, cause, severity, since, evidence, youngest_pod, lapses, forbids: &[] }
+        let (subjects, forbids) = (Vec::new(), [].as_slice());
+        Self { incident, rule, cause, severity, since, evidence, subjects, youngest_pod, lapses, forbids }
     }
 
     /// Whether an incident was opened for this.
     pub fn is_of(&self, incident: &Incident) -> bool {
         self.incident == incident.incident_type && self.rule == incident.rule
     }
+}
+
+/// Whether an incident is about something of this kind.
+pub(crate) fn is_about(incident: &Incident, kind: SubjectKind) -> bool {
+    incident.subjects.iter().any(|subject| subject.kind == kind)
+}
+
+/// Whether an incident is about this.
+pub(crate) fn is_about_the(incident: &Incident, kind: SubjectKind, name: &str) -> bool {
+    incident.subjects.iter().any(|subject| subject.kind == kind && subject.name == name)
 }
 
 /// What all rules say of one server.

@@ -3,7 +3,7 @@
 //! lost sources. A user may lift it for a time, by an annotation that names the incident.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Cause, Incident, IncidentType, LIFT_PROHIBITION_ANNOTATION, Subject, Time};
+use mcp_health_api::{ActionType, Cause, Incident, IncidentType, LIFT_PROHIBITION_ANNOTATION, Time};
 
 use crate::{Case, Diagnosis, Story, dependencies, finding::Finding, signals::Lift, time::after, words};
 
@@ -69,19 +69,6 @@ pub(crate) fn stays(case: &Case, incident: &Incident, finding: &Finding) -> bool
         && tells_nothing
         && !dependencies::database_answers(case)
 }
-
-/// What an incident is about: of a dependency that is down, which.
-pub(crate) fn subjects(diagnosis: &Diagnosis, incident: IncidentType) -> Vec<Subject> {
-    if incident != IncidentType::DependencyDown {
-        return Vec::new();
-    }
-    let kind = || Subject::DEPENDENCY.to_owned();
-    let down = diagnosis.down.iter().map(|name| Subject { kind: kind(), name: name.clone() });
-    down.take(SUBJECTS).collect()
-}
-
-/// The most subjects that an incident names.
-const SUBJECTS: usize = 8;
 
 /// Notes since when evidence is missing for what incidents forbid, and escalates those that have been without
 /// it for too long, once. Nothing is lifted by time alone.

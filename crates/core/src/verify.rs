@@ -7,14 +7,13 @@ mod successors;
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
     ActionType, Attempt, Cause, EVIDENCE_LIMIT, Effect, FollowUp, HISTORY_LIMIT, Incident, IncidentState,
-    LastAction, Outcome, PastIncident, Severity, StepState, Time,
+    LastAction, Outcome, PastIncident, SUBJECTS_LIMIT, Severity, StepState, Subject, Time,
 };
 
 use crate::{
     Case, Diagnosis, Server, actions, attempt,
     catalogue::{Class, facts, own_rules},
     decide::{NO_AUTOMATIC_ACTION, leads_to},
-    diagnose::about,
     digest,
     finding::Finding,
     healthy, prohibition, revert,
@@ -424,34 +423,30 @@ fn merge_findings(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
     for finding in &diagnosis.findings {
         let known = story.incidents.iter_mut().find(|incident| finding.is_of(incident));
         let Some(incident) = known else {
-            story.incidents.push(Incident {
-                subjects: prohibition::subjects(diagnosis, finding.incident),
-                ..open(case, finding)
-            });
+            story.incidents.push(open(case, finding));
             continue;
         };
         if incident.quiet_since.take().is_some() && !incident.follow_ups.is_empty() {
             // What helped for a time does not any more: the time to answer begins anew.
             incident.respond_by = respond_by(case, finding);
         }
-        let reported = facts(finding.incident).class == Class::Report;
+        let class = facts(finding.incident).class;
         // What was seen once was so bad; what a person says is as the person says it now.
-        let severity = if reported { finding.severity } else { incident.severity.min(finding.severity) };
-        let kind = finding.incident;
+        let severity =
+            if class == Class::Report { finding.severity } else { incident.severity.min(finding.severity) };
         if prohibition::stays(case, incident, finding) {
             continue;
         }
         incident.forbids = finding.forbids.to_vec();
-        let subjects = prohibition::subjects(diagnosis, kind);
-        let said_otherwise = subjects != incident.subjects
-            || incident.is_told() && evidence(finding).first() != incident.evidence.first()
-            || about(kind, &evidence(finding)) != about(kind, &incident.evidence);
+        // Of the server itself, the same fault on other pods is the same story.
+        let is_of_others = class.is_outside() || class.is_told();
+        let is_about_others = is_of_others && subjects(finding) != incident.subjects;
         // While an attempt is judged, the story stays what it was begun for.
         let cause = if incident.open_attempt().is_some() { incident.cause } else { finding.cause };
-        if (severity, cause) != (incident.severity, incident.cause) || said_otherwise {
+        if (severity, cause) != (incident.severity, incident.cause) || is_about_others {
             incident.severity = severity;
             incident.cause = cause;
-            incident.subjects = subjects;
+            incident.subjects = subjects(finding);
             incident.respond_by = incident.respond_by.clone().min(respond_by(case, finding));
             incident.evidence = evidence(finding);
         }
@@ -475,7 +470,7 @@ fn open(case: &Case, finding: &Finding) -> Incident {
         respond_by: respond_by(case, finding),
         quiet_since: None,
         evidence: evidence(finding),
-        subjects: Vec::new(),
+        subjects: subjects(finding),
         forbids: finding.forbids.to_vec(),
         unseen_since: None,
         attempts: Vec::new(),
@@ -494,6 +489,10 @@ fn respond_by(case: &Case, finding: &Finding) -> Time {
 
 fn evidence(finding: &Finding) -> Vec<String> {
     finding.evidence.iter().take(EVIDENCE_LIMIT).map(|line| words::shorten(line, 400)).collect()
+}
+
+fn subjects(finding: &Finding) -> Vec<Subject> {
+    finding.subjects.iter().take(SUBJECTS_LIMIT).cloned().collect()
 }
 
 /// Closes the incidents whose rule has been saying for long enough that all is well. A rule that cannot see

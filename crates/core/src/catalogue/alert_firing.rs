@@ -3,7 +3,7 @@
 //! changed. A policy that trusts its alerts says what to do in `overrides`.
 
 use jiff::SignedDuration;
-use mcp_health_api::{Cause, IncidentType, Severity};
+use mcp_health_api::{Cause, IncidentType, Severity, Subject, SubjectKind, Time};
 
 use super::entry::{Class, Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
@@ -36,13 +36,21 @@ fn judge(case: &Case, _: &Server) -> Judgement {
     let mut evidence = vec![heading(&alerts)];
     let said = |alert: &&Alert| alert.summary.as_ref().map(|summary| format!("{}: {summary}", alert.name));
     evidence.extend(alerts.iter().filter_map(said).take(NAMED));
-    let finding = Finding::new(
-        IncidentType::AlertFiring,
-        Cause::Alert,
-        severity(worst),
-        alerts.iter().map(|alert| alert.since).min().unwrap_or(case.now).min(case.now),
-        evidence,
-    );
+    let subject = |alert: &&Alert| Subject {
+        severity: Some(severity(alert)),
+        since: Some(Time(alert.since)),
+        ..Subject::new(SubjectKind::Alert, &alert.name)
+    };
+    let finding = Finding {
+        subjects: alerts.iter().map(subject).collect(),
+        ..Finding::new(
+            IncidentType::AlertFiring,
+            Cause::Alert,
+            severity(worst),
+            alerts.iter().map(|alert| alert.since).min().unwrap_or(case.now).min(case.now),
+            evidence,
+        )
+    };
     // Whoever wrote the alert has waited already.
     Judgement::Symptom { finding, lasting: SignedDuration::ZERO }
 }
@@ -56,7 +64,7 @@ fn severity(alert: &Alert) -> Severity {
     }
 }
 
-/// Which alerts fire, and since when: it changes only when another one does.
+/// Which alerts fire, and since when.
 fn heading(alerts: &[&Alert]) -> String {
     let named: Vec<String> = alerts
         .iter()

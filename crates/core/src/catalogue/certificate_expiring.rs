@@ -5,13 +5,13 @@
 //! when the next of these moments comes, and when the certificate is another one.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Cause, IncidentType, Severity};
+use mcp_health_api::{Cause, IncidentType, Severity, Subject, SubjectKind};
 
 use super::entry::{Class, Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server,
     dependencies::{declared, is_fresh},
-    finding::{Finding, Judgement},
+    finding::{Finding, Judgement, is_about_the},
     mask::mask,
     signals::{Certificate, Dependency},
     time::after,
@@ -50,7 +50,7 @@ fn judge(case: &Case, _: &Server) -> Judgement {
     let Some(severity) = ending.iter().map(|(severity, ..)| *severity).min() else {
         let open = case.open(IncidentType::CertificateExpiring);
         let told = |one: &Dependency| {
-            open.is_some_and(|open| open.evidence.iter().any(|line| line.starts_with(&headline(&one.name))))
+            open.is_some_and(|open| is_about_the(open, SubjectKind::Certificate, &one.name))
         };
         // One that was told of and is not shown any more may be as it was.
         let is_hidden = |one: &Dependency| told(one) && known.iter().all(|(other, _)| other.name != one.name);
@@ -61,16 +61,20 @@ fn judge(case: &Case, _: &Server) -> Judgement {
         };
     };
     ending.sort_by_key(|(_, one, certificate)| (certificate.not_after, one.name.clone()));
+    let subject = |(severity, one, _): &(Severity, &Dependency, &Certificate)| Subject {
+        severity: Some(*severity),
+        ..Subject::new(SubjectKind::Certificate, &one.name)
+    };
     Judgement::Found(Finding {
-        incident: IncidentType::CertificateExpiring,
-        rule: None,
-        cause: Cause::Certificate,
-        severity,
-        since: case.now,
-        evidence: ending.iter().map(|(_, one, certificate)| describe(one, certificate, case.now)).collect(),
-        youngest_pod: None,
+        subjects: ending.iter().map(subject).collect(),
         lapses: next.map(|next| next.min(after(case.now, LOOK_AGAIN))),
-        forbids: &[],
+        ..Finding::new(
+            IncidentType::CertificateExpiring,
+            Cause::Certificate,
+            severity,
+            case.now,
+            ending.iter().map(|(_, one, certificate)| describe(one, certificate, case.now)).collect(),
+        )
     })
 }
 
@@ -91,13 +95,8 @@ fn next_threshold(certificate: &Certificate, now: Timestamp) -> Option<Timestamp
     moments.filter(|at| *at > now).min()
 }
 
-fn headline(name: &str) -> String {
-    format!("the certificate of {name} ")
-}
-
 /// `the certificate of idp ends in less than 7 days: idp.example.com, issued by Example CA, until
-/// 2026-11-28T12:00:00Z (6 days left)`. What stands before the first colon is the same until it is another
-/// story.
+/// 2026-11-28T12:00:00Z (6 days left)`.
 fn describe(one: &Dependency, certificate: &Certificate, now: Timestamp) -> String {
     let left = certificate.not_after.duration_since(now);
     let days = usize::try_from(left.abs().as_hours() / 24).unwrap_or_default();
@@ -110,8 +109,8 @@ fn describe(one: &Dependency, certificate: &Certificate, now: Timestamp) -> Stri
     };
     let foreign = |name: &str| words::shorten(&mask(name), 100);
     format!(
-        "{}{ends}: {}, issued by {}, until {} ({left})",
-        headline(&one.name),
+        "the certificate of {} {ends}: {}, issued by {}, until {} ({left})",
+        one.name,
         foreign(&certificate.subject),
         foreign(&certificate.issuer),
         certificate.not_after.strftime("%Y-%m-%dT%H:%M:%SZ")

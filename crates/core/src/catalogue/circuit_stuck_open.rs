@@ -55,15 +55,14 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         ));
     }
     let finding = Finding {
-        incident: IncidentType::CircuitStuckOpen,
-        rule: None,
-        cause,
-        severity: Severity::SEV3,
-        since: stuck.iter().filter_map(|one| one.stuck_at).min().unwrap_or(case.now),
-        evidence,
-        youngest_pod: None,
         lapses: lapse(stuck.iter().map(|one| one.circuit.at), patience(case.spec)),
-        forbids: &[],
+        ..Finding::new(
+            IncidentType::CircuitStuckOpen,
+            cause,
+            Severity::SEV3,
+            stuck.iter().filter_map(|one| one.stuck_at).min().unwrap_or(case.now),
+            evidence,
+        )
     };
     let longest = stuck.iter().map(|one| recovery(one.circuit)).max().unwrap_or(circuits::RECOVERY);
     Judgement::Symptom { finding, lasting: longest.min(LONGEST) }

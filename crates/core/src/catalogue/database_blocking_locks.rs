@@ -54,15 +54,14 @@ fn judge(case: &Case, _: &Server) -> Judgement {
     }));
     evidence.extend(others.map(|chain| database::chain_words(case, seen, chain)));
     Judgement::Found(Finding {
-        incident: IncidentType::DatabaseBlockingLocks,
-        rule: None,
-        cause,
-        severity: Severity::SEV2,
-        since: database::since(case, database::longest_wait(longest)),
-        evidence,
-        youngest_pod: None,
-        lapses: None,
         forbids: RELEASE_NOTHING,
+        ..Finding::new(
+            IncidentType::DatabaseBlockingLocks,
+            cause,
+            Severity::SEV2,
+            database::since(case, database::longest_wait(longest)),
+            evidence,
+        )
     })
 }
 

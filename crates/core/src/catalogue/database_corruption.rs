@@ -57,13 +57,9 @@ fn is_settled(case: &Case, seen: &Database) -> bool {
 
 fn finding(case: &Case, words: String, seen: &Database) -> Finding {
     let last = seen.checksum_failures.filter(|(count, _)| *count > 0).and_then(|(_, last)| last);
-    Finding {
-        incident: IncidentType::DatabaseCorruption,
-        rule: None,
-        cause: if seen.damage.is_some() { Cause::DataDamaged } else { Cause::ChecksumFailure },
-        severity: Severity::SEV1,
-        since: last.map_or(case.now, |last| database::since(case, seen.at.duration_since(last))),
-        evidence: vec![
+    let cause = if seen.damage.is_some() { Cause::DataDamaged } else { Cause::ChecksumFailure };
+    let since = last.map_or(case.now, |last| database::since(case, seen.at.duration_since(last)));
+    let evidence = vec![
             words,
             "keep its files as they are; stop what writes to it; restore the last backup that is whole (guide 004, \
              Restore), or fail over to a replica that is well"
@@ -74,9 +70,9 @@ fn finding(case: &Case, words: String, seen: &Database) -> Finding {
                  {SETTLED_ANNOTATION} of this object holds a later moment, as {:.0}",
                 case.now
             ),
-        ],
-        youngest_pod: None,
-        lapses: None,
+    ];
+    Finding {
         forbids: WRITES,
+        ..Finding::new(IncidentType::DatabaseCorruption, cause, Severity::SEV1, since, evidence)
     }
 }

@@ -5,7 +5,7 @@
 //! though no more is asked for than before, more requests, or others.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity};
+use mcp_health_api::{ActionType, Cause, IncidentType, Measure, Severity, Subject, SubjectKind};
 
 use super::{
     by_metrics as by,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Case, Server, database,
-    finding::{Finding, Judgement},
+    finding::{Finding, Judgement, is_about},
     metrics::{Traffic, View},
     signals::{
         Database, Span,
@@ -52,8 +52,6 @@ pub(crate) const UNUSED: SignedDuration = SignedDuration::from_mins(10);
 const GROWTH: f64 = 1.2;
 /// Sessions that are named in evidence.
 const NAMED: usize = 3;
-/// How evidence by the pools' gauges begins: what it was found by has to say that it is over.
-const BY_POOLS: &str = "the server's pools: ";
 
 /// What the pools' gauges tell.
 pub(super) struct Pools {
@@ -99,7 +97,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         return Judgement::Suspected { until };
     }
     let mut evidence: Vec<String> = exhausted
-        .map(|pools| format!("{BY_POOLS}{} (threshold {} %)", pools.words, by::number(PERCENT)))
+        .map(|pools| format!("the server's pools: {} (threshold {} %)", pools.words, by::number(PERCENT)))
         .into_iter()
         .collect();
     let forbids = match &full {
@@ -119,7 +117,10 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             .filter(|_| exhausted.is_some()),
     );
     let lapses = view.as_ref().filter(|_| exhausted.is_some());
+    // What it was found by has to say that it is over.
+    let subject = Subject::new(SubjectKind::ConnectionPool, &case.spec.target_ref.name);
     let finding = Finding {
+        subjects: exhausted.map(|_| subject).into_iter().collect(),
         lapses: lapses.and_then(|view| {
             let of_gauges = [Measure::DatabasePoolWaiters, Measure::DatabasePoolInUse];
             of_gauges.into_iter().filter_map(|measure| by::lapses(view, measure)).min()
@@ -136,7 +137,7 @@ fn is_over(case: &Case, server: &Server, view: Option<&View>, has_gauges: bool) 
     let declared = case.spec.signals.postgres.is_some();
     let of_database = !declared || database::of(case).and_then(database::is_full) == Some(false);
     let open = case.open(IncidentType::DatabasePoolExhausted);
-    let by_pools = open.is_some_and(|open| open.evidence.iter().any(|line| line.starts_with(BY_POOLS)));
+    let by_pools = open.is_some_and(|open| is_about(open, SubjectKind::ConnectionPool));
     let is_seen = |view: &View| {
         let measures = [Measure::DatabasePoolInUse, Measure::DatabasePoolWaiters];
         measures.into_iter().any(|measure| {

@@ -12,7 +12,7 @@
 //! themselves.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Cause, Incident, IncidentType, PostgresSignal, Severity};
+use mcp_health_api::{ActionType, Cause, IncidentType, PostgresSignal, Severity, Subject, SubjectKind};
 
 use super::{
     entry::{Class, Entry, Evidence, Needs, Rule, USUAL},
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Case, Server, database,
     dependencies::{declared, down, is_fresh, patience},
-    finding::{Finding, Judgement},
+    finding::{Finding, Judgement, is_about_the},
     signals::Dependency,
     time::lapse,
     words,
@@ -46,6 +46,9 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     if down.is_empty() {
         return if is_over(case, seen) { Judgement::Clear } else { Judgement::Unknown };
     }
+    let mut subjects: Vec<Subject> =
+        down.iter().map(|one| Subject::new(SubjectKind::Dependency, &one.name)).collect();
+    subjects.sort();
     // The database first; then what got least far.
     down.sort_by_key(|one| (one.name != PostgresSignal::NAME, one.failure().map(|why| why.step), since(one)));
     let of_database = down.iter().any(|one| one.name == PostgresSignal::NAME);
@@ -62,16 +65,17 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     });
     let last = down.iter().filter_map(|one| Some((one.results.last()?.0, patience(case.spec, &one.name))));
     let finding = Finding {
-        incident: IncidentType::DependencyDown,
-        rule: None,
-        cause: if of_database { Cause::DatabaseConnection } else { Cause::DependencyDown },
-        severity: Severity::SEV2,
-        since: down.iter().filter_map(|one| since(one)).min().unwrap_or(case.now),
-        evidence,
-        youngest_pod: None,
+        subjects,
         lapses: last.filter_map(|(at, patience)| lapse([at].into_iter(), patience)).min(),
         // None of these brings a dependency back, and more pods would only ask it more.
         forbids: if database::is_filled_by_current(case, server) { STARTS } else { STARTS_AND_ROLLBACK },
+        ..Finding::new(
+            IncidentType::DependencyDown,
+            if of_database { Cause::DatabaseConnection } else { Cause::DependencyDown },
+            Severity::SEV2,
+            down.iter().filter_map(|one| since(one)).min().unwrap_or(case.now),
+            evidence,
+        )
     };
     Judgement::Symptom { finding, lasting: LASTING }
 }
@@ -88,8 +92,7 @@ fn is_over(case: &Case, seen: &[Dependency]) -> bool {
     let open = case.open(IncidentType::DependencyDown);
     declared(case.spec).all(|name| {
         let Some(one) = seen.iter().find(|one| one.name == name) else { return false };
-        let is_subject = |open: &Incident| open.subjects.iter().any(|subject| subject.name == name);
-        let told = open.is_some_and(is_subject);
+        let told = open.is_some_and(|open| is_about_the(open, SubjectKind::Dependency, name));
         let failed = one.results.iter().any(|(_, result)| result.is_err());
         match open {
             Some(_) if told || (failed && one.ever_answered) => one.answers() && is_fresh(case, one),
@@ -105,21 +108,16 @@ fn since(one: &Dependency) -> Option<Timestamp> {
     failures.last().map(|(at, _)| *at)
 }
 
-fn headline(name: &str) -> String {
-    format!("dependency {name} is down")
-}
-
 /// `dependency queue is down (port): RabbitMQ at rabbitmq.mcp:5672 failed the last 3 times, since 12:01:07:
-/// 10.0.0.7:5672 refuses the connection`. What stands before the first colon is the same until it is another
-/// story.
+/// 10.0.0.7:5672 refuses the connection`.
 fn describe(one: &Dependency) -> String {
     let failures = one.results.iter().rev().take_while(|(_, result)| result.is_err()).count();
     let step = one.failure().map(|why| format!(" ({})", why.step)).unwrap_or_default();
     let said = one.failure().map(|why| format!(": {}", words::shorten(&why.said, 160))).unwrap_or_default();
     let since = since(one).map(|at| format!(" since {}", words::moment(at))).unwrap_or_default();
     format!(
-        "{}{step}: {} failed the last {failures} times,{since}{said}{}",
-        headline(&one.name),
+        "dependency {} is down{step}: {} failed the last {failures} times,{since}{said}{}",
+        one.name,
         words::shorten(&one.words, 120),
         first_words(one)
     )

@@ -11,7 +11,7 @@
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+use mcp_health_api::{ActionType, Cause, IncidentType, PostgresSignal, Severity, Subject, SubjectKind};
 
 use super::{
     by_metrics as by,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Case, Server, database,
-    finding::{Finding, Judgement},
+    finding::{Finding, Judgement, is_about},
     signals::{Database, Pod, Volume, VolumeKind, database::DiskFull},
     time::lapse,
     usage::mib,
@@ -40,10 +40,6 @@ pub const ENTRY: Entry = Entry {
 
 /// Statistics that are older tell nothing of now.
 const STALE: SignedDuration = SignedDuration::from_mins(5);
-/// How evidence of the database's disk begins, whatever the database is called.
-const OF_DATABASE: &str = "PostgreSQL";
-/// How evidence of a claim begins.
-const CLAIM: &str = "PersistentVolumeClaim";
 
 /// How full a space is, as far as a verdict depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,47 +75,66 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     if let Some((database, Some(disk))) = disk {
         let mut finding = of_database(case, server, (database, disk), &full);
         // A space of the server's own that only this look cannot see stays told.
-        if seen.is_none() && told.of_spaces {
-            let open = case.open(IncidentType::DiskFilling).into_iter();
-            finding
-                .evidence
-                .extend(open.flat_map(|open| &open.evidence).filter(|line| is_of_space(line)).cloned());
+        if seen.is_none() {
+            for hidden in told.spaces {
+                let (kind, name) = (hidden.kind, &hidden.name);
+                finding.evidence.push(format!("{kind} {name}: it cannot be seen whether it has room again"));
+                finding.subjects.push(hidden.clone());
+            }
         }
         return Judgement::Found(finding);
     }
     // That nobody can ask does not mean that there is room again.
     let hidden = told.of_database && disk.is_none() && case.spec.signals.postgres.is_some();
     if full.is_empty() {
-        return if !hidden && is_over(told, seen.as_deref()) { Judgement::Clear } else { Judgement::Unknown };
+        return if !hidden && is_over(&told, seen.as_deref()) {
+            Judgement::Clear
+        } else {
+            Judgement::Unknown
+        };
     }
     Judgement::Found(of_spaces(case, server, &full, hidden))
 }
 
 /// What an open incident tells of.
-#[derive(Clone, Copy, Default)]
-struct Told {
+#[derive(Default)]
+struct Told<'a> {
     of_database: bool,
     of_spaces: bool,
     of_claim: bool,
+    /// The spaces of the server's own.
+    spaces: Vec<&'a Subject>,
 }
 
-fn told(case: &Case) -> Told {
+fn told<'a>(case: &Case<'a>) -> Told<'a> {
     let Some(open) = case.open(IncidentType::DiskFilling) else { return Told::default() };
-    let tells = |is: fn(&str) -> bool| open.evidence.iter().any(|line| is(line));
+    let spaces: Vec<_> = open.subjects.iter().filter(|one| one.kind != SubjectKind::Database).collect();
     Told {
-        of_database: open.cause == Cause::DatabaseDisk || tells(|line| line.starts_with(OF_DATABASE)),
-        of_spaces: open.cause != Cause::DatabaseDisk || tells(is_of_space),
-        of_claim: open.cause == Cause::VolumeData || tells(|line| line.starts_with(CLAIM)),
+        of_database: open.cause == Cause::DatabaseDisk || is_about(open, SubjectKind::Database),
+        of_spaces: open.cause != Cause::DatabaseDisk || !spaces.is_empty(),
+        of_claim: open.cause == Cause::VolumeData || is_about(open, SubjectKind::PersistentVolumeClaim),
+        spaces,
     }
 }
 
-/// Whether a line of evidence is of a space of the server's own.
-fn is_of_space(line: &str) -> bool {
-    line.starts_with("pod ") || line.starts_with(CLAIM)
+/// The database that is declared.
+fn the_database() -> Subject {
+    Subject::new(SubjectKind::Database, PostgresSignal::NAME)
+}
+
+/// What spaces are of: the claims behind them, or pods.
+fn subjects(spaces: &[(&Pod, &Volume)]) -> BTreeSet<Subject> {
+    let subject = |(pod, space): &(&Pod, &Volume)| match space.kind {
+        VolumeKind::Claim => Subject::new(SubjectKind::PersistentVolumeClaim, &space.name),
+        VolumeKind::Ephemeral | VolumeKind::Files | VolumeKind::Logs => {
+            Subject::new(SubjectKind::Pod, &pod.name)
+        }
+    };
+    spaces.iter().map(subject).collect()
 }
 
 /// Whether the spaces, of which none is full, are known to be well as far as an open incident tells of them.
-fn is_over(told: Told, spaces: Option<&[(&Pod, &Volume)]>) -> bool {
+fn is_over(told: &Told, spaces: Option<&[(&Pod, &Volume)]>) -> bool {
     let Some(spaces) = spaces else { return told.of_database && !told.of_spaces };
     // A claim that nobody mounts at this moment is as full as it was.
     !told.of_claim || spaces.iter().any(|(_, space)| space.kind == VolumeKind::Claim)
@@ -132,10 +147,11 @@ fn of_spaces(case: &Case, server: &Server, full: &[(&Pod, &Volume)], hidden: boo
     let is_full = full.iter().any(|(_, space)| fullness(space) == Fullness::Full);
     let mut evidence: Vec<String> = full.iter().take(4).map(|(pod, space)| describe(pod, space)).collect();
     if hidden {
-        evidence.push(format!("{OF_DATABASE}: it cannot be seen whether its disk, which was full, still is"));
+        evidence.push("PostgreSQL: it cannot be seen whether its disk, which was full, still is".to_owned());
     }
     let own = full.iter().filter(|(_, space)| space.kind != VolumeKind::Claim);
     Finding {
+        subjects: hidden.then(the_database).into_iter().chain(subjects(full)).collect(),
         youngest_pod: own.map(|(pod, _)| pod.created).max(),
         lapses: lapse(full.iter().map(|(_, space)| space.at), STALE),
         forbids: if hidden { forbidden(server) } else { &[] },
@@ -173,6 +189,7 @@ fn of_database(
     evidence.push("no pod is restarted or added meanwhile: that would make no room".to_owned());
     evidence.extend(full.iter().take(3).map(|(pod, space)| describe(pod, space)));
     Finding {
+        subjects: [the_database()].into_iter().chain(subjects(full)).collect(),
         forbids: forbidden(server),
         ..Finding::new(IncidentType::DiskFilling, Cause::DatabaseDisk, Severity::SEV2, case.now, evidence)
     }
@@ -226,7 +243,7 @@ pub(super) fn worst<'a>(case: &Case<'a>, server: &Server<'a>) -> Option<&'a Pod>
 
 fn describe(pod: &Pod, space: &Volume) -> String {
     let what = match space.kind {
-        VolumeKind::Claim => format!("{CLAIM} {} (in pod {})", space.name, pod.name),
+        VolumeKind::Claim => format!("PersistentVolumeClaim {} (in pod {})", space.name, pod.name),
         VolumeKind::Ephemeral => format!("pod {}, volume {}", pod.name, space.name),
         VolumeKind::Files => format!("pod {}, mostly its containers' files", pod.name),
         VolumeKind::Logs => format!("pod {}, mostly its containers' logs", pod.name),

@@ -118,6 +118,17 @@ pub enum Class {
 }
 
 impl Class {
+    /// Whether it is about what lies outside the server: nothing that happens in it is why, and nothing that
+    /// is done to it helps.
+    pub const fn is_outside(self) -> bool {
+        matches!(self, Self::Dependency | Self::Node | Self::Ahead)
+    }
+
+    /// Whether it is known only by what others say.
+    pub const fn is_told(self) -> bool {
+        matches!(self, Self::Alert | Self::Report)
+    }
+
     /// What comes next of that which lies outside the server.
     pub const fn next(self) -> &'static str {
         match self {

@@ -333,15 +333,15 @@ fn finding<'a>(
     forbids: &'static [ActionType],
 ) -> Finding {
     Finding {
-        incident: IncidentType::McpProtocolFailing,
-        rule: None,
-        cause,
-        severity: Severity::SEV2,
-        since: failing.clone().map(|one| one.since).min().unwrap_or(case.now),
-        evidence,
-        youngest_pod: None,
-        lapses: failing.filter_map(|one| lapse([one.seen].into_iter(), one.patience)).min(),
+        lapses: failing.clone().filter_map(|one| lapse([one.seen].into_iter(), one.patience)).min(),
         forbids,
+        ..Finding::new(
+            IncidentType::McpProtocolFailing,
+            cause,
+            Severity::SEV2,
+            failing.map(|one| one.since).min().unwrap_or(case.now),
+            evidence,
+        )
     }
 }
 

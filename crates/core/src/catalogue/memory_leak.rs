@@ -38,15 +38,15 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         evidence.push(format!("{} in all grow in this way", words::count(growth.leaks.len(), "container")));
     }
     Judgement::Found(Finding {
-        incident: IncidentType::MemoryLeak,
-        rule: None,
-        cause: Cause::Leak,
-        severity: Severity::SEV3,
-        since: growth.leaks.iter().map(|leak| leak.since).min().unwrap_or(first.since),
-        evidence,
         youngest_pod: growth.leaks.iter().map(|leak| leak.created).max(),
         lapses: usage::once_stale(growth.leaks.iter().map(|leak| leak.seen)),
-        forbids: &[],
+        ..Finding::new(
+            IncidentType::MemoryLeak,
+            Cause::Leak,
+            Severity::SEV3,
+            growth.leaks.iter().map(|leak| leak.since).min().unwrap_or(first.since),
+            evidence,
+        )
     })
 }
 

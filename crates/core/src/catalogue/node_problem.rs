@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
-use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
+use mcp_health_api::{ActionType, Cause, IncidentType, Severity, Subject, SubjectKind};
 
 use super::entry::{Class, Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
@@ -88,15 +88,15 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             .to_owned(),
     );
     Judgement::Found(Finding {
-        incident: IncidentType::NodeProblem,
-        rule: None,
-        cause: failing.iter().map(|one| cause(one)).min().unwrap_or(Cause::NodeNotReady),
-        severity: if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
-        since,
-        evidence,
-        youngest_pod: None,
-        lapses: None,
+        subjects: nodes.keys().map(|name| Subject::new(SubjectKind::Node, *name)).collect(),
         forbids: if server.pods.is_empty() { NOTHING_TO_JUDGE } else { &[] },
+        ..Finding::new(
+            IncidentType::NodeProblem,
+            failing.iter().map(|one| cause(one)).min().unwrap_or(Cause::NodeNotReady),
+            if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
+            since,
+            evidence,
+        )
     })
 }
 
@@ -110,7 +110,7 @@ fn cause(lost: &LostPod) -> Cause {
 }
 
 /// `node worker-2: NotReady (KubeletNotReady) since 12:01:07: container runtime is down; pods
-/// search-6f4c-hvfpn`. What stands before the first colon is the same until it is about other nodes.
+/// search-6f4c-hvfpn`.
 fn describe(name: &str, pods: &[&LostPod]) -> String {
     let why = pods.first().map(|first| match first.loss {
         Loss::Failing(node) => condition(node),

@@ -227,15 +227,15 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     }
     let of_current = killed.iter().filter(|one| one.is_current(server));
     Judgement::Found(Finding {
-        incident: IncidentType::OutOfMemory,
-        rule: None,
-        cause,
-        severity: if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
-        since: killed.iter().map(|one| one.exit.at).min().unwrap_or(case.now),
-        evidence,
         youngest_pod: of_current.map(|one| one.pod.created).max(),
         lapses: killed.iter().filter_map(Killed::over_at).min(),
-        forbids: &[],
+        ..Finding::new(
+            IncidentType::OutOfMemory,
+            cause,
+            if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
+            killed.iter().map(|one| one.exit.at).min().unwrap_or(case.now),
+            evidence,
+        )
     })
 }
 

@@ -85,15 +85,9 @@ pub fn judge(case: &Case, rule: &UserRule) -> Judgement {
     }
     let seen = case.signals.rules.fresh().into_iter().flatten().filter(|reading| reading.name == rule.name);
     let finding = Finding {
-        incident: IncidentType::Rule,
         rule: Some(rule.name.clone()),
-        cause: Cause::OwnRule,
-        severity: rule.severity,
-        since: case.now,
-        evidence: evidence(rule, &values),
-        youngest_pod: None,
         lapses: lapse(seen.map(|reading| reading.at), STALE),
-        forbids: &[],
+        ..Finding::new(IncidentType::Rule, Cause::OwnRule, rule.severity, case.now, evidence(rule, &values))
     };
     let lasting = rule.hold_for.map_or(SignedDuration::ZERO, mcp_health_api::Duration::span);
     Judgement::Symptom { finding, lasting }

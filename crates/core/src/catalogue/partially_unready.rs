@@ -83,15 +83,15 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let pods = i32::try_from(overdue.len()).unwrap_or(i32::MAX);
     let most = pods.saturating_mul(2) > server.target.desired;
     Judgement::Found(Finding {
-        incident: ENTRY.incident,
-        rule: None,
-        cause,
-        severity: if most { Severity::SEV2 } else { Severity::SEV3 },
-        since: first.since,
-        evidence: evidence(server, &overdue, down),
         youngest_pod: overdue.iter().map(|(pod, _)| pod.created).max(),
-        lapses: None,
         forbids,
+        ..Finding::new(
+            ENTRY.incident,
+            cause,
+            if most { Severity::SEV2 } else { Severity::SEV3 },
+            first.since,
+            evidence(server, &overdue, down),
+        )
     })
 }
 

@@ -2,11 +2,11 @@
 //! person's word opens an incident, with what is seen at that moment; it never leads to an action. It is over
 //! when the annotation is gone.
 
-use mcp_health_api::{Cause, IncidentType, REPORT_ANNOTATION, Severity};
+use mcp_health_api::{Cause, IncidentType, REPORT_ANNOTATION, Severity, Subject, SubjectKind};
 
 use super::entry::{Class, Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
-    Case, Server,
+    Case, Server, digest,
     finding::{Finding, Judgement},
     mask::mask,
     words,
@@ -38,7 +38,10 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     }];
     evidence.extend(remark);
     evidence.extend(seen(case, server).into_iter().take(SEEN));
-    Judgement::Found(Finding::new(IncidentType::Reported, Cause::PersonsReport, severity, case.now, evidence))
+    Judgement::Found(Finding {
+        subjects: vec![Subject::new(SubjectKind::Report, digest::short(said.as_bytes(), 6))],
+        ..Finding::new(IncidentType::Reported, Cause::PersonsReport, severity, case.now, evidence)
+    })
 }
 
 /// `SEV2: searches hang`: the severity, the words in one line without credentials, and what is odd about

@@ -51,15 +51,15 @@ fn forbids(cause: Cause) -> &'static [mcp_health_api::ActionType] {
 
 fn diagnosis(scene: &Scene, found: &[Found]) -> Diagnosis {
     let finding = |(incident, cause, severity): &Found| Finding {
-        incident: *incident,
-        rule: None,
-        cause: *cause,
-        severity: *severity,
-        since: moment(scene.now - 60),
-        evidence: vec![format!("{incident} is found")],
         youngest_pod: Some(moment(scene.now - 60)),
-        lapses: None,
         forbids: forbids(*cause),
+        ..Finding::new(
+            *incident,
+            *cause,
+            *severity,
+            moment(scene.now - 60),
+            vec![format!("{incident} is found")],
+        )
     };
     let mut findings: Vec<Finding> = found.iter().map(finding).collect();
     // Whatever order the rules are asked in.

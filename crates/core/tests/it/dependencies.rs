@@ -543,6 +543,27 @@ fn a_certificate_closes_when_it_is_another_and_not_when_it_is_not_shown() {
 }
 
 #[test]
+fn of_several_certificates_each_that_becomes_worse_is_told_and_days_alone_are_not() {
+    let end = |scene: &mut Scene, at: usize, holds: SignedDuration| {
+        let not_after = moment(scene.now).saturating_add(holds).unwrap();
+        let (subject, issuer) = (format!("{at}.example.com"), "Example CA".to_owned());
+        seen(scene)[at].certificate = Some(Certificate { subject, issuer, not_after });
+    };
+    let both = scene(&[("idp", WELL), ("queue", WELL)]).with(|scene| {
+        end(scene, 0, -DAY);
+        end(scene, 1, DAY * 20);
+    });
+    let mut both = both;
+    let opened = both.open_incident().clone();
+    let told = |scene: &Scene| scene.concluded().story.incidents[0].clone();
+    let a_day_later = both.clone().with(|scene| end(scene, 1, DAY * 19));
+    assert_eq!(told(&a_day_later).evidence, opened.evidence);
+    let worse = told(&both.with(|scene| end(scene, 1, DAY * 6)));
+    assert_eq!((&worse.id, worse.severity), (&opened.id, Severity::SEV1));
+    assert!(worse.evidence[1].contains("the certificate of queue ends in less than 7 days"), "{worse:#?}");
+}
+
+#[test]
 fn a_certificate_is_in_nobodys_way_and_no_sign_of_how_the_server_is() {
     let scene = open(certified(DAY * 3));
     let concluded = scene.concluded();

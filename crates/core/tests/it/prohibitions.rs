@@ -1,7 +1,7 @@
 //! What an open incident forbids stays forbidden, and what a dependency could explain is not acted on before it is known
 //! whether the dependencies answer.
 
-use mcp_health_api::{Cause, Effect, IncidentType, McpServerHealthStatus, Subject, Time};
+use mcp_health_api::{Cause, Effect, IncidentType, McpServerHealthStatus, Subject, SubjectKind, Time};
 use mcp_health_core::{
     prohibition::parse_lift,
     signals::{CheckStep, Dependency, Failure, Reading},
@@ -28,7 +28,7 @@ fn blind() -> Operator {
     (operator.world.unanswered, operator.world.unready) = (Some(operator.world.now), true);
     operator.run(90, 1);
     let down = open(&operator.status(), IncidentType::DependencyDown).unwrap().clone();
-    assert_eq!(down.subjects, [Subject { kind: Subject::DEPENDENCY.to_owned(), name: QUEUE.to_owned() }]);
+    assert_eq!(down.subjects, [Subject::new(SubjectKind::Dependency, QUEUE)]);
     operator.watches.set(&operator.world.clone(), Source::Dependencies, Sight::Gone);
     operator.run(1, 1);
     operator

@@ -28,22 +28,21 @@ pub fn find(case: &Case, server: &Server) -> Option<Finding> {
     let first = row.first().map_or(case.now, |pod| evicted_at(pod));
     let lapses = row.iter().rev().nth(IN_A_ROW - 1).map(|pod| after(evicted_at(pod), WINDOW));
     Some(Finding {
-        incident: IncidentType::CrashLoop,
-        rule: None,
-        cause: Cause::Evicted,
-        severity: if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
-        since: first,
-        evidence: vec![
-            format!(
-                "pods are evicted again and again: {} in a row since {}",
-                row.len(),
-                words::moment(first)
-            ),
-            format!("pod {}: Evicted: {}", last.name, words::shorten(&mask(message), 300)),
-        ],
-        youngest_pod: None,
         lapses,
-        forbids: &[],
+        ..Finding::new(
+            IncidentType::CrashLoop,
+            Cause::Evicted,
+            if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
+            first,
+            vec![
+                format!(
+                    "pods are evicted again and again: {} in a row since {}",
+                    row.len(),
+                    words::moment(first)
+                ),
+                format!("pod {}: Evicted: {}", last.name, words::shorten(&mask(message), 300)),
+            ],
+        )
     })
 }
 

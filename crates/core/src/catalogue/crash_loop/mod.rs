@@ -132,12 +132,6 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     evidence.extend(beside_the_server(server, &sick));
 
     Judgement::Found(Finding {
-        incident: IncidentType::CrashLoop,
-        rule: None,
-        cause,
-        severity: if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
-        since: sick.iter().map(Sick::since).min().unwrap_or(case.now),
-        evidence,
         youngest_pod,
         lapses: sick.iter().filter_map(|one| lapses(one, case.now)).min(),
         forbids: match cause {
@@ -148,6 +142,13 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             Cause::BackOff => BESIDE_BACK_OFF,
             _ => &[],
         },
+        ..Finding::new(
+            IncidentType::CrashLoop,
+            cause,
+            if server.ready() == 0 { Severity::SEV1 } else { Severity::SEV2 },
+            sick.iter().map(Sick::since).min().unwrap_or(case.now),
+            evidence,
+        )
     })
 }
 

@@ -5,12 +5,13 @@
 //! was down.
 
 use jiff::Timestamp;
-use mcp_health_api::{ActionType, IncidentType, Subject};
+use mcp_health_api::{ActionType, IncidentType, SubjectKind};
 
 use super::sick::Sick;
 use crate::{
     Case, Server,
     dependencies::{declared, is_fresh},
+    finding::is_about_the,
     signals::{Container, Pod},
     words,
 };
@@ -33,7 +34,7 @@ pub fn is_back(case: &Case, sick: &[Sick]) -> Option<String> {
         if !one.answers() || !is_fresh(case, one) {
             return None;
         }
-        if down.subjects.iter().any(|subject| subject.kind == Subject::DEPENDENCY && subject.name == name) {
+        if is_about_the(down, SubjectKind::Dependency, name) {
             let since = one.answers_since?.at;
             back = back.filter(|(_, known)| *known >= since).or(Some((name, since)));
         }

@@ -199,12 +199,6 @@ fn finding<'a>(
     let failing: Vec<_> = failing.collect();
     let lapses = failing.iter().filter_map(|(_, one)| lapse([one.seen].into_iter(), one.patience));
     Finding {
-        incident: IncidentType::ServiceNotResponding,
-        rule: None,
-        cause,
-        severity: Severity::SEV1,
-        since: failing.iter().map(|(_, one)| one.since).max().unwrap_or(case.now),
-        evidence: evidence.into_iter().map(|line| words::shorten(&line, 400)).collect(),
         youngest_pod,
         lapses: lapses.min(),
         forbids: match cause {
@@ -213,5 +207,12 @@ fn finding<'a>(
             _ if youngest_pod.is_none() => RESTARTS_AND_ROLLBACK,
             _ => &[],
         },
+        ..Finding::new(
+            IncidentType::ServiceNotResponding,
+            cause,
+            Severity::SEV1,
+            failing.iter().map(|(_, one)| one.since).max().unwrap_or(case.now),
+            evidence.into_iter().map(|line| words::shorten(&line, 400)).collect(),
+        )
     }
 }

@@ -120,6 +120,10 @@ impl Scene {
     /// The incident that is found, put into the status, to be changed.
     pub fn open_incident(&mut self) -> &mut Incident {
         self.status.incidents = self.concluded().story.incidents;
+        for incident in &mut self.status.incidents {
+            // What it says is for people: nothing that is decided later reads it.
+            incident.evidence.fill("told".to_owned());
+        }
         &mut self.status.incidents[0]
     }
 
