@@ -9,8 +9,9 @@ use mcp_health_api::{
 use crate::{
     Case, Server, Story,
     actions::{Answers, Plan, Stop, run_job, stop, touches},
+    catalogue::reach_of,
+    escalation::escalation,
     signals::RecordedAction,
-    story::{escalation, reach_of},
     time::after,
 };
 
@@ -138,9 +139,7 @@ impl Story {
                 let answers = effects.iter().filter_map(|effect| effect.answers).next_back();
                 if let Some(Stop { why, half_way }) = answers.and_then(|answers| stop(attempt, answers)) {
                     end(attempt, Outcome::NoChange, why.clone(), now);
-                    if let Some(last) = &mut self.last_action {
-                        last.outcome = Some(Outcome::NoChange);
-                    }
+                    note_outcome(&mut self.last_action, attempt);
                     if half_way {
                         incident.escalation = Some(escalation("HookFailed", &why, now));
                     }
@@ -199,6 +198,13 @@ pub fn end(attempt: &mut Attempt, outcome: Outcome, message: String, now: Timest
     attempt.outcome = Some(outcome);
     attempt.message = Some(message);
     attempt.finished_at = Some(Time(now));
+}
+
+/// Notes how the last action ended.
+pub(crate) fn note_outcome(last_action: &mut Option<LastAction>, attempt: &Attempt) {
+    if let Some(last) = last_action.as_mut().filter(|last| last.attempt == attempt.id) {
+        last.outcome = attempt.outcome;
+    }
 }
 
 /// The actions on this server that limits count, oldest first: those that the target remembers, and those

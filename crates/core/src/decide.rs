@@ -8,17 +8,15 @@ use crate::{
     Case, Diagnosis, Fleet, Server, Story,
     actions::{self, Plan, Planned},
     attempt::past_actions,
-    catalogue::{Class, facts, worst_pod},
+    catalogue::{facts, worst_pod},
+    escalation::{MADE_THINGS_WORSE, NEEDED_FOR_GOOD, NO_AUTOMATIC_ACTION, RESPONSE_OVERDUE, REVERTED},
     guards::{Question, Verdict, ask, ask_to_go_on},
-    revert::{self, MADE_THINGS_WORSE, Revert},
+    revert::{self, Revert},
+    runbook::runbook,
     signals::{Pod, RecordedAction},
-    story::RESPONSE_OVERDUE,
     time::after,
     words,
 };
-
-/// The runbook names no action for what was found.
-pub(crate) const NO_AUTOMATIC_ACTION: &str = "NoAutomaticAction";
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,7 +114,7 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
         }
         Some((last, Some(Outcome::Worse))) => situation.revert(last),
         Some((last, Some(Outcome::Reverted))) => Decision::escalate(
-            "Reverted",
+            REVERTED,
             format!("{}: {}", last.id, last.message.as_deref().unwrap_or("somebody took the action back")),
         ),
         Some((last, Some(Outcome::Inconclusive))) => Decision::escalate(
@@ -321,7 +319,7 @@ impl Situation<'_> {
             return Decision::escalate(reason, message);
         }
         match spent.last() {
-            None if incident.is_told() => Decision::escalate(
+            None if facts(incident.incident_type).class.is_told() => Decision::escalate(
                 &incident.incident_type.to_string(),
                 incident.evidence.first().map_or("others say that something is wrong", String::as_str),
             ),
@@ -337,7 +335,7 @@ impl Situation<'_> {
                 NO_AUTOMATIC_ACTION,
                 format!("rule {} names no action: see the evidence", incident.name()),
             ),
-            None if incident.incident_type.is_outside() => Decision::Wait {
+            None if facts(incident.incident_type).class.is_outside() => Decision::Wait {
                 until: self.story.look_again,
                 next: Some(facts(incident.incident_type).class.next().to_owned()),
             },
@@ -347,36 +345,6 @@ impl Situation<'_> {
             ),
         }
     }
-}
-
-/// A rung of the ladder.
-struct Rung<'a> {
-    /// What is done; `None` is a person.
-    action: Option<ActionType>,
-    /// The object's own step, with its parameters.
-    own: Option<&'a RunbookStep>,
-}
-
-/// The ladder: the object's own, or the catalogue's.
-fn runbook<'a>(case: &Case<'a>, server: &Server, incident: &Incident) -> Vec<Rung<'a>> {
-    let rung = |step: &'a RunbookStep| Rung { action: step.action(), own: Some(step) };
-    if let Some(name) = &incident.rule {
-        let rule = case.spec.rules.iter().find(|rule| &rule.name == name);
-        return rule.into_iter().flat_map(|rule| &rule.runbook).map(rung).collect();
-    }
-    let entry = facts(incident.incident_type);
-    let own = case.spec.overrides.iter().find(|one| one.incident == entry.incident);
-    let own = own.filter(|_| entry.class != Class::Report);
-    if let Some(steps) = own.and_then(|own| own.runbook.as_ref()) {
-        return steps.iter().map(rung).collect();
-    }
-    let default = (entry.runbook)(incident.cause, server);
-    default.iter().map(|action| Rung { action: Some(*action), own: None }).collect()
-}
-
-/// Whether the ladder of an incident has a step of this kind.
-pub(crate) fn leads_to(case: &Case, server: &Server, incident: &Incident, action: ActionType) -> bool {
-    runbook(case, server, incident).iter().any(|rung| rung.action == Some(action))
 }
 
 /// The next step only lets time pass.
@@ -414,7 +382,7 @@ fn needed_for_good(incident: &Incident) -> Option<Decision> {
     let failed = matches!(last.outcome, Some(Outcome::NoChange | Outcome::Worse | Outcome::Inconclusive));
     (undone.outcome == Some(Outcome::Improved) && failed && incident.quiet_since.is_none()).then(|| {
         let why = format!("{} is needed for good: without it, it happens again", last.action);
-        Decision::escalate("NeededForGood", why)
+        Decision::escalate(NEEDED_FOR_GOOD, why)
     })
 }
 

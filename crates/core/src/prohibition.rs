@@ -5,14 +5,19 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, Incident, IncidentType, LIFT_PROHIBITION_ANNOTATION, Time};
 
-use crate::{Case, Diagnosis, Story, dependencies, finding::Finding, signals::Lift, time::after, words};
+use crate::{
+    Case, Diagnosis, Story, dependencies,
+    escalation::{PROHIBITION_UNVERIFIED, escalate},
+    finding::Finding,
+    signals::Lift,
+    time::after,
+    words,
+};
 
 /// The longest time for which a user can lift a prohibition.
 const LONGEST_LIFT: SignedDuration = SignedDuration::from_hours(24);
 /// A prohibition without evidence for so long escalates.
 const UNVERIFIED_AFTER: SignedDuration = SignedDuration::from_mins(15);
-/// The reason of that escalation.
-pub(crate) const UNVERIFIED: &str = "ProhibitionUnverified";
 
 /// Reads `incident id,RFC 3339 time`; `Err` is a sentence on what is wrong with it.
 pub fn parse_lift(text: &str) -> Result<Lift, String> {
@@ -97,7 +102,7 @@ pub(crate) fn verify(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
                 words::moment(since),
                 actions.join(", ")
             );
-            crate::story::escalate(case, incident, UNVERIFIED, &message);
+            escalate(case, incident, PROHIBITION_UNVERIFIED, &message);
         }
     }
     for at in looks {

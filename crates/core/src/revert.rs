@@ -4,10 +4,8 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{Attempt, Effect, Incident, Outcome};
 
-use crate::{Case, Server, actions, actions::Plan, time::after};
+use crate::{Case, Server, actions, actions::Plan, escalation::MADE_THINGS_WORSE, time::after};
 
-/// An action made things worse, and a revert did not end that or is not possible: manual action is required.
-pub(crate) const MADE_THINGS_WORSE: &str = "MadeThingsWorse";
 /// The first pause after the API server refused a revert; it doubles.
 const REFUSED_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 /// The longest of these pauses is 64 times the first: about an hour.

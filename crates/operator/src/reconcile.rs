@@ -15,7 +15,7 @@ use kube::{
 use mcp_health_api::{McpServerHealth, McpServerHealthStatus};
 use mcp_health_core::{
     Case, Decision, Diagnosis, Server, Settings, Story, attempt::Acted, decide, diagnose, diagnose::Verdict,
-    references, report, signals::Signals, story, verify,
+    escalation, references, report, signals::Signals, verify,
 };
 
 use acting::Acting;
@@ -136,7 +136,7 @@ async fn record_and_act(
         (Decision::Resume { against }, _) => acting.resume(against.as_deref(), story).await?,
         (Decision::Escalate { reason, message }, _) => {
             if let Some(incident) = story.primary_mut() {
-                story::escalate(case, incident, reason, message);
+                escalation::escalate(case, incident, reason, message);
             }
             return Ok(Arc::clone(object));
         }

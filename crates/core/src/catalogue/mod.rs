@@ -42,10 +42,15 @@ mod traffic_lost;
 pub(crate) use crash_loop::backing_off;
 pub(crate) use database_blocking_locks::is_endable as is_endable_root;
 pub(crate) use database_pool_exhausted::UNUSED as IS_UNUSED_AFTER;
+use jiff::SignedDuration;
 use mcp_health_api::{Incident, IncidentType};
 
 pub use self::entry::{Class, Entry, Evidence, Needs, Rule, Threshold};
-use crate::{Case, Server, signals::Pod};
+use crate::{
+    Case, Server,
+    metrics::{reach, reach_of_rule},
+    signals::Pod,
+};
 
 /// All incident types but [`IncidentType::Rule`], which is the policy's own. Of findings that are equally
 /// near to the root, the first here is the primary. What does not answer comes before what follows from it, a
@@ -101,4 +106,16 @@ pub fn worst_pod<'a>(incident: IncidentType, case: &Case<'a>, server: &Server<'a
 /// Whether an incident is judged by what happened over a window.
 pub(crate) fn looks_back(incident: &Incident) -> bool {
     facts(incident.incident_type).looks_back
+}
+
+/// For how long after an action the past still shows in the rule of an incident.
+pub(crate) fn reach_of(case: &Case, incident: &Incident) -> SignedDuration {
+    match &incident.rule {
+        Some(rule) => {
+            let rule = case.spec.rules.iter().find(|one| &one.name == rule);
+            rule.map_or(SignedDuration::ZERO, reach_of_rule)
+        }
+        None if looks_back(incident) => reach(case.spec),
+        None => SignedDuration::ZERO,
+    }
 }

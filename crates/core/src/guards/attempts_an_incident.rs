@@ -1,6 +1,7 @@
 //! `spec.limits.maxAttempts`: after so many actions on one incident, a person takes over.
 
 use super::question::{Question, Verdict};
+use crate::escalation::ATTEMPTS_EXHAUSTED;
 
 pub fn check(question: &Question) -> Verdict {
     let resumed = question.resumed.map(|attempt| attempt.id.as_str());
@@ -15,7 +16,7 @@ pub fn check(question: &Question) -> Verdict {
     let limit = question.case.spec.limits.max_attempts as usize;
     if spent >= limit && question.plan.undoes.is_none() {
         return Verdict::refuse(
-            "AttemptsExhausted",
+            ATTEMPTS_EXHAUSTED,
             format!("{spent} of {limit} attempts (spec.limits.maxAttempts) are spent"),
         );
     }

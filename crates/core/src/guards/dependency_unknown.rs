@@ -11,12 +11,12 @@ use mcp_health_api::{ActionType, Cause};
 
 use super::question::{Question, Verdict};
 use crate::{
+    catalogue::reach_of,
     dependencies::{reached_until, undecided},
     diagnose::{is_explained_by_dependency, onset},
     finding::Finding,
     signals::AnswersSince,
     start_budget,
-    story::reach_of,
     time::after,
     words,
 };

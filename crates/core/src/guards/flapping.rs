@@ -2,6 +2,7 @@
 //! acted on and resolved within an hour, the next is a person's (guide 004: find the root cause).
 
 use super::question::{HOUR, Question, Verdict};
+use crate::escalation::FLAPPING;
 
 /// So often may one type come back within the hour. With the default cooldown, which doubles, that takes half
 /// an hour at least.
@@ -20,7 +21,7 @@ pub fn check(question: &Question) -> Verdict {
         return Verdict::Permit;
     }
     Verdict::refuse(
-        "Flapping",
+        FLAPPING,
         format!(
             "{} was mended {times} times within the hour, and is back: what mends it does not last",
             incident.name()

@@ -5,6 +5,7 @@
 use mcp_health_api::Outcome;
 
 use super::question::{HOUR, Question, Verdict};
+use crate::escalation::LOCKED_OUT;
 
 pub fn check(question: &Question) -> Verdict {
     if question.plan.undoes.is_some() {
@@ -20,7 +21,7 @@ pub fn check(question: &Question) -> Verdict {
         .filter(|past| past.action == action)
         .find_map(|past| past.undoes.as_deref().filter(|id| !helped(id)));
     if let Some(undone) = undone {
-        return Verdict::refuse("LockedOut", format!("{action} is locked: {undone} made things worse"));
+        return Verdict::refuse(LOCKED_OUT, format!("{action} is locked: {undone} made things worse"));
     }
     // On any open incident of the server: the pods are the same.
     let attempts = question.incidents.iter().flat_map(|incident| &incident.attempts);
@@ -35,7 +36,7 @@ pub fn check(question: &Question) -> Verdict {
         |(outcome, attempt, _)| {
             let why =
                 if outcome == Outcome::Worse { "made things worse" } else { "was taken back by somebody" };
-            Verdict::refuse("LockedOut", format!("{action} is locked: {attempt} {why}"))
+            Verdict::refuse(LOCKED_OUT, format!("{action} is locked: {attempt} {why}"))
         },
     )
 }

@@ -2,7 +2,7 @@
 //! over, nothing further is done about it.
 
 use super::question::{Question, Verdict};
-use crate::{catalogue::looks_back, story::reach_of, time::after, words};
+use crate::{catalogue::looks_back, catalogue::reach_of, time::after, words};
 
 pub fn check(question: &Question) -> Verdict {
     let Some(last) = question.past.last().filter(|_| looks_back(question.incident)) else {

@@ -8,9 +8,9 @@ use mcp_health_api::{
 use mcp_health_core::{
     Case, Decision, Diagnosis, Fleet, Server, Settings, Story,
     attempt::{self, Acted, Effected},
-    decide, diagnose, report,
+    decide, diagnose, escalation, report,
     signals::{AnswersSince, Dependency, Reading, Signals},
-    story, verify,
+    verify,
 };
 use serde_json::Value;
 
@@ -344,7 +344,7 @@ impl Operator {
             }
             (Decision::Escalate { reason, message }, _) => {
                 if let Some(incident) = story.primary_mut() {
-                    story::escalate(case, incident, reason, message);
+                    escalation::escalate(case, incident, reason, message);
                 }
                 return Ok(());
             }

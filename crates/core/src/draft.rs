@@ -1,17 +1,9 @@
-//! The story of a server so far: what its status will tell, and what is noted of incidents at several stages.
+//! The draft of a status: what it will tell of a server, before and after the decision.
 
-use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Attempt, Escalation, Incident, LastAction, PastIncident, Pending, TargetStatus, Time};
+use jiff::Timestamp;
+use mcp_health_api::{Attempt, Incident, LastAction, PastIncident, Pending, TargetStatus};
 
-use crate::{
-    Case,
-    catalogue::looks_back,
-    metrics::{reach, reach_of_rule},
-    words::{self, LONGEST},
-};
-
-/// Nothing has helped in the time that the severity leaves.
-pub(crate) const RESPONSE_OVERDUE: &str = "ResponseOverdue";
+use crate::catalogue::facts;
 
 /// Everything that the status will tell, before anything new is decided.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,7 +37,9 @@ impl Story {
     pub fn most_urgent(&self) -> Option<&Incident> {
         let primary = self.primary().map(|primary| primary.id.as_str());
         // What lies outside the server has a pace of its own.
-        let counts = |one: &&Incident| Some(one.id.as_str()) == primary || !one.incident_type.is_outside();
+        let counts = |one: &&Incident| {
+            Some(one.id.as_str()) == primary || !facts(one.incident_type).class.is_outside()
+        };
         let waiting = self.incidents.iter().filter(|one| !one.is_answered());
         waiting.filter(counts).min_by_key(|one| one.respond_by.0)
     }
@@ -58,34 +52,4 @@ impl Story {
     pub(crate) fn look_again_at(&mut self, at: Timestamp) {
         self.look_again = Some(self.look_again.map_or(at, |look| look.min(at)));
     }
-}
-
-/// For how long after an action the past still shows in the rule of an incident.
-pub(crate) fn reach_of(case: &Case, incident: &Incident) -> SignedDuration {
-    match &incident.rule {
-        Some(rule) => {
-            let rule = case.spec.rules.iter().find(|one| &one.name == rule);
-            rule.map_or(SignedDuration::ZERO, reach_of_rule)
-        }
-        None if looks_back(incident) => reach(case.spec),
-        None => SignedDuration::ZERO,
-    }
-}
-
-/// Why a person is needed.
-pub fn escalation(reason: &str, message: &str, now: Timestamp) -> Escalation {
-    Escalation {
-        reason: reason.to_owned(),
-        message: words::shorten(message, LONGEST),
-        at: Time(now),
-        cause: None,
-        reevaluated_at: None,
-    }
-}
-
-/// Hands an incident to a person.
-pub fn escalate(case: &Case, incident: &mut Incident, reason: &str, message: &str) {
-    incident.hold = None;
-    let cause = Some(incident.cause);
-    incident.escalation = Some(Escalation { cause, ..escalation(reason, message, case.now) });
 }
