@@ -99,7 +99,7 @@ async fn reconciles(
         once.call_once(|| {
             let (objects, deployments) = (store.state(), all.stores.deployments());
             all.fleet.remember(
-                objects.iter().filter_map(|one| one.0.as_ref().ok()),
+                objects.iter().filter_map(|one| one.0.as_deref().ok()),
                 deployments.iter().map(|(key, row)| (key, &row.target)),
             );
         });
@@ -221,7 +221,7 @@ impl Observer for Objects {
 async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     match &object.0 {
         Ok(valid) => {
-            let (key, object) = (Key::of(valid), Arc::new(valid.clone()));
+            let (key, object) = (Key::of(&**valid), Arc::clone(valid));
             let work = reconcile(Arc::clone(&object), key.clone(), Arc::clone(&context));
             match Box::pin(caught::panic_of(work)).await {
                 Ok(done) => done,

@@ -1,7 +1,10 @@
 //! What else than the target's own pods and Services the operator may contact: what its flags name, and of what
 //! objects name, only what the allow-list (`--allowed-endpoints`) permits.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use http::Uri;
 use mcp_health_core::mcp::foreign;
@@ -56,6 +59,17 @@ impl Endpoint {
     /// Where it is, whatever is spoken there: `host:port`.
     pub fn place(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address, where the host is written as one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, self.port))
     }
 
     /// `user:password`, as it is written.

@@ -13,7 +13,7 @@ use kube::{
 };
 use mcp_health_api::{MANAGER, McpServerHealth, McpServerHealthStatus};
 
-use crate::{client::within, config::Config, error::Error};
+use crate::{client::within, config::Config, error::Error, observe::without_bookkeeping};
 
 /// How long a write of the status may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ impl Statuses {
             |source| Error::Status { object: format!("{namespace}/{name}"), source: Box::new(source) };
         let what = format!("the status of McpServerHealth {namespace}/{name}");
         let written = match within(TIMEOUT, "PUT", what, api.replace_status(name, &params, &next)).await {
-            Ok(written) => Arc::new(written),
+            Ok(written) => Arc::new(without_bookkeeping(written)),
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(error) => return Err(failed(error)),
         };

@@ -1,12 +1,20 @@
-//! The HTTP client for what the operator's own flags name: Prometheus and Alertmanager. Certificates that the system
-//! trusts, or those of a file instead; no redirect is followed, no proxy is used, and answers are bounded.
+//! The HTTP clients for Prometheus and Alertmanager. Certificates that the system trusts, or those of a file
+//! instead; no redirect is followed, no proxy is used, and answers are bounded. What the operator's own flags
+//! name is contacted wherever its name leads; what an object names, only where the [allow-list](AllowList)
+//! permits the address.
 
-use std::{fs, io, time::Duration};
+use std::{error::Error, fs, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use mcp_health_api::MANAGER;
 use mcp_probe::roots;
-use reqwest::{Client, Response, redirect::Policy};
+use reqwest::{
+    Client, ClientBuilder, Response,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect::Policy,
+};
 use rustls::{ClientConfig, crypto::ring};
+
+use crate::{allowed::may_lead_to, endpoints::AllowList};
 
 /// Connections that nobody uses are kept for as long.
 const IDLE: Duration = Duration::from_secs(90);
@@ -19,8 +27,8 @@ pub enum Unread {
     Broken,
 }
 
-/// A client that trusts what the system does, or the certificates in `ca_file` instead.
-pub fn client(ca_file: &str) -> Result<Client, String> {
+/// What certificates are trusted: the system's, or those in `ca_file` instead.
+pub fn trust(ca_file: &str) -> Result<ClientConfig, String> {
     let of = |file| roots::pem(&fs::read(file).map_err(|error| error.to_string())?);
     let roots = match ca_file {
         "" => roots::system(),
@@ -28,12 +36,50 @@ pub fn client(ca_file: &str) -> Result<Client, String> {
     };
     let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let builder = Client::builder().tls_backend_preconfigured(tls).http1_only().no_proxy();
-    let builder = builder.redirect(Policy::none()).pool_idle_timeout(IDLE).user_agent(MANAGER);
-    builder.build().map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    Ok(tls.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A client for what the operator's own flags name.
+pub fn client(trust: &ClientConfig) -> Result<Client, String> {
+    builder(trust).build().map_err(|error| error.to_string())
+}
+
+/// A client for a host and port that an object names: it connects to the addresses that were judged, and to
+/// none where one of them is not permitted. A host that is written as an address is not resolved, and so not
+/// judged here.
+pub fn guarded_client(trust: &ClientConfig, allowed: Arc<AllowList>, port: u16) -> Result<Client, String> {
+    let guard = AddressGuard { allowed, port };
+    builder(trust).dns_resolver(Arc::new(guard)).build().map_err(|error| error.to_string())
+}
+
+fn builder(trust: &ClientConfig) -> ClientBuilder {
+    let builder = Client::builder().tls_backend_preconfigured(trust.clone()).http1_only().no_proxy();
+    builder.redirect(Policy::none()).pool_idle_timeout(IDLE).user_agent(MANAGER)
+}
+
+/// Resolves a name, and permits all of its addresses or none.
+struct AddressGuard {
+    allowed: Arc<AllowList>,
+    port: u16,
+}
+
+/// A name leads to an address that the allow-list does not permit.
+#[derive(Debug, thiserror::Error)]
+#[error("the name resolves to {0}, which is not permitted")]
+struct ForbiddenAddress(SocketAddr);
+
+impl Resolve for AddressGuard {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (allowed, port) = (Arc::clone(&self.allowed), self.port);
+        Box::pin(async move {
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), port)).await?.collect();
+            match addresses.iter().find(|one| !may_lead_to(&allowed, **one)) {
+                Some(forbidden) => Err(ForbiddenAddress(*forbidden).into()),
+                None => Ok(Box::new(addresses.into_iter()) as Addrs),
+            }
+        })
+    }
 }
 
 /// The whole body, if it is no longer than `most` bytes.
@@ -53,22 +99,33 @@ pub async fn body(mut answer: Response, most: usize) -> Result<Vec<u8>, Unread> 
 }
 
 /// Why there is no answer, in words that do not change from one try to the next.
-pub fn refusal(error: &(dyn std::error::Error + 'static)) -> &'static str {
-    let mut cause = Some(error);
-    let mut is_connecting = false;
-    while let Some(one) = cause {
-        is_connecting |= one.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect);
-        let text = one.to_string();
-        if one.is::<rustls::Error>() || text.contains("certificate") {
-            return "its certificate is not trusted, or it does not speak TLS";
-        }
-        if text.contains("lookup address") || text.contains("dns error") {
-            return "its name cannot be resolved";
-        }
-        if one.downcast_ref::<io::Error>().is_some_and(|one| one.kind() == io::ErrorKind::ConnectionRefused) {
-            return "connection refused";
-        }
-        cause = one.source();
+pub fn refusal(error: &(dyn Error + 'static)) -> &'static str {
+    let mut causes = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        causes.push(cause);
+        next = cause.source();
     }
-    if is_connecting { "no connection" } else { "the connection broke off" }
+    let of_request =
+        |is: fn(&reqwest::Error) -> bool| causes.iter().any(|one| one.downcast_ref().is_some_and(is));
+    let is_refused = |one: &io::Error| one.kind() == io::ErrorKind::ConnectionRefused;
+    if causes.iter().any(|one| one.is::<ForbiddenAddress>()) {
+        "its name resolves to an address that the operator may not contact (signals.allowedEndpoints)"
+    } else if of_request(reqwest::Error::is_dns) {
+        "its name cannot be resolved"
+    } else if causes.iter().any(|one| one.is::<rustls::Error>() || is_of_tls(*one)) {
+        "its certificate is not trusted, or it does not speak TLS"
+    } else if causes.iter().any(|one| one.downcast_ref().is_some_and(is_refused)) {
+        "connection refused"
+    } else if of_request(reqwest::Error::is_connect) {
+        "no connection"
+    } else {
+        "the connection broke off"
+    }
+}
+
+/// TLS ends a handshake with an I/O error that holds its own.
+fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    held.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
 }

@@ -132,7 +132,7 @@ impl Alerts {
 /// Asks whenever the clock ticks, until the operator ends.
 pub async fn keep(stores: Arc<Stores>) {
     let Some(alerts) = &stores.alerts else { return };
-    let client = match web::client("") {
+    let client = match web::trust("").and_then(|trust| web::client(&trust)) {
         Ok(client) => client,
         Err(why) => {
             alerts.fail(&format!("no TLS: {why}"));

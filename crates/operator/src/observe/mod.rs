@@ -9,6 +9,7 @@ mod config_maps;
 mod config_readers;
 mod dependencies;
 mod deployments;
+mod guarded;
 mod jobs;
 mod judged;
 mod last_words;
@@ -61,6 +62,7 @@ use mcp_health_core::{
 
 pub use config_maps::ConfigMapWire;
 pub use deployments::{DeploymentRow, DeploymentWire, Facts};
+pub use guarded::{Guarded, without_bookkeeping};
 use list_watch::Pace;
 pub use pod_spec::config_maps as config_maps_of;
 pub use postgres::Databases;
@@ -72,7 +74,7 @@ pub use secrets::Secrets;
 use services::{EndpointSliceRow, ServiceRow, namespace_group};
 pub use switches::{NamespaceWire, SwitchWire, is_suspended, is_thrown};
 use table::{Key, Table};
-pub use targets::{Guarded, Targets, note as note_targets};
+pub use targets::{Targets, note as note_targets};
 
 use crate::config::Config;
 

@@ -6,15 +6,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
-use mcp_health_api::McpServerHealth;
+use kube::{Resource, runtime::watcher::Event};
 
 use tokio::sync::Notify;
 
-use super::table::Key;
-
-/// An object, or what is wrong with it: one that cannot be read must not stop the watch of the others.
-pub type Guarded = DeserializeGuard<McpServerHealth>;
+use super::{guarded::Guarded, table::Key};
 
 #[derive(Default)]
 struct Inner {

@@ -149,7 +149,7 @@ async fn asked(answer: Option<String>) -> Result<usize, String> {
             None => std::future::pending().await,
         }
     };
-    let client = web::client("").unwrap();
+    let client = web::client(&web::trust("").unwrap()).unwrap();
     let asking = ask(&client, &url, Duration::from_secs(1));
     tokio::pin!(asking);
     tokio::select! {
@@ -175,7 +175,7 @@ async fn whatever_answers_ends_in_alerts_or_in_a_sentence() {
     assert_eq!(why(Some("nonsense\r\n\r\n".to_owned())).await, "Alertmanager: the connection broke off");
     let long = answer("200 OK", &" ".repeat(LONGEST + 1));
     assert_eq!(why(long).await, "Alertmanager's answer is longer than 8388608 bytes");
-    let client = web::client("").unwrap();
+    let client = web::client(&web::trust("").unwrap()).unwrap();
     let nobody = ask(&client, &"http://127.0.0.1:1".parse().unwrap(), PATIENCE).await;
     assert_eq!(nobody.unwrap_err(), "Alertmanager: connection refused");
 }

@@ -4,7 +4,6 @@
 
 use clap::Parser;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
-use kube::core::DeserializeGuard;
 use serde_json::json;
 
 use super::*;
@@ -75,7 +74,7 @@ fn healthy_server() -> (Stores, UnboundedReceiver<Key>, Arc<McpServerHealth>) {
         "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "server"}},
     }))
     .unwrap();
-    let event = kube::runtime::watcher::Event::Apply(DeserializeGuard(Ok(object.clone())));
+    let event = kube::runtime::watcher::Event::Apply(crate::observe::Guarded(Ok(Arc::new(object.clone()))));
     note_targets(&stores.targets, "", &event);
     (stores, woken, Arc::new(object))
 }

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
-use kube::{core::DeserializeGuard, runtime::watcher::Event as Watched};
+use kube::runtime::watcher::Event as Watched;
 use mcp_health_api::McpServerHealth;
 use serde_json::{Value, json};
 
@@ -69,7 +69,11 @@ fn declare(stores: &Stores, server: &str) {
         "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": server}},
     }))
     .unwrap();
-    note_targets(&stores.targets, "", &Watched::Apply(DeserializeGuard(Ok(object))));
+    note_targets(
+        &stores.targets,
+        "",
+        &Watched::Apply(crate::observe::Guarded(Ok(std::sync::Arc::new(object)))),
+    );
 }
 
 /// Runs the watch of Events for so many seconds of its own clock.

@@ -139,7 +139,7 @@ impl World {
     }
 }
 
-fn guarded(object: &McpServerHealth) -> super::super::targets::Guarded {
+fn guarded(object: &McpServerHealth) -> crate::observe::Guarded {
     serde_json::from_value(serde_json::to_value(object).unwrap()).unwrap()
 }
 

@@ -81,11 +81,10 @@ enum Asked {
 impl Sight {
     /// Nothing was seen yet.
     pub fn new(config: &Config) -> Result<Self, String> {
-        let own = (!config.prometheus_url.is_empty()).then(|| Endpoint::parse(&config.prometheus_url));
+        let (own, allowed) = endpoints(config)?;
         Ok(Self {
-            own: own.transpose().map_err(|why| format!("--prometheus-url: {why}"))?,
-            allowed: AllowList::parse(&config.allowed_endpoints)
-                .map_err(|why| format!("--allowed-endpoints: {why}"))?,
+            own,
+            allowed,
             interval: config.prometheus_period.span(),
             stale_after: Pace::of(config)
                 .stale_after_polls(
@@ -250,6 +249,15 @@ impl Sight {
             }
         }
     }
+}
+
+/// The operator's own Prometheus, and what else objects may name.
+fn endpoints(config: &Config) -> Result<(Option<Endpoint>, AllowList), String> {
+    let own = (!config.prometheus_url.is_empty()).then(|| Endpoint::parse(&config.prometheus_url));
+    let own = own.transpose().map_err(|why| format!("--prometheus-url: {why}"))?;
+    let allowed =
+        AllowList::parse(&config.allowed_endpoints).map_err(|why| format!("--allowed-endpoints: {why}"))?;
+    Ok((own, allowed))
 }
 
 impl Known {

@@ -53,7 +53,8 @@ impl Poller {
     /// A poller by the operator's configuration.
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, String> {
         let timeout = config.prometheus_timeout.span().unsigned_abs().max(Duration::from_secs(1));
-        let asking = Asking::new(&config.prometheus_ca_file, timeout)
+        let (own, allowed) = super::endpoints(config)?;
+        let asking = Asking::new(&config.prometheus_ca_file, own, allowed, timeout)
             .map_err(|why| format!("--prometheus-ca-file: {why}"))?;
         Ok(Self {
             asking,

@@ -181,7 +181,7 @@ impl World {
         });
         object["spec"]["targetRef"] = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name});
         let object: McpServerHealth = serde_json::from_value(object).unwrap();
-        let guarded = kube::core::DeserializeGuard(Ok(object.clone()));
+        let guarded = crate::observe::Guarded(Ok(Arc::new(object.clone())));
         targets::note(&self.stores.targets, "", &kube::runtime::watcher::Event::Apply(guarded));
         self.look(object);
     }
