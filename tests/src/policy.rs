@@ -7,8 +7,8 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
 };
 use mcp_health_api::{
-    ActionType, Cause, Condition, ConditionType, Incident, IncidentState, IncidentType, McpServerHealth,
-    McpServerHealthStatus, Outcome, PastIncident, Reason,
+    ActionOutcome, ActionType, Cause, Condition, ConditionType, Incident, IncidentState, IncidentType,
+    McpServerHealth, McpServerHealthStatus, Outcome, PastIncident, Reason,
 };
 use serde_json::{Value, json};
 
@@ -115,9 +115,10 @@ impl Policy {
     /// superseded has touched nothing: somebody's write came first, the Deployment controller's for example.
     pub async fn resolved_by(&self, incident: &Incident, action: ActionType) -> PastIncident {
         let past = self.resolved(incident).await;
-        let superseded = format!("{action}: {}", Outcome::Superseded);
+        let of = |outcome| ActionOutcome { action, outcome: Some(outcome) };
+        let superseded = of(Outcome::Superseded);
         let done: Vec<_> = past.actions.iter().filter(|&one| *one != superseded).collect();
-        assert_eq!(done, [&format!("{action}: {}", Outcome::Improved)], "{past:#?}");
+        assert_eq!(done, [&of(Outcome::Improved)], "{past:#?}");
         assert_eq!(past.resolution, format!("{action} helped"), "{past:#?}");
         past
     }

@@ -147,12 +147,6 @@ pub enum IncidentType {
 }
 
 impl IncidentType {
-    /// Whether it is about what lies outside the server: nothing that happens in it is why, and nothing that
-    /// is done to it helps.
-    pub const fn is_outside(self) -> bool {
-        matches!(self, Self::DependencyDown | Self::NodeProblem | Self::CertificateExpiring)
-    }
-
     /// The types that wait for a symptom to last: only of these an override says `for`.
     pub const WAITING: &[Self] = &[
         Self::CrashLoop,
@@ -177,11 +171,6 @@ impl IncidentType {
         Self::DatabaseIdleInTransaction,
         Self::DatabaseBlockingLocks,
     ];
-
-    /// Whether it waits for a symptom to last.
-    pub fn waits(self) -> bool {
-        Self::WAITING.contains(&self)
-    }
 }
 
 impl fmt::Display for IncidentType {

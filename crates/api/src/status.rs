@@ -559,20 +559,9 @@ impl Incident {
         self.attempts.iter_mut().find(|attempt| attempt.outcome.is_none())
     }
 
-    /// Whether the server is down or a major part of it is broken, by what was seen of it. A person's word or an alert
-    /// alone does not count, nor what is mitigated.
-    pub fn breaks_the_server(&self) -> bool {
-        self.severity <= Severity::SEV2 && !self.is_told() && !self.is_mitigated()
-    }
-
     /// Whether it is escalated, and automatic actions are off until something new is found.
     pub fn is_escalated(&self) -> bool {
         self.escalation.as_ref().is_some_and(|escalation| escalation.reevaluated_at.is_none())
-    }
-
-    /// Whether it is known only by what others say.
-    pub fn is_told(&self) -> bool {
-        matches!(self.incident_type, IncidentType::Reported | IncidentType::AlertFiring)
     }
 
     /// Whether an answer was given: something temporary is in force and all is well, or it is being taken back.
@@ -886,9 +875,10 @@ pub struct PastIncident {
     /// The `ConfigMap` with the logs, events and states that were collected last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence_kept: Option<String>,
-    /// What was done, as `Action: Outcome`.
+    /// What was done, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub actions: Vec<String>,
+    #[schemars(length(max = 16))]
+    pub actions: Vec<ActionOutcome>,
     /// From the fault to its detection.
     pub time_to_detect: String,
     /// From detection to the action that helped; absent where none was needed.
@@ -906,7 +896,33 @@ impl PastIncident {
 
     /// Whether an action was carried out on it.
     pub fn was_acted_on(&self) -> bool {
-        let idle = [Outcome::Superseded, Outcome::Refused].map(|outcome| format!(": {outcome}"));
-        self.actions.iter().any(|action| !idle.iter().any(|idle| action.ends_with(idle)))
+        let is_idle =
+            |one: &ActionOutcome| matches!(one.outcome, Some(Outcome::Superseded | Outcome::Refused));
+        !self.actions.iter().all(is_idle)
+    }
+
+    /// What was done, as `Rollback: Superseded, Rollback: Improved`; empty if nothing was.
+    pub fn done(&self) -> String {
+        self.actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What was done once, and how it ended.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionOutcome {
+    /// What was done.
+    pub action: ActionType,
+    /// How it ended; absent where that was not judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+impl fmt::Display for ActionOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.outcome {
+            Some(outcome) => write!(f, "{}: {outcome}", self.action),
+            None => write!(f, "{}", self.action),
+        }
     }
 }

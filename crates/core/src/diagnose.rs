@@ -202,7 +202,8 @@ fn judge(case: &Case, server: &Server, entry: &Entry) -> Judgement {
 /// not put off.
 fn own_wait(case: &Case, finding: &Finding, known: Option<&Pending>) -> Option<(Timestamp, Timestamp)> {
     let mut overrides = case.spec.overrides.iter();
-    let own = overrides.find(|one| one.incident == finding.incident && finding.incident.waits())?.hold_for?;
+    let waits = facts(finding.incident).lasting.is_some();
+    let own = overrides.find(|one| one.incident == finding.incident && waits)?.hold_for?;
     let is_open = case.status.incidents.iter().any(|one| finding.is_of(one));
     let since = known.map_or(case.now, |known| seen_since(case, known));
     let due = after(since.min(finding.since), own.span());
@@ -297,11 +298,12 @@ mod tests {
                 (diagnosis.findings.len() == 1, diagnosis.pending)
             };
             let (opened, pending) = opens(1000, 1000, Vec::new());
-            assert_eq!(opened, !incident.waits(), "{incident}: at once");
-            assert_eq!(rule.contains(&format!("'{incident}'")), incident.waits(), "{incident}: {rule}");
+            let waits = facts(incident).lasting.is_some();
+            assert_eq!(opened, !waits, "{incident}: at once");
+            assert_eq!(rule.contains(&format!("'{incident}'")), waits, "{incident}: {rule}");
             // A rule that finds it since just now, at every look, does not put it off for ever.
             assert!(opens(1600, 1600, pending.clone()).0, "{incident}: after ten minutes");
-            assert_eq!(opens(1599, 1599, pending).0, !incident.waits(), "{incident}: before");
+            assert_eq!(opens(1599, 1599, pending).0, !waits, "{incident}: before");
             assert!(opens(1000, 400, Vec::new()).0, "{incident}: it has lasted already");
         }
     }

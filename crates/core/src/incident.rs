@@ -2,8 +2,8 @@
 //! after the one that it follows from, and it is closed by its rule's word.
 
 use mcp_health_api::{
-    Attempt, EVIDENCE_LIMIT, HISTORY_LIMIT, Incident, IncidentState, Outcome, PastIncident, SUBJECTS_LIMIT,
-    Subject, Time,
+    ActionOutcome, Attempt, EVIDENCE_LIMIT, HISTORY_LIMIT, Incident, IncidentState, Outcome, PastIncident,
+    SUBJECTS_LIMIT, Severity, Subject, Time,
 };
 
 use crate::{
@@ -235,10 +235,7 @@ pub(crate) fn resolve(case: &Case, history: &mut Vec<PastIncident>, incident: In
         actions: incident
             .attempts
             .iter()
-            .map(|attempt| match attempt.outcome {
-                Some(outcome) => format!("{}: {outcome}", attempt.action),
-                None => attempt.action.to_string(),
-            })
+            .map(|one| ActionOutcome { action: one.action, outcome: one.outcome })
             .collect(),
         id: incident.id,
         incident_type: incident.incident_type,
@@ -253,4 +250,12 @@ pub(crate) fn resolve(case: &Case, history: &mut Vec<PastIncident>, incident: In
     };
     history.insert(0, past);
     history.truncate(HISTORY_LIMIT);
+}
+
+/// Whether the server is down or a major part of it is broken, by what was seen of it. A person's word or an
+/// alert alone does not count, nor what is mitigated.
+pub fn breaks_the_server(incident: &Incident) -> bool {
+    incident.severity <= Severity::SEV2
+        && !facts(incident.incident_type).class.is_told()
+        && !incident.is_mitigated()
 }

@@ -23,7 +23,7 @@ pub mod finding;
 pub mod guards;
 pub mod health_body;
 pub mod healthy;
-mod incident;
+pub mod incident;
 pub mod last_words;
 pub mod lost;
 pub mod mask;

@@ -7,10 +7,11 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Incident, McpServerHealth, McpServerHealthStatus};
+use mcp_health_api::{McpServerHealth, McpServerHealthStatus};
 use mcp_health_core::{
     Decision, Fleet as Others, Settings,
-    guards::is_storm,
+    guards::{CONCURRENT_ACTIONS, FLEET_UNHEALTHY, is_storm},
+    incident::breaks_the_server,
     signals::{RecordedAction, Target},
 };
 
@@ -127,10 +128,10 @@ impl Fleet {
                 // A revert takes a place, and nothing of the hour's budgets.
                 server.reserved = plan.undoes.is_none().then_some((now, uid));
             }
-            Decision::Hold { hold, .. } if hold.reason == "ConcurrentActions" => {
+            Decision::Hold { hold, .. } if hold.reason == CONCURRENT_ACTIONS => {
                 inner.for_a_place.insert(key.clone());
             }
-            Decision::Hold { hold, .. } if hold.reason == "FleetUnhealthy" => {
+            Decision::Hold { hold, .. } if hold.reason == FLEET_UNHEALTHY => {
                 inner.for_the_fleet.insert(key.clone());
             }
             _ => {}
@@ -175,7 +176,7 @@ impl Inner {
         let held = status.incidents.first().and_then(|incident| incident.hold.as_ref());
         let server = Server {
             acting: status.is_acting(),
-            unhealthy: status.incidents.iter().any(Incident::breaks_the_server),
+            unhealthy: status.incidents.iter().any(breaks_the_server),
             held: held.map(|hold| hold.reason.clone()),
             reserved: None,
         };

@@ -59,7 +59,7 @@ async fn a_stuck_circuit_is_reset_on_its_pod_alone_where_what_it_guards_answers(
     let incident = server.incident(IncidentType::CircuitStuckOpen, Cause::CircuitOpen).await;
     server.policy.evidence(&incident, &format!("pod {stuck}: circuit external-api is open")).await;
     let past = server.resolved_by(&incident, ActionType::ResetCircuit).await;
-    assert_eq!(past.actions, ["ResetCircuit: Improved"]);
+    assert_eq!(past.done(), "ResetCircuit: Improved");
     for pod in &pods {
         circuit(&server, pod, "closed", |circuit| circuit["state"] == "closed").await;
     }

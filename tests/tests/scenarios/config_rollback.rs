@@ -149,7 +149,7 @@ async fn the_owner_goes_on(name: &str, flags: &[&str]) {
     apply(&story, flags, &better).await;
     assert_eq!(content(&story).await, better);
     let past = server.policy.resolved(&incident).await;
-    assert!(past.actions.contains(&"RollbackConfig: Improved".to_owned()), "{past:?}");
+    assert!(past.done().contains("RollbackConfig: Improved"), "{past:?}");
     restart(&story, &server).await;
     server.rolled_out().await;
     kept(&story, &server, &better).await;

@@ -173,7 +173,7 @@ async fn neither_somebody_elses_session_nor_one_at_work_is_ended() {
     server.policy.considered_again().await;
     assert!(other.is_there(&postgres).await && own.is_there(&postgres).await);
     other.tell_until(&postgres, "COMMIT", "idle").await;
-    assert_eq!(server.policy.resolved(&incident).await.actions, [] as [String; 0]);
+    assert_eq!(server.policy.resolved(&incident).await.done(), "");
 
     // A migration of the server's own: minutes of work, with a lock on all rows.
     own.tell_until(&postgres, "BEGIN; LOCK TABLE seats; SELECT pg_sleep(900)", "active").await;
@@ -252,7 +252,7 @@ async fn a_database_that_others_fill_is_a_persons() {
     server.policy.considered_again().await;
     assert_eq!(postgres.sessions("crowd", "idle").await, 14, "somebody else's sessions are not ended");
     postgres.disperse().await;
-    assert_eq!(server.policy.resolved(&incident).await.actions, [] as [String; 0]);
+    assert_eq!(server.policy.resolved(&incident).await.done(), "");
     assert_eq!(server.lives().await, lives, "no pod was restarted");
     server.is_untouched().await;
 }

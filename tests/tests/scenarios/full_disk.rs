@@ -63,7 +63,7 @@ async fn a_database_whose_disk_is_full_is_a_persons_until_there_is_room_and_noth
 
     postgres.query("DROP TABLE filler").await;
     creates(&server, &["200"]).await;
-    assert_eq!(server.policy.resolved(&incident).await.actions, [] as [String; 0]);
+    assert_eq!(server.policy.resolved(&incident).await.done(), "");
     assert_eq!(server.lives().await, lives, "no pod was restarted");
     server.is_untouched().await;
     story.is_silent_about(&[SERVER_PASSWORD, OPERATOR_PASSWORD]).await;

@@ -48,7 +48,7 @@ async fn behind_a_pooler_no_session_is_ended_until_the_secret_names_postgresql_i
     server.is_untouched().await;
 
     server.mend_pod(&pod, "hold-db-connections").await;
-    assert_eq!(server.policy.resolved(&incident).await.actions, [] as [String; 0]);
+    assert_eq!(server.policy.resolved(&incident).await.done(), "");
 
     // As it is told: what the pooler lends is still nobody's, and what comes from the server's own pods is ended.
     postgres.operator_asks(&postgres.address()).await;
@@ -64,7 +64,7 @@ async fn behind_a_pooler_no_session_is_ended_until_the_secret_names_postgresql_i
     assert!(why.contains("unless it is a pooler"), "{why}");
     assert_eq!(postgres.sessions(APPLICATION, "idle in transaction").await, 2, "none was ended");
     server.mend_pod(&pod, "hold-db-connections").await;
-    assert_eq!(server.policy.resolved(&unknown).await.actions, [] as [String; 0]);
+    assert_eq!(server.policy.resolved(&unknown).await.done(), "");
     server.is_untouched().await;
 
     let mut own = postgres.session_of(&pod, APPLICATION).await;

@@ -25,7 +25,7 @@ async fn a_report_is_a_persons_while_the_annotation_is_there_and_nothing_is_done
     annotate(&story, "mcphealth.dev/report-").await;
     let past = server.policy.resolved(&incident).await;
     assert_eq!(past.resolution, "the report was taken back");
-    assert_eq!(past.actions, [] as [String; 0]);
+    assert_eq!(past.done(), "");
     server.policy.healthy().await;
     server.is_untouched().await;
 }

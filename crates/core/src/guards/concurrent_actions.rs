@@ -3,6 +3,9 @@
 
 use super::question::{Question, Verdict};
 
+/// The reason of a server that waits for a place.
+pub const CONCURRENT_ACTIONS: &str = "ConcurrentActions";
+
 pub fn check(question: &Question) -> Verdict {
     let (acting, limit) = (&question.fleet.acting, question.case.settings.max_concurrent_actions);
     if acting.len() < limit || question.resumed.is_some() {
@@ -10,7 +13,7 @@ pub fn check(question: &Question) -> Verdict {
     }
     let others = acting.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     Verdict::hold(
-        "ConcurrentActions",
+        CONCURRENT_ACTIONS,
         format!("{} of at most {limit} servers are being acted on: {others}", acting.len()),
     )
 }

@@ -29,7 +29,8 @@ mod rollout_in_progress;
 mod suspended;
 mod window_passed;
 
-pub use fleet_unhealthy::is_storm;
+pub use concurrent_actions::CONCURRENT_ACTIONS;
+pub use fleet_unhealthy::{FLEET_UNHEALTHY, is_storm};
 pub use question::{Question, Verdict};
 
 /// All guards, in order.

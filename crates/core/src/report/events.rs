@@ -81,8 +81,7 @@ pub fn news(before: &McpServerHealthStatus, after: &McpServerHealthStatus) -> Ve
         }
     }
     for past in after.history.iter().take_while(|past| !before.history.iter().any(|one| one.id == past.id)) {
-        let done =
-            if past.actions.is_empty() { String::new() } else { format!(" ({})", past.actions.join(", ")) };
+        let done = if past.actions.is_empty() { String::new() } else { format!(" ({})", past.done()) };
         let note =
             format!("{} {} after {}: {}{done}", past.name(), past.id, past.time_to_resolve, past.resolution);
         tell(false, "IncidentResolved", &format_args!("{} {}", past.name(), past.id), note);

@@ -34,8 +34,8 @@ pub fn status(
             let follows = incident.caused_by.as_ref().map(|primary| format!("follows {primary}"));
             let to_do = || Some(format!("a permanent fix: {}", incident.follow_ups.first()?.message));
             let person = || Some(format!("a person is needed: {}", incident.escalation.as_ref()?.message));
-            let kind = incident.incident_type;
-            let outside = || kind.is_outside().then(|| facts(kind).class.next().to_owned());
+            let class = facts(incident.incident_type).class;
+            let outside = || class.is_outside().then(|| class.next().to_owned());
             incident.next = follows.or_else(to_do).or_else(|| outside().map(|next| person().unwrap_or(next)));
         }
         incident.state = state_of(incident);
@@ -186,7 +186,7 @@ fn summary(case: &Case, server: Option<&Server>, status: &McpServerHealthStatus)
         (None, None) => {}
     }
     let (outside, follow): (Vec<&Incident>, Vec<_>) =
-        status.incidents.iter().skip(1).partition(|one| one.incident_type.is_outside());
+        status.incidents.iter().skip(1).partition(|one| facts(one.incident_type).class.is_outside());
     match follow.len() {
         0 => {}
         1 => sentence.push_str("; another incident follows from it"),

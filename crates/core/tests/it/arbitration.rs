@@ -6,8 +6,10 @@ use mcp_health_api::{
 };
 use mcp_health_core::{
     Diagnosis, Server,
+    catalogue::facts,
     diagnose::rank,
     finding::Finding,
+    incident::breaks_the_server,
     signals::{Autoscaler, Reading, Scaled},
 };
 
@@ -257,7 +259,7 @@ fn of_what_is_found_at_once_the_nearest_to_the_root_is_the_primary() {
         assert_eq!(story.incidents[0].caused_by, None, "{what}");
         let id = Some(&story.incidents[0].id);
         // Nothing in the server is why something outside it does not answer.
-        let explained = |one: &Incident| if one.incident_type.is_outside() { None } else { id };
+        let explained = |one: &Incident| if facts(one.incident_type).class.is_outside() { None } else { id };
         let follows = |one: &Incident| one.caused_by.as_ref() == explained(one);
         assert!(story.incidents[1..].iter().all(follows), "{what}: {story:#?}");
         assert_eq!(story.incidents.len(), found.len(), "{what}");
@@ -529,7 +531,7 @@ fn a_new_fault_goes_before_what_is_mitigated_and_does_not_explain_it() {
     let killed =
         story.incidents.iter_mut().find(|one| one.incident_type == IncidentType::OutOfMemory).unwrap();
     mitigated(&scene, killed);
-    assert!(killed.is_mitigated() && !killed.breaks_the_server());
+    assert!(killed.is_mitigated() && !breaks_the_server(killed));
     let mut scene = scene;
     scene.status.incidents = vec![killed.clone()];
     // The attempt that mitigates it is in force: nothing on the template says otherwise.

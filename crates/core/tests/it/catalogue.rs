@@ -3,7 +3,7 @@
 use mcp_health_api::{Cause, Duration, IncidentType, McpServerHealth, Override, Severity, SignalsSpec};
 use mcp_health_core::{
     Server,
-    catalogue::{self, CATALOGUE, Class, Evidence, Needs, Rule, Threshold},
+    catalogue::{self, CATALOGUE, Evidence, Needs, Rule, Threshold},
     finding::{Finding, Judgement},
     healthy::{Way, way_back},
     signals::{Reading, Signals},
@@ -86,9 +86,20 @@ fn every_entry_says_what_it_needs_which_guide_it_follows_and_whether_it_waits() 
             assert!(["000", "001", "002", "003", "004"].contains(guide), "{incident}: {guide}");
             assert!(!section.is_empty(), "{incident}: guide {guide}");
         }
-        assert_eq!(entry.lasting.is_some(), incident.waits(), "{incident}: admission takes for, or does not");
-        let is_outside = matches!(entry.class, Class::Dependency | Class::Node | Class::Ahead);
-        assert_eq!(is_outside, incident.is_outside(), "{incident}");
+        assert_eq!(
+            entry.lasting.is_some(),
+            IncidentType::WAITING.contains(&incident),
+            "{incident}: admission takes for, or does not"
+        );
+        let is_outside =
+            [IncidentType::DependencyDown, IncidentType::NodeProblem, IncidentType::CertificateExpiring]
+                .contains(&incident);
+        assert_eq!(entry.class.is_outside(), is_outside, "{incident}");
+        assert_eq!(
+            entry.class.is_told(),
+            [IncidentType::Reported, IncidentType::AlertFiring].contains(&incident),
+            "{incident}"
+        );
         if matches!(entry.rule, Rule::Metric(_)) {
             assert_eq!(entry.needs, Needs::All(&[Evidence::Metrics]), "{incident}");
         }

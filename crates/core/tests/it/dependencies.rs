@@ -343,7 +343,7 @@ fn what_they_waited_for_is_back_and_all_pods_in_back_off_are_recycled_in_one_att
     assert_eq!(attempts(&operator).len(), 1);
     let crash =
         operator.status().history.into_iter().find(|one| one.incident_type == IncidentType::CrashLoop);
-    assert_eq!(crash.unwrap().actions, ["RecyclePod: Improved"]);
+    assert_eq!(crash.unwrap().done(), "RecyclePod: Improved");
 }
 
 #[test]

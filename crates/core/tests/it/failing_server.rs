@@ -42,7 +42,7 @@ fn a_new_template_that_fails_is_rolled_back_and_never_counts_as_healthy() {
     assert_eq!(operator.world.deployment.as_ref().unwrap().template, good);
     let past = operator.status().history[0].clone();
     assert_eq!((past.incident_type, past.cause), (IncidentType::HighErrorRate, Cause::BadRollout));
-    assert_eq!(past.actions, ["Rollback: Improved"]);
+    assert_eq!(past.done(), "Rollback: Improved");
 }
 
 #[test]

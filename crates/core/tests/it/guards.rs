@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use mcp_health_api::{
-    ActionType, Attempt, Cause, Duration, Effect, Escalation, IncidentType, LastAction, Mode, Outcome,
-    PastIncident, RollbackPolicy, Severity, Step, StepState, Time,
+    ActionOutcome, ActionType, Attempt, Cause, Duration, Effect, Escalation, IncidentType, LastAction, Mode,
+    Outcome, PastIncident, RollbackPolicy, Severity, Step, StepState, Time,
 };
 use mcp_health_core::{
     Decision, Fleet, Server,
@@ -45,7 +45,7 @@ fn mended(scene: &Scene, ages: &[i64]) -> Vec<PastIncident> {
         resolved_at: Time(moment(scene.now - age)),
         resolution: "Rollback helped".to_owned(),
         evidence: Vec::new(),
-        actions: vec!["Rollback: Improved".to_owned()],
+        actions: vec![ActionOutcome { action: ActionType::Rollback, outcome: Some(Outcome::Improved) }],
         time_to_detect: "1s".to_owned(),
         time_to_mitigate: Some("1s".to_owned()),
         time_to_resolve: "1m".to_owned(),
@@ -261,7 +261,7 @@ fn each_guard_has_its_say_about_a_rollback() {
             "one of these was overtaken by a person",
             |scene| {
                 scene.status.history = mended(scene, &[3000, 2000, 300]);
-                scene.status.history[1].actions = vec!["Rollback: Superseded".to_owned()];
+                scene.status.history[1].actions[0].outcome = Some(Outcome::Superseded);
             },
             "Act Rollback",
         ),

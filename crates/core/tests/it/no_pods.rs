@@ -61,7 +61,7 @@ fn a_refused_revision_is_rolled_back_where_pods_of_the_known_good_one_are_create
     operator.world.kill_a_pod();
     operator.run_until("resolved", 120, |status| !status.history.is_empty());
     let past = operator.status().history[0].clone();
-    assert_eq!((past.cause, past.actions), (Cause::BadRollout, vec!["Rollback: Improved".to_owned()]));
+    assert_eq!((past.cause, past.done().as_str()), (Cause::BadRollout, "Rollback: Improved"));
 }
 
 #[test]

@@ -326,7 +326,7 @@ fn what_a_removed_rule_did_for_a_time_is_still_taken_back() {
     operator.declare(|spec| spec.rules.clear());
     operator.run_until("taken back", 4 * 3600, |status| status.incidents.is_empty());
     assert_ne!(template(&operator), edited);
-    assert_eq!(operator.status().history[0].actions, ["SetEnv: Improved", "SetEnv: Improved"]);
+    assert_eq!(operator.status().history[0].done(), "SetEnv: Improved, SetEnv: Improved");
 }
 
 #[test]

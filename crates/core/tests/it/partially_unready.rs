@@ -32,7 +32,7 @@ fn one_pod_of_three_that_stays_unready_is_recycled() {
     operator.run_until("resolved", 120, is_over);
     assert_eq!(operator.world.done.len(), 1);
     assert_eq!(operator.world.done[0].before, pod);
-    assert_eq!(operator.status().history[0].actions, ["RecyclePod: Improved"]);
+    assert_eq!(operator.status().history[0].done(), "RecyclePod: Improved");
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn two_of_four_pods_that_stay_unready_are_recycled_one_after_the_other() {
     operator.run_until("resolved", 300, is_over);
     let evicted: Vec<_> = operator.world.done.iter().map(|done| done.before.clone()).collect();
     assert_eq!(evicted, broken);
-    assert_eq!(operator.status().history[0].actions, ["RecyclePod: Improved", "RecyclePod: Improved"]);
+    assert_eq!(operator.status().history[0].done(), "RecyclePod: Improved, RecyclePod: Improved");
 }
 
 #[test]

@@ -667,7 +667,7 @@ fn a_rollout_that_runs_out_of_memory_is_rolled_back_and_not_raised() {
     operator.run(120, 1);
     let status = operator.status();
     assert!(status.incidents.is_empty(), "{status:#?}");
-    assert_eq!(status.history[0].actions, ["Rollback: Improved"]);
+    assert_eq!(status.history[0].done(), "Rollback: Improved");
 }
 
 #[test]
@@ -744,7 +744,7 @@ fn a_variable_that_is_set_for_a_time_is_taken_back_and_the_incident_is_over_if_a
     operator.run_until("taken back", 1900, |status| status.incidents.is_empty());
     let status = operator.status();
     let past = status.history.iter().find(|past| past.incident_type == IncidentType::CrashLoop).unwrap();
-    assert_eq!(past.actions, ["SetEnv: Improved", "SetEnv: Improved"]);
+    assert_eq!(past.done(), "SetEnv: Improved, SetEnv: Improved");
     assert_eq!(past.resolution, "SetEnv was only for a time, and all stays well without it");
     let done = &operator.world.done;
     assert_eq!((done.len(), &done[1].after), (2, &done[0].before));

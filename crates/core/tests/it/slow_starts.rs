@@ -69,7 +69,7 @@ fn an_init_container_that_hangs_beyond_the_progress_deadline_is_rolled_back() {
         incident.evidence
     );
     operator.run_until("resolved", 120, |status| status.incidents.is_empty());
-    assert_eq!(operator.status().history[0].actions, ["Rollback: Improved"]);
+    assert_eq!(operator.status().history[0].done(), "Rollback: Improved");
 }
 
 #[test]

@@ -247,7 +247,7 @@ impl Timeline {
         }
         let past = status.history.iter().find(|past| !self.before.contains(&past.id));
         if let Some(past) = past {
-            self.tell(lines, Step::Verified, past.actions.join(", "));
+            self.tell(lines, Step::Verified, past.done());
             let acted =
                 past.time_to_mitigate.as_ref().map(|time| format!(", {time} to act")).unwrap_or_default();
             let (detect, resolve) = (&past.time_to_detect, &past.time_to_resolve);
@@ -416,7 +416,8 @@ mod tests {
         let at = "2026-01-01T00:00:00Z";
         health(&json!({"history": [{
             "id": "crashloop-1", "type": "CrashLoop", "cause": "BadRollout", "severity": "SEV1", "openedAt": at,
-            "resolvedAt": at, "resolution": "Rollback helped", "actions": ["Rollback: Improved"],
+            "resolvedAt": at, "resolution": "Rollback helped",
+            "actions": [{"action": "Rollback", "outcome": "Improved"}],
             "timeToDetect": "2s", "timeToMitigate": "0s", "timeToResolve": "18s",
         }]}))
     }

@@ -236,7 +236,7 @@ fn overrides(runbook: Runbook) -> Value {
         step => {
             let incident = runbook.mishap.incident();
             let mut own = json!({"incident": incident, "runbook": [step]});
-            if incident.waits() {
+            if IncidentType::WAITING.contains(&incident) {
                 own["for"] = json!("8s");
             }
             json!([own])
@@ -342,7 +342,12 @@ async fn ended_well(runbook: Runbook, server: &Server) {
     assert_eq!((last.action, last.outcome), (runbook.action, Some(Outcome::Improved)), "{status:#?}");
     let open = attempts(&status, runbook.action).filter(|one| one.is_spent()).count();
     let superseded = format!("{}: Superseded", runbook.action);
-    let past = status.history.iter().flat_map(|past| &past.actions).filter(|one| **one != superseded).count();
+    let past = status
+        .history
+        .iter()
+        .flat_map(|past| &past.actions)
+        .filter(|one| one.to_string() != superseded)
+        .count();
     assert_eq!(open + past, 1, "{status:#?}");
     server.serves_mcp().await;
 }

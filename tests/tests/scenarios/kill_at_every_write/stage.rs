@@ -80,9 +80,9 @@ impl Stage {
         assert_eq!(status.history.len(), 1, "{:#?}", status.history);
         let past = &status.history[0];
         let (last, before) = past.actions.split_last().expect("something was done");
-        assert_eq!(last, "Rollback: Improved", "{past:#?}");
+        assert_eq!(last.to_string(), "Rollback: Improved", "{past:#?}");
         // What came too late touched nothing, and is told.
-        assert!(before.iter().all(|action| action == "Rollback: Superseded"), "{past:#?}");
+        assert!(before.iter().all(|action| action.to_string() == "Rollback: Superseded"), "{past:#?}");
         assert_eq!(past.resolution, "Rollback helped", "{past:#?}");
         let last = status.last_action.expect("the last action is told");
         assert_eq!(last.outcome, Some(Outcome::Improved), "{last:#?}");

@@ -2,9 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{
-    ActionType, Attempt, Cause, Condition, Effect, Escalation, FollowUp, HealthyRevision, Hold, Incident,
-    IncidentState, IncidentType, LastAction, McpServerHealthStatus, Outcome, PastIncident, SessionFence,
-    Severity, Step, StepState, TargetStatus, Time,
+    ActionOutcome, ActionType, Attempt, Cause, Condition, Effect, Escalation, FollowUp, HealthyRevision,
+    Hold, Incident, IncidentState, IncidentType, LastAction, McpServerHealthStatus, Outcome, PastIncident,
+    SessionFence, Severity, Step, StepState, TargetStatus, Time,
 };
 use mcp_health_core::{
     actions::ACTIONS,
@@ -368,7 +368,9 @@ fn incident(known: &[String]) -> BoxedStrategy<Incident> {
 }
 
 fn past() -> BoxedStrategy<PastIncident> {
-    (text(), incident_type(), cause(), severity(), time(), time(), prop::collection::vec(text(), 0..3))
+    let done =
+        (action(), option::of(outcome())).prop_map(|(action, outcome)| ActionOutcome { action, outcome });
+    (text(), incident_type(), cause(), severity(), time(), time(), prop::collection::vec(done, 0..3))
         .prop_map(|(id, incident_type, cause, severity, opened_at, resolved_at, actions)| PastIncident {
             evidence_kept: None,
             id,
