@@ -31,7 +31,7 @@ use tokio::time::sleep_until;
 
 use crate::{
     caught,
-    error::Error,
+    error::{Error, SourceFailure},
     observe::{
         Guarded, Stores,
         list_watch::{Observer, Pace},
@@ -206,13 +206,13 @@ impl Observer for Objects {
         wake_on_fitness(&self.context.stores, &self.scope);
     }
 
-    fn failed(&mut self, why: String) {
+    fn failed(&mut self, failing: SourceFailure) {
         tracing::warn!(
-            why,
+            why = failing.why,
             scope = self.scope,
             "the watch of McpServerHealth objects fails; it is tried again"
         );
-        self.context.stores.objects.failed(&self.scope, why);
+        self.context.stores.objects.failed(&self.scope, failing);
         wake_on_fitness(&self.context.stores, &self.scope);
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong in a reconcile. Each says what failed, on what object, and what happens next.
 
 use kube::core::Status;
+use mcp_health_core::signals::Reading;
 
 /// A reconcile that could not be finished. It is tried again, with a pause.
 #[derive(Debug, thiserror::Error)]
@@ -42,5 +43,42 @@ pub fn answer(error: &kube::Error) -> Option<&Status> {
     match error {
         kube::Error::Api(status) => Some(status),
         _ => None,
+    }
+}
+
+/// Why a source does not answer, or refuses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceFailure {
+    /// As a sentence: the API server's own, where there is one.
+    pub why: String,
+    /// The API server does not let the operator see it.
+    pub is_forbidden: bool,
+}
+
+impl SourceFailure {
+    /// What the API server answered.
+    pub fn of_status(status: &Status) -> Self {
+        let why = match status.message.as_str() {
+            "" => format!("the API server answers {} {}", status.code, status.reason),
+            message => message.to_owned(),
+        };
+        Self { why, is_forbidden: status.is_forbidden() }
+    }
+
+    /// What a request came to that was not answered well.
+    pub fn of_client(error: &kube::Error) -> Self {
+        answer(error).map_or_else(|| error.to_string().into(), Self::of_status)
+    }
+
+    /// What can be seen while it was never seen.
+    pub fn reading<T>(&self) -> Reading<T> {
+        let why = self.why.clone();
+        if self.is_forbidden { Reading::Forbidden(why) } else { Reading::Unavailable(why) }
+    }
+}
+
+impl From<String> for SourceFailure {
+    fn from(why: String) -> Self {
+        Self { why, is_forbidden: false }
     }
 }

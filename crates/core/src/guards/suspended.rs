@@ -28,7 +28,7 @@ fn switch(reading: &Reading<bool>, reason: &'static str, thrown: &str, source: &
     match reading {
         Reading::Fresh(false) => None,
         Reading::Fresh(true) => Some(Verdict::hold(reason, thrown)),
-        Reading::Stale { .. } | Reading::Unavailable(_) | Reading::Off => {
+        Reading::Stale { .. } | Reading::Unavailable(_) | Reading::Forbidden(_) | Reading::Off => {
             let problem = reading.problem(source).unwrap_or_default();
             Some(Verdict::hold("SwitchUnreadable", format!("{problem}; it counts as thrown")))
         }

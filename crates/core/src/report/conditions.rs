@@ -174,9 +174,7 @@ pub(super) fn stalled(case: &Case, status: &McpServerHealthStatus) -> Option<(Re
     if let Some(refused) = refused.next() {
         return Some((Reason::Forbidden, refused.message.clone()));
     }
-    // In the API server's words: what a server answers is no word on the operator's rights.
-    let forbidden = case.signals.problems().into_iter().find(|problem| problem.contains("forbidden: "))?;
-    Some((Reason::Forbidden, forbidden))
+    Some((Reason::Forbidden, case.signals.forbidden()?))
 }
 
 /// What would hold any action, also while there is nothing to do.

@@ -95,6 +95,13 @@ pub struct Signals {
     pub rival: Option<String>,
 }
 
+/// What is seen, for people, and what it is worth.
+type Source = (&'static str, Reading<()>);
+
+fn problems(sources: impl IntoIterator<Item = Source>) -> impl Iterator<Item = String> {
+    sources.into_iter().filter_map(|(source, reading)| reading.problem(source))
+}
+
 /// A user's word that what one incident forbids may be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lift {
@@ -105,26 +112,61 @@ pub struct Lift {
 }
 
 impl Signals {
+    /// What an action or its fences rest on.
+    fn fences(&self) -> [Source; 6] {
+        [
+            ("the Deployment", self.target.worth()),
+            ("its ReplicaSets", self.revisions.worth()),
+            ("its pods", self.pods.worth()),
+            ("its autoscalers", self.autoscalers.worth()),
+            ("its ConfigMaps", self.configs.worth()),
+            ("its Jobs", self.jobs.worth()),
+        ]
+    }
+
+    /// What a change of requests and limits rests on beside that.
+    fn fences_of_resources(&self) -> [Source; 2] {
+        [
+            ("its vertical autoscalers", self.vertical_autoscalers.worth()),
+            ("its namespace's quotas", self.quotas.worth()),
+        ]
+    }
+
+    /// What is seen beside that.
+    fn other_sources(&self) -> [Source; 15] {
+        [
+            ("its nodes", self.nodes.worth()),
+            ("its Services", self.services.worth()),
+            ("its disruption budgets", self.budgets.worth()),
+            ("its usage", self.usage.worth()),
+            ("its volumes", self.volumes.worth()),
+            ("its metrics", self.metrics.worth()),
+            ("its own rules", self.rules.worth()),
+            ("its probes", self.probes.worth()),
+            ("its circuit breakers", self.circuits.worth()),
+            ("its dependencies", self.dependencies.worth()),
+            ("its database", self.database.worth()),
+            ("its alerts", self.alerts.worth()),
+            ("this object", self.policy.worth()),
+            ("the namespace's switch", self.namespace_suspended.worth()),
+            ("the cluster-wide switch", self.cluster_suspended.worth()),
+        ]
+    }
+
     /// What an action or its fences rest on and cannot be relied on, as sentences.
     pub fn problems_of_fences(&self) -> Vec<String> {
-        let fences = [
-            self.target.problem("the Deployment"),
-            self.revisions.problem("its ReplicaSets"),
-            self.pods.problem("its pods"),
-            self.autoscalers.problem("its autoscalers"),
-            self.configs.problem("its ConfigMaps"),
-            self.jobs.problem("its Jobs"),
-        ];
-        fences.into_iter().flatten().collect()
+        problems(self.fences()).collect()
     }
 
     /// What a change of requests and limits rests on beside that and cannot be relied on, as sentences.
     pub fn problems_of_resources(&self) -> Vec<String> {
-        let fences = [
-            self.vertical_autoscalers.problem("its vertical autoscalers"),
-            self.quotas.problem("its namespace's quotas"),
-        ];
-        fences.into_iter().flatten().collect()
+        problems(self.fences_of_resources()).collect()
+    }
+
+    /// The first source that the API server does not let the operator see, as a sentence.
+    pub fn forbidden(&self) -> Option<String> {
+        let all = self.fences().into_iter().chain(self.fences_of_resources()).chain(self.other_sources());
+        problems(all.filter(|(_, reading)| matches!(reading, Reading::Forbidden(_)))).next()
     }
 
     /// What the end of database sessions rests on beside that and cannot be relied on, as sentences.
@@ -134,8 +176,12 @@ impl Signals {
 
     /// Why what its database tells may not be relied on.
     pub fn problem_of_database(&self) -> Option<String> {
-        let unread = || Some(format!("its database: {}", self.database.fresh()?.unread.as_ref()?));
-        self.database.problem("its database").or_else(unread)
+        self.database.problem("its database").or_else(|| self.unread_database())
+    }
+
+    /// Its database answers, and could not be read.
+    fn unread_database(&self) -> Option<String> {
+        Some(format!("its database: {}", self.database.fresh()?.unread.as_ref()?))
     }
 
     /// Which of the policy's own rules have no answer, as sentences.
@@ -183,27 +229,14 @@ impl Signals {
     /// Everything that cannot be relied on, as sentences.
     pub fn problems(&self) -> Vec<String> {
         let others = [
-            self.nodes.problem("its nodes"),
-            self.services.problem("its Services"),
-            self.budgets.problem("its disruption budgets"),
-            self.usage.problem("its usage"),
-            self.volumes.problem("its volumes"),
-            self.metrics.problem("its metrics"),
             self.metrics.fresh().and_then(Metrics::gaps),
-            self.rules.problem("its own rules"),
-            self.probes.problem("its probes"),
             self.never_answered(),
-            self.circuits.problem("its circuit breakers"),
-            self.dependencies.problem("its dependencies"),
-            self.problem_of_database(),
-            self.alerts.problem("its alerts"),
-            self.policy.problem("this object"),
+            self.unread_database(),
             self.lift.as_ref().and_then(|lift| lift.as_ref().err().cloned()),
-            self.namespace_suspended.problem("the namespace's switch"),
-            self.cluster_suspended.problem("the cluster-wide switch"),
         ];
-        let fences = self.problems_of_fences().into_iter().chain(self.problems_of_resources());
-        fences
+        problems(self.fences())
+            .chain(problems(self.fences_of_resources()))
+            .chain(problems(self.other_sources()))
             .chain(others.into_iter().flatten())
             .chain(self.problems_of_rules())
             .chain(self.problems_of_dependencies())

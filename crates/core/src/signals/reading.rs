@@ -16,6 +16,8 @@ pub enum Reading<T> {
     },
     /// Not seen; the reason is a sentence for people.
     Unavailable(String),
+    /// Not seen, since the API server does not let the operator see it; in the API server's words.
+    Forbidden(String),
     /// Not looked at, because the operator was not asked to or the cluster has no such source. No fault, and
     /// no evidence.
     #[default]
@@ -27,7 +29,18 @@ impl<T> Reading<T> {
     pub fn fresh(&self) -> Option<&T> {
         match self {
             Self::Fresh(value) => Some(value),
-            Self::Stale { .. } | Self::Unavailable(_) | Self::Off => None,
+            Self::Stale { .. } | Self::Unavailable(_) | Self::Forbidden(_) | Self::Off => None,
+        }
+    }
+
+    /// What the reading is worth, without the value.
+    pub fn worth(&self) -> Reading<()> {
+        match self {
+            Self::Fresh(_) => Reading::Fresh(()),
+            Self::Stale { at, .. } => Reading::Stale { value: (), at: *at },
+            Self::Unavailable(why) => Reading::Unavailable(why.clone()),
+            Self::Forbidden(why) => Reading::Forbidden(why.clone()),
+            Self::Off => Reading::Off,
         }
     }
 
@@ -39,6 +52,7 @@ impl<T> Reading<T> {
                 Some(format!("{source}: no answer since {}", crate::words::moment(*at)))
             }
             Self::Unavailable(why) => Some(format!("{source}: {why}")),
+            Self::Forbidden(why) => Some(format!("{source}: forbidden: {why}")),
         }
     }
 }
@@ -51,6 +65,7 @@ impl Reading<()> {
             Self::Fresh(()) => own(value),
             Self::Stale { at, .. } => Reading::Stale { value, at },
             Self::Unavailable(why) => Reading::Unavailable(why),
+            Self::Forbidden(why) => Reading::Forbidden(why),
             Self::Off => Reading::Off,
         }
     }

@@ -1,7 +1,12 @@
-//! What was declared to be asked and never answered is a problem with a name; it is no evidence.
+//! What was declared to be asked and never answered is a problem with a name; it is no evidence. What the
+//! API server does not let the operator see stalls the object.
 
 use jiff::SignedDuration;
-use mcp_health_core::signals::{Fault, FaultKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading};
+use mcp_health_api::ConditionType;
+use mcp_health_core::{
+    report::status,
+    signals::{Fault, FaultKind, ProbePath, ProbeQuestion, ProbeResult, Probed, Reading},
+};
 
 use crate::support::{moment, scene::Scene};
 
@@ -70,4 +75,21 @@ fn what_was_answered_once_was_tried_too_little_or_is_not_ready_is_not_named() {
         probes
     });
     assert_eq!(unready, Vec::<String>::new());
+}
+
+#[test]
+fn what_the_api_server_forbids_stalls_and_what_others_say_of_forbidding_does_not() {
+    let stalled = |change: &dyn Fn(&mut Scene)| {
+        let scene = Scene::healthy().with(change);
+        let concluded = scene.concluded();
+        let status = status(&scene.case(), &concluded.diagnosis, &concluded.story, &concluded.decision);
+        let kind = ConditionType::Stalled.to_string();
+        let stalled = status.conditions.into_iter().find(|one| one.type_ == kind).unwrap();
+        (stalled.status == "True").then_some((stalled.reason, stalled.message))
+    };
+    let words = || "pods is forbidden: User \"operator\" cannot list".to_owned();
+    let forbidden = Some(("Forbidden".to_owned(), format!("its nodes: forbidden: {}", words())));
+    assert_eq!(stalled(&|_| {}), None);
+    assert_eq!(stalled(&|scene| scene.signals.nodes = Reading::Forbidden(words())), forbidden);
+    assert_eq!(stalled(&|scene| scene.signals.nodes = Reading::Unavailable(words())), None);
 }

@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::error::SourceFailure;
 use pace::Retry;
 pub use pace::{Pace, is_recent};
 
@@ -69,7 +70,7 @@ pub trait Observer {
     /// The API server has answered in a way that proves that what was told is still so.
     fn alive(&mut self);
     /// It does not answer, or refuses, for this reason; it is tried again after a pause.
-    fn failed(&mut self, why: String);
+    fn failed(&mut self, failing: SourceFailure);
 }
 
 /// Why a list or a watch came to nothing.
@@ -78,12 +79,12 @@ enum Fault {
     /// The API server does not remember the version any more: the kind is listed again.
     Gone,
     /// Anything else, and how long the API server asks to be left alone.
-    Failed { why: String, retry_after: Duration },
+    Failed { failing: SourceFailure, retry_after: Duration },
 }
 
 impl Fault {
     fn new(why: impl Into<String>) -> Self {
-        Self::Failed { why: why.into(), retry_after: Duration::ZERO }
+        Self::Failed { failing: why.into().into(), retry_after: Duration::ZERO }
     }
 
     /// The API server's own sentence, where there is one.
@@ -91,13 +92,11 @@ impl Fault {
         if status.code == 410 {
             return Self::Gone;
         }
-        let why = match status.message.as_str() {
-            "" => format!("the API server answers {} {}", status.code, status.reason),
-            message if status.is_forbidden() => format!("forbidden: {message}"),
-            message => message.to_owned(),
-        };
         let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-        Self::Failed { why, retry_after: Duration::from_secs(seconds.into()) }
+        Self::Failed {
+            failing: SourceFailure::of_status(status),
+            retry_after: Duration::from_secs(seconds.into()),
+        }
     }
 
     fn of_client(error: &kube::Error) -> Self {
@@ -169,8 +168,8 @@ impl Source {
                     at.version.clear();
                     sleep(retry.pause(Duration::ZERO)).await;
                 }
-                Err(Fault::Failed { why, retry_after }) => {
-                    observer.failed(why);
+                Err(Fault::Failed { failing, retry_after }) => {
+                    observer.failed(failing);
                     sleep(retry.pause(retry_after)).await;
                 }
             }

@@ -25,7 +25,7 @@ use super::{
     watch::NamedMeta,
     watches::source,
 };
-use crate::caught;
+use crate::{caught, error::SourceFailure};
 
 /// Which Events are watched: those of pods, without the five that each normal start of a pod makes. That a probe has a
 /// container killed is an Event of type Normal, so the type cannot select.
@@ -299,8 +299,8 @@ impl Observer for PodObserver<'_> {
         });
     }
 
-    fn failed(&mut self, why: String) {
-        tracing::warn!(why, scope = self.scope, "the watch of Events fails; it is tried again");
+    fn failed(&mut self, failing: SourceFailure) {
+        tracing::warn!(why = failing.why, scope = self.scope, "the watch of Events fails; it is tried again");
     }
 }
 

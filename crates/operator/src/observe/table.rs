@@ -16,6 +16,7 @@ use mcp_health_core::signals::Reading;
 use tokio::time::Instant;
 
 use super::Stores;
+use crate::error::SourceFailure;
 
 /// A namespace and a name (or uid) in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,7 +71,7 @@ struct Health {
     /// The last proof of life, by the monotonic clock: the wall clock may jump. And by that one, for people.
     proof: Option<(Instant, Timestamp)>,
     /// Why it fails, since then.
-    failing: Option<String>,
+    failing: Option<SourceFailure>,
     /// What its servers were woken for last.
     told: Fitness,
 }
@@ -205,7 +206,7 @@ impl<V: Row> Table<V> {
         let mut unreadable = inner.unreadable.iter();
         match health.fitness(self.stale_after) {
             Fitness::NotListed => Reading::Unavailable("not listed yet".to_owned()),
-            Fitness::Refused => Reading::Unavailable(health.failing.clone().unwrap_or_default()),
+            Fitness::Refused => health.failing.clone().unwrap_or_default().reading(),
             Fitness::Stale => {
                 // The same moment however often it is read; not a later one where the clock was set back.
                 let at = health.proof.map_or(Timestamp::UNIX_EPOCH, |(_, at)| at).min(now);
@@ -228,9 +229,9 @@ impl<V: Row> Table<V> {
     }
 
     /// The source of a scope does not answer, or refuses. What it said before is believed until it is stale.
-    pub fn failed(&self, scope: &str, why: String) {
+    pub fn failed(&self, scope: &str, failing: SourceFailure) {
         if let Some(health) = self.write().health.get_mut(scope) {
-            health.failing = Some(why);
+            health.failing = Some(failing);
         }
     }
 

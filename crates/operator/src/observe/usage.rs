@@ -26,7 +26,7 @@ use super::{
     list_watch::Pace,
     table::{Key, Row, Table},
 };
-use crate::error::answer;
+use crate::error::{SourceFailure, answer};
 
 const GROUP: &str = "/apis/metrics.k8s.io/v1beta1";
 /// Where the cluster has no metrics-server, it is looked for again after so many ticks.
@@ -116,13 +116,17 @@ pub async fn keep(stores: Arc<Stores>, client: Client, scope: Option<String>, pe
                 }
                 absent_for = Some(0);
             }
-            Err(Trouble::Failed(why)) => {
+            Err(Trouble::Failed(failed)) => {
                 absent_for = None;
                 measured.is_on.store(true, Ordering::Relaxed);
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(scope, why, "metrics-server does not answer; it is tried again");
+                    tracing::warn!(
+                        scope,
+                        why = failed.why,
+                        "metrics-server does not answer; it is tried again"
+                    );
                 }
-                measured.table.failed(&scope, why);
+                measured.table.failed(&scope, failed);
             }
         }
         if measured.table.has_changed_fitness(&scope) {
@@ -135,7 +139,7 @@ pub async fn keep(stores: Arc<Stores>, client: Client, scope: Option<String>, pe
 enum Trouble {
     /// The cluster has no such API.
     Absent,
-    Failed(String),
+    Failed(SourceFailure),
 }
 
 #[derive(Deserialize)]
@@ -169,15 +173,15 @@ struct ContainerUsage {
 async fn list(client: &Client, scope: &str) -> Result<PodMetricsList, Trouble> {
     let uri =
         if scope.is_empty() { format!("{GROUP}/pods") } else { format!("{GROUP}/namespaces/{scope}/pods") };
-    let request =
-        http::Request::get(uri).body(Vec::new()).map_err(|error| Trouble::Failed(error.to_string()))?;
+    let request = http::Request::get(uri)
+        .body(Vec::new())
+        .map_err(|error| Trouble::Failed(error.to_string().into()))?;
     match timeout(PATIENCE, client.request(request)).await {
-        Err(_) => Err(Trouble::Failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(Trouble::Failed(format!("no answer within {} s", PATIENCE.as_secs()).into())),
         Ok(Ok(list)) => Ok(list),
         Ok(Err(error)) => Err(match answer(&error) {
             Some(Status { code: 404, .. }) => Trouble::Absent,
-            Some(status) => Trouble::Failed(status.message.clone()),
-            None => Trouble::Failed(error.to_string()),
+            _ => Trouble::Failed(SourceFailure::of_client(&error)),
         }),
     }
 }

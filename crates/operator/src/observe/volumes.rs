@@ -21,7 +21,7 @@ use super::{
     prometheus::note_usage,
     table::Key,
 };
-use crate::{config::Config, error::answer};
+use crate::{config::Config, error::SourceFailure};
 
 /// How long a kubelet's answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ struct Inner {
 #[derive(Clone, Debug, Default)]
 struct Node {
     answered: Option<Timestamp>,
-    failing: Option<String>,
+    failing: Option<SourceFailure>,
 }
 
 impl Spaces {
@@ -69,6 +69,7 @@ impl Spaces {
             Reading::Fresh(_) => Reading::Fresh(all()),
             Reading::Stale { at, .. } => Reading::Stale { value: all(), at },
             Reading::Unavailable(why) => Reading::Unavailable(why),
+            Reading::Forbidden(why) => Reading::Forbidden(why),
             Reading::Off => Reading::Off,
         }
     }
@@ -94,8 +95,9 @@ impl Inner {
                 Some(Node { answered: Some(at), .. }) => {
                     oldest = Some(oldest.map_or(*at, |oldest| oldest.min(*at)));
                 }
-                Some(Node { failing: Some(why), .. }) => {
-                    return Reading::Unavailable(format!("node {name}: {why}"));
+                Some(Node { failing: Some(failing), .. }) => {
+                    let why = format!("node {name}: {}", failing.why);
+                    return SourceFailure { why, ..*failing }.reading();
                 }
                 // Not asked yet.
                 _ => return Reading::Off,
@@ -147,15 +149,15 @@ pub async fn keep(stores: Arc<Stores>, client: Client, period: Duration) {
                         }
                     }
                 }
-                Err(why) => {
-                    if known.failing.as_ref() != Some(&why) {
+                Err(failing) => {
+                    if known.failing.as_ref() != Some(&failing) {
                         tracing::warn!(
                             node = &*node,
-                            why,
+                            why = failing.why,
                             "a kubelet's statistics cannot be had; it is asked again"
                         );
                     }
-                    known.failing = Some(why);
+                    known.failing = Some(failing);
                 }
             }
         }
@@ -231,16 +233,12 @@ struct PvcRef {
     name: String,
 }
 
-async fn summary(client: &Client, node: &str) -> Result<Summary, String> {
+async fn summary(client: &Client, node: &str) -> Result<Summary, SourceFailure> {
     let uri = format!("/api/v1/nodes/{node}/proxy/stats/summary");
     let request = http::Request::get(uri).body(Vec::new()).map_err(|error| error.to_string())?;
     match timeout(PATIENCE, client.request(request)).await {
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-        Ok(Ok(summary)) => Ok(summary),
-        Ok(Err(error)) => Err(match answer(&error) {
-            Some(status) => status.message.clone(),
-            None => error.to_string(),
-        }),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs()).into()),
+        Ok(answer) => answer.map_err(|error| SourceFailure::of_client(&error)),
     }
 }
 
@@ -377,7 +375,8 @@ mod tests {
             inner.nodes.extend(node.map(|node| ("one".into(), node)));
             inner.reading(&pods, at(now), SignedDuration::from_secs(90))
         };
-        let answered = |why: Option<&str>| Node { answered: Some(at(0)), failing: why.map(str::to_owned) };
+        let answered =
+            |why: Option<&str>| Node { answered: Some(at(0)), failing: why.map(|why| why.to_owned().into()) };
         assert_eq!(reading(None, 0), Reading::Off, "not asked yet");
         assert_eq!(reading(Some(answered(None)), 90), Reading::Fresh(Vec::new()));
         assert_eq!(reading(Some(answered(Some("gone"))), 30), Reading::Fresh(Vec::new()), "once is no time");
@@ -385,7 +384,12 @@ mod tests {
             reading(Some(answered(Some("gone"))), 91),
             Reading::Stale { value: Vec::new(), at: at(0) }
         );
-        let never = Node { answered: None, failing: Some("forbidden".to_owned()) };
-        assert_eq!(reading(Some(never), 0), Reading::Unavailable("node one: forbidden".to_owned()));
+        for is_forbidden in [false, true] {
+            let failing = SourceFailure { why: "no way".to_owned(), is_forbidden };
+            let never = Node { answered: None, failing: Some(failing) };
+            let why = "node one: no way".to_owned();
+            let expected = if is_forbidden { Reading::Forbidden(why) } else { Reading::Unavailable(why) };
+            assert_eq!(reading(Some(never), 0), expected);
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     list_watch::{Observer, Source},
     table::{Change, Key, Row, Table},
 };
-use crate::caught;
+use crate::{caught, error::SourceFailure};
 
 /// What a watch tells of.
 pub enum Told<'a, V> {
@@ -183,10 +183,10 @@ where
         self.fitness();
     }
 
-    fn failed(&mut self, why: String) {
+    fn failed(&mut self, failing: SourceFailure) {
         let (kind, scope) = (W::kind(&()), self.scope);
-        tracing::warn!(kind = &*kind, scope, why, "a watch fails; it is tried again");
-        self.table.failed(scope, why);
+        tracing::warn!(kind = &*kind, scope, why = failing.why, "a watch fails; it is tried again");
+        self.table.failed(scope, failing);
         self.fitness();
     }
 }

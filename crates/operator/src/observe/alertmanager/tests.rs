@@ -43,6 +43,7 @@ fn seen(alerts: &Alerts, now: i64) -> Reading<Vec<String>> {
         Reading::Fresh(all) => Reading::Fresh(names(all)),
         Reading::Stale { value, at } => Reading::Stale { value: names(value), at },
         Reading::Unavailable(why) => Reading::Unavailable(why),
+        Reading::Forbidden(why) => Reading::Forbidden(why),
         Reading::Off => Reading::Off,
     }
 }

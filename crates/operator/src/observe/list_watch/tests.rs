@@ -246,8 +246,8 @@ async fn a_relist_that_is_refused_for_ever_makes_rows_stale_and_wakes_once() {
 async fn a_first_list_that_is_refused_for_ever_is_unavailable_and_wakes_once() {
     let scene = Scene::new(|_, _| refused());
     scene.run(600, |_, scene| assert!(scene.table.is_settled())).await;
-    let why = "forbidden: configmaps is forbidden".to_owned();
-    assert_eq!((scene.reading(), scene.told("fitness")), (Reading::Unavailable(why), 1));
+    let why = "configmaps is forbidden".to_owned();
+    assert_eq!((scene.reading(), scene.told("fitness")), (Reading::Forbidden(why), 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,7 +36,7 @@ async fn a_relist_that_begins_and_fails_each_second_for_ten_minutes_does_not_kee
         if second % 2 == 0 {
             table.begin_list("");
         } else {
-            table.failed("", format!("forbidden, request {second}"));
+            table.failed("", format!("forbidden, request {second}").into());
         }
         changes += usize::from(table.has_changed_fitness(""));
         let seen = suspended(&table);
@@ -79,9 +79,9 @@ async fn proof_of_life_each_half_minute_keeps_quiet_rows_fresh() {
 fn what_was_never_listed_tells_why_and_wakes_once_whatever_the_words() {
     let table: Table<SwitchRow> = Table::new(&[None], STALE_AFTER);
     assert!(!table.is_settled() && !table.has_changed_fitness(""));
-    table.failed("", "forbidden: request 1".to_owned());
+    table.failed("", "forbidden: request 1".to_owned().into());
     assert!(table.is_settled() && table.has_changed_fitness(""));
-    table.failed("", "forbidden: request 2".to_owned());
+    table.failed("", "forbidden: request 2".to_owned().into());
     assert!(!table.has_changed_fitness(""), "other words are not another fitness");
     assert_eq!(table.reading("", now(), ()), Reading::Unavailable("forbidden: request 2".to_owned()));
 }
