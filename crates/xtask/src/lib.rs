@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod background;
+pub mod bench;
 pub mod crds;
 pub mod demo;
 pub mod install;

@@ -44,6 +44,8 @@ enum Command {
         #[command(flatten)]
         node: Node,
     },
+    /// Measures the operator's memory and reaction beside a bare loop, on a cluster whose nodes are simulated.
+    Bench,
     /// Breaks MCP servers in a cluster, and shows how the operator heals them.
     Demo {
         #[command(flatten)]
@@ -152,6 +154,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Cluster(command) => cluster(command),
         Command::Crds => {
             xtask::crds::write(&project_root())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bench => {
+            xtask::bench::run()?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Test { which, fast, only, keep, node } => {
