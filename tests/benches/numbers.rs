@@ -1,8 +1,10 @@
-//! The operator's memory and its reaction, on a real API server whose nodes are simulated: `cargo xtask bench`.
+//! The operator's memory and its reaction, on a real API server whose nodes are simulated: `cargo xtask
+//! bench`.
 //!
-//! Memory: resident set, with no server, and with a thousand healthy ones of three pods each, probes off. Reaction: from
-//! the Event of a watch that completes the evidence to the Event that shows the mitigating patch, both as another client
-//! sees them; beside it, in turns, a bare loop that sees the same evidence, writes an intent to a status and patches.
+//! Memory: resident set, with no server, and with a thousand healthy ones of three pods each, probes off.
+//! Reaction: from the Event of a watch that completes the evidence to the Event that shows the mitigating
+//! patch, both as another client sees them; beside it, in turns, a bare loop that sees the same evidence,
+//! writes an intent to a status and patches.
 
 use std::{
     fs::File,
@@ -305,18 +307,23 @@ async fn server(client: &Client, space: &str, name: &str, replicas: i32, mode: &
     });
     let labels = json!({"app": name, "app.kubernetes.io/part-of": "mcp", "team": space});
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), space);
+    let ready_soon = json!({"simulation.mcphealth.dev/ready-after": "100ms"});
     let toleration = json!({"key": "simulation.mcphealth.dev/node", "operator": "Exists"});
-    make(&deployments, json!({
-        "metadata": {"name": name, "labels": labels},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": labels, "annotations": {"simulation.mcphealth.dev/ready-after": "100ms"}},
-                "spec": {"containers": [container], "tolerations": [toleration]},
+    make(
+        &deployments,
+        json!({
+            "metadata": {"name": name, "labels": labels},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": labels, "annotations": ready_soon},
+                    "spec": {"containers": [container], "tolerations": [toleration]},
+                },
             },
-        },
-    })).await?;
+        }),
+    )
+    .await?;
     let objects: Api<McpServerHealth> = Api::namespaced(client.clone(), space);
     make(&objects, json!({
         "metadata": {"name": name},

@@ -16,13 +16,13 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use mcp_health_api::{
-    CONFIG_ANNOTATION, CONTENT_ANNOTATION, Effect, HealthyConfig, Incident, KIND_CONFIG_COPY, KIND_LABEL,
-    MANAGER, McpServerHealth, OBJECT_LABEL, TargetStatus,
+    CONFIG_ANNOTATION, CONTENT_ANNOTATION, Effect, HealthyConfig, Incident, KIND_CONFIG_COPY, MANAGER,
+    McpServerHealth, TargetStatus,
 };
-use mcp_health_core::{Case, Story, actions::config_name, digest, healthy::copy_name};
+use mcp_health_core::{Case, Story, actions::config_name, healthy::copy_name};
 use serde_json::json;
 
-use crate::{error::answer, observe::ConfigMapWire};
+use crate::{error::answer, observe::ConfigMapWire, owned};
 
 /// The most copies of one ConfigMap that are kept without anything naming them.
 const KEPT: usize = 3;
@@ -158,10 +158,7 @@ pub async fn copy(client: &Client, object: &McpServerHealth, live: &ConfigMapWir
     let manifest = json!({
         "metadata": {
             "name": name,
-            "labels": {
-                KIND_LABEL: KIND_CONFIG_COPY,
-                OBJECT_LABEL: digest::label_value(object.meta().name.as_deref().unwrap_or_default()),
-            },
+            "labels": owned::labels(object, KIND_CONFIG_COPY),
             "annotations": {CONFIG_ANNOTATION: of, CONTENT_ANNOTATION: content},
             "ownerReferences": [owner],
         },
@@ -210,8 +207,7 @@ async fn delete_surplus(
     needed: &BTreeSet<String>,
 ) -> Result<(), NoCopy> {
     let api = api::<ConfigMap>(client, object);
-    let label = digest::label_value(object.meta().name.as_deref().unwrap_or_default());
-    let selector = format!("{KIND_LABEL}={KIND_CONFIG_COPY},{OBJECT_LABEL}={label}");
+    let selector = owned::selector(object, KIND_CONFIG_COPY);
     let copies = api.list_metadata(&ListParams::default().labels(&selector)).await?.items;
     let mut by_config = BTreeMap::<String, Vec<_>>::new();
     for copy in copies.into_iter().map(|copy| copy.metadata) {

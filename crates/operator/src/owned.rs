@@ -8,9 +8,6 @@ use kube::Resource;
 use mcp_health_api::{ATTEMPT_ANNOTATION, KIND_LABEL, McpServerHealth, OBJECT_LABEL};
 use mcp_health_core::digest;
 
-/// The longest value that a label can have.
-const LABEL: usize = 63;
-
 /// The metadata of an object of this kind (one of `KIND_*`) that belongs to `object`.
 pub fn metadata(object: &McpServerHealth, name: String, kind: &str) -> ObjectMeta {
     ObjectMeta {
@@ -22,10 +19,16 @@ pub fn metadata(object: &McpServerHealth, name: String, kind: &str) -> ObjectMet
     }
 }
 
+/// Selects the objects of this kind that belong to an object of this name. Those of another object whose name
+/// makes the same label are told apart by their owner.
+pub fn selector(object: &McpServerHealth, kind: &str) -> String {
+    let labels: Vec<_> = labels(object, kind).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    labels.join(",")
+}
+
 /// The labels of objects of this kind that belong to `object`.
 pub fn labels(object: &McpServerHealth, kind: &str) -> BTreeMap<String, String> {
-    let name = object.metadata.name.clone().unwrap_or_default();
-    let name = if name.len() > LABEL { digest::short(name.as_bytes(), LABEL) } else { name };
+    let name = digest::label_value(object.metadata.name.as_deref().unwrap_or_default());
     [(KIND_LABEL.to_owned(), kind.to_owned()), (OBJECT_LABEL.to_owned(), name)].into()
 }
 
@@ -35,4 +38,29 @@ pub fn is_of(meta: &ObjectMeta, object: &McpServerHealth, attempt: &str) -> bool
     let ours = owners.map(|owner| &owner.uid).any(|uid| object.metadata.uid.as_ref() == Some(uid));
     let annotations = meta.annotations.as_ref();
     ours && annotations.and_then(|all| all.get(ATTEMPT_ANNOTATION)).is_some_and(|id| id == attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use mcp_health_api::{KIND_CONFIG_COPY, KIND_EVIDENCE};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_for_an_object_with_a_long_name_is_found_by_the_label_that_it_bears() {
+        let spec = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}});
+        for length in [1, 63, 64, 253] {
+            let object =
+                McpServerHealth::new(&"n".repeat(length), serde_json::from_value(spec.clone()).unwrap());
+            for kind in [KIND_EVIDENCE, KIND_CONFIG_COPY] {
+                let made = metadata(&object, "made".to_owned(), kind).labels.unwrap();
+                let label = &made[OBJECT_LABEL];
+                assert!(label.len() <= 63, "{label}");
+                assert_eq!(selector(&object, kind), format!("{KIND_LABEL}={kind},{OBJECT_LABEL}={label}"));
+            }
+        }
+    }
 }

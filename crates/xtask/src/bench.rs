@@ -1,4 +1,5 @@
-//! Memory and reaction, measured on a cluster of its own whose nodes are simulated, and which is removed at the end.
+//! Memory and reaction, measured on a cluster of its own whose nodes are simulated, and which is removed at
+//! the end.
 
 use cluster::command::spawn_error;
 use cluster::error::{Error, Result};

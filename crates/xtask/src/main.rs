@@ -44,7 +44,8 @@ enum Command {
         #[command(flatten)]
         node: Node,
     },
-    /// Measures the operator's memory and reaction beside a bare loop, on a cluster whose nodes are simulated.
+    /// Measures the operator's memory and reaction beside a bare loop, on a cluster whose nodes are
+    /// simulated.
     Bench,
     /// Breaks MCP servers in a cluster, and shows how the operator heals them.
     Demo {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::{Api, Resource};
 use mcp_health_api::{Effect, SUSPEND_ANNOTATION, Step, StepState};
 
-use super::Target;
+use super::executor::Executor;
 use crate::{
     error::{Error, answer},
     observe::{NamespaceWire, SwitchWire, is_suspended, is_thrown},
@@ -36,7 +36,7 @@ impl Confirmed {
 /// What one question came to: what speaks against going on, if anything.
 type Objection = Result<Option<Confirmed>, Error>;
 
-impl Target<'_> {
+impl Executor<'_> {
     /// Asks for the switch, the namespace and, for an eviction, the pod: at the same time.
     pub async fn confirm(&self, steps: &[Step]) -> Result<Confirmed, Error> {
         let (switch, namespace, pod) = tokio::join!(

@@ -16,7 +16,11 @@ use mcp_health_core::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Prepared, Stepped, Target, patch};
+use super::{
+    executor::Executor,
+    patch,
+    stepped::{Prepared, Stepped},
+};
 use crate::{
     error::{Error, answer},
     observe::{DeploymentWire, Facts, ReplicaSetWire, look_up},
@@ -34,7 +38,7 @@ pub fn is_marking(effect: Effect) -> bool {
     )
 }
 
-impl Target<'_> {
+impl Executor<'_> {
     /// Fetches the template that comes back.
     pub(super) async fn prepare_template(&self, step: &Step) -> Result<Prepared, Error> {
         const WHAT: &str = "reading the ReplicaSet to go back to";

@@ -6,11 +6,11 @@ use dependency_probe::postgres::{Ended, NotEnded};
 use mcp_health_api::{Attempt, Step, StepState};
 use mcp_health_core::{attempt::Effected, words};
 
-use super::{Stepped, Target};
+use super::{executor::Executor, stepped::Stepped};
 use crate::observe::table::Key;
 
 /// Ends the sessions, and says what came of it.
-pub async fn carry_out(target: &Target<'_>, attempt: &Attempt, step: &Step) -> Stepped {
+pub async fn carry_out(target: &Executor<'_>, attempt: &Attempt, step: &Step) -> Stepped {
     let Some(fence) = &step.sessions else {
         return Stepped::superseded("it is not recorded which sessions are to end");
     };

@@ -10,13 +10,13 @@ use mcp_health_api::Step;
 use mcp_health_core::attempt::Effected;
 use serde_json::Value;
 
-use super::{Stepped, Target};
+use super::{executor::Executor, stepped::Stepped};
 use crate::error::{Error, answer};
 
 const WHAT: &str = "evicting a pod";
 
 /// Evicts the pod that the step names.
-pub async fn carry_out(target: &Target<'_>, step: &Step) -> Result<Stepped, Error> {
+pub async fn carry_out(target: &Executor<'_>, step: &Step) -> Result<Stepped, Error> {
     let Some(pod) = step.object.as_deref().and_then(|object| object.strip_prefix("Pod/")) else {
         return Ok(Stepped::superseded("the step names no pod"));
     };
@@ -52,7 +52,7 @@ fn done(note: Option<String>) -> Stepped {
 }
 
 fn after_refusal(
-    target: &Target<'_>,
+    target: &Executor<'_>,
     pod: &str,
     status: &Status,
     error: &kube::Error,

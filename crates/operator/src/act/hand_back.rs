@@ -13,7 +13,7 @@ use mcp_health_core::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Stepped, Target};
+use super::{executor::Executor, stepped::Stepped};
 use crate::{
     error::{Error, answer},
     observe::DeploymentWire,
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Hands back what a step's object shows as ours: of a ConfigMap its content; of the target, as it was `seen` last, the
 /// template, or the number of replicas, where the step names whose it was.
 pub async fn carry_out(
-    target: &Target<'_>,
+    target: &Executor<'_>,
     step: &Step,
     seen: Option<DeploymentWire>,
 ) -> Result<Stepped, Error> {
@@ -44,7 +44,7 @@ pub async fn carry_out(
 
 /// What cannot be handed back is logged: it does no harm that the owner's own `--force-conflicts` does not mend.
 async fn hand_back_of<K>(
-    target: &Target<'_>,
+    target: &Executor<'_>,
     api: &Api<K>,
     name: &str,
     hand: impl Fn(&[Value]) -> Option<Vec<Value>>,

@@ -14,7 +14,7 @@ use mcp_health_core::{
 };
 use tokio::time::Instant;
 
-use super::{Stepped, Target};
+use super::{executor::Executor, stepped::Stepped};
 
 /// Pods that are asked at the same time.
 const AT_ONCE: usize = 64;
@@ -23,7 +23,7 @@ const NAMED: usize = 3;
 
 /// Calls the hook, and says what came of it. No redirect is followed, and what an answer says beside its status is
 /// not read.
-pub async fn carry_out(target: &Target<'_>, attempt: &Attempt, step: &Step) -> Stepped {
+pub async fn carry_out(target: &Executor<'_>, attempt: &Attempt, step: &Step) -> Stepped {
     let name = step.to.as_deref().unwrap_or_default();
     let Some(hook) = target.object.spec.hooks.iter().find(|hook| hook.name == name) else {
         return Stepped::superseded(format!("spec.hooks has no hook {name} any more"));

@@ -8,109 +8,35 @@ mod confirm;
 mod deployment;
 mod end_sessions;
 mod evict;
+mod executor;
 mod hand_back;
 mod hook;
 mod patch;
 mod reset_circuit;
 mod restore_config;
 mod run_job;
+mod stepped;
 #[cfg(test)]
 pub mod tests;
 mod unsent;
 
-use std::time::Duration;
-
-use kube::{Api, Client};
-use mcp_health_api::{Attempt, Effect, McpServerHealth, Step, StepState};
+use mcp_health_api::{Attempt, Effect, Step, StepState};
 use mcp_health_core::{
     attempt::{Acted, Effected},
-    signals::{Pod, Revision},
+    signals::Pod,
 };
-use serde_json::Value;
 
 use crate::{
     error::Error,
-    lease::Lease,
-    observe::{Databases, DeploymentWire, Facts},
+    observe::{DeploymentWire, Facts},
 };
 
 pub use confirm::Confirmed;
+pub use executor::Executor;
+use stepped::{Prepared, Stepped};
 pub use unsent::Unsent;
 
-/// The target of an attempt, and what its steps need beside what is recorded.
-#[derive(Clone, Copy)]
-pub struct Target<'a> {
-    /// The client.
-    pub client: &'a Client,
-    /// The object whose attempt it is.
-    pub object: &'a McpServerHealth,
-    /// Its namespace.
-    pub namespace: &'a str,
-    /// Its name.
-    pub name: &'a str,
-    /// Its pods, as seen.
-    pub pods: &'a [Pod],
-    /// The port that the server declares first.
-    pub port: Option<u16>,
-    /// The databases that are looked at; none where the operator asks nobody.
-    pub databases: Option<&'a Databases>,
-    /// Its ReplicaSets, as seen.
-    pub revisions: &'a [Revision],
-    /// How long one call may take: less than what the lease leaves.
-    pub timeout: Duration,
-    /// The right to act: looked at before each step.
-    pub lease: &'a Lease,
-    /// Steps that were begun and not sent.
-    pub unsent: &'a Unsent,
-    /// Namespace and name of the `ConfigMap` that stops the operator, if there is one.
-    pub switch: Option<(&'a str, &'a str)>,
-}
-
-/// What the first step needs beside what is recorded; asked for while the intent is being recorded.
-#[derive(Debug)]
-pub enum Prepared {
-    /// Nothing.
-    Nothing,
-    /// The template that is to be in force.
-    Template(Value),
-    /// The content of a ConfigMap that is to be in force, and the one that is.
-    Config(Box<restore_config::Contents>),
-    /// It cannot be carried out: the world has changed.
-    Superseded(String),
-    /// It must not be carried out.
-    Refused(Acted),
-}
-
-/// What one step came to.
-enum Stepped {
-    /// It took place.
-    Done(Effected),
-    /// It took place on the target, which is so now.
-    Changed(Effected, Box<DeploymentWire>),
-    /// It did not, and the attempt ends so.
-    Ended(Acted),
-}
-
-impl Stepped {
-    fn superseded(why: impl Into<String>) -> Self {
-        Self::Ended(Acted::Superseded(why.into()))
-    }
-
-    fn refused(reason: &str, message: String) -> Self {
-        Self::Ended(Acted::Refused { reason: reason.to_owned(), message })
-    }
-}
-
-impl Target<'_> {
-    fn api(&self) -> Api<DeploymentWire> {
-        Api::namespaced(self.client.clone(), self.namespace)
-    }
-
-    /// The target, for messages.
-    pub fn words(&self) -> String {
-        format!("Deployment {}/{}", self.namespace, self.name)
-    }
-
+impl Executor<'_> {
     /// Fetches what a step needs.
     pub async fn prepare(&self, step: &Step) -> Result<Prepared, Error> {
         match step.effect {
@@ -242,22 +168,5 @@ impl Target<'_> {
             }
             Effect::Wait | Effect::AwaitRollout => Ok(Stepped::superseded("a wait is no effect")),
         }
-    }
-
-    async fn live(&self) -> Result<Option<DeploymentWire>, Error> {
-        let found = self.in_time("reading it", self.api().get_opt(self.name)).await?;
-        found.map_err(|error| self.unknown("reading it", &error))
-    }
-
-    fn unknown(&self, what: &'static str, error: &kube::Error) -> Error {
-        Error::Unknown { what, object: self.words(), why: error.to_string() }
-    }
-
-    async fn in_time<T>(&self, what: &'static str, call: impl Future<Output = T>) -> Result<T, Error> {
-        tokio::time::timeout(self.timeout, call).await.map_err(|_| Error::Unknown {
-            what,
-            object: self.words(),
-            why: format!("no answer within {} s", self.timeout.as_secs()),
-        })
     }
 }

@@ -9,14 +9,14 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use mcp_health_api::{MANAGER, Step};
 use mcp_health_core::{attempt::Effected, circuits::name_words};
 
-use super::{Stepped, Target};
+use super::{executor::Executor, stepped::Stepped};
 
 /// How long the pod may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Resets the circuit, and says what came of it. No redirect is followed, and what an answer says beside its status is
 /// not read.
-pub async fn carry_out(target: &Target<'_>, step: &Step) -> Stepped {
+pub async fn carry_out(target: &Executor<'_>, step: &Step) -> Stepped {
     let name = step.object.as_deref().and_then(|object| object.strip_prefix("Pod/")).unwrap_or_default();
     let named = step.to.as_deref().unwrap_or_default();
     let circuit = name_words(named);

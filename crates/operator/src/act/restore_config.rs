@@ -19,7 +19,11 @@ use mcp_health_core::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Prepared, Stepped, Target, patch::escape};
+use super::{
+    executor::Executor,
+    patch::escape,
+    stepped::{Contents, Prepared, Stepped},
+};
 use crate::{
     error::{Error, answer},
     keep::{self, NoCopy},
@@ -38,14 +42,7 @@ struct PodWire {
     spec: PodSpec,
 }
 
-/// The content that comes back, and the ConfigMap that it comes back to.
-#[derive(Debug)]
-pub struct Contents {
-    copy: ConfigMapWire,
-    live: ConfigMapWire,
-}
-
-impl Target<'_> {
+impl Executor<'_> {
     /// Fetches both contents, and looks for whoever else reads the ConfigMap.
     pub(super) async fn prepare_config(&self, step: &Step) -> Result<Prepared, Error> {
         const WHAT: &str = "reading the ConfigMaps";

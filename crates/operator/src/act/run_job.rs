@@ -17,7 +17,7 @@ use mcp_health_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Stepped, Target};
+use super::{executor::Executor, stepped::Stepped};
 use crate::{
     error::{Error, answer},
     owned,
@@ -64,7 +64,7 @@ struct JobWire {
 }
 
 /// Creates the Job, unless it is there already.
-pub async fn carry_out(target: &Target<'_>, attempt: &Attempt, step: &Step) -> Result<Stepped, Error> {
+pub async fn carry_out(target: &Executor<'_>, attempt: &Attempt, step: &Step) -> Result<Stepped, Error> {
     const READING: &str = "reading the CronJob of a Job";
     const CREATING: &str = "creating a Job";
     let source = step.source.as_deref().unwrap_or_default();
@@ -109,7 +109,12 @@ fn made(name: &str, source: &str) -> Stepped {
 }
 
 /// The API server said no, in so many words; or it is not known what it did.
-fn no_right(target: &Target, what: &'static str, verb: &str, error: &kube::Error) -> Result<Stepped, Error> {
+fn no_right(
+    target: &Executor,
+    what: &'static str,
+    verb: &str,
+    error: &kube::Error,
+) -> Result<Stepped, Error> {
     let Some(status) = answer(error).filter(|status| (400..500).contains(&status.code) && status.code != 429)
     else {
         return Err(target.unknown(what, error));
@@ -125,7 +130,7 @@ fn no_right(target: &Target, what: &'static str, verb: &str, error: &kube::Error
 }
 
 /// The Job, with an end: it neither runs nor stays for ever.
-fn job_of(target: &Target, attempt: &Attempt, template: JobTemplate) -> JobWire {
+fn job_of(target: &Executor, attempt: &Attempt, template: JobTemplate) -> JobWire {
     let own = owned::metadata(target.object, job_name(attempt), KIND_JOB);
     let mut labels = template.metadata.labels.unwrap_or_default();
     labels.extend(own.labels.unwrap_or_default());

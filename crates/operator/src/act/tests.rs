@@ -31,7 +31,7 @@ mod steps;
 
 pub use end_sessions::end_sessions;
 
-use super::{Prepared, Target, Unsent};
+use super::{Executor, Unsent, stepped::Prepared};
 use crate::{config::Config, lease::Lease, observe::Facts};
 
 /// A request as a test wants to see it.
@@ -75,7 +75,7 @@ static LEASE: LazyLock<Lease> = LazyLock::new(|| {
 });
 static UNSENT: LazyLock<Unsent> = LazyLock::new(Unsent::default);
 
-fn target(client: &kube::Client) -> Target<'_> {
+fn target(client: &kube::Client) -> Executor<'_> {
     static OBJECT: LazyLock<McpServerHealth> = LazyLock::new(|| {
         let spec =
             json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "mcp-server"}});
@@ -85,7 +85,7 @@ fn target(client: &kube::Client) -> Target<'_> {
         object
     });
     let timeout = Duration::from_secs(5);
-    Target {
+    Executor {
         client,
         object: &OBJECT,
         namespace: "mcp",
@@ -348,7 +348,7 @@ async fn a_template_that_names_a_config_map_which_is_gone_by_now_is_not_gone_bac
         ((StatusCode::OK, there), true),
     ] {
         let (client, sent) = api_server(vec![(StatusCode::OK, replica_set("good")), answer]);
-        let target = Target { revisions: std::slice::from_ref(&revision), ..target(&client) };
+        let target = Executor { revisions: std::slice::from_ref(&revision), ..target(&client) };
         match target.prepare(&attempt().steps[0]).await.unwrap() {
             Prepared::Template(_) => assert!(goes_back),
             Prepared::Superseded(why) => {
@@ -361,7 +361,7 @@ async fn a_template_that_names_a_config_map_which_is_gone_by_now_is_not_gone_bac
         assert_eq!(paths[1], "/api/v1/namespaces/mcp/configmaps/search-config-7f9");
     }
     let (client, _) = api_server(vec![(StatusCode::OK, replica_set("good")), refusal(500, "etcd")]);
-    let target = Target { revisions: std::slice::from_ref(&revision), ..target(&client) };
+    let target = Executor { revisions: std::slice::from_ref(&revision), ..target(&client) };
     assert!(target.prepare(&attempt().steps[0]).await.is_err(), "without an answer nothing is done");
 }
 
@@ -498,7 +498,7 @@ async fn an_eviction_that_took_place_before_a_crash_is_told_also_where_nothing_i
         (vec![pod("another", false)], None, false),
     ] {
         let (client, sent) = api_server(vec![(StatusCode::OK, deployment("uid-1", "8", mark))]);
-        let acted = Target { pods: &pods, ..target(&client) }.resume(&attempt, against).await.unwrap();
+        let acted = Executor { pods: &pods, ..target(&client) }.resume(&attempt, against).await.unwrap();
         assert_eq!(matches!(acted, Acted::Done(ref steps) if steps.len() == 2), done, "{acted:?}");
         assert!(sent.lock().unwrap().iter().all(|sent| sent.method == Method::GET), "nothing is done now");
     }
@@ -511,7 +511,7 @@ async fn a_pod_on_its_way_out_is_not_evicted_again() {
     let mut attempt = recycling();
     attempt.steps[0].state = StepState::Done;
     let pods = [leaving];
-    let acted = Target { pods: &pods, ..target(&client) }.resume(&attempt, None).await;
+    let acted = Executor { pods: &pods, ..target(&client) }.resume(&attempt, None).await;
     assert!(matches!(acted.unwrap(), Acted::Done(_)));
     assert!(sent.lock().unwrap().is_empty());
 }

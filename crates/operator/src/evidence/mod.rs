@@ -125,8 +125,8 @@ impl Collecting<'_> {
         match tokio::time::timeout(DEADLINE, api.create(&params, &config_map)).await {
             Ok(Ok(_)) => {
                 // Housekeeping: nobody waits for it.
-                let labels = owned::labels(self.object, KIND_EVIDENCE);
-                tokio::spawn(prune(api, labels, self.object.metadata.uid.clone()));
+                let selector = owned::selector(self.object, KIND_EVIDENCE);
+                tokio::spawn(prune(api, selector, self.object.metadata.uid.clone()));
                 Some(name)
             }
             // Kept by an operator that did not live to note it.
@@ -159,9 +159,8 @@ async fn in_time<T>(until: Instant, call: impl Future<Output = Result<T, kube::E
 }
 
 /// Deletes the oldest of an object's evidence, beyond what is kept.
-async fn prune(api: Api<ConfigMap>, labels: BTreeMap<String, String>, owner: Option<String>) {
-    let selector: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let all = match api.list_metadata(&ListParams::default().labels(&selector.join(","))).await {
+async fn prune(api: Api<ConfigMap>, selector: String, owner: Option<String>) {
+    let all = match api.list_metadata(&ListParams::default().labels(&selector)).await {
         Ok(all) => all,
         Err(error) => return tracing::warn!(%error, "old evidence could not be listed"),
     };

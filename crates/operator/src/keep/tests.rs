@@ -5,7 +5,7 @@
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use mcp_health_api::{HealthyRevision, McpServerHealthStatus, Time};
-use mcp_health_core::{Settings, signals::Signals};
+use mcp_health_core::{Settings, digest, signals::Signals};
 use serde_json::Value;
 
 use super::*;

@@ -8,15 +8,54 @@ use mcp_health_core::{
     Case, Decision, Diagnosis, Server, Story,
     actions::Plan,
     attempt::{self, Acted},
-    report,
+    escalation, report,
 };
 
-use super::{Context, collect, collecting, keep, uid_of};
+use super::{
+    bundle::{collect, collecting, keep},
+    context::Context,
+};
 use crate::{
-    act::{Confirmed, Target},
+    act::{Confirmed, Executor},
     error::Error,
     evidence,
+    observe::table::Key,
 };
+
+/// record: the intent goes to the status before anything is touched. act: its steps, fenced by it. What
+/// either step comes to is noted in the story. Returns the object as it was last written.
+pub async fn record_and_act(
+    context: &Context,
+    object: &Arc<McpServerHealth>,
+    case: &Case<'_>,
+    diagnosis: &Diagnosis,
+    story: &mut Story,
+    decision: &Decision,
+) -> Result<Arc<McpServerHealth>, Error> {
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let server = Server::of(case);
+    let target = target(context, case, object, &namespace, server.as_ref());
+    let acting = Acting { context, case, diagnosis, decision, object, server: server.as_ref(), target };
+    let (object, acted) = match (decision, &server) {
+        (Decision::Act(plan), Some(server)) => acting.begin(plan, server, story).await?,
+        (Decision::Resume { against }, _) => acting.resume(against.as_deref(), story).await?,
+        (Decision::Escalate { reason, message }, _) => {
+            if let Some(incident) = story.primary_mut() {
+                escalation::escalate(case, incident, reason, message);
+            }
+            return Ok(Arc::clone(object));
+        }
+        _ => return Ok(Arc::clone(object)),
+    };
+    if matches!(acted, Some(Acted::Superseded(_))) {
+        // What was looked up may be what has changed.
+        context.stores.references.forget(&Key::of(&*object));
+    }
+    if let Some(acted) = acted {
+        story.acted(case, server.as_ref(), &acted);
+    }
+    Ok(object)
+}
 
 /// What one decision is carried out with.
 pub struct Acting<'a> {
@@ -33,7 +72,7 @@ pub struct Acting<'a> {
     /// The server; `None` where it cannot be seen.
     pub server: Option<&'a Server<'a>>,
     /// Its target.
-    pub target: Target<'a>,
+    pub target: Executor<'a>,
 }
 
 /// The object as it was last written, and what acting came to; nothing where the object is gone.
@@ -140,4 +179,33 @@ impl Acting<'_> {
 /// Whether the next step leaves no trace, and its beginning is not recorded.
 fn wants_record(attempt: &Attempt) -> bool {
     attempt.next_step().is_some_and(|step| step.effect.is_untraceable() && step.state == StepState::Recorded)
+}
+
+/// What the steps of an attempt need beside what is recorded.
+pub fn target<'a>(
+    context: &'a Context,
+    case: &'a Case<'a>,
+    object: &'a McpServerHealth,
+    namespace: &'a str,
+    server: Option<&Server>,
+) -> Executor<'a> {
+    Executor {
+        client: &context.client,
+        object,
+        namespace,
+        name: &case.spec.target_ref.name,
+        pods: case.signals.pods.fresh().map(Vec::as_slice).unwrap_or_default(),
+        port: server.and_then(Server::port),
+        databases: context.stores.databases.as_ref(),
+        revisions: case.signals.revisions.fresh().map(Vec::as_slice).unwrap_or_default(),
+        timeout: context.lease.effect_timeout(),
+        lease: &context.lease,
+        unsent: &context.unsent,
+        switch: context.switch.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str())),
+    }
+}
+
+/// The uid of an object.
+pub fn uid_of(object: &McpServerHealth) -> &str {
+    object.metadata.uid.as_deref().unwrap_or_default()
 }

@@ -14,7 +14,17 @@ use serde_json::{Value, json};
 use tokio::time::Instant as Moment;
 use tower_test::mock;
 
-use super::*;
+use kube::Client;
+use mcp_health_core::Server;
+
+use super::{
+    acting::{Acting, target},
+    *,
+};
+use crate::{
+    act::Unsent, fleet::Fleet, keep::Copies, lease::Lease, observe::Stores, status::Statuses,
+    telemetry::Metrics,
+};
 use crate::{client::tests::silent, config::Config, lease::tests::with_left};
 
 fn context(client: &Client, lease: Lease) -> Context {

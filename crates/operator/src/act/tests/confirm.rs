@@ -60,7 +60,7 @@ async fn confirm(
     seen.ready = seen_ready;
     let pods = [seen];
     let switch = Some(("mcp-health-system", "switch"));
-    Target { pods: &pods, switch, ..target(&client) }.confirm(&recycling().steps).await
+    Executor { pods: &pods, switch, ..target(&client) }.confirm(&recycling().steps).await
 }
 
 #[tokio::test]
@@ -68,14 +68,14 @@ async fn an_eviction_asks_for_the_switch_the_namespace_and_the_pod_and_goes_on_w
     let (client, asked) = by_path(|path| Some(unchanged(path)));
     let pods = [hooks::pod("a", None, false, 0, 0)];
     let switch = Some(("mcp-health-system", "switch"));
-    let target = Target { pods: &pods, switch, ..target(&client) };
+    let target = Executor { pods: &pods, switch, ..target(&client) };
     assert_eq!(target.confirm(&recycling().steps).await.unwrap(), Confirmed::Unchanged);
     let mut asked_for = asked.lock().unwrap().clone();
     asked_for.sort();
     assert_eq!(asked_for, [NAMESPACE, SWITCH, POD].map(|path| format!("GET {path}")).to_vec());
     // What evicts no pod asks for none, and where there is no switch, there is nothing to ask.
     asked.lock().unwrap().clear();
-    let target = Target { switch: None, ..target };
+    let target = Executor { switch: None, ..target };
     assert_eq!(target.confirm(&attempt().steps).await.unwrap(), Confirmed::Unchanged);
     assert_eq!(*asked.lock().unwrap(), [format!("GET {NAMESPACE}")]);
 }
@@ -129,6 +129,6 @@ async fn what_is_known_to_have_changed_counts_whatever_else_is_not_answered() {
         _ => None,
     });
     let switch = Some(("mcp-health-system", "switch"));
-    let confirmed = Target { switch, ..target(&client) }.confirm(&attempt().steps).await.unwrap();
+    let confirmed = Executor { switch, ..target(&client) }.confirm(&attempt().steps).await.unwrap();
     assert!(matches!(confirmed, Confirmed::Changed(_)));
 }

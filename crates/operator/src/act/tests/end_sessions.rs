@@ -17,7 +17,7 @@ async fn resume(
     attempt.steps.truncate(1);
     let step = &mut attempt.steps[0];
     (step.effect, step.sessions, step.state) = (Effect::EndSessions, fence.cloned(), state);
-    let target = Target { object, databases, ..target(&client) };
+    let target = Executor { object, databases, ..target(&client) };
     let acted = target.resume(&attempt, None).await.unwrap();
     assert!(sent.lock().unwrap().is_empty(), "no word to the API server");
     acted

@@ -60,7 +60,7 @@ async fn call(path: &str, port: u16, pods: &[Pod]) -> (Acted, String, Option<Ans
     attempt.steps.truncate(1);
     let step = &mut attempt.steps[0];
     (step.effect, step.to, step.state) = (Effect::CallHook, Some("hook".to_owned()), StepState::Started);
-    let acted = Target { object: &object, pods, ..target(&client) }.resume(&attempt, None).await.unwrap();
+    let acted = Executor { object: &object, pods, ..target(&client) }.resume(&attempt, None).await.unwrap();
     assert!(sent.lock().unwrap().is_empty(), "no word to the API server");
     let done = if let Acted::Done(done) = &acted {
         done.first().cloned().unwrap_or_default()
@@ -123,7 +123,7 @@ async fn a_hook_that_was_not_recorded_by_itself_is_not_called() {
     attempt.steps.truncate(1);
     (attempt.steps[0].effect, attempt.steps[0].to) = (Effect::CallHook, Some("hook".to_owned()));
     let pods = [pod("a", Some(address.ip()), true, 0, 10)];
-    let target = Target { object: &object, pods: &pods, ..target(&client) };
+    let target = Executor { object: &object, pods: &pods, ..target(&client) };
     assert_eq!(target.resume(&attempt, None).await.unwrap(), Acted::Done(Vec::new()));
     assert!(heard.lock().unwrap().is_empty());
 }

@@ -45,7 +45,7 @@ async fn reset(circuit: &str, port: u16, pods: &[Pod], state: StepState) -> Acte
     (step.effect, step.to, step.state) = (Effect::ResetCircuit, Some(circuit.to_owned()), state);
     step.object = Some("Pod/a".to_owned());
     let timeout = Duration::from_millis(300);
-    let target = Target { object: &object, pods, timeout, ..target(&client) };
+    let target = Executor { object: &object, pods, timeout, ..target(&client) };
     let acted = target.resume(&attempt, None).await.unwrap();
     assert!(sent.lock().unwrap().is_empty(), "no word to the API server");
     acted

@@ -19,8 +19,8 @@ fn revisions() -> &'static [Revision] {
     &REVISIONS
 }
 
-fn here(client: &kube::Client) -> Target<'_> {
-    Target { revisions: revisions(), ..target(client) }
+fn here(client: &kube::Client) -> Executor<'_> {
+    Executor { revisions: revisions(), ..target(client) }
 }
 
 fn data(value: &str) -> Value {

@@ -19,7 +19,7 @@ async fn a_chain_stops_where_too_little_of_the_lease_is_left_and_notes_what_it_d
     });
     let client = kube::Client::new(service, "mcp");
     let lease = with_left(Duration::from_secs(10));
-    let target = Target { lease: &lease, ..target(&client) };
+    let target = Executor { lease: &lease, ..target(&client) };
     let acted = target.carry_out(&attempt(), Prepared::Template(template("good")), facts()).await.unwrap();
     let Acted::Done(done) = acted else { panic!("the first step is done") };
     assert_eq!(done.len(), 1);
@@ -29,7 +29,7 @@ async fn a_chain_stops_where_too_little_of_the_lease_is_left_and_notes_what_it_d
 async fn without_enough_of_the_lease_no_step_is_begun() {
     let (client, sent) = api_server(Vec::new());
     let lease = with_left(Duration::from_secs(8));
-    let target = Target { lease: &lease, ..target(&client) };
+    let target = Executor { lease: &lease, ..target(&client) };
     let acted = target.carry_out(&attempt(), Prepared::Template(template("good")), facts()).await;
     assert!(matches!(acted, Err(crate::error::Error::Lease { .. })));
     assert!(matches!(target.resume(&attempt(), None).await, Err(crate::error::Error::Lease { .. })));
@@ -69,7 +69,7 @@ async fn a_drain_that_the_lease_was_too_short_for_is_not_taken_for_done_while_th
     object.spec.hooks = vec![serde_json::from_value(hook).unwrap()];
     unsent.note("object-1", &drain);
     // Its beginning is written, slowly; then too little of the lease is left.
-    let target = Target { object: &object, lease: &lease, unsent: &unsent, ..target(&client) };
+    let target = Executor { object: &object, lease: &lease, unsent: &unsent, ..target(&client) };
     assert!(matches!(target.resume(&drain, None).await, Err(crate::error::Error::Lease { .. })));
     let mut seen = status(&drain);
     unsent.restore("object-1", &mut seen);
@@ -82,7 +82,7 @@ async fn a_drain_that_the_lease_was_too_short_for_is_not_taken_for_done_while_th
     Unsent::default().restore("object-1", &mut after_a_restart);
     assert_eq!(state(&after_a_restart), StepState::Started);
     let lease = with_left(Duration::from_secs(15));
-    let acted = Target { lease: &lease, ..target }.resume(&drain, None).await.unwrap();
+    let acted = Executor { lease: &lease, ..target }.resume(&drain, None).await.unwrap();
     assert!(matches!(acted, Acted::Done(_)));
     let mut sent = status(&drain);
     unsent.restore("object-1", &mut sent);
