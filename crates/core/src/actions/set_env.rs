@@ -6,7 +6,7 @@ use mcp_health_api::{ActionType, Attempt, Edit, FollowUp, IncidentType, Time, is
 
 use super::plan::{Action, Asked, Plan, Planned, TEMPLATE, UNTIL, edit_steps, edits_of, undo_template};
 use super::pool_bound;
-use crate::{Case, mask::mask, words};
+use crate::{Case, mask::mask, signals::ContainerSpec, words};
 
 pub const ACTION: Action =
     Action { action: ActionType::SetEnv, touches: TEMPLATE, plan, undo: undo_template, did, follow_up };
@@ -56,24 +56,9 @@ fn plan(asked: &Asked) -> Planned {
     if let Some(message) = pool_bound::against(asked, container, name, &wanted.value) {
         return Planned::impossible("PoolBound", message);
     }
-    let before = match container.env.iter().find(|(known, _)| known == name) {
-        Some((_, None)) => {
-            return Planned::impossible(
-                "VariableFromElsewhere",
-                format!(
-                    "container {} takes {name} from elsewhere (valueFrom): change it there",
-                    container.name
-                ),
-            );
-        }
-        Some((_, Some(value))) if *value == wanted.value => {
-            return Planned::impossible(
-                "AlreadySet",
-                format!("{name} of container {} has that value already", container.name),
-            );
-        }
-        Some((_, Some(value))) => Some(words::shorten(&mask(value), 64)),
-        None => None,
+    let before = match value_before(container, name, &wanted.value) {
+        Ok(before) => before,
+        Err(impossible) => return impossible,
     };
     let until = wanted.hold_for.and_then(|span| case.now.saturating_add(span.span()).ok());
     let for_words = wanted.hold_for.map(|span| format!(" for {span}")).unwrap_or_default();
@@ -94,6 +79,22 @@ fn plan(asked: &Asked) -> Planned {
         steps,
         undoes: None,
     })
+}
+
+/// The value that a variable has, as it may be shown; or why it is not to be set to this one.
+fn value_before(container: &ContainerSpec, name: &str, value: &str) -> Result<Option<String>, Planned> {
+    let of = &container.name;
+    match container.env.iter().find(|(known, _)| known == name) {
+        Some((_, None)) => Err(Planned::impossible(
+            "VariableFromElsewhere",
+            format!("container {of} takes {name} from elsewhere (valueFrom): change it there"),
+        )),
+        Some((_, Some(known))) if known == value => {
+            Err(Planned::impossible("AlreadySet", format!("{name} of container {of} has that value already")))
+        }
+        Some((_, Some(known))) => Ok(Some(words::shorten(&mask(known), 64))),
+        None => Ok(None),
+    }
 }
 
 fn edit(attempt: &Attempt) -> Option<(&Edit, &str)> {

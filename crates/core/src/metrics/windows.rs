@@ -145,15 +145,7 @@ impl Windows {
                 continue;
             }
             for (_, definition) in wanted.iter().filter(|(name, _)| *name == sample.name) {
-                let label = |label: &Label| {
-                    let names = label_names_of(*label, signal);
-                    let mut found = names.iter().filter_map(|name| {
-                        let (_, value) = sample.labels.iter().find(|(one, _)| one == name)?;
-                        Some((*label, words::shorten(value, LABEL)))
-                    });
-                    found.next()
-                };
-                let id: Id = (definition.measure, definition.labels.iter().filter_map(label).collect());
+                let id = id_of(definition, &sample, signal);
                 if definition.kind == Kind::Gauge {
                     seen.set(id, definition.measure, sample.value, at);
                     continue;
@@ -438,6 +430,19 @@ impl Past {
 
 fn minute(at: Timestamp) -> i64 {
     at.as_second().div_euclid(60)
+}
+
+/// What a sample is of: the measure, and those of its labels that the measure is told by.
+fn id_of(definition: &Definition, sample: &exposition::Sample, signal: &PrometheusSignal) -> Id {
+    let label = |label: &Label| {
+        let names = label_names_of(*label, signal);
+        let mut found = names.iter().filter_map(|name| {
+            let (_, value) = sample.labels.iter().find(|(one, _)| one == name)?;
+            Some((*label, words::shorten(value, LABEL)))
+        });
+        found.next()
+    };
+    (definition.measure, definition.labels.iter().filter_map(label).collect())
 }
 
 fn key_of(sample: &exposition::Sample) -> u64 {

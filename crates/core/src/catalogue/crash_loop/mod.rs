@@ -90,16 +90,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     let blame = if youngest_pod.is_some() { blame(server, first.told.cause) } else { Cause::ProcessExit };
     let config = config_to_blame(server);
     let shut = database::shut_words(case);
-    // A database that lets nobody in is why containers end that were well, where nothing tells another
-    // reason.
-    let by_database = first.told.cause.is_none() && blame == Cause::ProcessExit && shut.is_some();
-    let database = (by_database || first.told.cause == Some(Cause::DatabaseConnection))
-        && config.is_none_or(|(config, _)| !serves_with_content_before(server, config));
-    let cause = match first.told.cause {
-        _ if config.is_some() && !database => Cause::ConfigError,
-        None if database => Cause::DatabaseConnection,
-        known => known.unwrap_or(blame),
-    };
+    let cause = cause_of(server, first.told.cause, blame, config, shut.is_some());
     let waited =
         matches!(cause, Cause::ProcessExit | Cause::DatabaseConnection) && blame == Cause::ProcessExit;
     let back = if waited { recovery::is_back(case, &sick) } else { None };
@@ -118,13 +109,10 @@ fn judge(case: &Case, server: &Server) -> Judgement {
         evidence.extend(shut);
         evidence.push(database_sentence(server));
     }
-    if let Some((config, _)) = config {
-        evidence.push(format!(
-            "ConfigMap {} was changed at {}, since this template was well",
-            config.name,
-            words::moment(config.changed)
-        ));
-    }
+    evidence.extend(config.map(|(one, _)| {
+        let changed = words::moment(one.changed);
+        format!("ConfigMap {} was changed at {changed}, since this template was well", one.name)
+    }));
     if cause == Cause::PortConflict {
         let own = server.target.containers.iter().find(|spec| spec.name == first.container.name);
         evidence.extend(own.map(|spec| ports::sentences(case, server, spec).join("; ")));
@@ -134,14 +122,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
     Judgement::Found(Finding {
         youngest_pod,
         lapses: sick.iter().filter_map(|one| lapses(one, case.now)).min(),
-        forbids: match cause {
-            // Pods of another template are well at this moment: the settings of the new one are to blame.
-            Cause::DatabaseConnection if server.serving_beside().is_some() => RESTARTS,
-            Cause::DatabaseConnection => RESTARTS_AND_ROLLBACK,
-            _ if is_refusal(cause) => refusal::forbidden(server),
-            Cause::BackOff => BESIDE_BACK_OFF,
-            _ => &[],
-        },
+        forbids: forbidden(server, cause),
         ..Finding::new(
             IncidentType::CrashLoop,
             cause,
@@ -150,6 +131,37 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             evidence,
         )
     })
+}
+
+/// Why containers end. A database that lets nobody in is why those end that were well, where nothing tells
+/// another reason.
+fn cause_of(
+    server: &Server,
+    told: Option<Cause>,
+    blame: Cause,
+    config: Option<(&Config, &HealthyConfig)>,
+    is_shut: bool,
+) -> Cause {
+    let by_database = told.is_none() && blame == Cause::ProcessExit && is_shut;
+    let database = (by_database || told == Some(Cause::DatabaseConnection))
+        && config.is_none_or(|(config, _)| !serves_with_content_before(server, config));
+    match told {
+        _ if config.is_some() && !database => Cause::ConfigError,
+        None if database => Cause::DatabaseConnection,
+        known => known.unwrap_or(blame),
+    }
+}
+
+/// What must not be done while containers end for this reason.
+fn forbidden(server: &Server, cause: Cause) -> &'static [ActionType] {
+    match cause {
+        // Pods of another template are well at this moment: the settings of the new one are to blame.
+        Cause::DatabaseConnection if server.serving_beside().is_some() => RESTARTS,
+        Cause::DatabaseConnection => RESTARTS_AND_ROLLBACK,
+        _ if is_refusal(cause) => refusal::forbidden(server),
+        Cause::BackOff => BESIDE_BACK_OFF,
+        _ => &[],
+    }
 }
 
 /// The revision in force, where it is to blame for what its pods show, as far as that is known.
