@@ -20,7 +20,7 @@ use crate::{
     mask::mask,
     signals::{
         Database,
-        database::{Session, SessionState},
+        database::{Grant, Session, SessionState},
     },
     time::after,
     words,
@@ -178,9 +178,8 @@ fn pooler_words(case: &Case, seen: &Database, pooler: &str) -> String {
 }
 
 fn grant_words(seen: &Database) -> String {
-    let mut missing = seen.missing_grants.iter().filter(|one| one.contains("pg_signal_backend"));
-    match missing.next() {
-        Some(missing) => words::shorten(&mask(missing), 240),
+    match seen.missing_grants.iter().find(|one| one.grant == Grant::SignalBackend) {
+        Some(missing) => words::shorten(&mask(&missing.to_string()), 240),
         None => "sessions may not be ended: GRANT pg_signal_backend TO the role that the operator comes as"
             .to_owned(),
     }
@@ -261,10 +260,10 @@ fn did(attempt: &Attempt) -> String {
 /// Whatever left them so does it again: for an hour, it is a person's to find.
 fn follow_up(_: &Case, attempt: &Attempt) -> Option<FollowUp> {
     ended(attempt).next()?;
-    let why = attempt.why.split_once(": ").map_or(attempt.why.as_str(), |(_, why)| why);
     let message = format!(
-        "find what leaves sessions so ({why}): it begins transactions, or takes connections, and does not end them; \
+        "find what leaves sessions so ({}): it begins transactions, or takes connections, and does not end them; \
          watched for {}",
+        attempt.why,
         words::span(WATCHED)
     );
     Some(FollowUp { attempt: attempt.id.clone(), message, take_back_at: None })

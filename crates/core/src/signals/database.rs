@@ -20,6 +20,34 @@ pub const SLOTS_SEEN: usize = 4;
 /// The most tables that are listed.
 pub const TABLES_SEEN: usize = 10;
 
+/// What the operator's role may not do for want of a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingGrant {
+    /// The role that is not granted.
+    pub grant: Grant,
+    /// The operator's role, as it may be shown.
+    pub role: String,
+}
+
+/// A role of PostgreSQL's own that the operator's may be granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// `pg_monitor`.
+    Monitor,
+    /// `pg_signal_backend`.
+    SignalBackend,
+}
+
+impl fmt::Display for MissingGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, grant) = match self.grant {
+            Grant::Monitor => ("sessions of other roles cannot be seen", "pg_monitor"),
+            Grant::SignalBackend => ("sessions cannot be ended", "pg_signal_backend"),
+        };
+        write!(f, "{what}: GRANT {grant} TO {}", self.role)
+    }
+}
+
 /// One database, as one application has it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Database {
@@ -35,9 +63,8 @@ pub struct Database {
     pub at: Timestamp,
     /// When the server was started.
     pub started: Option<Timestamp>,
-    /// What the role may not do, each as a sentence with the grant that is missing: `blocked sessions of other roles
-    /// cannot be seen: GRANT pg_monitor TO mcp_health`.
-    pub missing_grants: Vec<String>,
+    /// What the role may not do.
+    pub missing_grants: Vec<MissingGrant>,
     /// It may end sessions of the application's roles.
     pub may_end_sessions: bool,
     /// What shows that a pooler stands between the operator and PostgreSQL: process ids are not what they seem.

@@ -13,7 +13,7 @@ use mcp_health_core::{
     report,
     signals::{
         Reading,
-        database::{Session, SessionState},
+        database::{Grant, MissingGrant, Session, SessionState},
     },
 };
 
@@ -215,7 +215,7 @@ fn where_it_is_not_known_whose_sessions_they_are_a_person_is_told_why() {
         let seen = database(scene);
         seen.may_end_sessions = false;
         seen.missing_grants =
-            vec!["sessions cannot be ended: GRANT pg_signal_backend TO mcp_health".to_owned()];
+            vec![MissingGrant { grant: Grant::SignalBackend, role: "mcp_health".to_owned() }];
     });
     let Decision::Escalate { message, .. } = told.concluded().decision else { panic!() };
     assert!(message.contains("GRANT pg_signal_backend TO mcp_health"), "{message}");

@@ -10,7 +10,10 @@ use mcp_health_core::{
     diagnose::Verdict,
     finding::Judgement,
     report,
-    signals::{Certificate, CheckStep, Circuit, CircuitState, Database, Dependency, Failure, Reading},
+    signals::{
+        Certificate, CheckStep, Circuit, CircuitState, Database, Dependency, Failure, Reading,
+        database::{Grant, MissingGrant},
+    },
 };
 
 use crate::support::{
@@ -666,10 +669,11 @@ fn an_operator_that_starts_in_the_middle_of_an_outage_finds_the_dependency_down_
 
 #[test]
 fn what_a_role_may_not_see_of_a_database_is_told_with_the_grant_that_is_missing() {
-    let missing = "what blocks sessions of other roles cannot be seen: GRANT pg_monitor TO mcp_health";
+    let missing = MissingGrant { grant: Grant::Monitor, role: "mcp_health".to_owned() };
+    let said = "sessions of other roles cannot be seen: GRANT pg_monitor TO mcp_health";
     let scene = Scene::healthy().with(|scene| {
-        let database = Database { missing_grants: vec![missing.to_owned()], ..Database::default() };
+        let database = Database { missing_grants: vec![missing.clone()], ..Database::default() };
         scene.signals.database = Reading::Fresh(database);
     });
-    assert_eq!(scene.signals.problems(), [format!("its database: {missing}")]);
+    assert_eq!(scene.signals.problems(), [format!("its database: {said}")]);
 }

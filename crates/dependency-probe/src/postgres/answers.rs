@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_core::{
     mcp::foreign,
     signals::database::{
-        Database, DiskFull, Recent, SESSIONS_SEEN, SLOTS_SEEN, Session, SessionCounts, SessionState, Slot,
-        Statement, Table,
+        Database, DiskFull, Grant, MissingGrant, Recent, SESSIONS_SEEN, SLOTS_SEEN, Session, SessionCounts,
+        SessionState, Slot, Statement, Table,
     },
 };
 use serde::Deserialize;
@@ -185,15 +185,10 @@ impl Sessions {
         };
         let sessions = all.iter().filter(is_ours).take(SESSIONS_SEEN).cloned().collect();
         let role = foreign(&self.role, None);
-        let mut missing_grants = Vec::new();
-        if !self.sees_all {
-            missing_grants
-                .push(format!("sessions of other roles cannot be seen: GRANT pg_monitor TO {role}"));
-        }
         let may_end_sessions = self.signals_all || self.owns == Some(true);
-        if !may_end_sessions {
-            missing_grants.push(format!("sessions cannot be ended: GRANT pg_signal_backend TO {role}"));
-        }
+        let missing = [(Grant::Monitor, self.sees_all), (Grant::SignalBackend, may_end_sessions)];
+        let missing = missing.into_iter().filter(|(_, is_granted)| !is_granted);
+        let missing_grants = missing.map(|(grant, _)| MissingGrant { grant, role: role.clone() }).collect();
         let own = self.behind.map(|behind| ("this server itself".to_owned(), seconds(behind)));
         let replicas = self.replicas.unwrap_or_default().into_iter();
         let replicas = replicas.map(|one| {

@@ -170,7 +170,8 @@ async fn without_the_grant_nothing_is_ended_and_the_database_says_why() {
     let leaked = postgres.leak("SELECT 1").await;
     let mut connection = postgres.connection().await;
     let seen = connection.look(APPLICATION, SOON).await.unwrap();
-    assert_eq!(seen.missing_grants, ["sessions cannot be ended: GRANT pg_signal_backend TO mcp_health"]);
+    let missing: Vec<String> = seen.missing_grants.iter().map(ToString::to_string).collect();
+    assert_eq!(missing, ["sessions cannot be ended: GRANT pg_signal_backend TO mcp_health"]);
     let refused = connection.end_sessions(&fence(OPEN, &[&seen.sessions[0]]), SOON).await;
     let Err(NotEnded::Unknown(failure)) = refused else { panic!("{refused:?}") };
     assert!(failure.said.contains("42501"), "{failure}");

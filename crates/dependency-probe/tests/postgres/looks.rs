@@ -228,7 +228,7 @@ async fn a_grant_that_is_missing_is_named_and_what_it_hides_is_not_made_up() {
     let mut connection = postgres.connection().await;
     let seen = connection.look(APPLICATION, SOON).await.unwrap();
     assert_eq!(
-        seen.missing_grants,
+        seen.missing_grants.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [
             "sessions of other roles cannot be seen: GRANT pg_monitor TO mcp_health",
             "sessions cannot be ended: GRANT pg_signal_backend TO mcp_health",
