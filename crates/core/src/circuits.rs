@@ -20,7 +20,7 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
 /// What is known of that which a circuit guards.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Guarded {
+pub enum GuardedState {
     /// It answers: how that is known, as a sentence.
     Answers(String),
     /// It does not: the circuit does its work.
@@ -42,13 +42,13 @@ pub struct Open<'a> {
     /// tells one that is yet to come.
     pub stuck_at: Option<Timestamp>,
     /// What it guards.
-    pub guarded: Guarded,
+    pub guarded: GuardedState,
 }
 
 impl Open<'_> {
     /// Whether it is open for too long. While what it guards may be about to answer, it is not.
     pub fn is_stuck(&self, now: Timestamp) -> bool {
-        self.guarded != Guarded::Undecided && self.stuck_at.is_some_and(|at| at <= now)
+        self.guarded != GuardedState::Undecided && self.stuck_at.is_some_and(|at| at <= now)
     }
 }
 
@@ -90,8 +90,8 @@ pub fn open<'a>(case: &Case<'a>, server: &Server<'a>) -> Option<Vec<Open<'a>>> {
                 })
             };
             let guarded = by_dependency(case, &circuit.name).unwrap_or_else(|| {
-                closed_elsewhere().map_or(Guarded::Unknown, |other| {
-                    Guarded::Answers(format!("the same circuit is closed on pod {}", other.pod))
+                closed_elsewhere().map_or(GuardedState::Unknown, |other| {
+                    GuardedState::Answers(format!("the same circuit is closed on pod {}", other.pod))
                 })
             });
             let last = circuit.last_failure.filter(|last| *last <= circuit.at);
@@ -113,18 +113,20 @@ pub fn is_hidden(case: &Case) -> bool {
 }
 
 /// What is known of the dependency of this name, where the policy has one.
-fn by_dependency(case: &Case, name: &str) -> Option<Guarded> {
+fn by_dependency(case: &Case, name: &str) -> Option<GuardedState> {
     let is_full = || database::asked(case).is_some_and(|database| database.full_disk().is_some());
     // It lets everybody in, and what writes fails all the same.
     if database::is_named_by(name) && is_full() {
-        return Some(Guarded::Down);
+        return Some(GuardedState::Down);
     }
     dependencies::declared(case.spec).find(|declared| *declared == name)?;
-    let Some(seen) = case.signals.dependencies.fresh() else { return Some(Guarded::Unknown) };
+    let Some(seen) = case.signals.dependencies.fresh() else { return Some(GuardedState::Unknown) };
     let dependency = seen.iter().find(|one| one.name == name && dependencies::is_fresh(case, one));
     Some(match dependency {
-        Some(dependency) if dependency.answers() => Guarded::Answers(format!("{} answers", dependency.words)),
-        Some(dependency) if dependency.is_down() => Guarded::Down,
-        _ => Guarded::Undecided,
+        Some(dependency) if dependency.answers() => {
+            GuardedState::Answers(format!("{} answers", dependency.words))
+        }
+        Some(dependency) if dependency.is_down() => GuardedState::Down,
+        _ => GuardedState::Undecided,
     })
 }

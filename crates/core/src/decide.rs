@@ -10,7 +10,7 @@ use crate::{
     attempt::past_actions,
     catalogue::{facts, worst_pod},
     escalation::{MADE_THINGS_WORSE, NEEDED_FOR_GOOD, NO_AUTOMATIC_ACTION, RESPONSE_OVERDUE, REVERTED},
-    guards::{Question, Verdict, ask, ask_to_go_on},
+    guards::{GuardAnswer, GuardQuestion, ask, ask_to_go_on},
     revert::{self, Revert},
     runbook::runbook,
     signals::{Pod, RecordedAction},
@@ -144,7 +144,7 @@ struct Situation<'a> {
 }
 
 impl Situation<'_> {
-    fn may(&self, plan: &Plan) -> Verdict {
+    fn may(&self, plan: &Plan) -> GuardAnswer {
         let past = past_actions(self.case, self.server, &self.story.incidents, None);
         ask(&self.question(plan, None, &past))
     }
@@ -154,8 +154,8 @@ impl Situation<'_> {
         plan: &'b Plan,
         resumed: Option<&'b Attempt>,
         past: &'b [RecordedAction],
-    ) -> Question<'b> {
-        Question {
+    ) -> GuardQuestion<'b> {
+        GuardQuestion {
             case: self.case,
             server: self.server,
             diagnosis: self.diagnosis,
@@ -186,8 +186,8 @@ impl Situation<'_> {
         let past = past_actions(self.case, self.server, &self.story.incidents, Some(&attempt.id));
         let question = self.question(&plan, Some(attempt), &past);
         match if attempt.has_begun() { ask_to_go_on(&question) } else { ask(&question) } {
-            Verdict::Permit => Decision::Resume { against: None },
-            Verdict::Hold { message, .. } | Verdict::Refuse { message, .. } => {
+            GuardAnswer::Permit => Decision::Resume { against: None },
+            GuardAnswer::Hold { message, .. } | GuardAnswer::Refuse { message, .. } => {
                 Decision::Resume { against: Some(message) }
             }
         }
@@ -231,9 +231,9 @@ impl Situation<'_> {
             return Decision::hold("RevertRefused", last.unwrap_or_default(), Some(until), plan);
         }
         match self.may(&plan) {
-            Verdict::Permit => Decision::Act(Box::new(plan)),
-            Verdict::Hold { reason, message, until } => Decision::hold(reason, message, until, plan),
-            Verdict::Refuse { reason, message } => Decision::hold(reason, message, None, plan),
+            GuardAnswer::Permit => Decision::Act(Box::new(plan)),
+            GuardAnswer::Hold { reason, message, until } => Decision::hold(reason, message, until, plan),
+            GuardAnswer::Refuse { reason, message } => Decision::hold(reason, message, None, plan),
         }
     }
 
@@ -286,9 +286,9 @@ impl Situation<'_> {
             }
             Planned::Impossible { reason, message } => (reason, message),
             Planned::Ready(plan) => match self.may(&plan) {
-                Verdict::Permit => return Some(Decision::Act(Box::new(plan))),
-                Verdict::Refuse { reason, message } => (reason, message),
-                Verdict::Hold { reason, message, until } => {
+                GuardAnswer::Permit => return Some(Decision::Act(Box::new(plan))),
+                GuardAnswer::Refuse { reason, message } => (reason, message),
+                GuardAnswer::Hold { reason, message, until } => {
                     return Some(Decision::hold(reason, message, until, plan));
                 }
             },

@@ -249,7 +249,7 @@ pub fn copy_name(config: &str, content: &str) -> String {
 
 /// Where a rollback goes, or why it cannot go anywhere (yet).
 #[derive(Clone, Debug, PartialEq)]
-pub enum Way {
+pub enum RollbackTarget {
     /// To this template.
     To(HealthyRevision),
     /// To one that serves beside the bad one, once it has been ready long enough.
@@ -268,7 +268,7 @@ pub enum Way {
 
 /// The rollback target of the template in force. What serves right now comes before what is remembered; but old pods that
 /// serve are no proof that new ones could start.
-pub fn way_back(case: &Case, server: &Server) -> Way {
+pub fn way_back(case: &Case, server: &Server) -> RollbackTarget {
     let beside = server.serving_beside().map(|(revision, since)| {
         let due = after(since, case.settings.seen_healthy_after);
         let found = HealthyRevision {
@@ -281,26 +281,26 @@ pub fn way_back(case: &Case, server: &Server) -> Way {
             config: Vec::new(),
             tools: Vec::new(),
         };
-        if due <= case.now { startable(case, revision, found) } else { Way::Soon(due) }
+        if due <= case.now { startable(case, revision, found) } else { RollbackTarget::Soon(due) }
     });
-    if let Some(Way::To(found)) = beside {
-        return Way::To(found);
+    if let Some(RollbackTarget::To(found)) = beside {
+        return RollbackTarget::To(found);
     }
     let remembered = server.last_healthy.map(|healthy| remembered(case, server, healthy));
     match (remembered, beside) {
         (
-            Some(Way::Gone(_) | Way::Incomplete(..)) | None,
-            Some(later @ (Way::Soon(_) | Way::Unverified(_))),
+            Some(RollbackTarget::Gone(_) | RollbackTarget::Incomplete(..)) | None,
+            Some(later @ (RollbackTarget::Soon(_) | RollbackTarget::Unverified(_))),
         ) => later,
-        (Some(Way::Gone(_)) | None, Some(incomplete)) => incomplete,
+        (Some(RollbackTarget::Gone(_)) | None, Some(incomplete)) => incomplete,
         (Some(way), _) => way,
-        (None, None) => Way::NeverSeen,
+        (None, None) => RollbackTarget::NeverSeen,
     }
 }
 
-fn remembered(case: &Case, server: &Server, healthy: &HealthyRevision) -> Way {
+fn remembered(case: &Case, server: &Server, healthy: &HealthyRevision) -> RollbackTarget {
     if healthy.template == server.target.template {
-        return Way::AlreadyThere;
+        return RollbackTarget::AlreadyThere;
     }
     if let Some(kept) = server.revisions.iter().find(|revision| revision.uid == healthy.uid) {
         return startable(case, kept, healthy.clone());
@@ -310,16 +310,16 @@ fn remembered(case: &Case, server: &Server, healthy: &HealthyRevision) -> Way {
             let (replica_set, uid) = (same.name.clone(), same.uid.clone());
             startable(case, same, HealthyRevision { replica_set, uid, ..healthy.clone() })
         }
-        None => Way::Gone(healthy.clone()),
+        None => RollbackTarget::Gone(healthy.clone()),
     }
 }
 
 /// To a revision, if its pods can start.
-fn startable(case: &Case, revision: &Revision, healthy: HealthyRevision) -> Way {
+fn startable(case: &Case, revision: &Revision, healthy: HealthyRevision) -> RollbackTarget {
     match usable(case, revision) {
-        Usable::Yes { .. } => Way::To(healthy),
-        Usable::Missing(missing) => Way::Incomplete(healthy, missing),
-        Usable::Unknown(why) => Way::Unverified(why),
+        Usable::Yes { .. } => RollbackTarget::To(healthy),
+        Usable::Missing(missing) => RollbackTarget::Incomplete(healthy, missing),
+        Usable::Unknown(why) => RollbackTarget::Unverified(why),
     }
 }
 
@@ -330,11 +330,11 @@ pub fn no_rollback_target(case: &Case, server: &Server) -> Option<String> {
         return None;
     }
     match way_back(case, server) {
-        Way::Gone(healthy) => Some(format!(
+        RollbackTarget::Gone(healthy) => Some(format!(
             "no rollback target: ReplicaSet {} with the known-good template {} is gone",
             healthy.replica_set, healthy.template
         )),
-        Way::Incomplete(healthy, missing) => Some(format!(
+        RollbackTarget::Incomplete(healthy, missing) => Some(format!(
             "no rollback target: {}, which template {} needs",
             gone(&missing),
             healthy.template

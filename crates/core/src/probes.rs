@@ -27,7 +27,7 @@ const FELL: f64 = 10.0;
 
 /// What a path tells.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Told<'a> {
+pub enum PathState<'a> {
     /// Nothing: never answered, too few results, or too old ones.
     Nothing,
     /// Neither: now so, now so.
@@ -83,22 +83,22 @@ pub fn recent<'a>(case: &Case, probed: &'a Probed) -> impl DoubleEndedIterator<I
 }
 
 /// What a path tells at this moment.
-pub fn told<'a>(case: &Case, probed: &'a Probed) -> Told<'a> {
+pub fn told<'a>(case: &Case, probed: &'a Probed) -> PathState<'a> {
     let counts = |result: &&ProbeResult| !result.is_without_endpoint(&probed.path);
     let results: Vec<&ProbeResult> = recent(case, probed).filter(counts).collect();
     let kept = &results[results.len().saturating_sub(PROBES_KEPT)..];
     let is_evidence = probed.ever_answered || probed.leads_elsewhere;
     let Some(last) = kept.last().filter(|_| is_evidence && kept.len() >= FAILING) else {
-        return Told::Nothing;
+        return PathState::Nothing;
     };
     // What is not MCP's port tells of MCP only that nobody listens, or that it is MCP's after all.
     if probed.leads_elsewhere && last.outcome.as_ref().is_err_and(|fault| fault.kind != FaultKind::Refused) {
-        return Told::Nothing;
+        return PathState::Nothing;
     }
     let mut faulty = kept.iter().filter(|result| is_fault(result));
     let faults = faulty.clone().count();
     match &last.outcome {
-        Err(fault) if faults >= FAILING => Told::Failing(Failing {
+        Err(fault) if faults >= FAILING => PathState::Failing(Failing {
             fault,
             faults,
             of: kept.len(),
@@ -106,8 +106,8 @@ pub fn told<'a>(case: &Case, probed: &'a Probed) -> Told<'a> {
             seen: last.at,
             patience: patience(probed.pause),
         }),
-        Ok(()) if faults < FAILING => Told::Well,
-        _ => Told::Wavering,
+        Ok(()) if faults < FAILING => PathState::Well,
+        _ => PathState::Wavering,
     }
 }
 
@@ -118,7 +118,7 @@ fn is_fault(result: &ProbeResult) -> bool {
 
 /// The probes of a server along its paths.
 #[derive(Clone, Copy, Debug)]
-pub struct Probes<'a> {
+pub struct ProbedPaths<'a> {
     case: &'a Case<'a>,
     all: &'a [Probed],
     /// The container has a readiness probe: the kubelet got through to it.
@@ -129,7 +129,7 @@ pub struct Probes<'a> {
     traffic_fell: bool,
 }
 
-impl<'a> Probes<'a> {
+impl<'a> ProbedPaths<'a> {
     /// The probes, where they may be relied on.
     pub fn of(case: &'a Case<'a>, server: &Server) -> Option<Self> {
         let all = case.signals.probes.fresh()?;
@@ -147,16 +147,16 @@ impl<'a> Probes<'a> {
 
     /// What a pod tells. A fault of the way tells nothing where the kubelet finds the pod ready, and nothing
     /// else says that there is no way to it; nor does a fault of the path that the Services do not show.
-    pub fn of_pod(&self, pod: &Pod, question: ProbeQuestion) -> Told<'a> {
+    pub fn of_pod(&self, pod: &Pod, question: ProbeQuestion) -> PathState<'a> {
         match self.direct(pod, question) {
-            Told::Failing(failing) if self.counts_not(pod, question, &failing) => Told::Nothing,
+            PathState::Failing(failing) if self.counts_not(pod, question, &failing) => PathState::Nothing,
             told => told,
         }
     }
 
     /// What the operator's direct probes of a pod come to, whatever that is worth.
-    fn direct(&self, pod: &Pod, question: ProbeQuestion) -> Told<'a> {
-        self.probed(pod, question).map_or(Told::Nothing, |probed| told(self.case, probed))
+    fn direct(&self, pod: &Pod, question: ProbeQuestion) -> PathState<'a> {
+        self.probed(pod, question).map_or(PathState::Nothing, |probed| told(self.case, probed))
     }
 
     fn counts_not(&self, pod: &Pod, question: ProbeQuestion, failing: &Failing) -> bool {
@@ -170,7 +170,7 @@ impl<'a> Probes<'a> {
         let mut services = self.services().filter(|(_, asked, _)| *asked == question).peekable();
         failing.fault.kind.is_of_the_path()
             && services.peek().is_some()
-            && !services.any(|(_, _, told)| matches!(told, Told::Failing(_)))
+            && !services.any(|(_, _, told)| matches!(told, PathState::Failing(_)))
     }
 
     /// Connections are cut, and not one of the operator's probes of this server is answered, while the
@@ -178,7 +178,7 @@ impl<'a> Probes<'a> {
     /// the server. A certificate that the operator cannot verify says nothing at all.
     fn is_cut_for_the_operator(&self, failing: &Failing) -> bool {
         let kind = failing.fault.kind;
-        let is_any_well = || self.all.iter().any(|probed| told(self.case, probed) == Told::Well);
+        let is_any_well = || self.all.iter().any(|probed| told(self.case, probed) == PathState::Well);
         kind == FaultKind::Unverified
             || kind == FaultKind::Reset && self.kubelet_is_answered && !self.traffic_fell && !is_any_well()
     }
@@ -186,17 +186,17 @@ impl<'a> Probes<'a> {
     /// The Service by whose path a pod is judged: that is answered, where the pod's own is not for a fault of
     /// the path.
     pub fn judged_through(&self, pod: &Pod, question: ProbeQuestion) -> Option<&'a str> {
-        let Told::Failing(failing) = self.direct(pod, question) else { return None };
+        let PathState::Failing(failing) = self.direct(pod, question) else { return None };
         let mut services = self.services().filter(|(_, asked, _)| *asked == question);
         services
-            .find(|(_, _, told)| *told == Told::Well)
+            .find(|(_, _, told)| *told == PathState::Well)
             .filter(|_| failing.fault.kind.is_of_the_path() && self.counts_not(pod, question, &failing))
             .map(|(name, ..)| name)
     }
 
     /// A pod answers, and turns the operator away.
     pub fn is_turned_away(&self, pod: &Pod, question: ProbeQuestion) -> bool {
-        matches!(self.direct(pod, question), Told::Failing(failing) if failing.fault.kind.is_refusal())
+        matches!(self.direct(pod, question), PathState::Failing(failing) if failing.fault.kind.is_refusal())
     }
 
     /// A probe that could not connect to a pod that is ready. Where the kubelet asks the container itself, it
@@ -215,7 +215,7 @@ impl<'a> Probes<'a> {
 
     fn services_fail_alike(&self, failing: &Failing) -> bool {
         self.services().any(|(_, _, told)| match told {
-            Told::Failing(service) => {
+            PathState::Failing(service) => {
                 service.fault.kind.is_of_the_way() && failing.fault.kind.is_of_the_way()
             }
             _ => false,
@@ -229,7 +229,7 @@ impl<'a> Probes<'a> {
     }
 
     /// What is told through Services: the Service, the question, and the answer.
-    pub fn services(&self) -> impl Iterator<Item = (&'a str, ProbeQuestion, Told<'a>)> + use<'a> {
+    pub fn services(&self) -> impl Iterator<Item = (&'a str, ProbeQuestion, PathState<'a>)> + use<'a> {
         let probes = *self;
         self.all.iter().filter_map(move |probed| match &probed.path {
             ProbePath::Service(name) => Some((name.as_str(), probed.question, probes.of_service(probed))),
@@ -246,9 +246,9 @@ impl<'a> Probes<'a> {
         self.all.iter().any(is_without)
     }
 
-    fn of_service(&self, probed: &'a Probed) -> Told<'a> {
+    fn of_service(&self, probed: &'a Probed) -> PathState<'a> {
         match told(self.case, probed) {
-            Told::Failing(failing) if self.is_cut_for_the_operator(&failing) => Told::Nothing,
+            PathState::Failing(failing) if self.is_cut_for_the_operator(&failing) => PathState::Nothing,
             told => told,
         }
     }
@@ -283,11 +283,11 @@ fn traffic_fell(case: &Case) -> bool {
 /// Pods that are ready and do not answer the operator's direct probes, as sentences: what is wrong is on the
 /// way, or is meant for the operator alone, and no action on the pods helps.
 pub fn contradictions(case: &Case, server: &Server) -> Vec<String> {
-    let Some(probes) = Probes::of(case, server) else { return Vec::new() };
+    let Some(probes) = ProbedPaths::of(case, server) else { return Vec::new() };
     let mut all: Vec<Contradiction> = Vec::new();
     for pod in server.pods.iter().filter(|pod| pod.ready) {
         for question in [ProbeQuestion::Mcp, ProbeQuestion::Health] {
-            if let Told::Failing(failing) = probes.direct(pod, question)
+            if let PathState::Failing(failing) = probes.direct(pod, question)
                 && probes.counts_not(pod, question, &failing)
                 && all.iter().all(|one| one.pod != pod.name)
             {

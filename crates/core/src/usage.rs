@@ -26,14 +26,14 @@ const SHORTEST_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 
 /// Over how long the rules look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Windows {
+pub struct UsageWindows {
     /// For a leak.
     pub leak: SignedDuration,
     /// For a CPU that is busy.
     pub load: SignedDuration,
 }
 
-impl Windows {
+impl UsageWindows {
     /// As the object wishes, and at least a minute.
     pub fn of(spec: &McpServerHealthSpec) -> Self {
         Self {

@@ -5,7 +5,7 @@
 use mcp_health_api::{ActionType, Attempt, Effect, Step};
 
 use super::plan::{Action, Asked, NOTHING, Plan, Planned, mark_target, no_follow_up, no_undo, step};
-use crate::circuits::{self, Guarded, Open, name_words};
+use crate::circuits::{self, GuardedState, Open, name_words};
 
 pub const ACTION: Action = Action {
     action: ActionType::ResetCircuit,
@@ -24,7 +24,7 @@ fn plan(asked: &Asked) -> Planned {
     let Some(open) = circuits::open(case, server) else {
         return Planned::impossible("NoCircuits", "the circuit breakers of its pods cannot be seen");
     };
-    let answered = open.iter().filter(|one| matches!(one.guarded, Guarded::Answers(_)));
+    let answered = open.iter().filter(|one| matches!(one.guarded, GuardedState::Answers(_)));
     let (stuck, soon): (Vec<&Open>, Vec<&Open>) = answered.partition(|one| one.is_stuck(case.now));
     let Some(first) = stuck.first() else {
         return match soon.iter().filter_map(|one| one.stuck_at).min() {
@@ -58,8 +58,8 @@ fn plan(asked: &Asked) -> Planned {
             many => format!("reset {many} circuits, the first of them {circuit} on pod {}", first.pod.name),
         },
         why: match &first.guarded {
-            Guarded::Answers(how) => format!("{} ({}): {how}", incident.incident_type, incident.cause),
-            Guarded::Down | Guarded::Undecided | Guarded::Unknown => {
+            GuardedState::Answers(how) => format!("{} ({}): {how}", incident.incident_type, incident.cause),
+            GuardedState::Down | GuardedState::Undecided | GuardedState::Unknown => {
                 format!("{} ({})", incident.incident_type, incident.cause)
             }
         },

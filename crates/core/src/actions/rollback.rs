@@ -10,7 +10,7 @@ use super::plan::{
 };
 use super::run_job;
 use crate::{
-    healthy::{Way, gone, way_back},
+    healthy::{RollbackTarget, gone, way_back},
     references::{Usable, usable},
     time::after,
 };
@@ -36,14 +36,14 @@ fn plan(asked: &Asked) -> Planned {
         };
     }
     match way_back(case, server) {
-        Way::To(healthy) if ends(asked, &healthy) => Planned::impossible(
+        RollbackTarget::To(healthy) if ends(asked, &healthy) => Planned::impossible(
             "RollbackTargetUnwell",
             format!(
                 "pods of {}, which was seen healthy, end too: there is nothing to go back to",
                 words(&healthy)
             ),
         ),
-        Way::To(healthy) => {
+        RollbackTarget::To(healthy) => {
             let to = words(&healthy);
             Planned::Ready(Plan {
                 action: ActionType::Rollback,
@@ -59,25 +59,25 @@ fn plan(asked: &Asked) -> Planned {
                 undoes: None,
             })
         }
-        Way::Soon(until) => Planned::Later {
+        RollbackTarget::Soon(until) => Planned::Later {
             until,
             why: "the template that still serves beside the bad one is not proven healthy yet".to_owned(),
         },
-        Way::AlreadyThere => Planned::Impossible {
+        RollbackTarget::AlreadyThere => Planned::Impossible {
             reason: "NothingToRollBack",
             message: format!(
                 "the template in force ({}) is the one that was seen healthy: there is nothing to roll back",
                 server.target.template
             ),
         },
-        Way::Gone(healthy) => Planned::Impossible {
+        RollbackTarget::Gone(healthy) => Planned::Impossible {
             reason: "RollbackTargetGone",
             message: format!(
                 "ReplicaSet {} with the healthy template {} is gone (revisionHistoryLimit?): apply the last good manifest",
                 healthy.replica_set, healthy.template
             ),
         },
-        Way::Incomplete(healthy, missing) => Planned::Impossible {
+        RollbackTarget::Incomplete(healthy, missing) => Planned::Impossible {
             reason: "NoRollbackTarget",
             message: format!(
                 "{}, which {} needs: its pods could not start; restore it, or roll forward",
@@ -85,11 +85,11 @@ fn plan(asked: &Asked) -> Planned {
                 words(&healthy)
             ),
         },
-        Way::Unverified(why) => Planned::Later {
+        RollbackTarget::Unverified(why) => Planned::Later {
             until: after(case.now, LOOKED_UP_AGAIN),
             why: format!("whether the rollback target can start is not known: {why}"),
         },
-        Way::NeverSeen => Planned::Impossible {
+        RollbackTarget::NeverSeen => Planned::Impossible {
             reason: "NoHealthyRevision",
             message: "no revision of this server was ever seen healthy: there is nothing to roll back to"
                 .to_owned(),

@@ -11,7 +11,7 @@ use mcp_health_api::{ActionType, Cause, IncidentType, Severity};
 use super::entry::{Entry, Evidence, Needs, Rule, USUAL};
 use crate::{
     Case, Server,
-    circuits::{self, Guarded, Open, name_words, patience, recovery},
+    circuits::{self, GuardedState, Open, name_words, patience, recovery},
     finding::{Finding, Judgement},
     time::lapse,
     words,
@@ -34,7 +34,7 @@ const NAMED: usize = 4;
 
 fn judge(case: &Case, server: &Server) -> Judgement {
     let Some(open) = circuits::open(case, server) else { return Judgement::Unknown };
-    let open: Vec<Open> = open.into_iter().filter(|one| one.guarded != Guarded::Down).collect();
+    let open: Vec<Open> = open.into_iter().filter(|one| one.guarded != GuardedState::Down).collect();
     let (stuck, other): (Vec<&Open>, Vec<&Open>) = open.iter().partition(|one| one.is_stuck(case.now));
     if stuck.is_empty() {
         let due = other.iter().filter_map(|one| one.stuck_at).filter(|at| *at > case.now);
@@ -44,7 +44,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
             None => Judgement::Clear,
         };
     }
-    let known = |one: &&&Open| one.guarded != Guarded::Unknown;
+    let known = |one: &&&Open| one.guarded != GuardedState::Unknown;
     let cause = if stuck.iter().any(|one| known(&one)) { Cause::CircuitOpen } else { Cause::GuardUnknown };
     let mut evidence: Vec<String> = stuck.iter().take(NAMED).map(|one| describe(case, one)).collect();
     if let Some(unknown) = stuck.iter().find(|one| !known(one)) {
@@ -74,8 +74,8 @@ fn describe(case: &Case, one: &Open) -> String {
         format!(", its last failure {} ago", words::span(case.now.duration_since(last)))
     });
     let answers = match &one.guarded {
-        Guarded::Answers(how) => format!("; {}", words::shorten(how, 160)),
-        Guarded::Down | Guarded::Undecided | Guarded::Unknown => String::new(),
+        GuardedState::Answers(how) => format!("; {}", words::shorten(how, 160)),
+        GuardedState::Down | GuardedState::Undecided | GuardedState::Unknown => String::new(),
     };
     format!(
         "pod {}: circuit {} is open{since}, and should be so for {}{answers}",

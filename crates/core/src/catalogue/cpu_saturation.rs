@@ -16,7 +16,7 @@ use crate::{
     finding::{Finding, Judgement},
     metrics::View,
     signals::{Pod, Reading},
-    usage::{self, Load, Windows},
+    usage::{self, Load, UsageWindows},
     words,
 };
 
@@ -89,7 +89,7 @@ fn was_throttled(case: &Case) -> bool {
 
 fn load(case: &Case, server: &Server) -> Load {
     let Some(usage) = case.signals.usage.fresh() else { return Load::Unknown };
-    let (pods, window) = (server.current_pods(), Windows::of(case.spec).load);
+    let (pods, window) = (server.current_pods(), UsageWindows::of(case.spec).load);
     usage::load(&pods, &server.target.containers, usage, window, case.now)
 }
 

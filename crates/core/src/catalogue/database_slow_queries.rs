@@ -21,7 +21,7 @@ use crate::{
     metrics::{Traffic, View},
     signals::{
         Database, Reading,
-        database::{Recent, Statement, Table},
+        database::{DatabaseTable, Recent, Statement},
     },
     words,
 };
@@ -131,7 +131,7 @@ fn describe(one: &Statement, ran: Recent) -> String {
 /// Why the slowest takes long, as far as can be told, and what may help.
 fn cause(seen: &Database, slowest: &Statement, view: Option<&View>) -> (Cause, Vec<String>) {
     let named = tables(&slowest.query);
-    let of_it = |table: &&Table| named.iter().any(|name| is_table(name, &table.name));
+    let of_it = |table: &&DatabaseTable| named.iter().any(|name| is_table(name, &table.name));
     if let Some(table) = seen.tables.iter().filter(of_it).find(|table| is_stale(table)) {
         return (Cause::StaleStatistics, vec![stale_words(table)]);
     }
@@ -226,11 +226,11 @@ fn settings(seen: &Database) -> Option<String> {
     (!all.is_empty()).then(|| format!("settings: {}", all.join("; ")))
 }
 
-fn is_stale(table: &Table) -> bool {
+fn is_stale(table: &DatabaseTable) -> bool {
     table.changed_rows > STALE_ROWS && table.changed_rows > table.live_rows / STALE_SHARE
 }
 
-fn stale_words(table: &Table) -> String {
+fn stale_words(table: &DatabaseTable) -> String {
     let last = match table.analyzed {
         Some(at) => format!("since {at:.0}"),
         None => "and none were ever taken".to_owned(),

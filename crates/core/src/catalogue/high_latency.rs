@@ -18,7 +18,7 @@ use crate::{
     Case, Server, database, dependencies,
     metrics::{FEWEST_SLOW, Latency, Traffic, View, ratio},
     signals::{CircuitState, Pod, Span},
-    usage::{self, Load, Windows},
+    usage::{self, Load, UsageWindows},
     words,
 };
 
@@ -205,7 +205,7 @@ fn cache(view: &View) -> Option<String> {
 /// The containers use nearly all the CPU that they may.
 fn busy(case: &Case, server: &Server) -> Option<String> {
     let usage = case.signals.usage.fresh()?;
-    let (pods, window) = (server.current_pods(), Windows::of(case.spec).load);
+    let (pods, window) = (server.current_pods(), UsageWindows::of(case.spec).load);
     match usage::load(&pods, &server.target.containers, usage, window, case.now) {
         Load::Saturated(load) => {
             Some(format!("CPU: {} m of {} m used ({} %)", load.used, load.limit, load.percent))

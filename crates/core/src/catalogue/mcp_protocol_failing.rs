@@ -27,7 +27,7 @@ use crate::{
     Case, Server,
     finding::{Finding, Judgement},
     mask::mask,
-    probes::{Failing, Probes, Told, foreign_words, in_turn},
+    probes::{Failing, PathState, ProbedPaths, foreign_words, in_turn},
     signals::{FaultKind, Pod, ProbeQuestion},
     time::lapse,
     words,
@@ -54,7 +54,7 @@ const NAMED: usize = 4;
 const OF_CANARY: [Cause; 4] = [Cause::OnePod, Cause::BadRollout, Cause::ToolTimeout, Cause::ToolErrors];
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    let Some(probes) = Probes::of(case, server) else { return Judgement::Unknown };
+    let Some(probes) = ProbedPaths::of(case, server) else { return Judgement::Unknown };
     if is_silent(case, server) {
         // More than MCP does not answer: that is told, and mended, as such.
         return Judgement::Unknown;
@@ -78,7 +78,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 fn judge_question(
     case: &Case,
     server: &Server,
-    probes: &Probes,
+    probes: &ProbedPaths,
     ready: &[&Pod],
     question: ProbeQuestion,
 ) -> Judgement {
@@ -102,11 +102,12 @@ fn judge_question(
         return Judgement::Found(Finding { youngest_pod: youngest, ..finding });
     }
     let of_pod = |pod: &&Pod| probes.of_pod(pod, question);
-    let is_well = |pod: &&Pod| of_pod(pod) == Told::Well || probes.judged_through(pod, question).is_some();
+    let is_well =
+        |pod: &&Pod| of_pod(pod) == PathState::Well || probes.judged_through(pod, question).is_some();
     if !ready.is_empty() && ready.iter().all(is_well) {
         return judge_services(case, probes, ready, question, true);
     }
-    if !ready.is_empty() && ready.iter().all(|pod| of_pod(pod) == Told::Nothing) {
+    if !ready.is_empty() && ready.iter().all(|pod| of_pod(pod) == PathState::Nothing) {
         // The operator has no path to the pods themselves: what clients get tells.
         return match judge_services(case, probes, ready, question, false) {
             found @ Judgement::Found(_) => found,
@@ -118,14 +119,14 @@ fn judge_question(
 
 /// Judges the calls of the canary tool on these ready pods. Clear also where nobody calls it, or it was never
 /// answered well.
-fn judge_canary(case: &Case, server: &Server, probes: &Probes, ready: &[&Pod]) -> Judgement {
+fn judge_canary(case: &Case, server: &Server, probes: &ProbedPaths, ready: &[&Pod]) -> Judgement {
     let mcp = case.spec.signals.mcp.as_ref();
     let Some(tool) = mcp.and_then(|mcp| mcp.canary_tool.as_ref()) else { return Judgement::Clear };
-    let told: Vec<(&Pod, Told)> =
+    let told: Vec<(&Pod, PathState)> =
         ready.iter().map(|pod| (*pod, probes.of_pod(pod, ProbeQuestion::Canary))).collect();
-    let well = told.iter().filter(|(_, told)| *told == Told::Well).count();
+    let well = told.iter().filter(|(_, told)| *told == PathState::Well).count();
     let mut failing = failing(probes, ready, ProbeQuestion::Canary);
-    let is_in_doubt = told.iter().any(|(_, told)| *told == Told::Wavering);
+    let is_in_doubt = told.iter().any(|(_, told)| *told == PathState::Wavering);
     let Some((_, first)) = failing.first().copied() else {
         // What a canary opened, only a canary that is well closes.
         let open = case.open(IncidentType::McpProtocolFailing);
@@ -165,7 +166,7 @@ fn judge_canary(case: &Case, server: &Server, probes: &Probes, ready: &[&Pod]) -
 /// What clients get through the Services; the pods are well on their own addresses, or tell nothing there.
 fn judge_services(
     case: &Case,
-    probes: &Probes,
+    probes: &ProbedPaths,
     ready: &[&Pod],
     question: ProbeQuestion,
     pods_are_well: bool,
@@ -174,8 +175,8 @@ fn judge_services(
     for (service, _, told) in probes.services().filter(|(_, asked, _)| *asked == question) {
         match told {
             // Where there is no way at all, ServiceNotResponding tells.
-            Told::Failing(one) if one.fault.kind.is_of_the_way() => in_doubt = true,
-            Told::Failing(one) => {
+            PathState::Failing(one) if one.fault.kind.is_of_the_way() => in_doubt = true,
+            PathState::Failing(one) => {
                 let on_their_own = if pods_are_well {
                     format!("on their own addresses, {} well", pods_are(ready.len()))
                 } else {
@@ -196,8 +197,8 @@ fn judge_services(
                 evidence.extend(foreign);
                 return Judgement::Found(finding(case, cause, [one].iter(), evidence, forbids));
             }
-            Told::Wavering => in_doubt = true,
-            Told::Well | Told::Nothing => {}
+            PathState::Wavering => in_doubt = true,
+            PathState::Well | PathState::Nothing => {}
         }
     }
     if in_doubt { Judgement::Unknown } else { Judgement::Clear }
@@ -209,15 +210,16 @@ fn pods_are(pods: usize) -> String {
 
 /// The pods on which a question fails; beside MCP itself, only those that speak it.
 fn failing<'a, 'b>(
-    probes: &Probes<'b>,
+    probes: &ProbedPaths<'b>,
     ready: &[&'a Pod],
     question: ProbeQuestion,
 ) -> Vec<(&'a Pod, Failing<'b>)> {
-    let counts =
-        |pod: &&&Pod| question == ProbeQuestion::Mcp || probes.of_pod(pod, ProbeQuestion::Mcp) == Told::Well;
+    let counts = |pod: &&&Pod| {
+        question == ProbeQuestion::Mcp || probes.of_pod(pod, ProbeQuestion::Mcp) == PathState::Well
+    };
     let told = ready.iter().filter(counts).map(|pod| (*pod, probes.of_pod(pod, question)));
     told.filter_map(|(pod, told)| match told {
-        Told::Failing(failing) => Some((pod, failing)),
+        PathState::Failing(failing) => Some((pod, failing)),
         _ => None,
     })
     .collect()
@@ -225,7 +227,7 @@ fn failing<'a, 'b>(
 
 /// The pod that fails for longest.
 pub(super) fn worst<'a>(case: &Case, server: &Server<'a>) -> Option<&'a Pod> {
-    let probes = Probes::of(case, server)?;
+    let probes = ProbedPaths::of(case, server)?;
     let ready: Vec<&Pod> = server.current_pods().into_iter().filter(|pod| pod.ready).collect();
     for question in [ProbeQuestion::Mcp, ProbeQuestion::Tools] {
         let mut failing = failing(&probes, &ready, question);
@@ -248,8 +250,8 @@ fn worst_first(failing: &mut [(&Pod, Failing)]) {
 /// By the operator's own probes of it, the pod answers MCP, and its list of tools where one was told
 /// before; where the canary opened the incident, that too.
 pub(super) fn is_well(incident: &Incident, case: &Case, server: &Server, pod: &Pod) -> bool {
-    let Some(probes) = Probes::of(case, server) else { return false };
-    let answers = |question| probes.of_pod(pod, question) == Told::Well;
+    let Some(probes) = ProbedPaths::of(case, server) else { return false };
+    let answers = |question| probes.of_pod(pod, question) == PathState::Well;
     let lists = !probes.was_answered(ProbeQuestion::Tools) || answers(ProbeQuestion::Tools);
     let calls = incident.cause != Cause::OnePod || answers(ProbeQuestion::Canary);
     answers(ProbeQuestion::Mcp) && lists && calls
@@ -298,7 +300,7 @@ const fn is_configuration(cause: Cause) -> bool {
 }
 
 fn evidence(
-    probes: &Probes,
+    probes: &ProbedPaths,
     ready: &[&Pod],
     question: ProbeQuestion,
     failing: &[(&Pod, Failing)],
@@ -309,14 +311,14 @@ fn evidence(
         .map(|(pod, one)| {
             let besides = match probes.of_pod(pod, ProbeQuestion::Health) {
                 _ if question == ProbeQuestion::Tools => "; MCP itself answers",
-                Told::Well => "; its health path answers",
-                Told::Failing(_) => "; its health path fails, too",
-                Told::Wavering | Told::Nothing => "",
+                PathState::Well => "; its health path answers",
+                PathState::Failing(_) => "; its health path fails, too",
+                PathState::Wavering | PathState::Nothing => "",
             };
             format!("pod {}: {question}: {}{besides}", pod.name, one.words())
         })
         .collect();
-    let well = ready.iter().filter(|pod| probes.of_pod(pod, question) == Told::Well).count();
+    let well = ready.iter().filter(|pod| probes.of_pod(pod, question) == PathState::Well).count();
     evidence.push(format!(
         "{question} fails on {} of {}, and is well on {well}",
         failing.len(),

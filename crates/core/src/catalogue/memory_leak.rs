@@ -12,7 +12,7 @@ use crate::{
     Case, Server,
     finding::{Finding, Judgement},
     signals::Pod,
-    usage::{self, Growth, Leak, Windows, mib},
+    usage::{self, Growth, Leak, UsageWindows, mib},
     words,
 };
 
@@ -52,7 +52,7 @@ fn judge(case: &Case, server: &Server) -> Judgement {
 
 fn growth(case: &Case, server: &Server) -> Option<Growth> {
     let usage = case.signals.usage.fresh()?;
-    let (pods, window) = (server.current_pods(), Windows::of(case.spec).leak);
+    let (pods, window) = (server.current_pods(), UsageWindows::of(case.spec).leak);
     let resident = case.signals.resident.fresh().map(Vec::as_slice).unwrap_or_default();
     Some(usage::leaks(&pods, &server.target.containers, usage, resident, window, case.now))
 }

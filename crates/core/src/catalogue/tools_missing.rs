@@ -16,7 +16,7 @@ use crate::{
     Case, Server,
     finding::{Finding, Judgement},
     mask::mask,
-    probes::{Probes, Told, patience, recent},
+    probes::{PathState, ProbedPaths, patience, recent},
     signals::{Pod, ProbeQuestion, Probed, Tool},
     time::lapse,
     words,
@@ -58,12 +58,12 @@ impl Lacking<'_> {
 }
 
 fn judge(case: &Case, server: &Server) -> Judgement {
-    let Some(probes) = Probes::of(case, server) else { return Judgement::Unknown };
+    let Some(probes) = ProbedPaths::of(case, server) else { return Judgement::Unknown };
     let expected = Expected::of(case, server);
     let ready: Vec<&Pod> = server.current_pods().into_iter().filter(|pod| pod.ready).collect();
     let told: Vec<(&Pod, &[Tool])> = ready
         .iter()
-        .filter(|pod| probes.of_pod(pod, ProbeQuestion::Mcp) == Told::Well)
+        .filter(|pod| probes.of_pod(pod, ProbeQuestion::Mcp) == PathState::Well)
         .filter_map(|pod| Some((*pod, listed(case, probes.probed(pod, ProbeQuestion::Tools)?)?)))
         .collect();
     let lacking: Vec<Lacking> = told.iter().map(|(pod, tools)| expected.lacking(pod, tools)).collect();

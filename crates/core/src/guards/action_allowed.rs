@@ -2,15 +2,15 @@
 
 use mcp_health_api::{ActionType, RollbackPolicy};
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     let (actions, action) = (&question.case.spec.actions, question.plan.action);
     if !actions.allow.contains(&action) {
-        return Verdict::refuse("ActionNotAllowed", format!("{action} is not in spec.actions.allow"));
+        return GuardAnswer::refuse("ActionNotAllowed", format!("{action} is not in spec.actions.allow"));
     }
     if action == ActionType::Rollback && actions.rollback == RollbackPolicy::Never {
-        return Verdict::refuse("RollbackNever", "spec.actions.rollback is Never");
+        return GuardAnswer::refuse("RollbackNever", "spec.actions.rollback is Never");
     }
-    Verdict::Permit
+    GuardAnswer::Permit
 }

@@ -1,9 +1,9 @@
 //! `spec.limits.maxAttempts`: after so many actions on one incident, a person takes over.
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::escalation::ATTEMPTS_EXHAUSTED;
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     let resumed = question.resumed.map(|attempt| attempt.id.as_str());
     let spent = question
         .incident
@@ -15,10 +15,10 @@ pub fn check(question: &Question) -> Verdict {
         .count();
     let limit = question.case.spec.limits.max_attempts as usize;
     if spent >= limit && question.plan.undoes.is_none() {
-        return Verdict::refuse(
+        return GuardAnswer::refuse(
             ATTEMPTS_EXHAUSTED,
             format!("{spent} of {limit} attempts (spec.limits.maxAttempts) are spent"),
         );
     }
-    Verdict::Permit
+    GuardAnswer::Permit
 }

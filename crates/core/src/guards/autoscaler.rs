@@ -1,13 +1,13 @@
 //! What an autoscaler sets, the operator does not: replicas, or requests and limits. The rest of the template
 //! stays ours to change.
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::{
     actions::{Touches, touches},
     signals::{Autoscaler, Scaled},
 };
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     // Nobody scales what cannot be listed: a reading that is not fresh is the evidence guard's.
     let signals = question.case.signals;
     let autoscalers = [&signals.autoscalers, &signals.vertical_autoscalers];
@@ -15,19 +15,19 @@ pub fn check(question: &Question) -> Verdict {
     verdict(touches(question.plan.action), autoscalers)
 }
 
-fn verdict<'a>(touches: Touches, mut autoscalers: impl Iterator<Item = &'a Autoscaler>) -> Verdict {
+fn verdict<'a>(touches: Touches, mut autoscalers: impl Iterator<Item = &'a Autoscaler>) -> GuardAnswer {
     let conflicting = autoscalers.find(|one| match one.sets {
         Scaled::Replicas => touches.replicas,
         Scaled::Resources => touches.resources,
     });
     match conflicting {
         Some(Autoscaler { words, sets: Scaled::Replicas }) => {
-            Verdict::hold("AutoscalerOwned", format!("{words} sets the number of replicas"))
+            GuardAnswer::hold("AutoscalerOwned", format!("{words} sets the number of replicas"))
         }
         Some(Autoscaler { words, sets: Scaled::Resources }) => {
-            Verdict::hold("AutoscalerOwned", format!("{words} sets requests and limits"))
+            GuardAnswer::hold("AutoscalerOwned", format!("{words} sets requests and limits"))
         }
-        None => Verdict::Permit,
+        None => GuardAnswer::Permit,
     }
 }
 
@@ -51,11 +51,11 @@ mod tests {
         ] {
             let verdict = verdict(touches, owner(sets).iter());
             assert_eq!(
-                matches!(verdict, Verdict::Hold { reason: "AutoscalerOwned", .. }),
+                matches!(verdict, GuardAnswer::Hold { reason: "AutoscalerOwned", .. }),
                 held,
                 "{touches:?} {sets:?}"
             );
         }
-        assert_eq!(verdict(replicas, [].iter()), Verdict::Permit);
+        assert_eq!(verdict(replicas, [].iter()), GuardAnswer::Permit);
     }
 }

@@ -9,7 +9,7 @@
 use jiff::SignedDuration;
 use mcp_health_api::{ActionType, Cause};
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::{
     catalogue::reach_of,
     dependencies::{reached_until, undecided},
@@ -21,8 +21,8 @@ use crate::{
     words,
 };
 
-pub fn check(question: &Question) -> Verdict {
-    let Question { case, plan, .. } = *question;
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
+    let GuardQuestion { case, plan, .. } = *question;
     let concerns = matches!(
         plan.action,
         ActionType::RolloutRestart
@@ -31,9 +31,11 @@ pub fn check(question: &Question) -> Verdict {
             | ActionType::Rollback
     );
     let finding = question.diagnosis.finding_of(question.incident);
-    let Some(finding) = finding.filter(|_| concerns && plan.undoes.is_none()) else { return Verdict::Permit };
+    let Some(finding) = finding.filter(|_| concerns && plan.undoes.is_none()) else {
+        return GuardAnswer::Permit;
+    };
     if !is_explained_by_dependency(finding, question.server) {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     }
     let since = onset(finding, Some(question.incident));
     let undecided = undecided(case, since);
@@ -46,21 +48,21 @@ pub fn check(question: &Question) -> Verdict {
         undecided.join(", "),
         words::moment(since)
     );
-    Verdict::Hold { reason: "DependencyUnknown", message, until }
+    GuardAnswer::Hold { reason: "DependencyUnknown", message, until }
 }
 
 /// Until when pods may show what was before the dependencies answered again. Pods that only the kubelet's
 /// back-off keeps from what is back are recycled at once.
-fn settling(question: &Question, finding: &Finding) -> Verdict {
-    let Question { case, server, plan, .. } = *question;
+fn settling(question: &GuardQuestion, finding: &Finding) -> GuardAnswer {
+    let GuardQuestion { case, server, plan, .. } = *question;
     let answer = server.dependencies_answer.filter(|_| finding.cause != Cause::BackOff);
-    let Some(AnswersSince { at: back, had_failed }) = answer else { return Verdict::Permit };
+    let Some(AnswersSince { at: back, had_failed }) = answer else { return GuardAnswer::Permit };
     let is_from_before = server.pods.iter().any(|pod| pod.created < back);
     // Pods of a new revision that were created since show a fault of its own, unless there was an outage just
     // before.
     let is_new = finding.youngest_pod.is_some_and(|created| created >= back);
     if !had_failed && (!is_from_before || is_new && plan.action == ActionType::Rollback) {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     }
     let window = if is_from_before { reach_of(case, question.incident) } else { SignedDuration::ZERO };
     let settled = after(back, start_budget::running(server).max(window));
@@ -71,7 +73,7 @@ fn settling(question: &Question, finding: &Finding) -> Verdict {
     let excused = excuses.into_iter().flatten().filter(|_| !is_shown);
     let until = excused.chain([settled]).max().unwrap_or(settled);
     if until <= case.now {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     }
     let before = if had_failed { "one did not before" } else { "it is not known whether they did before" };
     let message = format!(
@@ -79,5 +81,5 @@ fn settling(question: &Question, finding: &Finding) -> Verdict {
         words::moment(back),
         words::moment(until)
     );
-    Verdict::hold_until("DependencySettling", message, until)
+    GuardAnswer::hold_until("DependencySettling", message, until)
 }

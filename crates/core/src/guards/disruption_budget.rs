@@ -3,18 +3,18 @@
 
 use super::{
     last_ready_pod::evicted,
-    question::{Question, Verdict},
+    question::{GuardAnswer, GuardQuestion},
 };
 use crate::signals::{Pod, Reading};
 
-pub fn check(question: &Question) -> Verdict {
-    let Some(pod) = evicted(question).filter(|pod| pod.ready) else { return Verdict::Permit };
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
+    let Some(pod) = evicted(question).filter(|pod| pod.ready) else { return GuardAnswer::Permit };
     let budgets = match &question.case.signals.budgets {
         Reading::Fresh(budgets) => budgets,
         // Nobody looks: the API server asks by itself.
-        Reading::Off => return Verdict::Permit,
+        Reading::Off => return GuardAnswer::Permit,
         unseen => {
-            return Verdict::hold(
+            return GuardAnswer::hold(
                 "EvidenceNotFresh",
                 unseen.problem("its disruption budgets").unwrap_or_default(),
             );
@@ -23,9 +23,9 @@ pub fn check(question: &Question) -> Verdict {
     verdict(pod, budgets)
 }
 
-fn verdict(pod: &Pod, budgets: &[crate::signals::Budget]) -> Verdict {
+fn verdict(pod: &Pod, budgets: &[crate::signals::Budget]) -> GuardAnswer {
     if let [first, second, ..] = budgets {
-        return Verdict::refuse(
+        return GuardAnswer::refuse(
             "DisruptionBudgets",
             format!(
                 "pod {} is covered by more than one PodDisruptionBudget ({}, {}): the API server evicts no such pod",
@@ -34,10 +34,10 @@ fn verdict(pod: &Pod, budgets: &[crate::signals::Budget]) -> Verdict {
         );
     }
     match budgets.first().filter(|budget| budget.allowed <= 0) {
-        Some(budget) => Verdict::hold(
+        Some(budget) => GuardAnswer::hold(
             "DisruptionBudget",
             format!("PodDisruptionBudget {} lets no pod be evicted now", budget.name),
         ),
-        None => Verdict::Permit,
+        None => GuardAnswer::Permit,
     }
 }

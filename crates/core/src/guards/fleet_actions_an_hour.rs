@@ -3,29 +3,29 @@
 
 use jiff::Timestamp;
 
-use super::question::{HOUR, Question, Verdict, counted};
+use super::question::{GuardAnswer, GuardQuestion, HOUR, counted};
 use crate::time::after;
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     if question.plan.undoes.is_some() {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     }
     let (fleet, settings) = (question.fleet, question.case.settings);
     let over = |others: &[Timestamp], limit, reason, whose: &str| {
         over(question, others, limit).map(|(number, until)| {
             let message = format!("{number} actions {whose} in the last hour (at most {limit})");
-            Verdict::hold_until(reason, message, until)
+            GuardAnswer::hold_until(reason, message, until)
         })
     };
     let namespace = settings.max_actions_per_hour_namespace;
     let cluster = settings.max_actions_per_hour_cluster;
     over(&fleet.namespace_actions, namespace, "NamespaceActionsPerHour", "in this namespace")
         .or_else(|| over(&fleet.cluster_actions, cluster, "ClusterActionsPerHour", "on all servers"))
-        .unwrap_or(Verdict::Permit)
+        .unwrap_or(GuardAnswer::Permit)
 }
 
 /// If the limit is reached: how many actions there were, and when there is room for one.
-fn over(question: &Question, others: &[Timestamp], limit: usize) -> Option<(usize, Timestamp)> {
+fn over(question: &GuardQuestion, others: &[Timestamp], limit: usize) -> Option<(usize, Timestamp)> {
     let now = question.case.now;
     let others = others.iter().copied().filter(|at| now.duration_since(*at) < HOUR);
     let mut recent: Vec<_> = others.chain(counted(question).map(|action| action.at)).collect();

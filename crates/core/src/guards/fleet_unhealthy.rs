@@ -2,20 +2,20 @@
 //! at once, they have one cause (a node, a network, a registry, a base image), and acting on each makes it
 //! worse. The floor lets a small fleet heal. Taking back what made things worse is no part of the storm.
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::{Settings, incident::breaks_the_server};
 
 /// The reason of a server that waits until fewer servers are broken.
 pub const FLEET_UNHEALTHY: &str = "FleetUnhealthy";
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     let (fleet, settings) = (question.fleet, question.case.settings);
     let this = usize::from(question.incidents.iter().any(breaks_the_server));
     if question.plan.undoes.is_some() || !is_storm(settings, fleet.servers + 1, fleet.unhealthy + this) {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     }
     // No numbers that change with every server: the metrics have those.
-    Verdict::hold(
+    GuardAnswer::hold(
         FLEET_UNHEALTHY,
         format!(
             "more than {} % of all servers (limits.maxUnhealthyPercent), and at least {} (limits.unhealthyFloor), are broken at once: that has one cause",

@@ -1,12 +1,12 @@
 //! What a GitOps tool owns is changed in Git: the tool would put the bad revision back.
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::actions::rollback_config;
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     let held = |what: &str, owner: &str| {
         let message = format!("{what} is owned by {owner}, which would undo the change: revert it in Git");
-        Verdict::hold("GitOpsManaged", message)
+        GuardAnswer::hold("GitOpsManaged", message)
     };
     if let Some(owner) = &question.server.target.gitops {
         return held("the Deployment", owner);
@@ -14,6 +14,6 @@ pub fn check(question: &Question) -> Verdict {
     let config = rollback_config::config_of(question.server, &question.plan.steps);
     match config.and_then(|config| Some((config, config.gitops.as_ref()?))) {
         Some((config, owner)) => held(&format!("ConfigMap {}", config.name), owner),
-        None => Verdict::Permit,
+        None => GuardAnswer::Permit,
     }
 }

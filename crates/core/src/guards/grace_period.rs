@@ -3,19 +3,19 @@
 
 use mcp_health_api::ActionType;
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::words;
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     let drains = question.plan.action == ActionType::DrainAndRestart;
     let Some(policy) = question.case.spec.actions.drain.as_ref().filter(|_| drains) else {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     };
     let grace = question.server.target.grace_period;
     if grace >= policy.wait.span() {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     }
-    Verdict::hold(
+    GuardAnswer::hold(
         "GracePeriodShort",
         format!(
             "terminationGracePeriodSeconds ({}) is shorter than spec.actions.drain.wait ({}): raise the one, or lower the other",

@@ -4,12 +4,12 @@
 
 use mcp_health_api::Outcome;
 
-use super::question::{HOUR, Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion, HOUR};
 use crate::escalation::LOCKED_OUT;
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     if question.plan.undoes.is_some() {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     }
     let action = question.plan.action;
     // What was taken back as only for a time had helped.
@@ -21,7 +21,7 @@ pub fn check(question: &Question) -> Verdict {
         .filter(|past| past.action == action)
         .find_map(|past| past.undoes.as_deref().filter(|id| !helped(id)));
     if let Some(undone) = undone {
-        return Verdict::refuse(LOCKED_OUT, format!("{action} is locked: {undone} made things worse"));
+        return GuardAnswer::refuse(LOCKED_OUT, format!("{action} is locked: {undone} made things worse"));
     }
     // On any open incident of the server: the pods are the same.
     let attempts = question.incidents.iter().flat_map(|incident| &incident.attempts);
@@ -32,11 +32,11 @@ pub fn check(question: &Question) -> Verdict {
     let last = last.and_then(|last| Some((last.outcome?, last.attempt.as_str(), last.at.0)));
     let recent = last.filter(|(_, _, at)| question.case.now.duration_since(*at) < HOUR);
     here.chain(recent).find(|(outcome, ..)| matches!(outcome, Outcome::Worse | Outcome::Reverted)).map_or(
-        Verdict::Permit,
+        GuardAnswer::Permit,
         |(outcome, attempt, _)| {
             let why =
                 if outcome == Outcome::Worse { "made things worse" } else { "was taken back by somebody" };
-            Verdict::refuse(LOCKED_OUT, format!("{action} is locked: {attempt} {why}"))
+            GuardAnswer::refuse(LOCKED_OUT, format!("{action} is locked: {attempt} {why}"))
         },
     )
 }

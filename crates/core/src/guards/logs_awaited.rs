@@ -4,21 +4,23 @@
 
 use mcp_health_api::ActionType;
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::catalogue::crash_loop;
 
 /// What previous logs may forbid.
 const FORBIDDABLE: [ActionType; 4] =
     [ActionType::RolloutRestart, ActionType::RecyclePod, ActionType::DrainAndRestart, ActionType::Rollback];
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     if question.plan.undoes.is_some() || !FORBIDDABLE.contains(&question.plan.action) {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     }
     match crash_loop::logs_due(question.case, question.server) {
-        Some(until) => {
-            Verdict::hold_until("LogsAwaited", "the previous logs of crashing pods are being fetched", until)
-        }
-        None => Verdict::Permit,
+        Some(until) => GuardAnswer::hold_until(
+            "LogsAwaited",
+            "the previous logs of crashing pods are being fetched",
+            until,
+        ),
+        None => GuardAnswer::Permit,
     }
 }

@@ -1,5 +1,5 @@
-//! The guards: one file each, a pure function from a [`Question`] to a [`Verdict`]. They are asked in the
-//! order of [`GUARDS`]; the first that does not permit decides, and its reason shows in `hold`, in a
+//! The guards: one file each, a pure function from a [`GuardQuestion`] to a [`GuardAnswer`]. They are asked
+//! in the order of [`GUARDS`]; the first that does not permit decides, and its reason shows in `hold`, in a
 //! condition and in a metric.
 
 mod action_allowed;
@@ -31,10 +31,10 @@ mod window_passed;
 
 pub use concurrent_actions::CONCURRENT_ACTIONS;
 pub use fleet_unhealthy::{FLEET_UNHEALTHY, is_storm};
-pub use question::{Question, Verdict};
+pub use question::{GuardAnswer, GuardQuestion};
 
 /// All guards, in order.
-pub const GUARDS: &[fn(&Question) -> Verdict] = &[
+pub const GUARDS: &[fn(&GuardQuestion) -> GuardAnswer] = &[
     mode::check,
     suspended::check,
     action_allowed::check,
@@ -64,23 +64,24 @@ pub const GUARDS: &[fn(&Question) -> Verdict] = &[
 
 /// The first answer that is not a permit. A refusal comes before a hold: waiting for what will not be done
 /// helps nobody.
-pub fn ask(question: &Question) -> Verdict {
+pub fn ask(question: &GuardQuestion) -> GuardAnswer {
     let verdicts = GUARDS.iter().map(|guard| guard(question));
     let mut held = None;
     for verdict in verdicts {
         match verdict {
-            Verdict::Permit => {}
-            Verdict::Refuse { .. } => return verdict,
-            Verdict::Hold { .. } => held = held.or(Some(verdict)),
+            GuardAnswer::Permit => {}
+            GuardAnswer::Refuse { .. } => return verdict,
+            GuardAnswer::Hold { .. } => held = held.or(Some(verdict)),
         }
     }
-    held.unwrap_or(Verdict::Permit)
+    held.unwrap_or(GuardAnswer::Permit)
 }
 
 /// Of an attempt that has begun: whether it may go on. Only what stops the operator altogether stops it
 /// half-way.
-pub fn ask_to_go_on(question: &Question) -> Verdict {
-    let stops: [fn(&Question) -> Verdict; 3] = [mode::check, suspended::check, action_allowed::check];
+pub fn ask_to_go_on(question: &GuardQuestion) -> GuardAnswer {
+    let stops: [fn(&GuardQuestion) -> GuardAnswer; 3] =
+        [mode::check, suspended::check, action_allowed::check];
     let mut verdicts = stops.iter().map(|guard| guard(question));
-    verdicts.find(|verdict| *verdict != Verdict::Permit).unwrap_or(Verdict::Permit)
+    verdicts.find(|verdict| *verdict != GuardAnswer::Permit).unwrap_or(GuardAnswer::Permit)
 }

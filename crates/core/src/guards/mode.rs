@@ -2,12 +2,12 @@
 
 use mcp_health_api::Mode;
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     match question.case.spec.mode {
-        Mode::Enforce => Verdict::Permit,
-        Mode::Observe => Verdict::hold(
+        Mode::Enforce => GuardAnswer::Permit,
+        Mode::Observe => GuardAnswer::hold(
             "ObserveMode",
             "spec.mode is Observe: the operator reports and does not act; set it to Enforce to let it act",
         ),

@@ -1,15 +1,15 @@
 //! A paused Deployment: somebody is at work, and a change of its template would have no effect until they
 //! are done.
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::actions::touches;
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     if question.server.target.paused && touches(question.plan.action).template {
-        return Verdict::hold(
+        return GuardAnswer::hold(
             "DeploymentPaused",
             "the Deployment is paused (spec.paused): resume it, or undo the change by hand",
         );
     }
-    Verdict::Permit
+    GuardAnswer::Permit
 }

@@ -5,34 +5,34 @@
 
 use mcp_health_api::{ActionType, Cause, Incident};
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::{
     catalogue::{Class, facts},
     diagnose::is_explained_by_dependency,
     prohibition::forbidding,
 };
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     let action = question.plan.action;
     // A drain ends in a restart.
     let restarts = (action == ActionType::DrainAndRestart).then_some(ActionType::RolloutRestart);
     let actions = [Some(action), restarts].into_iter().flatten();
     let mut all =
         actions.flat_map(|action| forbidding(question.case, question.diagnosis, question.incidents, action));
-    let Some(incident) = all.find(|one| binds(question, one)) else { return Verdict::Permit };
+    let Some(incident) = all.find(|one| binds(question, one)) else { return GuardAnswer::Permit };
     let words = words(question, incident);
     match waits_for(incident) {
         Some(Needed::Database) => {
-            Verdict::hold("DatabaseUnavailable", format!("{words}: {action} brings no database back"))
+            GuardAnswer::hold("DatabaseUnavailable", format!("{words}: {action} brings no database back"))
         }
         Some(Needed::Dependency) => {
-            Verdict::hold("DependencyUnavailable", format!("{words}: {action} brings no dependency back"))
+            GuardAnswer::hold("DependencyUnavailable", format!("{words}: {action} brings no dependency back"))
         }
         Some(Needed::Node) => {
-            Verdict::hold("NodeProblem", format!("{words}: {action} does not bring a node back"))
+            GuardAnswer::hold("NodeProblem", format!("{words}: {action} does not bring a node back"))
         }
         None => {
-            Verdict::refuse("Prohibited", format!("{words} forbids {action}: it would not help, or harm"))
+            GuardAnswer::refuse("Prohibited", format!("{words} forbids {action}: it would not help, or harm"))
         }
     }
 }
@@ -61,7 +61,7 @@ fn waits_for(incident: &Incident) -> Option<Needed> {
 }
 
 /// A dependency that does not explain what is rolled back does not forbid it.
-fn binds(question: &Question, incident: &Incident) -> bool {
+fn binds(question: &GuardQuestion, incident: &Incident) -> bool {
     let finding = question.diagnosis.finding_of(question.incident);
     let is_explained = finding.is_none_or(|finding| is_explained_by_dependency(finding, question.server));
     question.plan.action != ActionType::Rollback
@@ -69,7 +69,7 @@ fn binds(question: &Question, incident: &Incident) -> bool {
         || is_explained
 }
 
-fn words(question: &Question, incident: &Incident) -> String {
+fn words(question: &GuardQuestion, incident: &Incident) -> String {
     let unseen = match question.diagnosis.finding_of(incident) {
         Some(_) => "",
         None => ", of which there is no evidence at the moment",

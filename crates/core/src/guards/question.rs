@@ -7,7 +7,7 @@ use crate::{Case, Diagnosis, Fleet, Server, actions::Plan, signals::RecordedActi
 
 /// May this be done, here and now?
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct GuardQuestion<'a> {
     /// The server and the moment.
     pub case: &'a Case<'a>,
     /// The server, as seen.
@@ -30,7 +30,7 @@ pub struct Question<'a> {
 
 /// A guard's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum GuardAnswer {
     /// Nothing against it.
     Permit,
     /// Not now.
@@ -51,7 +51,7 @@ pub enum Verdict {
     },
 }
 
-impl Verdict {
+impl GuardAnswer {
     pub(super) fn hold(reason: &'static str, message: impl Into<String>) -> Self {
         Self::Hold { reason, message: message.into(), until: None }
     }
@@ -69,12 +69,12 @@ impl Verdict {
 pub(super) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The actions of the last hour that hour limits count: all but reverts.
-pub(super) fn counted<'a>(question: &'a Question) -> impl Iterator<Item = &'a RecordedAction> {
+pub(super) fn counted<'a>(question: &'a GuardQuestion) -> impl Iterator<Item = &'a RecordedAction> {
     of_the_last_hour(question).filter(|action| action.undoes.is_none())
 }
 
 /// The actions of the last hour.
-pub(super) fn of_the_last_hour<'a>(question: &'a Question) -> impl Iterator<Item = &'a RecordedAction> {
+pub(super) fn of_the_last_hour<'a>(question: &'a GuardQuestion) -> impl Iterator<Item = &'a RecordedAction> {
     let now = question.case.now;
     question.past.iter().filter(move |action| now.duration_since(action.at) < HOUR)
 }

@@ -3,27 +3,27 @@
 
 use mcp_health_api::{Effect, StepState};
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::actions::touches;
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     let finding = question.diagnosis.finding_of(question.incident);
     let its_pods_show_it = finding.is_some_and(|finding| finding.youngest_pod.is_some());
     let mends = touches(question.plan.action).mends_rollout
         && (question.server.rollout_is_to_blame() || its_pods_show_it);
     let rolling_out = question.server.is_rolling_out() && !is_own_mark(question);
     if rolling_out && !mends && question.plan.undoes.is_none() {
-        return Verdict::hold(
+        return GuardAnswer::hold(
             "RolloutInProgress",
             format!("{} is being rolled out", question.server.current_words()),
         );
     }
-    Verdict::Permit
+    GuardAnswer::Permit
 }
 
 /// The attempt itself has marked the Deployment, whose controller has not seen that yet: an annotation counts
 /// as a change, and no pod follows from it.
-fn is_own_mark(question: &Question) -> bool {
+fn is_own_mark(question: &GuardQuestion) -> bool {
     let target = question.server.target;
     let mut steps = question.resumed.into_iter().flat_map(|attempt| &attempt.steps);
     let marked = steps.any(|step| {

@@ -1,15 +1,15 @@
 //! A rule that looks back over a window shows, for a while after an action, what was before it: until that is
 //! over, nothing further is done about it.
 
-use super::question::{Question, Verdict};
+use super::question::{GuardAnswer, GuardQuestion};
 use crate::{catalogue::looks_back, catalogue::reach_of, time::after, words};
 
-pub fn check(question: &Question) -> Verdict {
+pub fn check(question: &GuardQuestion) -> GuardAnswer {
     let Some(last) = question.past.last().filter(|_| looks_back(question.incident)) else {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     };
     if question.plan.undoes.is_some() || question.resumed.is_some() {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     }
     // Where the action made new pods, the past ends once they are ready.
     let patience = question.server.target.progress_deadline;
@@ -17,9 +17,9 @@ pub fn check(question: &Question) -> Verdict {
     let reach = reach_of(question.case, question.incident);
     let until = after(rolled_out.map_or(last.at, |at| at.max(last.at)), reach);
     if until <= question.case.now {
-        return Verdict::Permit;
+        return GuardAnswer::Permit;
     }
-    Verdict::hold_until(
+    GuardAnswer::hold_until(
         "WindowShowsThePast",
         format!(
             "{} looks back over {}, and so still at the time before {} at {}",

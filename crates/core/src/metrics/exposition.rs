@@ -10,7 +10,7 @@ const MILLISECONDS: f64 = 1e11;
 
 /// One value, as it was told.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sample<'a> {
+pub struct ExposedSample<'a> {
     /// The metric's name.
     pub name: &'a str,
     /// Its labels, in the order of their names.
@@ -22,11 +22,11 @@ pub struct Sample<'a> {
 }
 
 /// The samples of the metrics whose names are wanted.
-pub fn samples(text: &str, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Sample<'_>> {
+pub fn samples(text: &str, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = ExposedSample<'_>> {
     text.lines().filter_map(move |line| sample(line.trim_start(), &wanted))
 }
 
-fn sample(line: &str, wanted: impl Fn(&str) -> bool) -> Option<Sample<'_>> {
+fn sample(line: &str, wanted: impl Fn(&str) -> bool) -> Option<ExposedSample<'_>> {
     let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let (name, rest) = line.split_at(line.find(|c| !is_of_a_name(c))?);
     if name.is_empty() || !wanted(name) {
@@ -43,7 +43,7 @@ fn sample(line: &str, wanted: impl Fn(&str) -> bool) -> Option<Sample<'_>> {
     let value = words.next()?.parse().ok()?;
     let taken = words.next().and_then(|word| word.parse::<f64>().ok()).filter(|taken| taken.is_finite());
     let taken = taken.map(|taken| if taken > MILLISECONDS { taken / 1000.0 } else { taken });
-    Some(Sample { name, labels, value, taken })
+    Some(ExposedSample { name, labels, value, taken })
 }
 
 type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    fn read(line: &str) -> Option<Sample<'_>> {
+    fn read(line: &str) -> Option<ExposedSample<'_>> {
         sample(line, |_| true)
     }
 

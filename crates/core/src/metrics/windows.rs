@@ -433,7 +433,7 @@ fn minute(at: Timestamp) -> i64 {
 }
 
 /// What a sample is of: the measure, and those of its labels that the measure is told by.
-fn id_of(definition: &Definition, sample: &exposition::Sample, signal: &PrometheusSignal) -> Id {
+fn id_of(definition: &Definition, sample: &exposition::ExposedSample, signal: &PrometheusSignal) -> Id {
     let label = |label: &Label| {
         let names = label_names_of(*label, signal);
         let mut found = names.iter().filter_map(|name| {
@@ -445,7 +445,7 @@ fn id_of(definition: &Definition, sample: &exposition::Sample, signal: &Promethe
     (definition.measure, definition.labels.iter().filter_map(label).collect())
 }
 
-fn key_of(sample: &exposition::Sample) -> u64 {
+fn key_of(sample: &exposition::ExposedSample) -> u64 {
     let mut hasher = DefaultHasher::new();
     (sample.name, &sample.labels).hash(&mut hasher);
     hasher.finish()

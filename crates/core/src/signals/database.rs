@@ -95,7 +95,7 @@ pub struct Database {
     /// Blocks found in the cache, and blocks asked for, since they are counted.
     pub cache: Option<(i64, i64)>,
     /// The tables with most dead rows, or with statistics that are out of date; at most [`TABLES_SEEN`].
-    pub tables: Vec<Table>,
+    pub tables: Vec<DatabaseTable>,
     /// Columns in the schema `public` that an index may help (guide 000: many values, weak correlation), as
     /// `table.column`; a hint only.
     pub index_candidates: Vec<String>,
@@ -270,7 +270,7 @@ pub struct Frequent {
 
 /// A table, as far as its upkeep goes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Table {
+pub struct DatabaseTable {
     /// `schema.name`.
     pub name: String,
     /// Rows that are there.

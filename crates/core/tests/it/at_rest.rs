@@ -9,7 +9,7 @@ use mcp_health_core::{
     report,
     signals::{
         Database, Reading, Sample, Signals, Usage,
-        database::{BlockingChain, Recent, Session, SessionCounts, SessionState, Statement, Table},
+        database::{BlockingChain, DatabaseTable, Recent, Session, SessionCounts, SessionState, Statement},
     },
     usage::remember,
     verify,
@@ -138,10 +138,10 @@ fn database(now: i64, signals: &Signals, chance: &mut Chance) -> Database {
         statements: Reading::Fresh(vec![statement]),
         calls: Some(now * 1000),
         cache: Some((number(1, 1 << 20), 1 << 20)),
-        tables: vec![Table {
+        tables: vec![DatabaseTable {
             name: "public.orders".to_owned(),
             dead_rows: number(0, 1 << 20),
-            ..Table::default()
+            ..DatabaseTable::default()
         }],
         oldest_transaction: sessions.first().cloned(),
         sessions,

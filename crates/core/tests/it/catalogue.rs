@@ -5,7 +5,7 @@ use mcp_health_core::{
     Server,
     catalogue::{self, CATALOGUE, Evidence, Needs, Rule, Threshold},
     finding::{Finding, Judgement},
-    healthy::{Way, way_back},
+    healthy::{RollbackTarget, way_back},
     signals::{Reading, Signals},
 };
 
@@ -370,24 +370,24 @@ fn the_way_back_leads_to_what_was_seen_healthy_and_nowhere_else() {
         let scene = Scene::of(operator);
         way_back(&scene.case(), &Server::of(&scene.case()).unwrap())
     };
-    assert_eq!(way(&after(|_| {}, 1)), Way::AlreadyThere);
+    assert_eq!(way(&after(|_| {}, 1)), RollbackTarget::AlreadyThere);
     let crashing = after(all_at_once(Template::CrashesAtOnce), 10);
     let healthy = crashing.status().target.unwrap().last_healthy.unwrap();
-    assert_eq!(way(&crashing), Way::To(healthy.clone()));
+    assert_eq!(way(&crashing), RollbackTarget::To(healthy.clone()));
     let mut cleaned = crashing.clone();
     cleaned.world.sets.retain(|set| set.uid != healthy.uid);
-    assert_eq!(way(&cleaned), Way::Gone(healthy));
+    assert_eq!(way(&cleaned), RollbackTarget::Gone(healthy));
     let mut never = Operator::new(World::with(Template::CrashesAtOnce, 2), policy::observing());
     never.run(20, 1);
-    assert_eq!(way(&never), Way::NeverSeen);
+    assert_eq!(way(&never), RollbackTarget::NeverSeen);
     // What serves beside the bad template counts, once it has been ready for a while.
     let mut young = Operator::new(World::with(Template::Good, 3), policy::observing());
     young.run(5, 1);
     young.world.roll_out(Template::CrashesAtOnce);
     young.run(3, 1);
-    assert!(matches!(way(&young), Way::Soon(_)), "{:?}", way(&young));
+    assert!(matches!(way(&young), RollbackTarget::Soon(_)), "{:?}", way(&young));
     young.run(10, 1);
-    assert!(matches!(way(&young), Way::To(_)), "{:?}", way(&young));
+    assert!(matches!(way(&young), RollbackTarget::To(_)), "{:?}", way(&young));
 }
 
 /// What is concluded of a healthy server while somebody says this of it.

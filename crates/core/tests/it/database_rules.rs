@@ -8,7 +8,7 @@ use mcp_health_api::{
 };
 use mcp_health_core::signals::{
     Database, Reading,
-    database::{BlockingChain, Frequent, Recent, Session, SessionState, Statement, Table},
+    database::{BlockingChain, DatabaseTable, Frequent, Recent, Session, SessionState, Statement},
 };
 
 use crate::support::{
@@ -475,7 +475,8 @@ fn slow_statements_are_advice_with_a_cause() {
             "a table that is never read whole",
             |one| {
                 one.index_candidates = vec!["orders.customer_id".to_owned()];
-                one.tables = vec![Table { name: "public.orders".to_owned(), ..Table::default() }];
+                one.tables =
+                    vec![DatabaseTable { name: "public.orders".to_owned(), ..DatabaseTable::default() }];
             },
             "SEV4 SlowStatement",
             "EXPLAIN",
@@ -483,11 +484,11 @@ fn slow_statements_are_advice_with_a_cause() {
         (
             "old statistics",
             |one| {
-                one.tables = vec![Table {
+                one.tables = vec![DatabaseTable {
                     name: "public.orders".to_owned(),
                     live_rows: 10_000,
                     changed_rows: 9_000,
-                    ..Table::default()
+                    ..DatabaseTable::default()
                 }];
             },
             "SEV4 StaleStatistics",

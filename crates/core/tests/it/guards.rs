@@ -8,7 +8,7 @@ use mcp_health_api::{
 use mcp_health_core::{
     Decision, Fleet, Server,
     actions::{self, Planned},
-    guards::{Question, Verdict, ask},
+    guards::{GuardAnswer, GuardQuestion, ask},
     signals::{Autoscaler, Budget, Reading, RecordedAction, Scaled, Strategy},
 };
 
@@ -529,7 +529,7 @@ fn what_a_finding_forbids_is_refused_and_one_attempt_at_a_time_is_made() {
     let server = Server::of(&case).unwrap();
     let Decision::Act(plan) = concluded.decision else { panic!("it does not act") };
     let answer = |diagnosis: &_, incidents: &[_]| {
-        ask(&Question {
+        ask(&GuardQuestion {
             case: &case,
             server: &server,
             diagnosis,
@@ -541,15 +541,15 @@ fn what_a_finding_forbids_is_refused_and_one_attempt_at_a_time_is_made() {
             fleet: &Fleet::default(),
         })
     };
-    assert_eq!(answer(&concluded.diagnosis, &concluded.story.incidents), Verdict::Permit);
+    assert_eq!(answer(&concluded.diagnosis, &concluded.story.incidents), GuardAnswer::Permit);
     let mut busy = concluded.story.incidents.clone();
     busy[0].attempts = vec![ended(&scene, "x-1", ActionType::RolloutRestart, None)];
     let held = answer(&concluded.diagnosis, &busy);
-    assert!(matches!(held, Verdict::Hold { reason: "AttemptInFlight", .. }), "{held:?}");
+    assert!(matches!(held, GuardAnswer::Hold { reason: "AttemptInFlight", .. }), "{held:?}");
     let mut forbidding = concluded.story.incidents.clone();
     forbidding[0].forbids = vec![ActionType::RolloutRestart];
     let refused = answer(&concluded.diagnosis, &forbidding);
-    assert!(matches!(refused, Verdict::Refuse { reason: "Prohibited", .. }), "{refused:?}");
+    assert!(matches!(refused, GuardAnswer::Refuse { reason: "Prohibited", .. }), "{refused:?}");
 }
 
 #[test]
@@ -571,7 +571,7 @@ fn a_recorded_intent_passes_the_guards_again_and_is_not_done_when_it_is_old() {
 }
 
 /// What the guards say of an eviction of this pod.
-fn of_an_eviction(scene: &Scene, uid: &str) -> Verdict {
+fn of_an_eviction(scene: &Scene, uid: &str) -> GuardAnswer {
     let (case, concluded) = (scene.case(), scene.concluded());
     let server = Server::of(&case).unwrap();
     let incident = concluded.story.primary().unwrap();
@@ -586,7 +586,7 @@ fn of_an_eviction(scene: &Scene, uid: &str) -> Verdict {
         panic!("RecyclePod cannot be planned");
     };
     uid.clone_into(&mut plan.steps[1].uid);
-    ask(&Question {
+    ask(&GuardQuestion {
         case: &case,
         server: &server,
         diagnosis: &concluded.diagnosis,
@@ -615,10 +615,10 @@ fn with_ready_pods(ready: usize) -> (Scene, Vec<String>) {
 fn the_last_ready_pod_is_never_evicted_and_another_is() {
     let (scene, uids) = with_ready_pods(1);
     let last = of_an_eviction(&scene, &uids[0]);
-    assert!(matches!(last, Verdict::Refuse { reason: "LastReadyPod", .. }), "{last:?}");
-    assert_eq!(of_an_eviction(&scene, &uids[1]), Verdict::Permit, "it serves nobody");
+    assert!(matches!(last, GuardAnswer::Refuse { reason: "LastReadyPod", .. }), "{last:?}");
+    assert_eq!(of_an_eviction(&scene, &uids[1]), GuardAnswer::Permit, "it serves nobody");
     let (scene, uids) = with_ready_pods(2);
-    assert_eq!(of_an_eviction(&scene, &uids[0]), Verdict::Permit);
+    assert_eq!(of_an_eviction(&scene, &uids[0]), GuardAnswer::Permit);
 }
 
 #[test]
@@ -628,8 +628,8 @@ fn a_disruption_budget_holds_the_eviction_of_a_ready_pod_by_its_name() {
     let mut says = |budgets: Reading<Vec<Budget>>, uid: &str| {
         scene.signals.budgets = budgets;
         match of_an_eviction(&scene, uid) {
-            Verdict::Permit => "Permit".to_owned(),
-            Verdict::Hold { reason, message, .. } | Verdict::Refuse { reason, message } => {
+            GuardAnswer::Permit => "Permit".to_owned(),
+            GuardAnswer::Hold { reason, message, .. } | GuardAnswer::Refuse { reason, message } => {
                 format!("{reason}: {message}")
             }
         }

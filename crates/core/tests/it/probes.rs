@@ -6,7 +6,7 @@ use mcp_health_api::{
 };
 use mcp_health_core::{
     Server, catalogue,
-    probes::{Failing, Told, told},
+    probes::{Failing, PathState, told},
     signals::{
         CheckStep, Dependency, Exit, Failure, Fault,
         FaultKind::{self, *},
@@ -133,10 +133,10 @@ fn a_path_fails_where_three_of_five_results_are_faults_and_the_newest_is_one() {
         (probed.results, probed.ever_answered) = (results(scene.now - age, pattern, TimedOut), ever);
         let case = scene.case();
         let told = match told(&case, &probed) {
-            Told::Nothing => "Nothing",
-            Told::Wavering => "Wavering",
-            Told::Well => "Well",
-            Told::Failing(Failing { faults, .. }) => {
+            PathState::Nothing => "Nothing",
+            PathState::Wavering => "Wavering",
+            PathState::Well => "Well",
+            PathState::Failing(Failing { faults, .. }) => {
                 assert!(faults >= 3);
                 "Failing"
             }
@@ -145,7 +145,7 @@ fn a_path_fails_where_three_of_five_results_are_faults_and_the_newest_is_one() {
     }
     let mut limited = probed(0, ProbePath::Pod("a".to_owned()), Mcp, None);
     limited.results = results(scene.now, "xxxxx", RateLimited);
-    assert_eq!(told(&scene.case(), &limited), Told::Wavering, "429 asks for patience");
+    assert_eq!(told(&scene.case(), &limited), PathState::Wavering, "429 asks for patience");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn evidence_does_not_lapse_because_the_operator_asks_less_often() {
             result.at = moment(scene.now - ago);
         }
         let case = scene.case();
-        assert_eq!(matches!(told(&case, &refused), Told::Failing(_)), expected, "asked each {pause} s");
+        assert_eq!(matches!(told(&case, &refused), PathState::Failing(_)), expected, "asked each {pause} s");
     }
 }
 

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_core::{
     mcp::foreign,
     signals::database::{
-        Database, DiskFull, Grant, MissingGrant, Recent, SESSIONS_SEEN, SLOTS_SEEN, Session, SessionCounts,
-        SessionState, Slot, Statement, Table,
+        Database, DatabaseTable, DiskFull, Grant, MissingGrant, Recent, SESSIONS_SEEN, SLOTS_SEEN, Session,
+        SessionCounts, SessionState, Slot, Statement,
     },
 };
 use serde::Deserialize;
@@ -266,8 +266,8 @@ impl Space {
 
 impl Upkeep {
     /// The tables, and the index candidates.
-    pub fn view(self) -> (Vec<Table>, Vec<String>) {
-        let table = |row: TableRow| Table {
+    pub fn view(self) -> (Vec<DatabaseTable>, Vec<String>) {
+        let table = |row: TableRow| DatabaseTable {
             name: foreign(&row.name, None),
             live_rows: row.live,
             dead_rows: row.dead,

@@ -2,7 +2,7 @@
 
 use mcp_health_core::signals::{
     Reading,
-    database::{DiskFull, Frequent, Statement, Table},
+    database::{DatabaseTable, DiskFull, Frequent, Statement},
 };
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ pub struct Remembered {
 /// What is asked for seldom.
 #[derive(Clone, Default)]
 pub(super) struct Seldom {
-    pub(super) tables: Vec<Table>,
+    pub(super) tables: Vec<DatabaseTable>,
     pub(super) candidates: Vec<String>,
     pub(super) settings: Vec<String>,
     pub(super) statements: Reading<Vec<Statement>>,

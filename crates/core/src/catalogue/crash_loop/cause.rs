@@ -17,7 +17,7 @@ const SLACK: SignedDuration = SignedDuration::from_secs(5);
 
 /// What one container tells.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct ToldCause {
     /// Why, if that is known.
     pub cause: Option<Cause>,
     /// The words that are most telling.
@@ -55,8 +55,8 @@ fn sentence(reason: &str, message: &str) -> String {
 
 /// Why a container that ended did so. `spec` is what the template in force says of it, where the pod is of
 /// that.
-pub fn of_end(pod: &Pod, container: &Container, target: &Target, spec: Option<&ContainerSpec>) -> Told {
-    let Some(exit) = &container.last_exit else { return Told::default() };
+pub fn of_end(pod: &Pod, container: &Container, target: &Target, spec: Option<&ContainerSpec>) -> ToldCause {
+    let Some(exit) = &container.last_exit else { return ToldCause::default() };
     let by_runtime = matches!(exit.reason.as_str(), "StartError" | "ContainerCannotRun");
     let lines = last_lines(container, exit);
     let spoken = spoken::cause(&lines);
@@ -98,7 +98,7 @@ pub fn of_end(pod: &Pod, container: &Container, target: &Target, spec: Option<&C
     let cause = if overruled || (!of_probe && fact.is_none()) { spoken } else { fact };
     // 126 and 127 are the shell's words for what the last line says better.
     let cause = if matches!(exit.code, 126 | 127) && killer.is_none() { spoken.or(cause) } else { cause };
-    Told { cause, word, words: lines, note }
+    ToldCause { cause, word, words: lines, note }
 }
 
 /// Whether what the program connects to keeps it out.

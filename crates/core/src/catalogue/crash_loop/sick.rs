@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::Cause;
 
-use super::cause::{self, Told};
+use super::cause::{self, ToldCause};
 use crate::{
     Server,
     signals::{Container, Pod},
@@ -28,7 +28,7 @@ pub struct Sick<'a> {
     /// The kubelet's words, where it cannot start at all.
     pub cannot_start: Option<String>,
     /// Why.
-    pub told: Told,
+    pub told: ToldCause,
 }
 
 impl Sick<'_> {
@@ -65,7 +65,7 @@ pub fn sick<'a>(server: &Server<'a>) -> Vec<Sick<'a>> {
 
 fn look_at<'a>(server: &Server, pod: &'a Pod, container: &'a Container, current: bool) -> Option<Sick<'a>> {
     if let Some((cause, words)) = cause::cannot_start(pod, container) {
-        let told = Told { cause, ..Told::default() };
+        let told = ToldCause { cause, ..ToldCause::default() };
         return Some(Sick { pod, container, current, cannot_start: Some(words), told });
     }
     if !is_looping(pod, container, server.now) {

@@ -9,7 +9,7 @@ use crate::{
     catalogue::forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
     database, dependencies,
     finding::{Finding, Judgement},
-    probes::{Failing, Probes, Told, foreign_words},
+    probes::{Failing, PathState, ProbedPaths, foreign_words},
     signals::{FaultKind, Pod, ProbeQuestion},
     time::lapse,
     words,
@@ -31,7 +31,7 @@ enum Pods<'a> {
 
 /// Judges by probes alone.
 pub fn judge(case: &Case, server: &Server) -> Judgement {
-    let Some(probes) = Probes::of(case, server) else { return Judgement::Unknown };
+    let Some(probes) = ProbedPaths::of(case, server) else { return Judgement::Unknown };
     let ready: Vec<&Pod> = server.pods.iter().copied().filter(|pod| pod.ready).collect();
     let told: Vec<_> = ready.iter().map(|pod| (*pod, of_pod(&probes, pod))).collect();
     if told.iter().any(|(_, told)| matches!(told, Pods::Answers)) {
@@ -57,25 +57,25 @@ pub fn is_silent(case: &Case, server: &Server) -> bool {
     matches!(judge(case, server), Judgement::Found(finding) if finding.youngest_pod.is_some())
 }
 
-fn of_pod<'a>(probes: &Probes<'a>, pod: &Pod) -> Pods<'a> {
+fn of_pod<'a>(probes: &ProbedPaths<'a>, pod: &Pod) -> Pods<'a> {
     let mut silent = None;
     let mut in_doubt = false;
     for question in QUESTIONS {
         match probes.of_pod(pod, question) {
-            Told::Well => return Pods::Answers,
+            PathState::Well => return Pods::Answers,
             // What a server that is there says of itself: by itself, that is no silence.
-            Told::Failing(failing) if failing.fault.kind == FaultKind::Unhealthy => {}
+            PathState::Failing(failing) if failing.fault.kind == FaultKind::Unhealthy => {}
             // Whoever turns a question down is there.
-            Told::Failing(failing) if cause(failing.fault.kind).is_none() => return Pods::Answers,
-            Told::Failing(failing) => silent = silent.or(Some((question, failing))),
-            Told::Wavering => in_doubt = true,
+            PathState::Failing(failing) if cause(failing.fault.kind).is_none() => return Pods::Answers,
+            PathState::Failing(failing) => silent = silent.or(Some((question, failing))),
+            PathState::Wavering => in_doubt = true,
             // It turns the operator away, or answers clients through the Service.
-            Told::Nothing
+            PathState::Nothing
                 if probes.is_turned_away(pod, question) || probes.judged_through(pod, question).is_some() =>
             {
                 return Pods::Answers;
             }
-            Told::Nothing => {}
+            PathState::Nothing => {}
         }
     }
     match silent {
@@ -138,15 +138,15 @@ fn nobody_answers(
 }
 
 /// Pods answer: is there a way through the Services?
-fn judge_way(case: &Case, server: &Server, probes: &Probes, ready: &[&Pod]) -> Judgement {
+fn judge_way(case: &Case, server: &Server, probes: &ProbedPaths, ready: &[&Pod]) -> Judgement {
     let mut in_doubt = probes.asked_without_endpoint();
     for (service, question, told) in probes.services().filter(|(_, asked, _)| QUESTIONS.contains(asked)) {
         match told {
-            Told::Failing(failing) => {
+            PathState::Failing(failing) => {
                 let Some(cause) = cause_of_way(failing.fault.kind) else { continue };
                 // Which pods the Service led to before these were ready is not known.
                 let well = |pod: &Pod| {
-                    pod.ready_changed <= failing.since && probes.of_pod(pod, question) == Told::Well
+                    pod.ready_changed <= failing.since && probes.of_pod(pod, question) == PathState::Well
                 };
                 if !ready.iter().all(|pod| well(pod)) {
                     in_doubt = true;
@@ -172,8 +172,8 @@ fn judge_way(case: &Case, server: &Server, probes: &Probes, ready: &[&Pod]) -> J
                 let finding = finding(case, cause, [(question, &failing)].into_iter(), evidence, None);
                 return Judgement::Found(finding);
             }
-            Told::Wavering => in_doubt = true,
-            Told::Well | Told::Nothing => {}
+            PathState::Wavering => in_doubt = true,
+            PathState::Well | PathState::Nothing => {}
         }
     }
     if in_doubt { Judgement::Unknown } else { Judgement::Clear }

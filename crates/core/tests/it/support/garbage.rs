@@ -12,8 +12,8 @@ use mcp_health_core::{
     signals::{
         Database, Reading,
         database::{
-            BlockingChain, DiskFull, Frequent, Recent, Session, SessionCounts, SessionState, Slot, Statement,
-            Table,
+            BlockingChain, DatabaseTable, DiskFull, Frequent, Recent, Session, SessionCounts, SessionState,
+            Slot, Statement,
         },
     },
 };
@@ -162,14 +162,15 @@ pub fn databases() -> BoxedStrategy<Database> {
             ..Statement::default()
         },
     );
-    let table = (count(), count(), count(), option::of(time())).prop_map(|(live, dead, changed, at)| Table {
-        name: "public.orders".to_owned(),
-        live_rows: live,
-        dead_rows: dead,
-        changed_rows: changed,
-        analyzed: at.map(|at| at.0),
-        ..Table::default()
-    });
+    let table =
+        (count(), count(), count(), option::of(time())).prop_map(|(live, dead, changed, at)| DatabaseTable {
+            name: "public.orders".to_owned(),
+            live_rows: live,
+            dead_rows: dead,
+            changed_rows: changed,
+            analyzed: at.map(|at| at.0),
+            ..DatabaseTable::default()
+        });
     let frequent =
         (text(), millis()).prop_map(|(query, a_second)| Frequent { query, a_second, ..Frequent::default() });
     (
