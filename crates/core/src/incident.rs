@@ -11,7 +11,7 @@ use crate::{
     catalogue::{Class, facts, own_rules},
     digest,
     finding::Finding,
-    prohibition, revert,
+    revert,
     time::after,
     words,
 };
@@ -32,7 +32,7 @@ pub(crate) fn merge(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
         // What was seen once was so bad; what a person says is as the person says it now.
         let severity =
             if class == Class::Report { finding.severity } else { incident.severity.min(finding.severity) };
-        if prohibition::stays(case, incident, finding) {
+        if (facts(incident.incident_type).keeps_cause)(case, incident, finding) {
             continue;
         }
         incident.forbids = finding.forbids.to_vec();

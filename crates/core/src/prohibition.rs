@@ -3,12 +3,12 @@
 //! lost sources. A user may lift it for a time, by an annotation that names the incident.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Cause, Incident, IncidentType, LIFT_PROHIBITION_ANNOTATION, Time};
+use mcp_health_api::{ActionType, Incident, LIFT_PROHIBITION_ANNOTATION, Time};
 
 use crate::{
-    Case, Diagnosis, Story, dependencies,
+    Case, Diagnosis, Story,
+    catalogue::facts,
     escalation::{PROHIBITION_UNVERIFIED, escalate},
-    finding::Finding,
     signals::Lift,
     time::after,
     words,
@@ -60,21 +60,6 @@ pub fn forbidding<'a>(
     })
 }
 
-/// Notes on an open incident what a finding shows of it. What the last lines of containers told of a database
-/// is not taken back because they are lost, or tell nothing of it: while it is not known to answer, the cause
-/// stays. Returns whether that is so.
-pub(crate) fn stays(case: &Case, incident: &Incident, finding: &Finding) -> bool {
-    let tells_nothing = matches!(
-        finding.cause,
-        Cause::BadRollout | Cause::NeverHealthy | Cause::ProcessExit | Cause::NotReady
-    );
-    incident.incident_type == IncidentType::CrashLoop
-        && incident.cause == Cause::DatabaseConnection
-        && !incident.forbids.is_empty()
-        && tells_nothing
-        && !dependencies::database_answers(case)
-}
-
 /// Notes since when evidence is missing for what incidents forbid, and escalates those that have been without
 /// it for too long, once. Nothing is lifted by time alone.
 pub(crate) fn verify(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
@@ -82,7 +67,8 @@ pub(crate) fn verify(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
     for incident in &mut story.incidents {
         looks.extend(lifted_until(case, incident));
         let finding = diagnosis.finding_of(incident);
-        let is_seen = finding.is_some_and(|finding| !stays(case, incident, finding));
+        let is_seen = finding
+            .is_some_and(|finding| !(facts(incident.incident_type).keeps_cause)(case, incident, finding));
         if incident.forbids.is_empty() || is_seen || diagnosis.is_clear(incident) {
             incident.unseen_since = None;
             continue;

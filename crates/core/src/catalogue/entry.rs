@@ -52,6 +52,8 @@ pub struct Entry {
     pub is_well: fn(&Incident, &Case, &Server, &Pod) -> Option<bool>,
     /// How long its rule must say that all is well before an incident is over.
     pub quiet_for: fn(&Case, Cause) -> SignedDuration,
+    /// Whether an open incident keeps its cause, and what it forbids, whatever is found now.
+    pub keeps_cause: fn(&Case, &Incident, &Finding) -> bool,
     /// Whether it is known by now that the revision is to blame, where that was not known when the cause was
     /// judged.
     pub is_blamed_later: fn(&Server, &Incident) -> bool,
@@ -79,6 +81,7 @@ pub const USUAL: Entry = Entry {
     worst_pod: unready_most,
     is_well: |_, _, _, _| None,
     quiet_for: |case, _| case.settings.settle,
+    keeps_cause: |_, _, _| false,
     is_blamed_later: |_, _| false,
     runbook: |_, _| &[],
     guide: &[],
@@ -244,6 +247,11 @@ impl Entry {
 fn unready_most<'a>(_: &Case<'a>, server: &Server<'a>) -> Option<&'a Pod> {
     let unready = server.current_pods().into_iter().filter(|pod| !pod.ready);
     unready.max_by_key(|pod| (pod.restarts(), std::cmp::Reverse(pod.created)))
+}
+
+/// Whether a cause tells only what is so, and not why: that a reason is not seen any more is no new reason.
+pub(crate) const fn tells_no_reason(cause: Cause) -> bool {
+    matches!(cause, Cause::ProcessExit | Cause::NotReady | Cause::NeverHealthy)
 }
 
 /// Whether something that the server depends on could explain a cause. Never: an image, a missing reference,

@@ -1,11 +1,11 @@
 //! Escalations over time: of what lies outside the server, when its answer is due; and taken back, once
 //! something else is found than what was escalated.
 
-use mcp_health_api::{ActionType, Cause, Incident, Time};
+use mcp_health_api::{ActionType, Incident, Time};
 
 use crate::{
     Case, Diagnosis, Server, Story,
-    catalogue::facts,
+    catalogue::{entry::tells_no_reason, facts},
     escalation::{
         ATTEMPTS_EXHAUSTED, FLAPPING, LOCKED_OUT, MADE_THINGS_WORSE, NEEDED_FOR_GOOD, NO_AUTOMATIC_ACTION,
         PROHIBITION_UNVERIFIED, RESPONSE_OVERDUE, REVERTED, SMOKE_TEST_FAILED, escalate,
@@ -65,10 +65,8 @@ pub(super) fn reevaluate(case: &Case, server: Option<&Server>, diagnosis: &Diagn
             && !facts(incident.incident_type).class.is_outside()
             && incident.reevaluations < REEVALUATIONS;
         let Some(escalation) = incident.escalation.as_mut().filter(|_| may) else { continue };
-        // That the reason is not seen any more is no new reason.
-        let tells_nothing =
-            matches!(incident.cause, Cause::ProcessExit | Cause::NotReady | Cause::NeverHealthy);
-        let is_other = !tells_nothing && escalation.cause.is_some_and(|cause| cause != incident.cause);
+        let is_other =
+            !tells_no_reason(incident.cause) && escalation.cause.is_some_and(|cause| cause != incident.cause);
         let is_back = escalation.reason == PROHIBITION_UNVERIFIED;
         if (is_other || is_back || is_blamed) && !FINAL.contains(&escalation.reason.as_str()) {
             escalation.reevaluated_at = Some(Time(case.now));

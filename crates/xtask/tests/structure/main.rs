@@ -1,5 +1,5 @@
 //! What holds for the structure of all crates: no file imports one that imports it; functions and lines are
-//! short; a name of a public type means one thing.
+//! short; a name of a public type means one thing; no code reads a sentence that the program wrote.
 //!
 //! Each check has a list of what it does not hold for yet, in `exceptions/`. These lists only get shorter:
 //! what is not needed there any more fails too.
@@ -10,6 +10,7 @@ mod cycles;
 mod imports;
 mod lists;
 mod modules;
+mod sentences;
 mod sizes;
 mod types;
 mod words;
@@ -59,6 +60,19 @@ fn lines_are_narrow() {
     });
     let what = format!("has so many lines of more than {LINE} columns");
     let wrong = compare(&wide.collect::<Vec<_>>(), include_str!("exceptions/lines.txt"), &what);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn only_sentences_of_others_are_read() {
+    let folders = ["crates/core/", "crates/operator/"];
+    let sources = Root::sources().filter(|source| folders.iter().any(|one| source.path.starts_with(one)));
+    let read = sources.filter_map(|source| {
+        let lines = sentences::read_on(source);
+        (!lines.is_empty()).then(|| Listed::new(&source.path, lines.len()))
+    });
+    let what = "reads sentences so often; a fact of our own stands in a typed field";
+    let wrong = compare(&read.collect::<Vec<_>>(), include_str!("exceptions/foreign_text.txt"), what);
     assert!(wrong.is_empty(), "{wrong}");
 }
 

@@ -17,13 +17,14 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Cause, HealthyConfig, Incident, IncidentType, Severity};
 
 use super::{
-    entry::{Entry, Evidence, Needs, Rule, USUAL, by_dependency},
+    entry::{Entry, Evidence, Needs, Rule, USUAL, by_dependency, tells_no_reason},
     forbidden::{RESTARTS, RESTARTS_AND_ROLLBACK},
 };
 use crate::{
     Case, Server,
     case::lasting,
     database,
+    dependencies::database_answers,
     finding::{Finding, Judgement},
     signals::{Config, LastWords, Role},
     start_budget::{self, deadline, is_slow_pull},
@@ -46,6 +47,7 @@ pub const ENTRY: Entry = Entry {
     is_well: |incident, _, _, pod| {
         (incident.cause == Cause::BackOff).then(|| pod.ready && pod.restarts() == 0)
     },
+    keeps_cause,
     is_blamed_later,
     runbook,
     guide: &[("004", "Service Not Responding"), ("001", "MCP Server Won't Start")],
@@ -186,6 +188,15 @@ fn explained_by_dependency(finding: &Finding, server: &Server) -> bool {
     );
     by_dependency(finding.cause)
         || (is_told && server.rollout_is_to_blame_in_itself() && !server.ends_before_ready())
+}
+
+/// What the last lines of containers told of a database is not taken back because they are lost, or tell nothing
+/// of it: while the database is not known to answer, the cause stays.
+fn keeps_cause(case: &Case, open: &Incident, found: &Finding) -> bool {
+    open.cause == Cause::DatabaseConnection
+        && !open.forbids.is_empty()
+        && (found.cause == Cause::BadRollout || tells_no_reason(found.cause))
+        && !database_answers(case)
 }
 
 /// Containers end for a reason that no action corrects, as it was judged; by now the revision in force is
