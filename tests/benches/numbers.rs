@@ -14,13 +14,18 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Namespace, Pod},
 };
 use kube::{
-    Api, Client, Resource,
+    Api, Client, Config, Resource,
     api::{ListParams, Patch, PatchParams, PostParams},
+    client::ConfigExt,
     runtime::{WatchStreamExt, watcher},
 };
 use mcp_health_api::McpServerHealth;
@@ -28,6 +33,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
+use tower::Layer;
 
 /// Servers whose memory is measured, each with three pods.
 const SERVERS: usize = 1000;
@@ -40,9 +46,9 @@ const AT_ONCE: usize = 16;
 /// How long one thing may take to happen.
 const LIMIT: Duration = Duration::from_mins(10);
 
-const GOOD: &str = "registry.invalid.example/mcp-server:1";
-/// The simulated kubelet cannot pull this tag.
-const BAD: &str = "registry.invalid.example/mcp-server:nope";
+const GOOD: &str = "registry.example/mcp-server:1";
+/// A revision whose simulated container ends with code 1 soon after its start.
+const BAD: &str = "registry.example/mcp-server:2";
 /// Where the servers are that the bare loop heals.
 const FLOOR: &str = "floor";
 /// Where those are that the operator heals.
@@ -52,12 +58,24 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let client = Client::try_default().await?;
+    let client = connect().await?;
     let folder = TempDir::new()?;
     let idle = idle(folder.path()).await?;
     println!("memory, no server: {idle}");
     reaction(&client, folder.path()).await?;
     memory(&client, folder.path()).await
+}
+
+/// A client whose requests are sent at once, as the operator's are.
+async fn connect() -> Result<Client> {
+    let config = Config::infer().await?;
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let http = HttpClient::builder(TokioExecutor::new()).build(tls);
+    let service = config.base_uri_layer().layer(http);
+    Ok(Client::new(service, config.default_namespace))
 }
 
 /// The operator as a process of this machine.
@@ -209,7 +227,7 @@ async fn round(client: &Client, space: &str, at: usize) -> Result<Duration> {
     let mut evidence = Box::pin(evidence(client, space, &name));
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut targets = Box::pin(watcher(deployments.clone(), config).applied_objects());
-    deployments.patch(&name, &PatchParams::default(), &image(BAD)).await?;
+    deployments.patch(&name, &PatchParams::default(), &revision(BAD)).await?;
     let work = async {
         let mut since = None;
         loop {
@@ -228,14 +246,15 @@ async fn round(client: &Client, space: &str, at: usize) -> Result<Duration> {
     timeout(LIMIT, work).await.map_err(|_| format!("{space}/{name} is not mitigated"))?
 }
 
-/// One item for each Event that shows a pod of a server that cannot pull its image.
+/// One item for each Event that shows a pod of a server whose container ended with an error.
 fn evidence(client: &Client, space: &str, name: &str) -> impl stream::Stream<Item = ()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), space);
     let config = watcher::Config::default().labels(&format!("app={name}"));
     watcher(pods, config).applied_objects().filter_map(async |pod| {
         let status = pod.ok()?.status?;
-        let waits = status.container_statuses?.into_iter().find_map(|one| one.state?.waiting);
-        waits?.reason.filter(|reason| reason == "ErrImagePull").map(drop)
+        let states = status.container_statuses?.into_iter().flat_map(|one| [one.state, one.last_state]);
+        let ended = states.flatten().find_map(|state| state.terminated);
+        ended.filter(|ended| ended.exit_code != 0).map(drop)
     })
 }
 
@@ -249,7 +268,7 @@ async fn heal(client: &Client, at: usize) -> Result<()> {
     evidence.next().await;
     object.status = Some(serde_json::from_value(json!({"conditions": []}))?);
     objects.replace_status(&name, &PostParams::default(), &object).await?;
-    deployments.patch(&name, &PatchParams::default(), &image(GOOD)).await?;
+    deployments.patch(&name, &PatchParams::default(), &revision(GOOD)).await?;
     Ok(())
 }
 
@@ -277,10 +296,15 @@ fn name(at: usize) -> String {
     format!("server-{at:02}")
 }
 
-fn image(image: &str) -> Patch<Value> {
-    Patch::Strategic(
-        json!({"spec": {"template": {"spec": {"containers": [{"name": "server", "image": image}]}}}}),
-    )
+fn revision(image: &str) -> Patch<Value> {
+    let crash_after = (image == BAD).then_some("200ms");
+    // No log can be read of a simulated container; its message says as much.
+    let message = (image == BAD).then_some("TypeError: settings is undefined");
+    let annotations = json!({
+        "simulation.mcphealth.dev/crash-after": crash_after, "simulation.mcphealth.dev/message": message,
+    });
+    let pods = json!({"containers": [{"name": "server", "image": image}]});
+    Patch::Strategic(json!({"spec": {"template": {"metadata": {"annotations": annotations}, "spec": pods}}}))
 }
 
 fn image_of(deployment: &Deployment) -> &str {
