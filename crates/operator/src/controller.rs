@@ -37,8 +37,7 @@ use crate::{
         list_watch::{Observer, Pace},
         note_targets,
         table::Key,
-        watch::NamedMeta,
-        watches::source,
+        watch::{NamedMeta, source},
     },
     reconcile::{Context, reconcile},
 };
@@ -93,7 +92,8 @@ async fn reconciles(
     queue: impl stream::Stream<Item = Result<ReconcileRequest<Guarded>, WatchError>>,
     context: Arc<Context>,
 ) {
-    // What was done is known before anything is decided: by the first look, or where there is nothing to look at.
+    // What was done is known before anything is decided: by the first look, or where there is nothing to look
+    // at.
     let (store, once, all) = (reader.clone(), Once::new(), Arc::clone(&context));
     let remember = || {
         once.call_once(|| {
@@ -240,7 +240,8 @@ async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Err
     }
 }
 
-/// The reconcile of an object panicked: its status says so, and it is tried again later. The other objects go on.
+/// The reconcile of an object panicked: its status says so, and it is tried again later. The other objects go
+/// on.
 async fn panicked(
     object: &Arc<McpServerHealth>,
     key: &Key,

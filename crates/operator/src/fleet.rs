@@ -1,5 +1,6 @@
-//! What happens on all servers: the one place where the limits that span servers are kept. Rebuilt at start from
-//! statuses and from what the targets remember, before anything is decided; kept up as statuses are written.
+//! What happens on all servers: the one place where the limits that span servers are kept. Rebuilt at start
+//! from statuses and from what the targets remember, before anything is decided; kept up as statuses are
+//! written.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -84,8 +85,8 @@ impl Fleet {
         Self { settings, inner: Mutex::new(Inner { unread: scopes, ..Inner::default() }) }
     }
 
-    /// Notes what the statuses of a scope and all Deployments tell, before anything is decided there. A Deployment
-    /// counts whether an object still asks for it or not.
+    /// Notes what the statuses of a scope and all Deployments tell, before anything is decided there. A
+    /// Deployment counts whether an object still asks for it or not.
     pub fn remember<'a>(
         &self,
         objects: impl Iterator<Item = &'a McpServerHealth>,
@@ -106,8 +107,8 @@ impl Fleet {
         self.lock().unread == 0
     }
 
-    /// Decides about a server, knowing what happens on the others. While it does, nobody else decides: of two that
-    /// could act, the second sees what the first was given.
+    /// Decides about a server, knowing what happens on the others. While it does, nobody else decides: of two
+    /// that could act, the second sees what the first was given.
     pub fn decide(
         &self,
         key: &Key,
@@ -210,8 +211,8 @@ impl Inner {
         }
     }
 
-    /// Forgets the actions that no limit counts any more. No namespace ever has more than its limit in an hour:
-    /// what is written beyond it on a Deployment is not ours, and must not count for the cluster.
+    /// Forgets the actions that no limit counts any more. No namespace ever has more than its limit in an
+    /// hour: what is written beyond it on a Deployment is not ours, and must not count for the cluster.
     fn forget_old(&mut self, settings: &Settings, now: Timestamp) {
         for actions in self.actions.values_mut() {
             actions.retain(|_, action| {

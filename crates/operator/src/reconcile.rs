@@ -37,7 +37,10 @@ pub async fn reconcile(
 
     let mut signals = context.stores.signals(&object, now); // observe
     let wanted = references::wanted(&case(&context, &object, &before, &signals, now));
-    let looked_up = context.stores.references.of(&context.client, &context.stores, &key, wanted, now);
+    let looked_up = context
+        .stores
+        .references
+        .of(&context.client, &key, wanted, |key| context.stores.has_config_map(key, now));
     signals.references = Box::pin(looked_up).await;
     let case = case(&context, &object, &before, &signals, now);
     let diagnosis = diagnose(&case);

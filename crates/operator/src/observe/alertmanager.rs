@@ -1,11 +1,14 @@
-//! Alerts that fire on targets, as an Alertmanager tells: one GET for all servers whenever the clock ticks. An alert is
-//! about a server where its labels name the namespace and a pod, a Service or the Deployment of it.
+//! Alerts that fire on targets, as an Alertmanager tells: one GET for all servers whenever the clock ticks.
+//! An alert is about a server where its labels name the namespace and a pod, a Service or the Deployment of
+//! it.
 //!
 //! Only an alert that begins or ends wakes anybody; what it says may change with every number in it.
 
+pub mod poll;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,12 +21,9 @@ use mcp_health_core::{
 };
 use reqwest::Client;
 use serde::{Deserialize, de::IgnoredAny};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
-use super::{
-    Stores,
-    list_watch::{Pace, is_recent},
-};
+use super::list_watch::{Pace, is_recent};
 use crate::web::{self, Unread};
 
 /// What is asked for: what fires, and nobody has silenced.
@@ -129,44 +129,6 @@ impl Alerts {
     }
 }
 
-/// Asks whenever the clock ticks, until the operator ends.
-pub async fn keep(stores: Arc<Stores>) {
-    let Some(alerts) = &stores.alerts else { return };
-    let client = match web::trust("").and_then(|trust| web::client(&trust)) {
-        Ok(client) => client,
-        Err(why) => {
-            alerts.fail(&format!("no TLS: {why}"));
-            return std::future::pending().await;
-        }
-    };
-    let mut clock = interval(alerts.period);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        clock.tick().await;
-        if stores.targets.is_empty_in("") {
-            continue;
-        }
-        match ask(&client, &alerts.url, PATIENCE).await {
-            Ok(answer) => {
-                let is_news = !alerts.is_fresh(Timestamp::now());
-                let changed = alerts.take(answer, Timestamp::now());
-                if is_news {
-                    stores.judge_again(stores.targets.all(), Timestamp::now());
-                }
-                for namespace in changed {
-                    stores.wake_namespace(&namespace);
-                }
-            }
-            Err(why) => {
-                if alerts.fail(&why) {
-                    tracing::warn!(why, "Alertmanager does not answer; it is asked again");
-                }
-                stores.judge_again(stores.targets.all(), Timestamp::now());
-            }
-        }
-    }
-}
-
 /// What fires, by namespace; or why that is not known, as a sentence.
 async fn ask(
     client: &Client,
@@ -226,7 +188,8 @@ struct Annotations {
     description: Option<String>,
 }
 
-/// The alerts that name a namespace and something in it; `None` where this is no list, or nothing in it is an alert.
+/// The alerts that name a namespace and something in it; `None` where this is no list, or nothing in it is an
+/// alert.
 fn read(body: &[u8]) -> Option<BTreeMap<String, Vec<Labelled>>> {
     let all: Vec<Lenient> = serde_json::from_slice(body).ok()?;
     let mut seen = BTreeMap::<String, Vec<Labelled>>::new();

@@ -8,10 +8,7 @@ use kube::Resource;
 use mcp_health_core::signals::{Autoscaler, Scaled};
 use serde::Deserialize;
 
-use super::{
-    Stores,
-    table::{Key, Row},
-};
+use super::table::{Concerns, Key, Row};
 
 /// An autoscaler as it comes over the wire.
 #[derive(Resource, Deserialize, Clone, Debug)]
@@ -46,8 +43,8 @@ impl Row for AutoscalerRow {
         self != before
     }
 
-    fn wake(&self, _: &Key, stores: &Stores) {
-        stores.wake_target(&self.target);
+    fn concerns(&self, _: &Key) -> Concerns {
+        Concerns::Target(self.target.clone())
     }
 }
 

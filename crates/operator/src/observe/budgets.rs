@@ -14,9 +14,8 @@ use mcp_health_core::signals::Budget;
 use serde::Deserialize;
 
 use super::{
-    Stores,
     services::namespace_group,
-    table::{Key, Row},
+    table::{Concerns, Key, Row},
 };
 
 /// A budget as it comes over the wire.
@@ -70,9 +69,9 @@ impl Row for BudgetRow {
         self.selector != before.selector || (self.budget.allowed > 0) != (before.budget.allowed > 0)
     }
 
-    fn wake(&self, key: &Key, stores: &Stores) {
-        // Which servers a changed budget used to cover is not known: all of the namespace.
-        stores.wake_namespace(&key.namespace);
+    fn concerns(&self, key: &Key) -> Concerns {
+        // Which servers a changed budget used to cover is not known.
+        Concerns::Namespace(key.namespace.clone())
     }
 }
 

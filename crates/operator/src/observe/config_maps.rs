@@ -1,5 +1,5 @@
-//! ConfigMaps, where the operator may roll configuration back: what their content is, by its digest, and since when.
-//! The content itself is hashed, and dropped.
+//! ConfigMaps, where the operator may roll configuration back: what their content is, by its digest, and
+//! since when. The content itself is hashed, and dropped.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Stores,
     deployments::gitops_owner,
-    table::{Key, Row},
+    table::{Concerns, Key, Row},
 };
 
 /// A ConfigMap as it comes over the wire.
@@ -71,8 +70,8 @@ impl Row for ConfigMapRow {
         }
     }
 
-    fn wake(&self, key: &Key, stores: &Stores) {
-        stores.wake_readers(key);
+    fn concerns(&self, key: &Key) -> Concerns {
+        Concerns::ConfigMaps(vec![key.clone()])
     }
 }
 
@@ -100,7 +99,8 @@ fn managed_fields(meta: &ObjectMeta) -> Vec<Value> {
     meta.managed_fields.iter().flatten().filter_map(|entry| serde_json::to_value(entry).ok()).collect()
 }
 
-/// When it was changed last. (A manager's time moves on with every field that it changes, so this is not too early.)
+/// When it was changed last. (A manager's time moves on with every field that it changes, so this is not too
+/// early.)
 fn changed(meta: &ObjectMeta) -> Timestamp {
     let created = meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
     let main = meta.managed_fields.iter().flatten().filter(|entry| entry.subresource.is_none());

@@ -1,5 +1,5 @@
-//! What else than Deployments reads ConfigMaps: StatefulSets, DaemonSets and CronJobs, whether pods of them run or not. Of
-//! each, only the names of the ConfigMaps are kept.
+//! What else than Deployments reads ConfigMaps: StatefulSets, DaemonSets and CronJobs, whether pods of them
+//! run or not. Of each, only the names of the ConfigMaps are kept.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Stores, pod_spec,
+    pod_spec,
     services::namespace_group,
-    table::{Key, Row, Table},
+    table::{Concerns, Key, Row, Table},
 };
 
 /// A StatefulSet as it comes over the wire.
@@ -68,10 +68,9 @@ impl Row for ReaderRow {
         self != before
     }
 
-    fn wake(&self, key: &Key, stores: &Stores) {
-        for name in &self.config_maps {
-            stores.wake_readers(&Key::new(&key.namespace, name));
-        }
+    fn concerns(&self, key: &Key) -> Concerns {
+        let key = |name: &String| Key::new(&key.namespace, name);
+        Concerns::ConfigMaps(self.config_maps.iter().map(key).collect())
     }
 }
 

@@ -20,9 +20,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Stores, pod_spec,
+    pod_spec,
     services::namespace_group,
-    table::{Key, Row},
+    table::{Concerns, Key, Row},
 };
 
 /// A Deployment as it comes over the wire: the template is hashed, and dropped.
@@ -107,8 +107,8 @@ impl Row for DeploymentRow {
         same != before.target || self.pod_labels != before.pod_labels || self.facts != before.facts
     }
 
-    fn wake(&self, key: &Key, stores: &Stores) {
-        stores.wake_target(key);
+    fn concerns(&self, key: &Key) -> Concerns {
+        Concerns::Target(key.clone())
     }
 }
 
@@ -186,8 +186,8 @@ impl DeploymentRow {
     }
 }
 
-/// The pods that a rolling update makes beside those wanted: a number, or a percentage, rounded up; a quarter by
-/// default.
+/// The pods that a rolling update makes beside those wanted: a number, or a percentage, rounded up; a quarter
+/// by default.
 fn surge(strategy: &DeploymentStrategy, desired: i32) -> i32 {
     if strategy.type_.as_deref() == Some("Recreate") {
         return 0;

@@ -8,10 +8,7 @@ use kube::Resource;
 use mcp_health_core::signals::Job;
 use serde::Deserialize;
 
-use super::{
-    Stores,
-    table::{Key, Row},
-};
+use super::table::{Concerns, Key, Row};
 
 /// A Job as it comes over the wire.
 #[derive(Resource, Deserialize, Clone, Debug)]
@@ -47,8 +44,8 @@ impl Row for JobRow {
         self != before
     }
 
-    fn wake(&self, _: &Key, stores: &Stores) {
-        stores.wake([self.object.clone()]);
+    fn concerns(&self, _: &Key) -> Concerns {
+        Concerns::Object(self.object.clone())
     }
 }
 

@@ -1,17 +1,15 @@
-//! What the rules made of each server at its last look: a source whose values have changed has the rules asked again,
-//! and a reconcile is woken only where they say otherwise. Values wake nobody.
+//! What the rules made of each server at its last look: a source whose values have changed has the rules
+//! asked again, and a reconcile is woken only where they say otherwise. Values wake nobody.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use jiff::Timestamp;
-use mcp_health_api::{McpServerHealth, McpServerHealthStatus};
-use mcp_health_core::{Case, diagnose, diagnose::Verdict};
+use mcp_health_api::McpServerHealth;
+use mcp_health_core::diagnose::Verdict;
 
-use super::{Stores, table::Key};
-use crate::caught;
+use super::table::Key;
 
 /// See the module.
 #[derive(Default)]
@@ -30,7 +28,7 @@ impl Judged {
     }
 
     /// The rules panicked about an object. True the first time since its last look.
-    fn note_panic(&self, key: &Key) -> bool {
+    pub fn note_panic(&self, key: &Key) -> bool {
         self.panicked.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone())
     }
 
@@ -52,41 +50,9 @@ impl Judged {
         all.get(key).map(|(object, _)| Arc::clone(object))
     }
 
-    fn of(&self, key: &Key) -> Option<(Arc<McpServerHealth>, Verdict)> {
+    /// The object as a reconcile wrote it last, and what the rules made of it.
+    pub fn of(&self, key: &Key) -> Option<(Arc<McpServerHealth>, Verdict)> {
         self.by_object.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-}
-
-impl Stores {
-    /// What a source tells of these objects has changed: wakes those that the rules judge otherwise than at their last
-    /// look. An object that was not looked at yet will be anyway.
-    pub fn judge_again(&self, objects: impl IntoIterator<Item = Key>, now: Timestamp) {
-        for key in objects {
-            let Some((object, before)) = self.judged.of(&key) else { continue };
-            match caught::panic(|| self.is_judged_otherwise(&object, &before, now)) {
-                Ok(true) => self.wake([key]),
-                // Its reconcile meets the same, and says so in its status.
-                Err(why) if self.judged.note_panic(&key) => {
-                    caught::count("Rules", &format!("McpServerHealth {}/{}", key.namespace, key.name), &why);
-                    self.wake([key]);
-                }
-                Ok(false) | Err(_) => {}
-            }
-        }
-    }
-
-    fn is_judged_otherwise(&self, object: &McpServerHealth, before: &Verdict, now: Timestamp) -> bool {
-        let signals = self.signals(object, now);
-        let none = McpServerHealthStatus::default();
-        let case = Case {
-            generation: object.metadata.generation.unwrap_or_default(),
-            spec: &object.spec,
-            status: object.status.as_ref().unwrap_or(&none),
-            signals: &signals,
-            settings: &self.settings,
-            now,
-        };
-        Verdict::of(&diagnose(&case), &signals, &case.status.incidents) != *before
     }
 }
 

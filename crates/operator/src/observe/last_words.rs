@@ -1,6 +1,8 @@
-//! The end of the log of a container that ended. It is not in a pod's status, so it is fetched: once for each end, beside
-//! the tables, from a bounded queue. What comes wakes the server; a reconcile reads what is there.
+//! The end of the log of a container that ended. It is not in a pod's status, so it is fetched: once for each
+//! end, beside the tables, from a bounded queue. What comes wakes the server; a reconcile reads what is
+//! there.
 
+pub mod fetch;
 mod queue;
 mod run;
 #[cfg(test)]
@@ -8,11 +10,10 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use mcp_health_core::{
@@ -22,17 +23,17 @@ use mcp_health_core::{
 };
 
 use self::{
-    queue::{AT_ONCE, Ask, Queue},
+    queue::{Ask, Queue},
     run::{Run, is_gone},
 };
-use super::{Stores, table::Key};
-use crate::caught;
+use super::table::Key;
 
 /// How long one answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The pause before the one further try of what failed for a moment.
 const AGAIN: Duration = Duration::from_secs(1);
-/// A container whose second end was heard, and that goes on to end, is not asked each time: what it says is the same.
+/// A container whose second end was heard, and that goes on to end, is not asked each time: what it says is
+/// the same.
 const PAUSE: SignedDuration = SignedDuration::from_secs(10);
 /// An end that is longer ago, seen by an operator that just started, is history.
 const RECENT: SignedDuration = SignedDuration::from_mins(15);
@@ -137,8 +138,9 @@ impl Heard {
         })
     }
 
-    /// Notes that a log is asked for, and returns since when it is awaited. From the third end on, what was heard of the
-    /// one before is as good until the new log is there; and what is awaited still is awaited since the first request.
+    /// Notes that a log is asked for, and returns since when it is awaited. From the third end on, what was
+    /// heard of the one before is as good until the new log is there; and what is awaited still is awaited
+    /// since the first request.
     fn note_asked(&mut self, container: &str, run: Run, now: Timestamp, log: bool) -> Timestamp {
         let before = self.containers.remove(container);
         let before = before.filter(|known| now.duration_since(known.asked) < RECENT);
@@ -177,50 +179,6 @@ fn wants_log(exit: &Exit) -> bool {
 /// Reconciles see whole seconds.
 fn nearest_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second((at.as_millisecond() + 500).div_euclid(1000)).unwrap_or(at)
-}
-
-/// Fetches what is asked for, until the operator ends.
-pub(super) async fn listen(stores: Arc<Stores>, client: Client) {
-    let queue = &stores.hearing.queue;
-    let work = || async {
-        loop {
-            let ask = queue.next().await;
-            answer(&stores, &client, &ask).await;
-            queue.done(&ask.pod.namespace);
-        }
-    };
-    join_all((0..AT_ONCE).map(|_| work())).await;
-}
-
-async fn answer(stores: &Stores, client: &Client, ask: &Ask) {
-    let now = Timestamp::now();
-    if is_moot(stores, ask, now) {
-        stores.hearing.note(ask, LastWords::NotAsked);
-        return;
-    }
-    let words = if now.duration_since(ask.since) >= LastWords::LONGEST_WAIT {
-        LastWords::Missing(format!("not fetched within {} s", LastWords::LONGEST_WAIT.as_secs()))
-    } else {
-        let words = caught::panic_of(words_of(client, ask)).await;
-        words.unwrap_or_else(|why| {
-            caught::count("Log", &format!("Pod {}/{}", ask.pod.namespace, ask.pod.name), &why);
-            LastWords::Missing("the operator failed to read it".to_owned())
-        })
-    };
-    if stores.hearing.note(ask, words) {
-        stores.wake_target(&ask.deployment);
-    }
-}
-
-/// Whether nobody needs this log any more: the pod is gone, or going; or it is ready, and this was its only end of late,
-/// or it is ready for long enough.
-fn is_moot(stores: &Stores, ask: &Ask, now: Timestamp) -> bool {
-    let Some(row) = stores.pods.get(&ask.pod) else { return true };
-    let pod = &row.pod;
-    let Some(container) = pod.containers.iter().find(|one| one.name == ask.container) else { return true };
-    let ends = container.recent_exits.iter().filter(|at| now.duration_since(**at) < RECENT).count();
-    let is_over = pod.ready && (ends < 2 || now.duration_since(pod.ready_changed) >= STEADY);
-    pod.uid != ask.uid || !pod.counts() || is_over
 }
 
 /// The last lines of a container's last run.

@@ -10,9 +10,8 @@ use mcp_health_core::signals::{Node, NodeReady, Reading};
 use serde::Deserialize;
 
 use super::{
-    Stores,
     pods::PodRow,
-    table::{Key, Row},
+    table::{Concerns, Key, Row, Table},
 };
 
 /// The taint by which a person says that a node is shut down.
@@ -60,12 +59,8 @@ impl Row for NodeRow {
         self != before && (self.node.fails() || before.node.fails() || self.node.uid != before.node.uid)
     }
 
-    fn wake(&self, key: &Key, stores: &Stores) {
-        for (target, pods) in stores.pods_of_targets() {
-            if pods.iter().any(|(_, row)| row.node.as_deref() == Some(&*key.name)) {
-                stores.wake_target(&target);
-            }
-        }
+    fn concerns(&self, key: &Key) -> Concerns {
+        Concerns::Node(key.name.clone())
     }
 }
 
@@ -95,20 +90,18 @@ pub fn view(wire: &NodeWire) -> Option<(Key, NodeRow)> {
     Some((Key::new("", name), NodeRow { node }))
 }
 
-impl Stores {
-    /// The nodes that these pods run on. Off where the operator may not read nodes.
-    pub(super) fn nodes_of<'a>(
-        &self,
-        pods: impl Iterator<Item = &'a PodRow>,
-        now: Timestamp,
-    ) -> Reading<Vec<Node>> {
-        let Some(table) = &self.nodes else { return Reading::Off };
-        let mut names: Vec<&str> = pods.filter_map(|row| row.node.as_deref()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let rows = names.into_iter().filter_map(|name| table.get(&Key::new("", name)));
-        table.reading("", now, rows.map(|row| row.node.clone()).collect())
-    }
+/// The nodes that these pods run on. Off where the operator may not read nodes.
+pub fn reading<'a>(
+    table: Option<&Table<NodeRow>>,
+    pods: impl Iterator<Item = &'a PodRow>,
+    now: Timestamp,
+) -> Reading<Vec<Node>> {
+    let Some(table) = table else { return Reading::Off };
+    let mut names: Vec<&str> = pods.filter_map(|row| row.node.as_deref()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let rows = names.into_iter().filter_map(|name| table.get(&Key::new("", name)));
+    table.reading("", now, rows.map(|row| row.node.clone()).collect())
 }
 
 #[cfg(test)]

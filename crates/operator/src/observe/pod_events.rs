@@ -1,34 +1,25 @@
-//! What Events say of the pods of targets: one watch of the Events of pods in each scope. Only rows of targets' pods
-//! are kept, a few for each pod, and none for longer than they tell of now.
+//! What Events say of the pods of targets: one watch of the Events of pods in each scope. Only rows of
+//! targets' pods are kept, a few for each pod, and none for longer than they tell of now.
 
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Event;
-use kube::Client;
 use mcp_health_core::{mask::mask, words};
 use serde::Deserialize;
-use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::Instant;
 
-use super::{
-    Stores,
-    list_watch::{Observer, Pace, Source},
-    table::Key,
-    watch::NamedMeta,
-    watches::source,
-};
-use crate::{caught, error::SourceFailure};
+use super::table::Key;
 
-/// Which Events are watched: those of pods, without the five that each normal start of a pod makes. That a probe has a
-/// container killed is an Event of type Normal, so the type cannot select.
+/// Which Events are watched: those of pods, without the five that each normal start of a pod makes. That a
+/// probe has a container killed is an Event of type Normal, so the type cannot select.
 const FIELDS: &str = "involvedObject.kind=Pod,reason!=Scheduled,reason!=Pulling,reason!=Pulled,reason!=Created,\
                       reason!=Started";
 /// What was said longer ago tells nothing of now.
@@ -43,7 +34,8 @@ const LONGEST: usize = 1024;
 const UNSEEN: Duration = Duration::from_mins(1);
 /// How often rows are looked through for those that are over.
 const SWEEP: Duration = Duration::from_secs(30);
-/// Events of earlier are listed again for a target that is new, so long after it and so long after the last list.
+/// Events of earlier are listed again for a target that is new, so long after it and so long after the last
+/// list.
 const FOR_NEW_TARGETS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 /// So much of a Deployment's name is in the names of its pods, however long it is.
 const STEM: usize = 40;
@@ -153,7 +145,8 @@ impl PodEvents {
         is_news
     }
 
-    /// Drops what is over, and what `is_kept` does not want: it is given the pod, its uid, and since when it is known.
+    /// Drops what is over, and what `is_kept` does not want: it is given the pod, its uid, and since when it
+    /// is known.
     fn sweep(&self, now: Timestamp, is_kept: impl Fn(&Key, &str, Instant) -> bool) {
         let mut inner = self.lock();
         if inner.swept.is_some_and(|swept| swept.elapsed() < SWEEP) {
@@ -216,108 +209,5 @@ fn tells_why(reason: &str, message: &str) -> bool {
         // What the pod's status says in the same words.
         "BackOff" => !message.contains("restarting failed container"),
         _ => false,
-    }
-}
-
-/// Watches the Events of a scope until the operator ends.
-pub async fn run(stores: Arc<Stores>, client: Client, scope: Option<String>, pace: Pace) {
-    let all = source::<Event, _>(&client, scope.as_deref(), pace);
-    let source = Source { fields: FIELDS.to_owned(), ..all };
-    let scope = scope.as_deref().unwrap_or_default();
-    let mut observer = PodObserver { stores: &stores, scope };
-    // Whose pods they are is not known before.
-    stores.targets.known_in(scope).await;
-    while !(stores.pods.is_settled() && stores.replica_sets.is_settled()) {
-        sleep(Duration::from_secs(1)).await;
-    }
-    loop {
-        let listed = Instant::now();
-        tokio::select! {
-            () = source.run(&mut observer) => return,
-            () = more_targets(&stores, scope, listed) => {}
-        }
-    }
-}
-
-/// Waits for a target of the scope that is new, and until another list is due.
-async fn more_targets(stores: &Stores, scope: &str, listed: Instant) {
-    let known = stores.targets.in_scope(scope).len();
-    while stores.targets.in_scope(scope).len() <= known {
-        stores.targets.new_one().await;
-    }
-    sleep(FOR_NEW_TARGETS.0).await;
-    sleep_until(listed + FOR_NEW_TARGETS.1).await;
-}
-
-struct PodObserver<'a> {
-    stores: &'a Arc<Stores>,
-    scope: &'a str,
-}
-
-impl PodObserver<'_> {
-    fn take(&self, event: EventWire, now: Timestamp) {
-        let involved = &event.involved_object;
-        let pod = Key::new(&involved.namespace, &involved.name);
-        if !tells_why(&event.reason, &event.message) || !self.stores.may_be_of_a_target(&pod) {
-            return;
-        }
-        let uid = involved.uid.clone();
-        if self.stores.events.note(event, now) {
-            self.stores.wake_unready(&pod, &uid);
-        }
-    }
-}
-
-impl Observer for PodObserver<'_> {
-    fn list_begins(&mut self) {}
-
-    fn present(&mut self, object: &RawValue) {
-        let now = Timestamp::now();
-        let taken = caught::panic(|| serde_json::from_str(object.get()).map(|event| self.take(event, now)));
-        let why = match taken {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(panic) => Some(panic),
-        };
-        if let Some(why) = why {
-            let Key { namespace, name } = NamedMeta::of(object).key();
-            caught::count("Conversion", &format!("Event {namespace}/{name}"), &why);
-        }
-    }
-
-    // Events end by age, here before they do in the API server.
-    fn gone(&mut self, _: &RawValue) {}
-
-    fn list_ends(&mut self) {
-        self.alive();
-    }
-
-    fn alive(&mut self) {
-        self.stores.events.sweep(Timestamp::now(), |pod, uid, arrived| match self.stores.pods.get(pod) {
-            Some(row) => row.pod.uid == uid && self.stores.is_of_a_target(pod),
-            None => arrived.elapsed() < UNSEEN,
-        });
-    }
-
-    fn failed(&mut self, failing: SourceFailure) {
-        tracing::warn!(why = failing.why, scope = self.scope, "the watch of Events fails; it is tried again");
-    }
-}
-
-impl Stores {
-    /// Whether a pod belongs to a target, or may once it is seen: its name begins as one of its namespace does.
-    fn may_be_of_a_target(&self, pod: &Key) -> bool {
-        if self.pods.get(pod).is_some() {
-            return self.is_of_a_target(pod);
-        }
-        self.targets.has_stem_of(&pod.namespace, &pod.name, STEM)
-    }
-
-    /// Wakes the server of a pod that is not ready: of one that is, Events are not looked at.
-    fn wake_unready(&self, pod: &Key, uid: &str) {
-        let row = self.pods.get(pod).filter(|row| row.pod.uid == uid && !row.pod.ready);
-        if let Some(set) = row.and_then(|row| self.replica_sets.get(&row.owner)) {
-            self.wake_target(&set.deployment);
-        }
     }
 }

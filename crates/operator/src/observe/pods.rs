@@ -1,143 +1,29 @@
 //! Pods: a row holds readiness, restarts, exits and what keeps containers from running.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{ContainerState, ContainerStatus, Pod as KubernetesPod, PodCondition},
-    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+    api::core::v1::{ContainerState, ContainerStatus, PodCondition},
+    apimachinery::pkg::util::intstr::IntOrString,
 };
-use kube::Resource;
 use mcp_health_core::{
     quantity,
     signals::{Container, Exit, LastWords, NodeSign, Placement, Pod, Role},
 };
-use serde::Deserialize;
 
-use super::{
-    Stores,
-    table::{Key, Row},
-};
+use super::table::{Concerns, Key, Row};
 
 mod lifecycle;
+pub mod wire;
+
+use wire::{PodWire, SpecContainer, SpecResources};
+
+/// A pod, by its key.
+pub type KeyedPod = (Key, Arc<PodRow>);
 
 /// The most ends of a container that are remembered.
 const EXITS: usize = 5;
-
-/// A pod as it comes over the wire: of its spec, only its node, its init containers, the bounds of the space that it
-/// may write to, and what tells the scheme of its ports are read.
-#[derive(Resource, Deserialize, Clone, Debug)]
-#[resource(inherit = KubernetesPod)]
-pub struct PodWire {
-    /// Its metadata.
-    pub metadata: ObjectMeta,
-    #[serde(default)]
-    spec: PodSpec,
-    /// What the kubelet says.
-    #[serde(default)]
-    pub status: PodStatus,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct PodSpec {
-    node_name: Option<String>,
-    init_containers: Vec<InitContainer>,
-    readiness_gates: Vec<ReadinessGate>,
-    containers: Vec<SpecContainer>,
-    volumes: Vec<SpecVolume>,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct SpecContainer {
-    name: String,
-    resources: SpecResources,
-    ports: Vec<SpecPort>,
-    readiness_probe: Option<SpecProbe>,
-    liveness_probe: Option<SpecProbe>,
-    startup_probe: Option<SpecProbe>,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct SpecPort {
-    name: String,
-    container_port: u16,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct SpecProbe {
-    http_get: Option<SpecHttpGet>,
-}
-
-#[derive(Deserialize, Clone, Debug)]
-struct SpecHttpGet {
-    port: IntOrString,
-    scheme: Option<String>,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(default)]
-struct SpecResources {
-    limits: SpecLimits,
-    requests: SpecRequests,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(default)]
-struct SpecRequests {
-    memory: Option<String>,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "kebab-case", default)]
-struct SpecLimits {
-    memory: Option<String>,
-    ephemeral_storage: Option<String>,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct SpecVolume {
-    name: String,
-    empty_dir: Option<SpecEmptyDir>,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct SpecEmptyDir {
-    size_limit: Option<String>,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct InitContainer {
-    name: String,
-    restart_policy: Option<String>,
-    resources: SpecResources,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct ReadinessGate {
-    condition_type: String,
-}
-
-/// The fields of a pod's status that are looked at.
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PodStatus {
-    phase: String,
-    reason: String,
-    message: String,
-    conditions: Vec<PodCondition>,
-    container_statuses: Vec<ContainerStatus>,
-    init_container_statuses: Vec<ContainerStatus>,
-    #[serde(rename = "podIP")]
-    pod_ip: Option<IpAddr>,
-}
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,8 +51,8 @@ impl PodRow {
     }
 }
 
-/// What the HTTP probes of a container, and the names of its ports, say of the scheme that is spoken there. Probes come
-/// first: the kubelet relies on them.
+/// What the HTTP probes of a container, and the names of its ports, say of the scheme that is spoken there.
+/// Probes come first: the kubelet relies on them.
 fn schemes(container: &SpecContainer) -> impl Iterator<Item = (u16, bool)> {
     let probes = [&container.readiness_probe, &container.liveness_probe, &container.startup_probe];
     let asked = probes.into_iter().filter_map(|probe| probe.as_ref()?.http_get.as_ref());
@@ -206,18 +92,13 @@ impl Row for PodRow {
         lifecycle::remember(&mut self.pod, &before.pod);
     }
 
-    fn wake(&self, key: &Key, stores: &Stores) {
-        if stores.pods.get(key).is_none() {
-            stores.hearing.forget(key);
-        }
-        if let Some(owner) = stores.replica_sets.get(&self.owner) {
-            stores.wake_target(&owner.deployment);
-        }
+    fn concerns(&self, key: &Key) -> Concerns {
+        Concerns::Pod { pod: key.clone(), owner: self.owner.clone() }
     }
 }
 
-/// Whether a pod is Ready or was. The kubelet writes `Ready=False` with its first status, not later than `Initialized`
-/// becomes True; what was Ready changed after that.
+/// Whether a pod is Ready or was. The kubelet writes `Ready=False` with its first status, not later than
+/// `Initialized` becomes True; what was Ready changed after that.
 fn was_ready(ready: Option<&PodCondition>, initialized: Option<&PodCondition>) -> bool {
     let Some(ready) = ready else { return false };
     let changed = |one: &PodCondition| one.last_transition_time.as_ref().map(|at| at.0);
@@ -295,8 +176,8 @@ pub fn view(wire: &PodWire) -> Option<(Key, PodRow)> {
     Some((Key::new(namespace, &name), row))
 }
 
-/// Where it runs, and what the control plane did to it because its node fails. The node lifecycle controller sets `Ready`
-/// to False and nothing else: what the kubelet reported last of the containers stays.
+/// Where it runs, and what the control plane did to it because its node fails. The node lifecycle controller
+/// sets `Ready` to False and nothing else: what the kubelet reported last of the containers stays.
 fn placement(wire: &PodWire, created: Timestamp) -> Option<Placement> {
     let node = wire.spec.node_name.clone()?;
     let condition = |kind: &str| wire.status.conditions.iter().find(|one| one.type_ == kind);

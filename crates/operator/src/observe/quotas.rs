@@ -1,5 +1,5 @@
-//! ResourceQuotas and LimitRanges: how much memory pods may still be given. Asked before a limit is raised, and of no
-//! interest otherwise: a change of them wakes nobody.
+//! ResourceQuotas and LimitRanges: how much memory pods may still be given. Asked before a limit is raised,
+//! and of no interest otherwise: a change of them wakes nobody.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What pod templates name, and whether it exists. Looked up by name, and only while a rollback could come: the
-//! metadata, never the content.
+//! What pod templates name, and whether it exists. Looked up by name, and only while a rollback could come:
+//! the metadata, never the content.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -9,7 +9,6 @@ use std::{
 };
 
 use futures::future::join_all;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, ServiceAccount};
 use kube::{Api, Client, Resource, core::NamespaceResourceScope};
 use mcp_health_core::signals::{Presence, Reference, ReferenceKind, Referenced};
@@ -17,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-use super::{Stores, table::Key};
+use super::table::Key;
 use crate::error::answer;
 
 /// How long a look-up counts. A rollback looks again before it acts.
@@ -81,10 +80,9 @@ impl References {
     pub async fn of(
         &self,
         client: &Client,
-        stores: &Stores,
         key: &Key,
         wanted: Vec<Reference>,
-        now: Timestamp,
+        is_watched: impl Fn(&Key) -> Option<bool>,
     ) -> Vec<Referenced> {
         if wanted.is_empty() {
             self.forget(key);
@@ -94,7 +92,7 @@ impl References {
             return known;
         }
         let watched = |one: &Reference| match one.kind {
-            ReferenceKind::ConfigMap => stores.has_config_map(&Key::new(&key.namespace, &one.name), now),
+            ReferenceKind::ConfigMap => is_watched(&Key::new(&key.namespace, &one.name)),
             _ => None,
         };
         let (known, asked): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|one| watched(one).is_some());

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Stores, references,
-    table::{Key, Row},
+    references,
+    table::{Concerns, Key, Row},
 };
 
 /// The Deployment's number for a ReplicaSet.
@@ -69,8 +69,8 @@ impl Row for ReplicaSetRow {
         self != before
     }
 
-    fn wake(&self, _: &Key, stores: &Stores) {
-        stores.wake_target(&self.deployment);
+    fn concerns(&self, _: &Key) -> Concerns {
+        Concerns::Target(self.deployment.clone())
     }
 }
 

@@ -1,27 +1,25 @@
-//! What the pods of targets tell of themselves at their metrics path, where no Prometheus tells it: one GET a pod and
-//! period, spread over the period, and of each server bounded windows in memory. Only pods of targets are asked, at
-//! their own address. Values wake nobody; a reconcile is woken where the rules judge otherwise.
+//! What the pods of targets tell of themselves at their metrics path, where no Prometheus tells it: one GET a
+//! pod and period, spread over the period, and of each server bounded windows in memory. Only pods of targets
+//! are asked, at their own address. Values wake nobody; a reconcile is woken where the rules judge otherwise.
 //!
 //! A server that was not seen to have metrics is asked [less often](super::backoff), and is no fault unless
 //! its policy wants them.
 
+pub mod poll;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use axum::body::{Body, to_bytes};
-use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use http::{
     HeaderMap, Request, StatusCode,
     header::{ACCEPT, USER_AGENT},
 };
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{MANAGER, McpServerHealth, PrometheusSignal};
 use mcp_health_core::{
@@ -30,27 +28,21 @@ use mcp_health_core::{
     signals::{Metrics, Pod, Reading},
 };
 use mcp_probe::retry_after;
-use tokio::{
-    sync::Semaphore,
-    time::{MissedTickBehavior, interval, timeout},
-};
 
 use super::{
-    Stores,
-    backoff::{Backoff, Reception, Stake, digest},
+    backoff::{Backoff, Reception, Stake},
     list_watch::{Pace, is_recent},
     table::Key,
 };
 
-/// Pods that are asked at the same time.
-const AT_ONCE: usize = 64;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest answer that is read, in bytes.
-const LONGEST: usize = 4 << 20;
 /// Servers have their turn within the period, this far apart.
 const TURN: Duration = Duration::from_secs(1);
+/// The longest answer that is read, in bytes.
+const LONGEST: usize = 4 << 20;
 
+/// The client that asks.
 type Asking = Client<HttpConnector, Body>;
 
 /// See the module.
@@ -213,53 +205,6 @@ impl Server {
     }
 }
 
-/// Asks each server once a period, until the operator ends.
-pub async fn keep(stores: Arc<Stores>) {
-    let Some(scraped) = &stores.scraped else { return };
-    let client: Asking = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
-    let places = Semaphore::new(AT_ONCE);
-    let turns = scraped.period.as_secs().max(1);
-    let mut clock = interval(TURN);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut turn, mut busy, mut under_way) = (0, HashSet::new(), FuturesUnordered::new());
-    loop {
-        tokio::select! {
-            _ = clock.tick() => {
-                turn = (turn + 1) % turns;
-                let objects = stores.judged.objects();
-                if turn == 0 {
-                    scraped.lock().retain(|key, _| objects.iter().any(|(one, _)| one == key));
-                }
-                for (key, object) in objects.into_iter().filter(|(key, _)| digest(&key) % turns == turn) {
-                    if !busy.contains(&key) && let Some(look) = stores.look_of(scraped, key, object) {
-                        busy.insert(look.key.clone());
-                        under_way.push(ask(&stores, scraped, &client, &places, look));
-                    }
-                }
-            }
-            Some(key) = under_way.next(), if !under_way.is_empty() => {
-                busy.remove(&key);
-                stores.judge_again([key], Timestamp::now());
-            }
-        }
-    }
-}
-
-/// Asks all pods of a server, and notes each answer as it comes.
-async fn ask(stores: &Stores, scraped: &Scraped, client: &Asking, places: &Semaphore, look: Look) -> Key {
-    join_all(look.pods.iter().map(async |pod| {
-        // It is never closed.
-        let _place = places.acquire().await;
-        let late = || NoMetrics::new(format!("no answer within {} s", PATIENCE.as_secs()), Reception::Failed);
-        stores.requests.made_beside(&look.key, 1);
-        let answer = timeout(PATIENCE, get(client, pod.address, path_of(&look.object))).await;
-        scraped.note(&look, pod, answer.unwrap_or_else(|_| Err(late())), Timestamp::now());
-    }))
-    .await;
-    scraped.end(&look, |pod| stores.pods.get(&Key::new(&look.key.namespace, pod)).is_some());
-    look.key
-}
-
 /// No redirect is followed.
 async fn get(client: &Asking, address: SocketAddr, path: &str) -> Result<String, NoMetrics> {
     let failed = |why: String| NoMetrics::new(why, Reception::Failed);
@@ -282,47 +227,6 @@ async fn get(client: &Asking, address: SocketAddr, path: &str) -> Result<String,
 
 fn path_of(object: &McpServerHealth) -> &str {
     object.spec.signals.scrape.as_ref().map_or("/metrics", |signal| signal.path.as_str())
-}
-
-impl Stores {
-    /// Whether an object's metrics are asked of its pods: its policy lets them be, and no Prometheus tells them.
-    pub(super) fn is_scraped(&self, object: &McpServerHealth) -> bool {
-        let is_off = object.spec.signals.scrape.as_ref().is_some_and(|signal| !signal.enabled);
-        self.scraped.is_some() && !is_off && !self.prometheus.is_asked_by(object)
-    }
-
-    /// Whom to ask for an object's metrics, where its turn has come.
-    fn look_of(&self, scraped: &Scraped, key: Key, object: Arc<McpServerHealth>) -> Option<Look> {
-        let target = Key::new(&key.namespace, &object.spec.target_ref.name);
-        if !self.is_scraped(&object) || self.targets.older_than(&target, &key).is_some() {
-            scraped.lock().remove(&key);
-            return None;
-        }
-        let row = self.deployments.get(&target)?;
-        let signal = object.spec.signals.scrape.as_ref();
-        let what = digest(&(&row.target.template, format!("{signal:?}")));
-        if !scraped.takes_part(&key, what, signal.is_some()) {
-            return None;
-        }
-        let container = row.target.container(object.spec.container.as_deref());
-        let own = object.spec.signals.scrape.as_ref().and_then(|signal| signal.port);
-        let port = own.or_else(|| container?.port())?;
-        let restarts = |pod: &Pod| {
-            let mut all = pod.containers.iter();
-            container.and_then(|own| all.find(|one| one.name == own.name)).map_or(0, |one| one.restarts)
-        };
-        let rows = self.pods_of(&key.namespace, &row.target.uid);
-        let pods = rows.iter().filter(|(_, row)| row.pod.counts()).filter_map(|(_, row)| {
-            Some(Asked {
-                name: row.pod.name.clone(),
-                address: SocketAddr::new(row.pod.address?, port),
-                ready: row.pod.ready,
-                restarts: restarts(&row.pod),
-            })
-        });
-        let pods = pods.collect();
-        Some(Look { key, object, pods, port })
-    }
 }
 
 #[cfg(test)]

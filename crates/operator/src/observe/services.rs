@@ -15,9 +15,8 @@ use mcp_health_core::signals::ServicePort;
 use serde::Deserialize;
 
 use super::{
-    Stores,
     pod_spec::port_words,
-    table::{Key, Row},
+    table::{Concerns, Key, Row},
 };
 
 /// A Service as it comes over the wire.
@@ -79,9 +78,9 @@ impl Row for ServiceRow {
         self != before
     }
 
-    fn wake(&self, key: &Key, stores: &Stores) {
-        // Which servers a changed selector used to select is not known: all of the namespace.
-        stores.wake_namespace(&key.namespace);
+    fn concerns(&self, key: &Key) -> Concerns {
+        // Which servers a changed selector used to select is not known.
+        Concerns::Namespace(key.namespace.clone())
     }
 }
 
@@ -180,8 +179,8 @@ impl Row for EndpointSliceRow {
         }
     }
 
-    fn wake(&self, _: &Key, stores: &Stores) {
-        stores.wake_behind(&self.service);
+    fn concerns(&self, _: &Key) -> Concerns {
+        Concerns::Service(self.service.clone())
     }
 }
 

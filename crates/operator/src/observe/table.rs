@@ -10,13 +10,11 @@ use std::{
     time::Duration,
 };
 
+use crate::error::SourceFailure;
 use jiff::Timestamp;
 use kube::Resource;
 use mcp_health_core::signals::Reading;
 use tokio::time::Instant;
-
-use super::Stores;
-use crate::error::SourceFailure;
 
 /// A namespace and a name (or uid) in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +38,32 @@ impl Key {
     }
 }
 
+/// Whose verdict a change of an object may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Concerns {
+    /// Nobody's.
+    Nobody,
+    /// The object of this key.
+    Object(Key),
+    /// Those with this Deployment as their target.
+    Target(Key),
+    /// That of the server whose pod this is.
+    Pod {
+        /// The pod.
+        pod: Key,
+        /// Its ReplicaSet.
+        owner: Key,
+    },
+    /// Those with pods on this node.
+    Node(Arc<str>),
+    /// Those behind this Service.
+    Service(Key),
+    /// Those that read one of these ConfigMaps.
+    ConfigMaps(Vec<Key>),
+    /// All of this namespace: whom the object was about before is not known.
+    Namespace(Arc<str>),
+}
+
 /// What a table keeps of an object.
 pub trait Row: Send + Sync + 'static {
     /// What it belongs to: rows are found by this.
@@ -48,8 +72,10 @@ pub trait Row: Send + Sync + 'static {
     fn changes_verdict(&self, before: &Self) -> bool;
     /// Takes over what only the row before knew.
     fn succeed(&mut self, _before: &Self) {}
-    /// Has the servers looked at whose verdict this change may change.
-    fn wake(&self, _key: &Key, _stores: &Stores) {}
+    /// Whose verdict a change of this row may change.
+    fn concerns(&self, _key: &Key) -> Concerns {
+        Concerns::Nobody
+    }
 }
 
 /// For a table that keeps nothing but how its source is doing.
@@ -188,8 +214,8 @@ impl<V: Row> Table<V> {
         self.reading_of(namespace, now, value, |_, _| true)
     }
 
-    /// The same, of a value that rests on some objects only: `concerns` is given the key of an object that cannot be
-    /// read (empty where not even that can be), and the uids of its owners.
+    /// The same, of a value that rests on some objects only: `concerns` is given the key of an object that
+    /// cannot be read (empty where not even that can be), and the uids of its owners.
     pub fn reading_of<T>(
         &self,
         namespace: &str,

@@ -1,6 +1,6 @@
-//! The objects whose dependencies are asked at once and then every five seconds: something is found or suspected that a
-//! dependency could explain, and it is not known whether the dependencies answer. Bounded in time, and by the limits that
-//! hold for all that is asked.
+//! The objects whose dependencies are asked at once and then every five seconds: something is found or
+//! suspected that a dependency could explain, and it is not known whether the dependencies answer. Bounded in
+//! time, and by the limits that hold for all that is asked.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
-//! VerticalPodAutoscalers: who else sets requests and limits. Their kind is an add-on: whether the cluster has it is
-//! found out when the operator starts.
+//! VerticalPodAutoscalers: who else sets requests and limits. Their kind is an add-on: whether the cluster
+//! has it is found out when the operator starts.
 
 use std::{borrow::Cow, time::Duration};
 

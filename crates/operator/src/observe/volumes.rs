@@ -1,23 +1,24 @@
-//! How full the spaces are that the pods of targets write to, by the statistics of their kubelets, through the API
-//! server. Only where the operator is asked to look (`--kubelet-stats`), and only at nodes that run such pods.
+//! How full the spaces are that the pods of targets write to, by the statistics of their kubelets, through
+//! the API server. Only where the operator is asked to look (`--kubelet-stats`), and only at nodes that run
+//! such pods.
+
+pub mod poll;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use mcp_health_core::signals::{Reading, Sample, Usage, Volume, VolumeKind};
 use serde::Deserialize;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::{
-    KeyedPod, Stores,
     list_watch::{Pace, is_recent},
-    pods::PodRow,
+    pods::{KeyedPod, PodRow},
     prometheus::note_usage,
     table::Key,
 };
@@ -25,8 +26,6 @@ use crate::{config::Config, error::SourceFailure};
 
 /// How long a kubelet's answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Kubelets that are asked at the same time: one that is dead must not make what the others told old.
-const AT_ONCE: usize = 8;
 
 /// See the module.
 pub struct Spaces {
@@ -115,62 +114,6 @@ pub fn period(config: &Config) -> Duration {
     config.kubelet_stats_period.span().unsigned_abs().max(Duration::from_secs(1))
 }
 
-/// Asks the kubelets whenever the clock ticks, until the operator ends.
-pub async fn keep(stores: Arc<Stores>, client: Client, period: Duration) {
-    let Some(spaces) = &stores.volumes else { return };
-    let mut clock = interval(period);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        clock.tick().await;
-        let servers = stores.pods_of_targets();
-        let pods: HashMap<&Key, &Arc<PodRow>> =
-            servers.iter().flat_map(|(_, pods)| pods).map(|(key, row)| (key, row)).collect();
-        let nodes: BTreeSet<Arc<str>> = pods.values().filter_map(|row| row.node.clone()).collect();
-        let ask = |node: Arc<str>| {
-            let client = &client;
-            async move {
-                let answer = summary(client, &node).await;
-                (node, answer)
-            }
-        };
-        let mut answers = stream::iter(nodes.clone()).map(ask).buffer_unordered(AT_ONCE);
-        while let Some((node, answer)) = answers.next().await {
-            let mut inner = spaces.lock();
-            let known = inner.nodes.entry(Arc::clone(&node)).or_default();
-            match answer {
-                Ok(summary) => {
-                    *known = Node { answered: Some(Timestamp::now()), failing: None };
-                    for pod in summary.pods {
-                        let key = Key::new(&pod.pod_ref.namespace, &pod.pod_ref.name);
-                        if let Some(row) = pods.get(&key) {
-                            let view = view(&pod, row);
-                            note_resident(inner.resident.entry(key.clone()).or_default(), &pod);
-                            inner.spaces.insert(key, view);
-                        }
-                    }
-                }
-                Err(failing) => {
-                    if known.failing.as_ref() != Some(&failing) {
-                        tracing::warn!(
-                            node = &*node,
-                            why = failing.why,
-                            "a kubelet's statistics cannot be had; it is asked again"
-                        );
-                    }
-                    known.failing = Some(failing);
-                }
-            }
-        }
-        let mut inner = spaces.lock();
-        inner.nodes.retain(|node, _| nodes.contains(node));
-        inner.spaces.retain(|key, _| pods.contains_key(key));
-        inner.resident.retain(|key, _| pods.contains_key(key));
-        drop(inner);
-        let targets = servers.iter().map(|(deployment, _)| deployment);
-        stores.judge_again(targets.flat_map(|deployment| stores.targets.of(deployment)), Timestamp::now());
-    }
-}
-
 #[derive(Deserialize)]
 struct Summary {
     #[serde(default)]
@@ -253,8 +196,8 @@ fn note_resident(known: &mut Vec<Usage>, pod: &PodStats) {
     }
 }
 
-/// The spaces of a pod that have bounds of their own: its claims, its `emptyDir` volumes with a size limit, and all that
-/// its containers' limits count together, as the kubelet does when it evicts.
+/// The spaces of a pod that have bounds of their own: its claims, its `emptyDir` volumes with a size limit,
+/// and all that its containers' limits count together, as the kubelet does when it evicts.
 fn view(pod: &PodStats, row: &PodRow) -> Vec<Volume> {
     let name = &pod.pod_ref.name;
     let volume = |kind, of: &str, stats: &FsStats, capacity: Option<i64>| {

@@ -2,16 +2,25 @@
 
 use std::marker::PhantomData;
 
-use kube::Resource;
+use kube::{Client, Resource};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tokio::time::sleep_until;
 
 use super::{
-    list_watch::{Observer, Source},
+    list_watch::{Observer, Pace, Source},
     table::{Change, Key, Row, Table},
 };
 use crate::{caught, error::SourceFailure};
+
+/// The collection of a kind, in a namespace or in all of them.
+pub fn source<W, S>(client: &Client, namespace: Option<&str>, pace: Pace) -> Source
+where
+    W: Resource<Scope = S, DynamicType = ()>,
+{
+    let path = W::url_path(&(), namespace);
+    Source { client: client.clone(), path, labels: String::new(), fields: String::new(), pace }
+}
 
 /// What a watch tells of.
 pub enum Told<'a, V> {
@@ -114,8 +123,8 @@ where
         }
     }
 
-    /// What `take` makes of an object. A panic, or an object that cannot be parsed, is this object's fault alone: what
-    /// depends on it is unavailable until it can be read again.
+    /// What `take` makes of an object. A panic, or an object that cannot be parsed, is this object's fault
+    /// alone: what depends on it is unavailable until it can be read again.
     fn take(&self, object: &RawValue, take: impl FnOnce(&W)) {
         let taken = caught::panic(|| serde_json::from_str(object.get()).map(|object| take(&object)));
         let why = match taken {

@@ -14,12 +14,14 @@ use mcp_health_api::{KIND_JOB, KIND_LABEL};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Stores, alertmanager, autoscalers, budgets, config_maps, config_readers, deployments, jobs, last_words,
+    alertmanager, autoscalers, budgets, config_maps, config_readers, deployments, jobs, last_words,
     list_watch::{Pace, Source},
-    nodes, pod_events, pods, quotas, replica_sets, scrape, services, switches,
+    nodes, pod_events, pods, quotas, replica_sets, scrape, services,
+    stores::Stores,
+    switches,
     table::{Key, Row, Table},
     usage, vertical_autoscalers, volumes,
-    watch::{Told, watch},
+    watch::{Told, source, watch},
 };
 use crate::{config::Config, supervise::Task};
 
@@ -42,7 +44,7 @@ impl Stores {
                 of.watch(|stores| &stores.limit_ranges, quotas::view_limit_range),
                 of.watch(|stores| &stores.budgets, budgets::view),
             ]);
-            let events = pod_events::run(Arc::clone(self), client.clone(), of.namespace.clone(), pace);
+            let events = pod_events::watch::run(Arc::clone(self), client.clone(), of.namespace.clone(), pace);
             watches.push(Task::new("the watch of Events", events));
             if config.rolls_config_back {
                 // What the operator made itself is nobody's configuration.
@@ -64,21 +66,21 @@ impl Stores {
             let period = config.usage_period.span();
             if !period.is_zero() {
                 let (stores, client) = (Arc::clone(self), client.clone());
-                let polls = usage::keep(stores, client, of.namespace, period.unsigned_abs());
+                let polls = usage::poll::keep(stores, client, of.namespace, period.unsigned_abs());
                 watches.push(Task::new("the poll of metrics-server", polls));
             }
         }
         if config.kubelet_stats {
-            let polls = volumes::keep(Arc::clone(self), client.clone(), volumes::period(config));
+            let polls = volumes::poll::keep(Arc::clone(self), client.clone(), volumes::period(config));
             watches.push(Task::new("the poll of kubelets", polls));
         }
         if self.alerts.is_some() {
-            watches.push(Task::new("the poll of Alertmanager", alertmanager::keep(Arc::clone(self))));
+            watches.push(Task::new("the poll of Alertmanager", alertmanager::poll::keep(Arc::clone(self))));
         }
         if self.scraped.is_some() {
-            watches.push(Task::new("the scrape of pods", scrape::keep(Arc::clone(self))));
+            watches.push(Task::new("the scrape of pods", scrape::poll::keep(Arc::clone(self))));
         }
-        let logs = last_words::listen(Arc::clone(self), client.clone());
+        let logs = last_words::fetch::listen(Arc::clone(self), client.clone());
         watches.push(Task::new("the fetching of logs", logs));
         watches.push(self.watch_namespaces(client, pace));
         watches.extend(self.watch_switch(client, pace));
@@ -107,7 +109,7 @@ impl Stores {
         Some(Task::new("the watch of Nodes", async move {
             let Some(table) = &stores.nodes else { return };
             let tell = |told: Told<nodes::NodeRow>| match told {
-                Told::Row(key, row) => row.wake(key, &stores),
+                Told::Row(key, row) => stores.wake_concerned(row.concerns(key)),
                 Told::Readable(_) | Told::Fitness => stores.wake_all(),
             };
             watch(source, None, table, nodes::view, tell).await;
@@ -127,15 +129,6 @@ impl Stores {
             watch(source, Some(scope), table, switches::view_switch, tell).await;
         }))
     }
-}
-
-/// The collection of a kind, in a namespace or in all of them.
-pub fn source<W, S>(client: &Client, namespace: Option<&str>, pace: Pace) -> Source
-where
-    W: Resource<Scope = S, DynamicType = ()>,
-{
-    let path = W::url_path(&(), namespace);
-    Source { client: client.clone(), path, labels: String::new(), fields: String::new(), pace }
 }
 
 /// A namespace, or all of them.
@@ -186,7 +179,7 @@ impl Scope<'_> {
         Box::pin(async move {
             let in_scope = scope.clone().unwrap_or_default();
             let tell = |told: Told<V>| match told {
-                Told::Row(key, row) => row.wake(key, &stores),
+                Told::Row(key, row) => stores.wake_concerned(row.concerns(key)),
                 Told::Readable(key) => stores.wake_namespace(&key.namespace),
                 Told::Fitness => stores.wake(stores.targets.in_scope(&in_scope)),
             };

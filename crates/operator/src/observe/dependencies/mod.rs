@@ -1,11 +1,12 @@
-//! What servers depend on: whether it answers, and what is worth saying of it. Asked by the [rounds](round) of the task
-//! that asks servers themselves, and PostgreSQL by a [source of its own](super::postgres); what came of it is in memory,
-//! by object, and each look at a server reads it here.
+//! What servers depend on: whether it answers, and what is worth saying of it. Asked by the [rounds](round)
+//! of the task that asks servers themselves, and PostgreSQL by a [source of its own](super::postgres); what
+//! came of it is in memory, by object, and each look at a server reads it here.
 //!
-//! What never answered may have a wall in between; and whoever finds that there is a way to nothing at all has lost its
-//! own: neither is evidence (DESIGN §10). That something has answered is kept in the status.
+//! What never answered may have a wall in between; and whoever finds that there is a way to nothing at all
+//! has lost its own: neither is evidence (DESIGN §10). That something has answered is kept in the status.
 
 mod question;
+mod reading;
 pub mod round;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use mcp_health_core::{
     signals::{AnswersSince, CheckStep, DEPENDENCY_KEPT, Dependency, LEANING_NAMED, Reading},
 };
 
-use super::{Stores, list_watch::is_recent, probes::Probes, table::Key};
+use super::{list_watch::is_recent, table::Key};
 
 /// What is said while the operator's own way is at fault.
 const NO_WAY: &str = "nothing that any server depends on can be reached: the operator's own network";
@@ -164,8 +165,8 @@ impl Dependencies {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what a dependency of an object came to at this moment. `remembered` is what its status says of what has
-    /// answered before. True where the rules may make something else of it.
+    /// Notes what a dependency of an object came to at this moment. `remembered` is what its status says of
+    /// what has answered before. True where the rules may make something else of it.
     fn note(
         &self,
         key: &Key,
@@ -198,8 +199,8 @@ impl Dependencies {
         self.lock().forget(object, |_| false);
     }
 
-    /// Looks whether the operator's own way is at fault: no name resolves; or there is no way to any place, nor to any
-    /// server. True where that is news.
+    /// Looks whether the operator's own way is at fault: no name resolves; or there is no way to any place,
+    /// nor to any server. True where that is news.
     pub fn look_at_own_way(&self, servers_are_reached: bool) -> bool {
         let inner = self.lock();
         let (mut servers, mut places) = (0, BTreeSet::new());
@@ -285,8 +286,8 @@ impl Dependencies {
 /// Two rounds, and the longest time that an answer may take.
 const STALE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
-/// The same, worth what its age allows: what a round has not asked for so long is not known any more. (What is known of
-/// PostgreSQL is as old as its own source says.)
+/// The same, worth what its age allows: what a round has not asked for so long is not known any more. (What
+/// is known of PostgreSQL is as old as its own source says.)
 pub fn aged(reading: Reading<Vec<Dependency>>, now: Timestamp) -> Reading<Vec<Dependency>> {
     let Reading::Fresh(all) = reading else { return reading };
     let asked = all.iter().filter(|one| one.barred.is_none() && one.name != PostgresSignal::NAME);
@@ -294,25 +295,5 @@ pub fn aged(reading: Reading<Vec<Dependency>>, now: Timestamp) -> Reading<Vec<De
     match oldest {
         Some(at) if !is_recent(at, now, STALE_AFTER) => Reading::Stale { value: all, at },
         _ => Reading::Fresh(all),
-    }
-}
-
-impl Stores {
-    /// What is known of that which the server of an object depends on; of its database, what its own source tells.
-    pub(super) fn depended_on(
-        &self,
-        object: &McpServerHealth,
-        database: Option<Dependency>,
-    ) -> Reading<Vec<Dependency>> {
-        let Some(dependencies) = &self.dependencies else { return Reading::Off };
-        if let Some(database) = database {
-            dependencies.take_in(&Key::of(object), database);
-        }
-        match dependencies.reading(object) {
-            Reading::Fresh(_) if self.probes.as_ref().is_some_and(Probes::has_no_way) => {
-                Reading::Unavailable(NO_WAY.to_owned())
-            }
-            reading => reading,
-        }
     }
 }

@@ -1,5 +1,5 @@
-//! What is asked of a dependency: of the object's word and of the Secrets that it names, a question that two objects may
-//! have in common. Nothing is asked that the operator's allow-list does not permit.
+//! What is asked of a dependency: of the object's word and of the Secrets that it names, a question that two
+//! objects may have in common. Nothing is asked that the operator's allow-list does not permit.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -99,7 +99,8 @@ impl Declared<'_> {
         .unwrap_or_default()
     }
 
-    /// The question, and what others may know of it; `Err` where it may not be asked, as a sentence for people.
+    /// The question, and what others may know of it; `Err` where it may not be asked, as a sentence for
+    /// people.
     pub async fn question(
         &self,
         namespace: &str,
@@ -230,8 +231,8 @@ impl Declared<'_> {
 }
 
 impl Question {
-    /// Asks it. `before` is what the last look at a Redis gave, and what is given back is for the next. `Err` where it turns
-    /// out that it may not be asked: its name leads elsewhere.
+    /// Asks it. `before` is what the last look at a Redis gave, and what is given back is for the next. `Err`
+    /// where it turns out that it may not be asked: its name leads elsewhere.
     pub async fn ask(
         &self,
         before: Option<&redis::Look>,

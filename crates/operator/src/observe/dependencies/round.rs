@@ -1,5 +1,5 @@
-//! One round of asking what one server depends on. What several objects ask alike is asked once, and all of them hear
-//! the answer; no more is asked at the same time than is allowed.
+//! One round of asking what one server depends on. What several objects ask alike is asked once, and all of
+//! them hear the answer; no more is asked at the same time than is allowed.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    super::{Stores, secrets::Secrets, table::Key},
+    super::{secrets::Secrets, stores::Stores, table::Key},
     Came, answered,
     question::{Declared, Question},
 };
@@ -65,8 +65,8 @@ impl Rounds {
         Self { secrets, allowed, metrics, at_once: Semaphore::new(at_once.max(1)), answers: Mutex::default() }
     }
 
-    /// Asks all that the server of an object depends on, but its PostgreSQL. True where the rules may make something else
-    /// of it.
+    /// Asks all that the server of an object depends on, but its PostgreSQL. True where the rules may make
+    /// something else of it.
     pub async fn ask(&self, stores: &Stores, key: &Key, object: &McpServerHealth) -> bool {
         let Some(dependencies) = &stores.dependencies else { return false };
         dependencies.keep_to(key, object);

@@ -20,7 +20,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{round::Rounds, *};
-use crate::{config::Config, endpoints::AllowList, observe::secrets::Secrets, telemetry::Metrics};
+use crate::{
+    config::Config,
+    endpoints::AllowList,
+    observe::{Stores, secrets::Secrets},
+    telemetry::Metrics,
+};
 
 /// A server on the loopback that answers by its path, and what it was asked.
 struct Listening {

@@ -4,12 +4,15 @@
 
 use clap::Parser;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
+use jiff::Timestamp;
+use mcp_health_api::McpServerHealthStatus;
+use mcp_health_core::{Case, diagnose};
 use serde_json::json;
 
 use super::*;
 use crate::{
     config::Config,
-    observe::{deployments, note_targets, pods, replica_sets, switches, table::Row, table::Table},
+    observe::{Stores, deployments, note_targets, pods, replica_sets, switches, table::Row, table::Table},
 };
 
 fn table<V: Row>(table: &Table<V>, row: Option<(Key, V)>) {

@@ -1,5 +1,5 @@
-//! Which logs are fetched next: bounded, shared fairly among namespaces; within one, of pods that are not ready first,
-//! and of those the container that ended last.
+//! Which logs are fetched next: bounded, shared fairly among namespaces; within one, of pods that are not
+//! ready first, and of those the container that ended last.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -70,8 +70,8 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a request, in place of an earlier one for the same container. Where too many wait, returns the least urgent
-    /// one, which is dropped.
+    /// Queues a request, in place of an earlier one for the same container. Where too many wait, returns the
+    /// least urgent one, which is dropped.
     pub fn push(&self, ask: Ask) -> Option<Ask> {
         let mut inner = self.lock();
         inner.pushed += 1;

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use clap::Parser;
 use futures::channel::mpsc::unbounded;
 use http::{Request, Response};
@@ -8,8 +10,15 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower_test::mock;
 
-use super::{queue::MOST, *};
-use crate::{config::Config, observe::pods};
+use super::{
+    fetch::{answer, listen},
+    queue::MOST,
+    *,
+};
+use crate::{
+    config::Config,
+    observe::{Stores, pods},
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_268_800 + second).unwrap()

@@ -1,16 +1,23 @@
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use clap::Parser;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use kube::runtime::watcher::Event as Watched;
 use mcp_health_api::McpServerHealth;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::*;
 use crate::{
     config::Config,
     observe::{
-        list_watch::tests::{Answer, Asked, Requests, api_server, list},
+        Stores,
+        list_watch::{
+            Pace,
+            tests::{Answer, Asked, Requests, api_server, list},
+        },
         note_targets, pods, replica_sets,
     },
 };
@@ -84,7 +91,7 @@ async fn run(
 ) -> Requests {
     let (client, requests) = api_server(answer);
     let pace = Pace::of_watches(1);
-    let watching = super::run(Arc::clone(stores), client, None, pace);
+    let watching = super::watch::run(Arc::clone(stores), client, None, pace);
     tokio::select! {
         () = watching => panic!("the watch of Events ended"),
         () = sleep(Duration::from_secs(seconds)) => {}

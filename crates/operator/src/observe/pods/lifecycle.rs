@@ -1,10 +1,11 @@
-//! How far a pod has come between its creation and its end, read from its conditions and its containers' states.
+//! How far a pod has come between its creation and its end, read from its conditions and its containers'
+//! states.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 use mcp_health_core::signals::{Lifecycle, Pod, Role};
 
-use super::PodWire;
+use super::wire::PodWire;
 
 /// What the API object tells.
 pub fn view(wire: &PodWire, role: &dyn Fn(&str) -> Role) -> Lifecycle {

@@ -1,5 +1,5 @@
-//! The looks at databases: when the [task that asks servers](super::super::probes) has one of an object due, it is asked
-//! here, no more of them at the same time than is allowed; what it came to goes into the store.
+//! The looks at databases: when the [task that asks servers](super::super::probes) has one of an object due,
+//! it is asked here, no more of them at the same time than is allowed; what it came to goes into the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use mcp_health_api::{Duration as ApiDuration, McpServerHealth, PostgresSignal};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
-    super::{Stores, secrets::Secrets, table::Key},
+    super::{secrets::Secrets, stores::Stores, table::Key},
     Databases,
     line::Identity,
     seen::Seen,
@@ -39,7 +39,8 @@ impl Looks {
         Self { secrets, allowed, metrics, at_once: Semaphore::new(at_once) }
     }
 
-    /// One look for an object. Whether the rules may make something else of it, and the pause until the next time.
+    /// One look for an object. Whether the rules may make something else of it, and the pause until the next
+    /// time.
     pub async fn look(&self, stores: &Stores, key: &Key, object: &McpServerHealth) -> (bool, Duration) {
         let Some(databases) = &stores.databases else { return (false, DECLARED) };
         let Some(postgres) = &object.spec.signals.postgres else {

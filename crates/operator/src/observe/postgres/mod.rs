@@ -1,9 +1,11 @@
-//! What the databases of servers tell. They are [looked at](looks) by the task that asks servers themselves, over one
-//! [line] for each set of the same parameters and credentials, whatever the number of objects; what came of it is in
-//! memory, and each look at a server reads it here. The sessions that an attempt ends are ended over the same line.
+//! What the databases of servers tell. They are [looked at](looks) by the task that asks servers themselves,
+//! over one [line] for each set of the same parameters and credentials, whatever the number of objects; what
+//! came of it is in memory, and each look at a server reads it here. The sessions that an attempt ends are
+//! ended over the same line.
 
 mod line;
 pub mod looks;
+mod reading;
 mod seen;
 #[cfg(test)]
 mod tests;
@@ -15,15 +17,13 @@ use std::{
 };
 
 use dependency_probe::postgres::{Ended, NotEnded};
-use jiff::Timestamp;
-use mcp_health_api::{McpServerHealth, PostgresSignal, SessionFence};
-use mcp_health_core::signals::{Database, Dependency, Reading};
+use mcp_health_api::SessionFence;
 
 use self::{
     line::{Identity, Line},
     seen::Seen,
 };
-use super::{Stores, table::Key};
+use super::table::Key;
 
 /// See the module.
 #[derive(Default)]
@@ -75,29 +75,5 @@ impl Databases {
         let identity = self.objects().get(object).and_then(|seen| seen.identity.clone()).ok_or_else(none)?;
         let line = self.lines().get(&identity).cloned().ok_or_else(none)?;
         line.end_sessions(fence, patience).await
-    }
-}
-
-impl Stores {
-    /// What an object's database tells, and the database as something that the server depends on.
-    pub(super) fn database_of(
-        &self,
-        object: &McpServerHealth,
-        now: Timestamp,
-    ) -> (Reading<Database>, Option<Dependency>) {
-        let Some((databases, postgres)) = self.databases.as_ref().zip(object.spec.signals.postgres.as_ref())
-        else {
-            return (Reading::Off, None);
-        };
-        let target = object.status.as_ref().and_then(|status| status.target.as_ref());
-        let remembered = target.map(|target| target.answered_dependencies.as_slice()).unwrap_or_default();
-        let objects = databases.objects();
-        match objects.get(&Key::of(object)).filter(|seen| seen.asked == *postgres) {
-            Some(seen) => (seen.reading(now), Some(seen.dependency(remembered))),
-            None => (
-                Reading::Unavailable("it was not asked yet".to_owned()),
-                Some(Dependency { name: PostgresSignal::NAME.to_owned(), ..Dependency::default() }),
-            ),
-        }
     }
 }

@@ -11,8 +11,14 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Parser;
 use futures::channel::mpsc::unbounded;
 use http::{Request, Response, StatusCode};
+use jiff::Timestamp;
 use kube::{client::Body, runtime::watcher::Event};
-use mcp_health_core::{attempt::Acted, diagnose::Verdict, signals::CheckStep};
+use mcp_health_api::{McpServerHealth, PostgresSignal};
+use mcp_health_core::{
+    attempt::Acted,
+    diagnose::Verdict,
+    signals::{CheckStep, Database, Dependency, Reading},
+};
 use serde_json::json;
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -21,7 +27,7 @@ use super::*;
 use crate::{
     config::Config,
     endpoints::AllowList,
-    observe::{Asking, deployments, note_targets, secrets::Secrets},
+    observe::{Asking, Stores, deployments, note_targets, secrets::Secrets},
     telemetry::Metrics,
 };
 

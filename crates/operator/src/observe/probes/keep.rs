@@ -1,5 +1,5 @@
-//! The asking itself: one task for all servers. What is due is asked, a bounded number at a time; what it came to goes
-//! into the store; and after it the rules are asked again.
+//! The asking itself: one task for all servers. What is due is asked, a bounded number at a time; what it
+//! came to goes into the store; and after it the rules are asked again.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -15,11 +15,12 @@ use tokio::{
 
 use super::{
     super::{
-        DeploymentRow, Stores,
         backoff::digest,
         dependencies::round::{self, Rounds},
+        deployments::DeploymentRow,
         postgres::looks::Looks,
         secrets::Secrets,
+        stores::Stores,
         table::Key,
         urgent,
     },
@@ -27,7 +28,8 @@ use super::{
     mcp::{Probers, Question, Turn},
     schedule::{Schedule, Topic},
     seen::{Came, Rate, Server},
-    ways::{Way, still_ready, ways},
+    way::Way,
+    ways::{still_ready, ways},
 };
 use crate::{config::Config, endpoints::AllowList, telemetry::Metrics};
 

@@ -1,5 +1,6 @@
-//! Whether a server speaks MCP (DESIGN §10), by its pods and through its Services. Each way has a prober of its own, for
-//! as long as it is there: what it keeps is the era of the server, and at most one session a pod.
+//! Whether a server speaks MCP (DESIGN §10), by its pods and through its Services. Each way has a prober of
+//! its own, for as long as it is there: what it keeps is the era of the server, and at most one session a
+//! pod.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,7 +13,7 @@ use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     super::{secrets::Secrets, table::Key},
-    ways::Way,
+    way::Way,
 };
 
 /// `tools/list` is asked each fourth time, where it is [settled](super::seen::Server::is_unsettled).
@@ -179,7 +180,8 @@ pub const fn transport(of: McpTransport) -> Transport {
     }
 }
 
-/// The endpoint of a way. What no credential is sent with may answer with any certificate, as it does the kubelet.
+/// The endpoint of a way. What no credential is sent with may answer with any certificate, as it does the
+/// kubelet.
 pub fn endpoint(address: std::net::SocketAddr, way: &Way, mcp: &McpSignal) -> Endpoint {
     Endpoint {
         host: way.host.clone(),

@@ -14,7 +14,7 @@ use mcp_health_core::signals::{
 };
 
 use super::super::backoff::{Backoff, EARLIEST, Reception, Stake, digest};
-use super::{clients::Clients, mcp::TOOLS_EACH, schedule::Topic, ways::Way};
+use super::{clients::Clients, mcp::TOOLS_EACH, schedule::Topic, way::Way};
 use tokio::time::Instant;
 
 /// Answers that are missing for so many intervals, and this time, are no evidence any more.
@@ -115,8 +115,8 @@ impl Server {
         Self { uid: uid.to_owned(), remembered: remembered.unwrap_or_default(), ..Self::default() }
     }
 
-    /// What it is asked from now on. Where that is something else than before, what was answered until then says
-    /// nothing about it.
+    /// What it is asked from now on. Where that is something else than before, what was answered until then
+    /// says nothing about it.
     pub fn ask(&mut self, mcp: &McpSignal, http: &HttpSignal) {
         use Answered::{HealthPod, HealthService, McpPod, McpService, ToolsPod, ToolsService};
         let asked = [
@@ -176,8 +176,8 @@ impl Server {
         }
     }
 
-    /// Whether a path was answered once. What an earlier operator was answered through a Service is known of this one
-    /// only where there is no other.
+    /// Whether a path was answered once. What an earlier operator was answered through a Service is known of
+    /// this one only where there is no other.
     fn was_answered(&self, question: ProbeQuestion, path: &ProbePath) -> bool {
         let service = service_of(path);
         let remembered = question.answered(service.is_some());
@@ -326,7 +326,8 @@ impl Server {
         self.paths.values().filter_map(|seen| seen.tools.as_ref()).any(|tools| !tools.is_empty())
     }
 
-    /// How many of the paths that were answered once could not be reached the last time, and how many there are.
+    /// How many of the paths that were answered once could not be reached the last time, and how many there
+    /// are.
     pub fn unreachable(&self) -> (usize, usize) {
         // What is asked only after MCP was answered says no more of the way.
         let of_the_way = |question| matches!(question, ProbeQuestion::Mcp | ProbeQuestion::Health);

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
 use super::{super::*, *};
-use crate::{endpoints::AllowList, telemetry::Metrics};
+use crate::{config::Config, endpoints::AllowList, telemetry::Metrics};
 
 /// What a test's server answers, and what it was asked.
 #[derive(Default)]

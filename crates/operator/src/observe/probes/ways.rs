@@ -1,10 +1,7 @@
-//! The ways to a server: to its pods, and through the Services that select them, at the port that leads to it.
+//! The ways to a server: to its pods, and through the Services that select them, at the port that leads to
+//! it.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::McpServerHealth;
@@ -14,52 +11,20 @@ use mcp_health_core::{
 };
 
 use super::super::{
-    DeploymentRow, KeyedPod, Stores,
     backoff::digest,
-    pods::PodRow,
+    deployments::DeploymentRow,
+    pods::{KeyedPod, PodRow},
     services::{ServiceRow, namespace_group},
+    stores::Stores,
     table::Key,
 };
-
-/// A way to a server.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Way {
-    /// Which.
-    pub path: ProbePath,
-    /// What it leads to.
-    pub to: To,
-    /// TLS is spoken at its end, by what its pods' own probes and ports say.
-    pub tls: bool,
-    /// What the `Host` header says: what clients that go this way would say.
-    pub host: String,
-    /// Which pods are behind it, and how often they started: a digest.
-    pub instance: u64,
-    /// The pod is ready; of a Service, some endpoint is, and for long enough that the nodes know of it.
-    pub ready: bool,
-    /// The Service leads to no port on which this is asked, and to one that no container declares.
-    pub leads_elsewhere: bool,
-}
-
-/// What a way leads to.
-#[derive(Clone, Debug, PartialEq)]
-pub enum To {
-    /// An address: a pod's, or a Service's own. That needs no name to be resolved, hundreds of times a minute.
-    Address(SocketAddr),
-    /// Whatever the name of a headless Service resolves to, as far as it is one of the server's pods.
-    Pods {
-        /// The name.
-        name: String,
-        /// The port of the pods.
-        port: u16,
-        /// The addresses of the pods.
-        addresses: BTreeSet<IpAddr>,
-    },
-}
+use super::way::{To, Way};
 
 /// How long it takes at most until the nodes lead connections to an endpoint that became ready.
 const KNOWN_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
-/// The most ways to the pods of a server that are gone: in a fleet of hundreds of pods, the rest tells no more.
+/// The most ways to the pods of a server that are gone: in a fleet of hundreds of pods, the rest tells no
+/// more.
 const MOST: usize = 64;
 
 /// The ways to a server; none where it has no port, or no pod that runs.
@@ -161,20 +126,4 @@ fn has_ready_endpoint(stores: &Stores, service: &Key) -> bool {
     let slices = stores.slices.of_group(service);
     let mut ready = slices.iter().filter(|(_, slice)| slice.ready > 0);
     ready.any(|(_, slice)| Timestamp::now().duration_since(slice.since) >= KNOWN_AFTER)
-}
-
-impl Way {
-    /// The address to connect to; why there is none.
-    pub async fn address(&self) -> Result<SocketAddr, String> {
-        match &self.to {
-            To::Address(address) => Ok(*address),
-            To::Pods { name, port, addresses } => {
-                let resolved = tokio::net::lookup_host((name.as_str(), *port)).await;
-                let resolved = resolved.map_err(|_| format!("{name} does not resolve"))?;
-                let of_pods = resolved.filter(|address| addresses.contains(&address.ip()));
-                // The same one each time: a session stays with its pod.
-                of_pods.min().ok_or_else(|| format!("{name} resolves to none of its pods"))
-            }
-        }
-    }
 }

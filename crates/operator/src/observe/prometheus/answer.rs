@@ -1,5 +1,5 @@
-//! What Prometheus answers, read without copying: a typed client would leave out its warnings, which say that an
-//! answer is only a part.
+//! What Prometheus answers, read without copying: a typed client would leave out its warnings, which say that
+//! an answer is only a part.
 
 use std::borrow::Cow;
 
@@ -161,6 +161,14 @@ pub fn moment(seconds: f64) -> Option<Timestamp> {
 
 fn foreign(words: &str) -> String {
     shorten(&mask(words), LONGEST)
+}
+
+/// What tells a row from others, but for the labels of these names.
+pub fn key<'a>(row: &'a Row<'_>, without: &[&str]) -> Vec<(&'a str, &'a str)> {
+    let labels = row.labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
+    let mut key: Vec<_> = labels.filter(|(name, _)| !without.contains(name)).collect();
+    key.sort_unstable();
+    key
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use mcp_health_core::{
 };
 
 use super::{
-    answer::{Row, Trouble, moment},
+    answer::{Row, Trouble, key, moment},
     join::{Index, Names, Owner},
     plan::{Poll, Question, Use},
     replicas::freshest,
@@ -72,14 +72,6 @@ impl Moments<'_> {
             Self::Ago(ago) => row.at.checked_sub(*ago).ok(),
         }
     }
-}
-
-/// What tells a row from others, but for the labels of these names.
-pub(super) fn key<'a>(row: &'a Row<'_>, without: &[&str]) -> Vec<(&'a str, &'a str)> {
-    let labels = row.labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
-    let mut key: Vec<_> = labels.filter(|(name, _)| !without.contains(name)).collect();
-    key.sort_unstable();
-    key
 }
 
 /// What an answer is asked for.
@@ -167,7 +159,8 @@ impl<'a> Hearing<'a> {
         }
     }
 
-    /// When the values of an answer were sampled. Companions of counters leave the labels of the measure's own out.
+    /// When the values of an answer were sampled. Companions of counters leave the labels of the measure's
+    /// own out.
     fn moments<'b>(
         &'b self,
         question: &Question,

@@ -1,6 +1,7 @@
-//! What the metrics of servers tell, by Prometheus. One poller asks for all objects: every text once a tick and
-//! Prometheus (`plan`), over its HTTP API (`client`, `answer`); what comes back is joined to targets by labels (`join`)
-//! and kept by object (`hearing`). Values wake nobody; a reconcile is woken where the rules judge otherwise.
+//! What the metrics of servers tell, by Prometheus. One poller asks for all objects: every text once a tick
+//! and Prometheus (`plan`), over its HTTP API (`client`, `answer`); what comes back is joined to targets by
+//! labels (`join`) and kept by object (`hearing`). Values wake nobody; a reconcile is woken where the rules
+//! judge otherwise.
 
 mod answer;
 mod client;

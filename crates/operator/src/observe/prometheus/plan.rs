@@ -1,4 +1,5 @@
-//! What is asked of each Prometheus at a tick: every text once, with its companion, whatever the number of objects.
+//! What is asked of each Prometheus at a tick: every text once, with its companion, whatever the number of
+//! objects.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

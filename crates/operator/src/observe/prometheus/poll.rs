@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::Config,
     endpoints::Endpoint,
-    observe::{DeploymentRow, Stores, services::namespace_group, table::Key},
+    observe::{deployments::DeploymentRow, services::namespace_group, stores::Stores, table::Key},
     telemetry::Metrics,
 };
 

@@ -1,14 +1,14 @@
-//! Two replicas of a highly available Prometheus tell the same twice: series that differ only in the labels of the
-//! replicas are one. The freshest counts; they are never added up.
+//! Two replicas of a highly available Prometheus tell the same twice: series that differ only in the labels
+//! of the replicas are one. The freshest counts; they are never added up.
 
 use std::collections::{HashMap, hash_map::Entry};
 
 use jiff::Timestamp;
 
-use super::{answer::Row, hearing::key};
+use super::answer::{Row, key};
 
-/// One row of each series, with the moment of its sample: the freshest, and of rows that are as fresh the one whose
-/// replica comes first by its labels. What has no moment tells nothing.
+/// One row of each series, with the moment of its sample: the freshest, and of rows that are as fresh the one
+/// whose replica comes first by its labels. What has no moment tells nothing.
 pub fn freshest<'b, 'a>(
     rows: &'b [Row<'a>],
     replicas: &[&str],

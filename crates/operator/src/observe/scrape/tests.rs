@@ -1,10 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
 use axum::{Router, http::StatusCode, response::Redirect, routing};
+use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::observe::backoff::digest;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
