@@ -96,11 +96,28 @@ pub struct TargetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub answered: Vec<Answered>,
-    /// What of that which it depends on has answered the operator at least once, each as `name:question`, where the
-    /// question is a digest: of the rest it is not known whether there is a way.
+    /// What of that which it depends on has answered the operator at least once, each with a digest of what was asked: of
+    /// the rest it is not known whether there is a way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
-    pub answered_dependencies: Vec<String>,
+    pub answered_dependencies: Vec<NamedDigest>,
+}
+
+/// Something by its name, and a digest of what it was like: with another digest, it is another.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedDigest {
+    /// Its name.
+    pub name: String,
+    /// The digest.
+    pub digest: String,
+}
+
+impl NamedDigest {
+    /// Of these.
+    pub fn new(name: impl Into<String>, digest: impl Into<String>) -> Self {
+        Self { name: name.into(), digest: digest.into() }
+    }
 }
 
 /// A kind of probe, and the way that it went.
@@ -143,10 +160,10 @@ pub struct HealthyRevision {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub config: Vec<HealthyConfig>,
-    /// The tools that it offered, each as `name:schema`, where the schema is a digest.
+    /// The tools that it offered, each with a digest of its schema.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
-    pub tools: Vec<String>,
+    pub tools: Vec<NamedDigest>,
 }
 
 /// The content of a `ConfigMap` that healthy pods were started with.

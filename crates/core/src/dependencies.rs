@@ -2,7 +2,7 @@
 //! What never answered the operator may have a wall in between: it counts where the server itself says the same.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{Cause, IncidentType, McpServerHealthSpec, PostgresSignal, RedisSignal};
+use mcp_health_api::{Cause, IncidentType, McpServerHealthSpec, NamedDigest, PostgresSignal, RedisSignal};
 
 use crate::{
     Case,
@@ -94,11 +94,15 @@ pub fn reached_until(since: Timestamp) -> Timestamp {
     after(since, REACHED_WITHIN)
 }
 
+/// Whether a dependency, as it is asked now, is among what has answered before.
+pub fn is_known(remembered: &[NamedDigest], one: &Dependency) -> bool {
+    one.known_as.as_ref().is_some_and(|known_as| remembered.contains(known_as))
+}
+
 /// By the status, a dependency has answered an operator before.
 fn has_answered(case: &Case, name: &str) -> bool {
     let known = case.status.target.as_ref().map(|target| target.answered_dependencies.as_slice());
-    let mut known = known.unwrap_or_default().iter().filter_map(|one| one.rsplit_once(':'));
-    known.any(|(known, _)| known == name)
+    known.unwrap_or_default().iter().any(|known| known.name == name)
 }
 
 /// The declared database is known to answer.

@@ -3,7 +3,9 @@
 //! Seen, that is: the operator itself saw all its pods ready, long enough, and without a restart.
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{ActionType, Answered, Duration, HealthyConfig, HealthyRevision, TargetStatus, Time};
+use mcp_health_api::{
+    ActionType, Answered, Duration, HealthyConfig, HealthyRevision, NamedDigest, TargetStatus, Time,
+};
 
 use crate::{
     Case, Server, dependencies, digest,
@@ -145,7 +147,7 @@ fn answers(case: &Case, pods: &[&Pod], question: ProbeQuestion) -> bool {
 }
 
 /// What of that which the server depends on has answered the operator at least once, as it is asked now.
-fn answered_dependencies(case: &Case, server: &Server) -> Vec<String> {
+fn answered_dependencies(case: &Case, server: &Server) -> Vec<NamedDigest> {
     let remembered = case.status.target.as_ref().filter(|known| known.uid == server.target.uid);
     let remembered = remembered.map(|known| known.answered_dependencies.as_slice()).unwrap_or_default();
     let Some(seen) = case.signals.dependencies.fresh() else {
@@ -153,14 +155,13 @@ fn answered_dependencies(case: &Case, server: &Server) -> Vec<String> {
         let is_declared = dependencies::declared(case.spec).next().is_some();
         return if is_declared { remembered.to_vec() } else { Vec::new() };
     };
-    let is_asked = |one: &&Dependency| !one.known_as.is_empty();
-    let has_answered = |one: &&Dependency| one.ever_answered || remembered.contains(&one.known_as);
-    let known = seen.iter().filter(is_asked).filter(has_answered).map(|one| one.known_as.clone());
+    let has_answered = |one: &&Dependency| one.ever_answered || dependencies::is_known(remembered, one);
+    let known = seen.iter().filter(has_answered).filter_map(|one| one.known_as.clone());
     // What this operator has not asked yet, or cannot ask for want of a Secret, stays remembered: a new
     // operator meets each of them so, and would take one that is down for one that never answered.
-    let unasked: Vec<&str> = seen.iter().filter(|one| !is_asked(one)).map(|one| one.name.as_str()).collect();
-    let is_unasked = |one: &&String| one.rsplit_once(':').is_some_and(|(name, _)| unasked.contains(&name));
-    let mut all: Vec<String> = known.chain(remembered.iter().filter(is_unasked).cloned()).collect();
+    let mut unasked = seen.iter().filter(|one| one.known_as.is_none());
+    let is_unasked = |known: &&NamedDigest| unasked.any(|one| one.name == known.name);
+    let mut all: Vec<NamedDigest> = known.chain(remembered.iter().filter(is_unasked).cloned()).collect();
     all.sort();
     all.dedup();
     all.truncate(DEPENDENCIES);
@@ -179,14 +180,14 @@ fn answered(case: &Case, server: &Server) -> Vec<Answered> {
 }
 
 /// The tools that are offered, by what the pods tell.
-fn tools(case: &Case) -> Vec<String> {
+fn tools(case: &Case) -> Vec<NamedDigest> {
     let probes = case.signals.probes.fresh().map(Vec::as_slice).unwrap_or_default();
-    let mut tools: Vec<String> = probes
+    let mut tools: Vec<NamedDigest> = probes
         .iter()
         .filter(|probed| matches!(probed.path, ProbePath::Pod(_)))
         .filter_map(|probed| probed.tools.as_ref())
         .flatten()
-        .map(|tool| format!("{}:{}", tool.name, tool.schema))
+        .map(|tool| NamedDigest::new(&tool.name, &tool.schema))
         .collect();
     tools.sort();
     tools.dedup();

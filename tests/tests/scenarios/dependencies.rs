@@ -23,7 +23,7 @@ async fn answered(server: &Server, names: &[&str]) {
         .policy
         .until(&format!("{names:?} have answered"), |status| {
             let known = &status.target.as_ref()?.answered_dependencies;
-            let has = |name: &&str| known.iter().any(|one| one.starts_with(&format!("{name}:")));
+            let has = |name: &&str| known.iter().any(|one| one.name == **name);
             names.iter().all(has).then_some(())
         })
         .await;

@@ -39,7 +39,7 @@ async fn a_server_that_is_well_is_asked_by_its_pod_and_its_service_and_its_own_t
         .policy
         .until("its tools are known", |status| {
             let tools = &status.target.as_ref()?.last_healthy.as_ref()?.tools;
-            tools.iter().any(|tool| tool.starts_with("search:")).then_some(())
+            tools.iter().any(|tool| tool.name == "search").then_some(())
         })
         .await;
     until("it was asked ten times by each way", async || {

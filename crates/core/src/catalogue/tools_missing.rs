@@ -128,7 +128,7 @@ impl<'a> Expected<'a> {
         let healthy = server.last_healthy.filter(|healthy| !healthy.tools.is_empty());
         let same = healthy.filter(|healthy| server.is_in_force(&healthy.template));
         let tools = same.map(|healthy| healthy.tools.as_slice()).unwrap_or_default();
-        let known: Vec<_> = tools.iter().filter_map(|tool| tool.rsplit_once(':')).collect();
+        let known: Vec<_> = tools.iter().map(|tool| (tool.name.as_str(), tool.digest.as_str())).collect();
         let is_declared = !declared.is_empty();
         let names = if is_declared { declared } else { known.iter().map(|(name, _)| *name).collect() };
         Self { names, known, declared: is_declared, some: is_declared || healthy.is_some() }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use mcp_health_api::NamedDigest;
 
 /// So many answers in a row make it well.
 const WELL: usize = 2;
@@ -26,8 +27,8 @@ pub struct Dependency {
     /// Where it is, so that two servers that lean on the same are known to: `postgres.mcp:5432`. Empty where it is not
     /// known yet.
     pub place: String,
-    /// What tells it from another of its name: `queue:3f9a1c`, its name and a digest of what is asked.
-    pub known_as: String,
+    /// What tells it from another of its name: a digest of what is asked. `None` while it was not asked.
+    pub known_as: Option<NamedDigest>,
     /// It answered this operator once, or one before it, as it is asked now. What never did may have a wall in between.
     pub ever_answered: bool,
     /// So many other servers lean on the same place.

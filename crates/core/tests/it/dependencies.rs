@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
-use mcp_health_api::{ActionType, Cause, Effect::EvictPod, IncidentType, McpServerHealthStatus, Severity};
+use mcp_health_api::{
+    ActionType, Cause, Effect::EvictPod, IncidentType, McpServerHealthStatus, NamedDigest, Severity,
+};
 use mcp_health_core::{
     Fleet, diagnose as ask_the_rules,
     diagnose::Verdict,
@@ -42,7 +44,7 @@ fn dependency(now: i64, name: &str, answers: &[bool]) -> Dependency {
         name: name.to_owned(),
         words: format!("a connection to {name}.mcp:5672"),
         place: format!("{name}.mcp:5672"),
-        known_as: format!("{name}:3f9a1c"),
+        known_as: Some(NamedDigest::new(name, "3f9a1c")),
         ever_answered: true,
         results: ages.zip(answers).map(|(age, well)| (moment(now - age), result(well))).collect(),
         ..Dependency::default()
@@ -623,10 +625,10 @@ fn a_template_is_seen_healthy_while_a_certificate_ends() {
 fn what_has_answered_is_remembered_across_operators_as_long_as_it_is_asked_the_same() {
     let mut operator = operator(Template::Good);
     let known = |operator: &Operator| operator.status().target.unwrap().answered_dependencies;
-    assert_eq!(known(&operator), ["queue:3f9a1c"]);
+    assert_eq!(known(&operator), [NamedDigest::new(QUEUE, "3f9a1c")]);
     operator.watches.set(&operator.world, Source::Dependencies, Sight::Gone);
     operator.run(60, 1);
-    assert_eq!(known(&operator), ["queue:3f9a1c"]);
+    assert_eq!(known(&operator), [NamedDigest::new(QUEUE, "3f9a1c")]);
     operator.watches.set(&operator.world, Source::Dependencies, Sight::Clear);
     operator.declare(|spec| spec.signals.dependencies.clear());
     let mut signals = operator.watches.look(&operator.world);
@@ -639,13 +641,14 @@ fn what_has_answered_is_remembered_across_operators_as_long_as_it_is_asked_the_s
 fn what_has_answered_is_remembered_while_a_new_operator_has_not_asked_it_yet() {
     let mut operator = operator(Template::Good);
     let mut signals = operator.watches.look(&operator.world);
-    for (known_as, remembered) in [("", "queue:3f9a1c"), ("queue:000000", "")] {
-        let one =
-            Dependency { name: QUEUE.to_owned(), known_as: known_as.to_owned(), ..Dependency::default() };
+    let before = [NamedDigest::new(QUEUE, "3f9a1c")];
+    for (asked_as, remembered) in [(None, before.as_slice()), (Some("000000"), &[])] {
+        let known_as = asked_as.map(|digest| NamedDigest::new(QUEUE, digest));
+        let one = Dependency { name: QUEUE.to_owned(), known_as, ..Dependency::default() };
         signals.dependencies = Reading::Fresh(vec![one]);
         operator.look_at(&signals);
         let known = operator.status().target.unwrap().answered_dependencies;
-        assert_eq!(known.join(", "), remembered, "asked as {known_as:?}");
+        assert_eq!(known, remembered, "asked as {asked_as:?}");
     }
 }
 

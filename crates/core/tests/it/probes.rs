@@ -2,7 +2,8 @@
 
 use jiff::SignedDuration;
 use mcp_health_api::{
-    ActionType, Answered, Cause, IncidentType, McpSignal, Measure, Outcome, PastIncident, ToolName,
+    ActionType, Answered, Cause, IncidentType, McpSignal, Measure, NamedDigest, Outcome, PastIncident,
+    ToolName,
 };
 use mcp_health_core::{
     Server, catalogue,
@@ -702,7 +703,11 @@ fn offering(tools: &[Tool], known: &[&str]) -> Scene {
         let listed = of_mcp.into_iter().map(|one| Probed { question: Tools, tools: tools.clone(), ..one });
         probes(scene).extend(listed);
         let healthy = scene.status.target.as_mut().unwrap().last_healthy.as_mut().unwrap();
-        healthy.tools = known.iter().map(|tool| (*tool).to_owned()).collect();
+        healthy.tools = known
+            .iter()
+            .map(|tool| tool.rsplit_once(':').unwrap())
+            .map(|(name, digest)| NamedDigest::new(name, digest))
+            .collect();
     })
 }
 

@@ -1,7 +1,9 @@
 //! What an open incident forbids stays forbidden, and what a dependency could explain is not acted on before it is known
 //! whether the dependencies answer.
 
-use mcp_health_api::{Cause, Effect, IncidentType, McpServerHealthStatus, Subject, SubjectKind, Time};
+use mcp_health_api::{
+    Cause, Effect, IncidentType, McpServerHealthStatus, NamedDigest, Subject, SubjectKind, Time,
+};
 use mcp_health_core::{
     prohibition::parse_lift,
     signals::{CheckStep, Dependency, Failure, Reading},
@@ -236,7 +238,7 @@ fn dependency(scene: &Scene, ever_answered: bool, answers: &[(i64, bool)]) -> De
     Dependency {
         name: QUEUE.to_owned(),
         words: "a connection to queue:5672".to_owned(),
-        known_as: "queue:1".to_owned(),
+        known_as: Some(NamedDigest::new(QUEUE, "1")),
         ever_answered,
         results: answers.iter().map(|(age, well)| (moment(scene.now - age), result(*well))).collect(),
         ..Dependency::default()
@@ -304,7 +306,7 @@ fn a_hold_for_dependencies_ends_by_itself_only_where_none_ever_answered() {
     assert_eq!(until(&later), None);
     let lost = later.with(|scene| {
         scene.signals.dependencies = Reading::Unavailable("nothing can be reached".to_owned());
-        scene.status.target.as_mut().unwrap().answered_dependencies = vec!["queue:1".to_owned()];
+        scene.status.target.as_mut().unwrap().answered_dependencies = vec![NamedDigest::new(QUEUE, "1")];
     });
     assert_eq!(lost.decision(), "Hold DependencyUnknown");
 }

@@ -213,8 +213,8 @@ impl Operator {
                 *one = Dependency { name: one.name.clone(), ..Dependency::default() };
                 continue;
             };
-            one.ever_answered =
-                remembered.contains(&one.known_as) || one.results.iter().any(|(_, result)| result.is_ok());
+            one.ever_answered = mcp_health_core::dependencies::is_known(&remembered, one)
+                || one.results.iter().any(|(_, result)| result.is_ok());
             if let Some(since) = one.answers_since.as_mut().filter(|since| since.at < started) {
                 *since = AnswersSince { at: first, had_failed: false };
             }

@@ -1,7 +1,7 @@
 //! What the operator's watches show of a world: all of it, the past, or nothing.
 
 use jiff::SignedDuration;
-use mcp_health_api::{Label, Measure, PostgresSignal};
+use mcp_health_api::{Label, Measure, NamedDigest, PostgresSignal};
 use mcp_health_core::signals::{
     Alert, AnswersSince, Autoscaler, CheckStep, Circuit, CircuitState, Config, ConfigUse, Container,
     ContainerSpec, Dependency, Exit, Failure, Fault, FaultKind, Job, LastWords, Lifecycle, Metrics, Node,
@@ -404,7 +404,7 @@ fn queue(world: &World) -> Dependency {
         name: QUEUE.to_owned(),
         words: "a connection to rabbitmq.mcp:5672".to_owned(),
         place: "rabbitmq.mcp:5672".to_owned(),
-        known_as: "queue:3f9a1c".to_owned(),
+        known_as: Some(NamedDigest::new(QUEUE, "3f9a1c")),
         ever_answered: !world.queue_is_walled,
         results: world.queue_asked.iter().map(came).collect(),
         answers_since: world
@@ -421,7 +421,7 @@ fn postgres(world: &World) -> Dependency {
         name: PostgresSignal::NAME.to_owned(),
         words: "PostgreSQL mcp_prod at postgres.mcp:5432".to_owned(),
         place: "postgres.mcp:5432".to_owned(),
-        known_as: "postgres:7b20d4".to_owned(),
+        known_as: Some(NamedDigest::new("postgres", "7b20d4")),
         ever_answered: true,
         results: dependency(world).results,
         ..Dependency::default()

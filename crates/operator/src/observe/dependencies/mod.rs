@@ -21,9 +21,9 @@ use std::{
 
 use dependency_probe::Asked;
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{McpServerHealth, PostgresSignal};
+use mcp_health_api::{McpServerHealth, NamedDigest, PostgresSignal};
 use mcp_health_core::{
-    dependencies::declared,
+    dependencies::{declared, is_known},
     digest,
     signals::{AnswersSince, CheckStep, DEPENDENCY_KEPT, Dependency, LEANING_NAMED, Reading},
 };
@@ -71,7 +71,7 @@ pub struct Dependencies {
 }
 
 /// What has answered this operator or one before it, by the status of an object.
-fn answered(object: Option<&McpServerHealth>) -> &[String] {
+fn answered(object: Option<&McpServerHealth>) -> &[NamedDigest] {
     let target = object.and_then(|object| object.status.as_ref()?.target.as_ref());
     target.map(|target| target.answered_dependencies.as_slice()).unwrap_or_default()
 }
@@ -82,7 +82,7 @@ impl Seen {
         let Self(seen) = self;
         name.clone_into(&mut seen.name);
         if let Some(about) = about {
-            let known_as = format!("{name}:{}", digest::short(about.question.as_bytes(), DIGITS));
+            let known_as = Some(NamedDigest::new(name, digest::short(about.question.as_bytes(), DIGITS)));
             if seen.known_as != known_as {
                 // What was answered until then says nothing of it.
                 *seen = Dependency { name: name.to_owned(), known_as, ..Dependency::default() };
@@ -173,12 +173,12 @@ impl Dependencies {
         name: &str,
         at: Timestamp,
         (about, came): (Option<About>, Came),
-        remembered: &[String],
+        remembered: &[NamedDigest],
     ) -> bool {
         let mut inner = self.lock();
         inner.with(key, name, |seen| {
             let is_news = seen.note(name, at, about, came);
-            seen.0.ever_answered |= remembered.contains(&seen.0.known_as);
+            seen.0.ever_answered |= is_known(remembered, &seen.0);
             is_news
         })
     }
@@ -231,8 +231,9 @@ impl Dependencies {
         let Some(target) = object.status.as_ref().and_then(|status| status.target.as_ref()) else {
             return false;
         };
-        let answered = all.values().filter(|Seen(one)| one.ever_answered && !one.known_as.is_empty());
-        answered.into_iter().any(|Seen(one)| !target.answered_dependencies.contains(&one.known_as))
+        let mut answered =
+            all.values().filter(|Seen(one)| one.ever_answered).filter_map(|Seen(one)| one.known_as.as_ref());
+        answered.any(|known_as| !target.answered_dependencies.contains(known_as))
     }
 
     /// By place, until when the certificate there holds.
@@ -260,7 +261,7 @@ impl Dependencies {
                 return Dependency { name: name.to_owned(), ..Dependency::default() };
             };
             let mut view = seen.clone();
-            view.ever_answered |= remembered.contains(&view.known_as);
+            view.ever_answered |= is_known(remembered, &view);
             if view.is_down() {
                 let leaning = inner.leaning.get(&view.place).into_iter().flatten();
                 let mut others: Vec<&Key> = leaning.filter(|other| **other != key).collect();

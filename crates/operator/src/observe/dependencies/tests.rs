@@ -15,6 +15,7 @@ use futures::channel::mpsc::unbounded;
 use http::{Method, Request, Response, Uri};
 use jiff::SignedDuration;
 use kube::client::Body;
+use mcp_health_api::NamedDigest;
 use mcp_health_core::signals::{Certificate, Failure};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -104,7 +105,7 @@ impl World {
     }
 }
 
-fn object(namespace: &str, name: &str, signals: &Value, answered: &[&str]) -> McpServerHealth {
+fn object(namespace: &str, name: &str, signals: &Value, answered: &[NamedDigest]) -> McpServerHealth {
     serde_json::from_value(json!({
         "apiVersion": "mcphealth.dev/v1alpha1",
         "kind": "McpServerHealth",
@@ -298,7 +299,7 @@ fn only_what_may_change_a_verdict_is_news_and_what_was_answered_is_of_that_quest
     let before = seen().known_as;
     note("b", Ok(failed(CheckStep::Route)));
     assert!(!seen().ever_answered && seen().known_as != before);
-    let told = object("mcp", "one", &signals, &[&seen().known_as]);
+    let told = object("mcp", "one", &signals, &[seen().known_as.unwrap()]);
     assert!(matches!(dependencies.reading(&told), Reading::Fresh(all) if all[0].ever_answered));
     dependencies.keep_to(&key, &object("mcp", "one", &json!({}), &[]));
     assert!(dependencies.lock().by_object.is_empty() && dependencies.lock().leaning.is_empty());
@@ -334,9 +335,9 @@ async fn a_new_operator_takes_the_one_dependency_that_refuses_for_down_by_what_t
     let signals = json!({"dependencies": [{"name": "db", "tcp": {"address": address}}]});
     let before = World::new("127.0.0.1").after(1, &object("mcp", "one", &signals, &[])).await.remove(0);
     assert!(!before.ever_answered, "nobody knows it");
-    let object = object("mcp", "one", &signals, &[&before.known_as]);
+    let object = object("mcp", "one", &signals, &[before.known_as.unwrap()]);
     let world = World::new("127.0.0.1");
-    assert_eq!(world.seen(&object)[0].known_as, "", "it was not asked yet");
+    assert_eq!(world.seen(&object)[0].known_as, None, "it was not asked yet");
     let after = world.after(3, &object).await.remove(0);
     world.stores.dependencies.as_ref().unwrap().look_at_own_way(false);
     assert!(after.ever_answered && after.is_down(), "{after:#?}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::PostgresSignal;
+use mcp_health_api::{NamedDigest, PostgresSignal};
 use mcp_health_core::{
     digest,
     signals::{AnswersSince, Certificate, DEPENDENCY_KEPT, Database, Dependency, Failure, Reading},
@@ -119,14 +119,14 @@ impl Seen {
 
     /// The database as something that the server depends on.
     /// `remembered` is what has answered this operator or one before it.
-    pub fn dependency(&self, remembered: &[String]) -> Dependency {
+    pub fn dependency(&self, remembered: &[NamedDigest]) -> Dependency {
         let name = PostgresSignal::NAME;
-        let known_as = format!("{name}:{}", digest::short(self.words.as_bytes(), DIGITS));
+        let known_as = NamedDigest::new(name, digest::short(self.words.as_bytes(), DIGITS));
         let seen = self.last.as_ref().and_then(|(_, result)| result.as_ref().ok());
         Dependency {
             name: name.to_owned(),
             ever_answered: self.ever_answered || remembered.contains(&known_as),
-            known_as: if self.place.is_empty() { String::new() } else { known_as },
+            known_as: (!self.place.is_empty()).then_some(known_as),
             words: self.words.clone(),
             place: self.place.clone(),
             results: self.results.clone(),
