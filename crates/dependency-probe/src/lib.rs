@@ -9,6 +9,7 @@
 
 mod access;
 mod asked;
+mod barred;
 mod certificate;
 pub mod dns;
 pub mod http;
@@ -25,5 +26,6 @@ mod web;
 
 pub use access::Access;
 pub use asked::Asked;
-pub use route::{Barred, Permit, connect};
-pub use tls::Trust;
+pub use barred::Barred;
+pub use net::{Permit, Trust};
+pub use route::connect;

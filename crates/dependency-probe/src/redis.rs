@@ -7,6 +7,7 @@ use mcp_health_core::{
     signals::{CheckStep, Failure},
     words,
 };
+use net::{Proof, Stream};
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, Value,
     aio::MultiplexedConnection, cmd,
@@ -20,7 +21,6 @@ use crate::{
     Access, Asked, Barred, Permit, Trust, connect,
     said::{said, size},
     tls::secure,
-    web::Stream,
 };
 
 /// All answers together are no longer than this, in bytes.
@@ -75,7 +75,7 @@ async fn info(
     let left = until.saturating_duration_since(Instant::now());
     let stream = connect(&access.host, access.port, permit, left).await?;
     let stream: Box<dyn Stream> = if access.tls {
-        let (session, certificate) = secure(stream, &access.host, trust, &[], until).await;
+        let (session, certificate) = secure(stream, &access.host, Proof::Name(trust), &[], until).await;
         asked.certificate = certificate;
         Box::new(session?)
     } else {

@@ -1,39 +1,11 @@
-//! The way to a dependency: its name, a permit for the addresses that it leads to, a connection.
+//! The way to a dependency: a connection to its name, where the addresses that it leads to are permitted.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use mcp_health_core::signals::{CheckStep, Failure};
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::{Instant, timeout_at},
-};
+use net::Permit;
+use tokio::{net::TcpStream, time::Instant};
 
-/// Which addresses may be contacted.
-pub type Permit<'a> = &'a (dyn Fn(SocketAddr) -> bool + Send + Sync);
-
-/// Why something is not asked at all, or why it did not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Barred {
-    /// It may not be asked: a sentence for people.
-    Forbidden(String),
-    /// It was asked, and did not answer as it should.
-    Failed(Failure),
-}
-
-impl From<Failure> for Barred {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl fmt::Display for Barred {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Forbidden(why) => f.write_str(why),
-            Self::Failed(failure) => failure.fmt(f),
-        }
-    }
-}
+use crate::barred::{Asking, Barred};
 
 /// Connects to the first address of a host that takes the connection, within `patience`. All its addresses
 /// must be permitted: a name that leads elsewhere is not asked at all.
@@ -43,49 +15,16 @@ pub async fn connect(
     permit: Permit<'_>,
     patience: Duration,
 ) -> Result<TcpStream, Barred> {
-    let until = Instant::now() + patience;
     let host = host.trim_matches(['[', ']']);
-    let failed = |step, said: String| Barred::Failed(Failure::new(step, said));
-    let addresses: Vec<SocketAddr> = match timeout_at(until, lookup_host((host, port))).await {
-        Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(_)) => return Err(failed(CheckStep::Name, format!("its name {host} does not resolve"))),
-        Err(_) => {
-            let seconds = patience.as_secs();
-            return Err(failed(CheckStep::Name, format!("its name {host}: no answer within {seconds} s")));
-        }
-    };
-    if let Some(address) = addresses.iter().find(|address| !permit(**address)) {
-        let why = format!("{host} leads to {}, which is not on the operator's allow-list", address.ip());
-        return Err(Barred::Forbidden(why));
-    }
-    let mut last = failed(CheckStep::Name, format!("its name {host} resolves to no address"));
-    for address in addresses {
-        match timeout_at(until, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            // Another address may be of use where this one is not there.
-            Ok(Err(error)) => last = refusal(address, &error).into(),
-            Err(_) => {
-                let said = format!("{address} does not answer a connection within {} s", patience.as_secs());
-                return Err(failed(CheckStep::Route, said));
-            }
-        }
-    }
-    Err(last)
-}
-
-fn refusal(address: SocketAddr, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            Failure::new(CheckStep::Port, format!("{address} refuses the connection"))
-        }
-        _ => Failure::new(CheckStep::Route, format!("there is no way to {address}")),
-    }
+    let stream = net::dial((host, port), permit, Instant::now() + patience).await;
+    stream.map_err(|failed| Asking { host, patience, shown: None }.barred(&failed))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use mcp_health_core::signals::CheckStep;
     use tokio::net::TcpListener;
 
     use super::*;

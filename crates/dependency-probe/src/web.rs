@@ -1,31 +1,21 @@
 //! One request over HTTP/1.1, on a connection of its own; the answer's body is bounded. Where an answer
 //! points elsewhere, nobody goes there. Credentials that a URL holds are neither sent nor shown.
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Request, StatusCode,
     header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT},
 };
-use http_body_util::{BodyExt, Empty};
-use hyper::{body::Bytes, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use mcp_health_core::signals::{Certificate, CheckStep, Failure};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, timeout_at},
-};
+use net::{Connection, Permit, Proof, Stream, Trust};
+use tokio::time::Instant;
 use url::Url;
 
-use crate::{Barred, Permit, Trust, connect, tls::secure};
+use crate::{Barred, barred::Asking, connect, tls::secure};
 
 /// What the operator calls itself.
 const CLIENT: &str = concat!("mcp-health-operator/", env!("CARGO_PKG_VERSION"));
-/// How much of an answer is read ahead of whoever waits for it, in bytes.
-const READ_AHEAD: usize = 64 << 10;
-
-/// Bytes both ways.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
 /// Asks over HTTP.
 pub struct Web<'a> {
     pub trust: &'a Trust,
@@ -64,73 +54,31 @@ impl<'a> Web<'a> {
         limit: usize,
         until: Instant,
     ) -> Result<Got, Barred> {
-        let began = Instant::now();
-        let late = |did: &str| {
-            let seconds = began.elapsed().as_secs_f32();
-            Barred::from(Failure::new(CheckStep::Answer, format!("{did} within {seconds:.1} s")))
-        };
-        let cut = || Failure::new(CheckStep::Answer, "cuts the connection before its answer");
+        let patience = until.saturating_duration_since(Instant::now());
+        let request = request(url, authorization).map_err(Barred::Forbidden)?;
         let host = url.host_str().unwrap_or_default();
-        let tls = url.scheme() == "https";
         let port = url.port_or_known_default().unwrap_or(80);
-        let stream = connect(host, port, self.permit, until.saturating_duration_since(began)).await?;
-        // One small message, which is waited for.
-        let _ = stream.set_nodelay(true);
-        let stream: Box<dyn Stream> = if tls {
-            let (session, certificate) = secure(stream, host, self.trust, &[b"http/1.1"], until).await;
+        let stream = connect(host, port, self.permit, patience).await?;
+        let stream: Box<dyn Stream> = if url.scheme() == "https" {
+            let proof = Proof::Name(self.trust);
+            let (session, certificate) = secure(stream, host, proof, &[b"http/1.1"], until).await;
             self.certificate = self.certificate.take().or(certificate);
             Box::new(session?)
         } else {
             Box::new(stream)
         };
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(READ_AHEAD);
-        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|_| cut())?;
-        let asking = async {
-            let request = request(url, authorization).map_err(Barred::Forbidden)?;
-            let response = timeout_at(until, sender.send_request(request)).await;
-            let response = response.map_err(|_| late("takes the connection, and does not answer"))?;
-            let (head, mut rest) = response
-                .map_err(|error| {
-                    if error.is_parse() {
-                        Failure::new(CheckStep::Handshake, "does not speak HTTP")
-                    } else {
-                        cut()
-                    }
-                })?
-                .into_parts();
-            let mut body = Vec::new();
-            while body.len() < limit {
-                let frame = timeout_at(until, rest.frame()).await;
-                match frame.map_err(|_| late("begins to answer, and does not end"))? {
-                    Some(Ok(frame)) => body.extend(frame.into_data().unwrap_or_default()),
-                    Some(Err(_)) => {
-                        return Err(
-                            Failure::new(CheckStep::Answer, "cuts the connection within its answer").into()
-                        );
-                    }
-                    None => break,
-                }
-            }
-            Ok(Got { status: head.status, headers: head.headers, body })
-        };
-        // How the connection ends is told to whoever waits for the answer; it is closed when both are
-        // dropped.
-        tokio::pin!(connection);
-        tokio::pin!(asking);
-        tokio::select! {
-            biased;
-            got = &mut asking => got,
-            _ = &mut connection => asking.await,
-        }
+        let answer = async { Connection::over(stream).await?.ask(request, limit, until).await };
+        let answer = answer.await.map_err(|failed| Asking { host, patience, shown: None }.barred(&failed))?;
+        let (head, body) = answer.into_parts();
+        Ok(Got { status: head.status, headers: head.headers, body })
     }
 }
 
-fn request(url: &Url, authorization: Option<&HeaderValue>) -> Result<Request<Empty<Bytes>>, String> {
+fn request(url: &Url, authorization: Option<&HeaderValue>) -> Result<Request<Full<Bytes>>, String> {
     let host = url.host_str().unwrap_or_default();
     let host = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
     let target = url.query().map_or(url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let mut request = Request::new(Empty::new());
+    let mut request = Request::new(Full::default());
     *request.uri_mut() = target.parse().map_err(|_| "its path cannot be asked for".to_owned())?;
     let headers = request.headers_mut();
     headers.insert(HOST, HeaderValue::try_from(host).map_err(|_| "its host cannot be asked".to_owned())?);

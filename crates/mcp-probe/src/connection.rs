@@ -1,149 +1,133 @@
-//! The way to a server: name, TCP, TLS, HTTP/1.1. Each step that fails is told from the others.
+//! The way to a server, and what kind of fault each step of it is when it fails.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use mcp_health_core::mcp;
 use mcp_health_core::signals::{Fault, FaultKind};
-use tokio::io::{AsyncRead, AsyncWrite};
+use net::{Connection, Failed, Late, Permit, Proof, Stream, Trust};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
+use tokio::time::Instant;
+use tokio_rustls::rustls::{CertificateError, Error};
 
 use crate::endpoint::{Address, Endpoint};
-use crate::trust;
 
 /// How long a server's machine may take to accept a connection (guides: port checks, 3 s).
 const CONNECT: Duration = Duration::from_secs(3);
-/// How much of an answer is read ahead of whoever waits for it, in bytes.
-const READ_AHEAD: usize = 64 << 10;
+/// Where a server is says Kubernetes, and no object: its pods and Services may have any address.
+const ANYWHERE: Permit<'static> = &|_| true;
 
-/// A connection that HTTP is spoken on. Dropped, it is closed.
-pub struct Connection {
-    pub sender: SendRequest<Full<Bytes>>,
-    driver: JoinHandle<()>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-/// Bytes both ways.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-impl Connection {
-    /// Connects; nothing has been asked yet. A credential goes over no connection whose certificate was not verified.
-    pub async fn open(endpoint: &Endpoint, has_credential: bool, deadline: Instant) -> Result<Self, Fault> {
-        let tcp = tcp(endpoint, deadline).await?;
-        // Small messages, each of which is waited for.
-        let _ = tcp.set_nodelay(true);
-        let verify = has_credential || !endpoint.unverified;
-        let stream: Box<dyn Stream> =
-            if endpoint.tls { Box::new(tls(tcp, endpoint, verify, deadline).await?) } else { Box::new(tcp) };
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(READ_AHEAD);
-        let (sender, connection) =
-            builder.handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-        let driver = tokio::spawn(async move {
-            // How it ended is told to whoever waits for the answer.
-            let _ = connection.with_upgrades().await;
-        });
-        Ok(Self { sender, driver })
-    }
-}
-
-/// The TCP connection.
-async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Fault> {
-    let by = deadline.min(Instant::now() + CONNECT);
-    let addresses: Vec<SocketAddr> = match &endpoint.address {
-        Address::Socket(address) => vec![*address],
-        Address::Name(name, port) => {
-            let unresolved =
-                |why: String| Fault::new(FaultKind::Dns, format!("its name does not resolve: {why}"));
-            match timeout_at(by, tokio::net::lookup_host((name.as_str(), *port))).await {
-                Ok(Ok(addresses)) => addresses.collect(),
-                Ok(Err(error)) => return Err(unresolved(words(&error))),
-                Err(_) => return Err(unresolved("no answer in time".to_owned())),
-            }
-        }
+/// Connects; nothing has been asked yet. A credential goes over no connection whose certificate was not
+/// verified. Without one, a probe sends nothing that is worth protecting, and may accept any, as the kubelet
+/// does in its own.
+pub async fn open(
+    endpoint: &Endpoint,
+    has_credential: bool,
+    deadline: Instant,
+) -> Result<Connection, Failed> {
+    let tcp = tcp(endpoint, deadline).await?;
+    let stream: Box<dyn Stream> = if !endpoint.tls {
+        Box::new(tcp)
+    } else if has_credential || !endpoint.unverified {
+        Box::new(tls(tcp, endpoint, Proof::Name(&Trust::own()), deadline).await?)
+    } else {
+        Box::new(tls(tcp, endpoint, Proof::Nothing, deadline).await?)
     };
-    let mut fault = Fault::new(FaultKind::Dns, "its name resolves to no address");
-    for address in addresses {
-        fault = match timeout_at(by, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => not_connected(address, &error),
-            Err(_) => Fault::new(
-                FaultKind::ConnectTimeout,
-                format!("{address} does not accept the connection in time"),
-            ),
-        };
-    }
-    Err(fault)
+    Connection::over(stream).await
 }
 
-fn not_connected(address: SocketAddr, error: &io::Error) -> Fault {
-    let (kind, said) = match error.kind() {
-        ErrorKind::ConnectionRefused => (FaultKind::Refused, "refuses the connection"),
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
-            (FaultKind::Reset, "cuts the connection")
-        }
-        ErrorKind::TimedOut => (FaultKind::ConnectTimeout, "does not accept the connection in time"),
-        _ => (FaultKind::Unreachable, "cannot be reached"),
-    };
-    let why = match kind {
-        FaultKind::Unreachable => format!(": {}", words(error)),
-        _ => String::new(),
-    };
-    Fault::new(kind, format!("{address} {said}{why}"))
-}
-
-/// Whether a server that was asked in plain HTTP speaks TLS: it completes a handshake, over which nothing is sent.
+/// Whether a server that was asked in plain HTTP speaks TLS: it completes a handshake, over which nothing is
+/// sent.
 pub async fn speaks_tls(endpoint: &Endpoint, deadline: Instant) -> bool {
     match tcp(endpoint, deadline).await {
-        Ok(tcp) => tls(tcp, endpoint, false, deadline).await.is_ok(),
+        Ok(tcp) => tls(tcp, endpoint, Proof::Nothing, deadline).await.is_ok(),
         Err(_) => false,
+    }
+}
+
+async fn tcp(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Failed> {
+    let by = deadline.min(Instant::now() + CONNECT);
+    match &endpoint.address {
+        Address::Socket(address) => net::dial(address, ANYWHERE, by).await,
+        Address::Name(name, port) => net::dial((name.as_str(), *port), ANYWHERE, by).await,
     }
 }
 
 async fn tls(
     tcp: TcpStream,
     endpoint: &Endpoint,
-    verify: bool,
+    proof: Proof<'_>,
     deadline: Instant,
-) -> Result<impl Stream + use<>, Fault> {
-    let none = |why: &str| Fault::new(FaultKind::Tls, format!("no TLS session came about: {why}"));
-    let config = if verify { trust::verifying() } else { trust::accepting() };
-    let config = config.ok_or_else(|| none("this machine has no roots to verify certificates by"))?;
-    let name = endpoint.server_name().ok_or_else(|| none("no certificate can be for its host"))?;
-    match timeout_at(deadline, TlsConnector::from(config).connect(name, tcp)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) if trust::is_unverifiable(&error) => Err(Fault::new(
+) -> Result<impl Stream + use<>, Failed> {
+    net::secure(tcp, endpoint.bare_host(), proof, &[b"http/1.1"], deadline).await.0
+}
+
+/// What a step that failed says of the server.
+pub fn fault(failed: &Failed, endpoint: &Endpoint) -> Fault {
+    let within = || format!("within {} s", endpoint.timeout.as_secs_f32());
+    let no_tls = |why: &str| (FaultKind::Tls, format!("no TLS session came about: {why}"));
+    let unresolved = |why: &str| (FaultKind::Dns, format!("its name does not resolve: {why}"));
+    let (kind, said) = match failed {
+        Failed::Resolve(error) => unresolved(&words(error)),
+        Failed::Late(Late::Resolve) => unresolved("no answer in time"),
+        Failed::NoAddress => (FaultKind::Dns, "its name resolves to no address".to_owned()),
+        Failed::Forbidden(address) => (FaultKind::Unreachable, format!("{address} may not be contacted")),
+        Failed::Connect(address, error) => not_connected(*address, error),
+        Failed::Late(Late::Connect(address)) => {
+            (FaultKind::ConnectTimeout, format!("{address} does not accept the connection in time"))
+        }
+        Failed::NoServerName => no_tls("no certificate can be for its host"),
+        Failed::NoRoots => no_tls("this machine has no roots to verify certificates by"),
+        Failed::Tls(error) if is_unverifiable(error) => (
             FaultKind::Unverified,
-            format!("its certificate cannot be verified with the operator's roots: {}", words(&error)),
-        )),
-        Ok(Err(error)) => Err(none(&words(&error))),
-        Err(_) => Err(Fault::new(
+            format!("its certificate cannot be verified with the operator's roots: {}", words(error)),
+        ),
+        Failed::Tls(error) => no_tls(&words(error)),
+        Failed::CutInHandshake(error) => no_tls(&words(error)),
+        Failed::Late(Late::Tls) => (
             FaultKind::TimedOut,
-            "accepted the connection, and did not answer the TLS handshake in time",
-        )),
+            "accepted the connection, and did not answer the TLS handshake in time".to_owned(),
+        ),
+        Failed::NotHttp(error) => (FaultKind::NotMcp, format!("does not speak HTTP: {}", words(error))),
+        Failed::Cut => (FaultKind::Reset, "cut the connection before its answer".to_owned()),
+        Failed::CutWithin => (FaultKind::Reset, "cut the connection within its answer".to_owned()),
+        Failed::Late(Late::Answer) => {
+            (FaultKind::TimedOut, format!("accepted the connection, and did not answer {}", within()))
+        }
+        Failed::Late(Late::Body) => {
+            (FaultKind::TimedOut, format!("began to answer, and did not end {}", within()))
+        }
+    };
+    Fault::new(kind, said)
+}
+
+fn not_connected(address: SocketAddr, error: &io::Error) -> (FaultKind, String) {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => (FaultKind::Refused, format!("{address} refuses the connection")),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
+            (FaultKind::Reset, format!("{address} cuts the connection"))
+        }
+        ErrorKind::TimedOut => {
+            (FaultKind::ConnectTimeout, format!("{address} does not accept the connection in time"))
+        }
+        _ => (FaultKind::Unreachable, format!("{address} cannot be reached: {}", words(error))),
     }
 }
 
-/// What broke between the request and the first byte of its answer, or within it.
-pub fn broken(error: &hyper::Error) -> Fault {
-    if error.is_parse() {
-        return Fault::new(FaultKind::NotMcp, format!("does not speak HTTP: {}", words(error)));
-    }
-    Fault::new(FaultKind::Reset, "cut the connection before its answer")
+/// Whether a handshake failed only because the operator cannot verify the certificate: of a private
+/// authority, or for another name than the address that was dialled. Clients may know better. One that has
+/// ended is bad for all of them.
+fn is_unverifiable(error: &Error) -> bool {
+    let Error::InvalidCertificate(why) = error else { return false };
+    !matches!(
+        why,
+        CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+            | CertificateError::Revoked
+    )
 }
 
 fn words(error: &impl std::fmt::Display) -> String {

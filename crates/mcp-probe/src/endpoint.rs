@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::PathAndQuery;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 /// How long a probe may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,15 +47,15 @@ pub enum Transport {
 pub struct Endpoint {
     /// Where the connection goes.
     pub address: Address,
-    /// What the `Host` header says, with the port where clients say one; with TLS also the name that the certificate
-    /// must be for.
+    /// What the `Host` header says, with the port where clients say one; with TLS also the name that the
+    /// certificate must be for.
     pub host: String,
     /// The path, from its slash on; a query may follow.
     pub path: String,
     /// Whether TLS is spoken. Certificates are verified by the roots of the machine.
     pub tls: bool,
-    /// Certificates are not verified, as the kubelet does not verify them in its own probes. Where a credential is sent,
-    /// they are verified all the same.
+    /// Certificates are not verified, as the kubelet does not verify them in its own probes. Where a
+    /// credential is sent, they are verified all the same.
     pub unverified: bool,
     /// How MCP is carried.
     pub transport: Transport,
@@ -86,7 +85,7 @@ impl Endpoint {
     /// Its parts as they go over the wire.
     pub(crate) fn checked(&self) -> Result<(HeaderValue, PathAndQuery), InvalidEndpoint> {
         let host = || InvalidEndpoint::Host(self.host.clone());
-        if self.host.is_empty() || self.tls && self.server_name().is_none() {
+        if self.host.is_empty() || self.tls && net::server_name(self.bare_host()).is_none() {
             return Err(host());
         }
         let value = HeaderValue::try_from(&self.host).map_err(|_| host())?;
@@ -96,17 +95,18 @@ impl Endpoint {
     }
 
     /// What its certificate must be for: the host without its port.
-    pub(crate) fn server_name(&self) -> Option<ServerName<'static>> {
-        let bare = match self.host.rsplit_once(':') {
+    pub(crate) fn bare_host(&self) -> &str {
+        match self.host.rsplit_once(':') {
             Some((bare, port)) if !bare.ends_with(':') && port.parse::<u16>().is_ok() => bare,
             _ => &self.host,
-        };
-        ServerName::try_from(bare.trim_matches(['[', ']']).to_owned()).ok()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio_rustls::rustls::pki_types::ServerName;
+
     use super::*;
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
         ] {
             host.clone_into(&mut endpoint.host);
             let expected = ServerName::try_from(name).expect("a name");
-            assert_eq!(endpoint.server_name(), Some(expected), "{host}");
+            assert_eq!(net::server_name(endpoint.bare_host()), Some(expected), "{host}");
         }
     }
 

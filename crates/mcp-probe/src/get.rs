@@ -6,19 +6,20 @@ use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::Full;
 use jiff::Timestamp;
 use mcp_health_core::signals::{Fault, FaultKind};
-use tokio::time::{Instant, timeout_at};
+use net::Failed;
+use tokio::time::Instant;
 
-use crate::connection::{self, Connection};
+use crate::connection;
 use crate::endpoint::Endpoint;
 use crate::request::CLIENT;
 use crate::retry_after::retry_after;
 use crate::streamable::{REDIRECTS, redirected};
 
-/// An answer to `GET`. A redirect within the same origin was followed; one that leads elsewhere is the answer.
+/// An answer to `GET`. A redirect within the same origin was followed; one that leads elsewhere is the
+/// answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Got {
     /// Its status.
@@ -29,8 +30,8 @@ pub struct Got {
     pub body: Vec<u8>,
 }
 
-/// Gets the endpoint's path; of the body, `limit` bytes and what came with them. A server that speaks TLS though the
-/// endpoint does not say so is asked over TLS.
+/// Gets the endpoint's path; of the body, `limit` bytes and what came with them. A server that speaks TLS
+/// though the endpoint does not say so is asked over TLS.
 pub async fn get(endpoint: &Endpoint, limit: usize) -> Result<Got, Fault> {
     let deadline = Instant::now() + endpoint.timeout;
     let got = get_by(endpoint, limit, deadline).await;
@@ -47,48 +48,34 @@ pub async fn get(endpoint: &Endpoint, limit: usize) -> Result<Got, Fault> {
 async fn get_by(endpoint: &Endpoint, limit: usize, deadline: Instant) -> Result<Got, Fault> {
     let (host, mut path) =
         endpoint.checked().map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))?;
-    let mut response = send(endpoint, &host, &path, deadline).await?;
+    let ask = async |path: &PathAndQuery| {
+        let answer = ask(endpoint, &host, path, limit, deadline).await;
+        answer.map_err(|failed| connection::fault(&failed, endpoint))
+    };
+    let mut answer = ask(&path).await?;
     for _ in 0..REDIRECTS {
-        let Some(other) = redirected(&Method::GET, &response.0, endpoint, path.as_str()) else { break };
+        let Some(other) = redirected(&Method::GET, &answer, endpoint, path.as_str()) else { break };
         path = other;
-        response = send(endpoint, &host, &path, deadline).await?;
+        answer = ask(&path).await?;
     }
-    let (response, _connection) = response;
-    let (head, mut rest) = response.into_parts();
-    let mut body = Vec::new();
-    while body.len() < limit {
-        let frame = timeout_at(deadline, rest.frame()).await;
-        match frame.map_err(|_| late(endpoint, "began to answer, and did not end"))? {
-            Some(Ok(frame)) => body.extend(frame.into_data().unwrap_or_default()),
-            Some(Err(_)) => return Err(Fault::new(FaultKind::Reset, "cut the connection within its answer")),
-            None => break,
-        }
-    }
+    let (head, body) = answer.into_parts();
     let status = head.status.as_u16();
     Ok(Got { status, retry_after: retry_after(status, &head.headers, Timestamp::now()), body })
 }
 
-/// One request, over a connection of its own, which lasts as long as the answer is read.
-async fn send(
+/// One request, over a connection of its own.
+async fn ask(
     endpoint: &Endpoint,
     host: &HeaderValue,
     path: &PathAndQuery,
+    limit: usize,
     deadline: Instant,
-) -> Result<(Response<Incoming>, Connection), Fault> {
+) -> Result<Response<Vec<u8>>, Failed> {
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.uri_mut() = path.clone().into();
     let headers = request.headers_mut();
     headers.insert(HOST, host.clone());
     headers.insert(USER_AGENT, HeaderValue::from_static(CLIENT));
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
-    let mut connection = Connection::open(endpoint, false, deadline).await?;
-    let response = timeout_at(deadline, connection.sender.send_request(request)).await;
-    let response = response
-        .map_err(|_| late(endpoint, "accepted the connection, and did not answer"))?
-        .map_err(|error| connection::broken(&error))?;
-    Ok((response, connection))
-}
-
-fn late(endpoint: &Endpoint, did: &str) -> Fault {
-    Fault::new(FaultKind::TimedOut, format!("{did} within {} s", endpoint.timeout.as_secs_f32()))
+    connection::open(endpoint, false, deadline).await?.ask(request, limit, deadline).await
 }

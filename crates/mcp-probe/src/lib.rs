@@ -1,10 +1,9 @@
-//! Asks one MCP endpoint how it is (DESIGN §10). No Kubernetes, and no verdict: what an answer means is told by
-//! [`mcp_health_core::mcp`]; what is done about it, elsewhere.
+//! Asks one MCP endpoint how it is (DESIGN §10). No Kubernetes, and no verdict: what an answer means is told
+//! by [`mcp_health_core::mcp`]; what is done about it, elsewhere.
 //!
-//! [`Prober::ask`] → a [channel](channel) of one transport, open for this one probe → questions and answers over it
-//! → [`Outcome`]. Between two probes there is no open socket, only the era, the transport, and the id of a legacy
-//! session: never more than one. [`get`] asks over the same way what servers tell beside MCP. Whose word
-//! on certificates is taken, here and by the other probes, stands in [`roots`].
+//! [`Prober::ask`] → a [channel](channel) of one transport, open for this one probe → questions and answers
+//! over it → [`Outcome`]. Between two probes there is no open socket, only the era, the transport, and the id
+//! of a legacy session: never more than one. [`get`] asks over the same way what servers tell beside MCP.
 
 mod channel;
 mod connection;
@@ -16,10 +15,8 @@ mod origin;
 mod prober;
 mod request;
 mod retry_after;
-pub mod roots;
 mod streamable;
 mod token;
-mod trust;
 mod websocket;
 
 pub use endpoint::{Address, Endpoint, InvalidEndpoint, Transport};

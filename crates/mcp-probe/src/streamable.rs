@@ -12,17 +12,19 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use mcp_health_core::mcp::{Answer, Asked, End, Era, Judged, LEGACY, Question, judge};
 use mcp_health_core::signals::{Fault, FaultKind};
+use net::{Connection, Failed};
 use serde_json::Map;
 use tokio::time::{Instant, timeout_at};
 
-use crate::connection::{self, Connection};
+use crate::connection;
 use crate::endpoint::Endpoint;
 use crate::origin;
 use crate::request::{CLIENT, Request, SESSION_ID, Session};
 use crate::token::Token;
 
-/// How long the end of a stream is waited for, once the answer on it is there: a connection whose answer was read to
-/// its end serves the next question, and behind a Service the next question then goes to the same pod.
+/// How long the end of a stream is waited for, once the answer on it is there: a connection whose answer was
+/// read to its end serves the next question, and behind a Service the next question then goes to the same
+/// pod.
 const LINGER: Duration = Duration::from_millis(250);
 /// The most redirects that are followed, each within the same origin.
 pub const REDIRECTS: usize = 3;
@@ -118,7 +120,8 @@ impl Http {
         }
     }
 
-    /// Sends a request, and again where the server redirects it within the same origin: method and body are kept.
+    /// Sends a request, and again where the server redirects it within the same origin: method and body are
+    /// kept.
     pub async fn send(
         &mut self,
         method: Method,
@@ -154,8 +157,8 @@ impl Http {
             }
         }
         let has_credential = self.token.is_some();
-        let connection = Connection::open(&self.endpoint, has_credential, self.deadline).await?;
-        self.over(connection, request).await
+        let connection = connection::open(&self.endpoint, has_credential, self.deadline).await;
+        self.over(connection.map_err(|failed| self.fault(&failed))?, request).await
     }
 
     async fn over(
@@ -164,23 +167,21 @@ impl Http {
         request: http::Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Fault> {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let sent = timeout_at(self.deadline, connection.sender.send_request(request)).await;
-        let response = sent.map_err(|_| self.late())?.map_err(|error| connection::broken(&error))?;
+        let response = connection.send(request, self.deadline).await;
+        let response = response.map_err(|failed| self.fault(&failed))?;
         self.connection = Some(connection);
         Ok(response)
     }
 
-    fn late(&self) -> Fault {
-        let within = self.endpoint.timeout.as_secs_f32();
-        let said = format!("accepted the connection, and did not answer within {within} s");
-        Fault::new(FaultKind::TimedOut, said)
+    /// What a step that failed says of the server.
+    pub fn fault(&self, failed: &Failed) -> Fault {
+        connection::fault(failed, &self.endpoint)
     }
 
     /// The connection, if another request may go over it.
     async fn idle(&mut self) -> Option<Connection> {
         let mut connection = self.connection.take()?;
-        let ready = timeout_at(Instant::now() + LINGER, connection.sender.ready()).await;
-        matches!(ready, Ok(Ok(()))).then_some(connection)
+        connection.is_ready(Instant::now() + LINGER).await.then_some(connection)
     }
 
     fn request(&self, method: Method, headers: HeaderMap, body: String) -> http::Request<Full<Bytes>> {
@@ -225,8 +226,8 @@ impl Http {
     }
 }
 
-/// The path that a response redirects to, within the same origin. A `GET` may be redirected by any status; of what has a
-/// body, only 307 and 308 keep it.
+/// The path that a response redirects to, within the same origin. A `GET` may be redirected by any status; of
+/// what has a body, only 307 and 308 keep it.
 pub fn redirected<B>(
     method: &Method,
     response: &Response<B>,

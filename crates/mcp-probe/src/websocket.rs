@@ -20,7 +20,6 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::connection::broken;
 use crate::frames::{self, Frame, Kind};
 use crate::request::Request;
 use crate::streamable::Http;
@@ -71,7 +70,8 @@ impl WebSocket {
             return Err(Fault::new(FaultKind::NotMcp, "switches to another protocol than WebSocket"));
         }
         let upgraded = timeout_at(http.deadline, hyper::upgrade::on(response)).await;
-        let upgraded = upgraded.map_err(|_| late("the upgrade"))?.map_err(|error| broken(&error))?;
+        let upgraded =
+            upgraded.map_err(|_| late("the upgrade"))?.map_err(|error| http.fault(&error.into()))?;
         let (stream, deadline) = (TokioIo::new(upgraded), http.deadline);
         Ok(Self { deadline, stream, read: Vec::new(), message: Vec::new(), bytes: 0, is_open: true })
     }

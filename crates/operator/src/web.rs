@@ -6,7 +6,7 @@
 use std::{error::Error, fs, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use mcp_health_api::MANAGER;
-use mcp_probe::roots;
+use net::roots;
 use reqwest::{
     Client, ClientBuilder, Response,
     dns::{Addrs, Name, Resolve, Resolving},

@@ -6,6 +6,7 @@ use std::{
 };
 
 use mcp_health_core::signals::{Certificate, CheckStep, Failure};
+use net::Proof;
 use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,10 +23,7 @@ use super::{
     remembered::Remembered,
     target::{Target, Tls},
 };
-use crate::{
-    Barred, Permit, Trust, connect,
-    tls::{Proof, secure_as},
-};
+use crate::{Barred, Permit, Trust, connect, tls::secure};
 
 /// Asks a server for TLS.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -84,12 +82,10 @@ impl Connection {
             Ok(stream) => stream,
             Err(barred) => return (Err(barred), None),
         };
-        // A packet at a time, and each at once.
-        let _ = stream.set_nodelay(true);
         let (stream, certificate) = secured(stream, host, target.tls, trust, until).await;
         let stream = match stream {
             Ok(stream) => stream,
-            Err(failure) => return (Err(failure.into()), certificate),
+            Err(barred) => return (Err(barred), certificate),
         };
         let (stream, greeting) = Heard::new(stream);
         let session = timeout_at(until, target.config.connect_raw(stream, NoTls)).await;
@@ -201,7 +197,7 @@ async fn secured(
     tls: Tls,
     trust: Option<&Trust>,
     until: Instant,
-) -> (Result<Box<dyn Duplex>, Failure>, Option<Certificate>) {
+) -> (Result<Box<dyn Duplex>, Barred>, Option<Certificate>) {
     if tls == Tls::Disable {
         return (Ok(Box::new(stream)), None);
     }
@@ -211,28 +207,27 @@ async fn secured(
         // One byte, and none of what comes behind it: that would not be in TLS.
         stream.read_u8().await
     });
-    match asked.await {
-        Ok(Ok(b'S')) => {}
+    let refused = match asked.await {
+        Ok(Ok(b'S')) => None,
         Ok(Ok(b'N')) if tls == Tls::Prefer && trust.is_none() => return (Ok(Box::new(stream)), None),
-        Ok(Ok(b'N')) => return (Err(Failure::new(CheckStep::Handshake, "does not offer TLS")), None),
-        Ok(Ok(b'E')) => {
-            let said = "answers with an error before the login: it has no process for a session";
-            return (Err(Failure::new(CheckStep::Handshake, said)), None);
-        }
-        Ok(Ok(_)) => {
-            return (Err(Failure::new(CheckStep::Handshake, "does not speak as PostgreSQL does")), None);
-        }
-        Ok(Err(_)) => {
-            let said = "ends the connection before it says anything";
-            return (Err(Failure::new(CheckStep::Handshake, said)), None);
-        }
-        Err(_) => return (Err(silent(patience)), None),
-    }
-    let (proof, trust) = match (tls, trust) {
-        (Tls::Disable | Tls::Prefer | Tls::Require, None) => (Proof::Nothing, None),
-        (Tls::VerifyFull, given) => (Proof::Name, Some(given.cloned().unwrap_or_else(Trust::own))),
-        (_, given) => (Proof::Chain, Some(given.cloned().unwrap_or_else(Trust::own))),
+        Ok(Ok(b'N')) => Some("does not offer TLS"),
+        Ok(Ok(b'E')) => Some("answers with an error before the login: it has no process for a session"),
+        Ok(Ok(_)) => Some("does not speak as PostgreSQL does"),
+        Ok(Err(_)) => Some("ends the connection before it says anything"),
+        Err(_) => return (Err(silent(patience).into()), None),
     };
-    let (session, certificate) = secure_as(stream, host, trust.as_ref(), proof, &[], until).await;
+    if let Some(said) = refused {
+        return (Err(Failure::new(CheckStep::Handshake, said).into()), None);
+    }
+    let trust = match (tls, trust) {
+        (Tls::Disable | Tls::Prefer | Tls::Require, None) => None,
+        (_, given) => Some(given.cloned().unwrap_or_else(Trust::own)),
+    };
+    let proof = match &trust {
+        None => Proof::Nothing,
+        Some(trust) if tls == Tls::VerifyFull => Proof::Name(trust),
+        Some(trust) => Proof::Chain(trust),
+    };
+    let (session, certificate) = secure(stream, host, proof, &[], until).await;
     (session.map(|session| Box::new(session) as Box<dyn Duplex>), certificate)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, StatusCode};
 use mcp_health_core::signals::{CheckStep, Failure};
+use net::Proof;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::Instant;
 use url::Url;
@@ -98,7 +99,7 @@ async fn look(
     let left = until.saturating_duration_since(Instant::now());
     let stream = connect(&access.host, access.port, permit, left).await?;
     if access.tls {
-        let (session, certificate) = secure(stream, &access.host, trust, &[], until).await;
+        let (session, certificate) = secure(stream, &access.host, Proof::Name(trust), &[], until).await;
         asked.certificate = certificate;
         handshake::shake(session?, access, until).await?;
     } else {
