@@ -7,7 +7,7 @@ use mcp_health_api::{
 };
 
 use crate::{
-    Case, Server, Story,
+    Case, Server, StatusDraft,
     actions::{Answers, Plan, Stop, run_job, stop, touches},
     catalogue::reach_of,
     escalation::escalation,
@@ -83,7 +83,7 @@ pub fn record(case: &Case, server: &Server, incident: &mut Incident, plan: &Plan
     id
 }
 
-impl Story {
+impl StatusDraft {
     /// Notes that the next step of the open attempt begins, if nothing would tell afterwards. True where that
     /// is to be written before it does.
     pub fn begin_step(&mut self) -> bool {

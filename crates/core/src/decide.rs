@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Attempt, Effect, Hold, Incident, Outcome, RunbookStep, Time};
 
 use crate::{
-    Case, Diagnosis, Fleet, Server, Story,
+    Case, Diagnosis, Fleet, Server, StatusDraft,
     actions::{self, Plan, Planned},
     attempt::past_actions,
     catalogue::{facts, worst_pod},
@@ -68,38 +68,38 @@ impl Decision {
 }
 
 /// Decides about the primary incident. The others follow from it and never act.
-pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) -> Decision {
-    let Some(incident) = story.primary() else { return Decision::wait(story.look_again) };
+pub fn decide(case: &Case, diagnosis: &Diagnosis, draft: &StatusDraft, fleet: &Fleet) -> Decision {
+    let Some(incident) = draft.primary() else { return Decision::wait(draft.look_again) };
     let server = Server::of(case);
     let situation =
-        server.as_ref().map(|server| Situation { case, server, diagnosis, story, fleet, incident });
+        server.as_ref().map(|server| Situation { case, server, diagnosis, draft, fleet, incident });
     if let Some(attempt) = incident.open_attempt() {
         if attempt.is_carried_out() {
-            return overdue(case, story, incident)
-                .unwrap_or_else(|| verifying(case, incident, story.look_again));
+            return overdue(case, draft, incident)
+                .unwrap_or_else(|| verifying(case, incident, draft.look_again));
         }
         if let Some(waiting) = waiting(case, attempt) {
-            return overdue(case, story, incident).unwrap_or(waiting);
+            return overdue(case, draft, incident).unwrap_or(waiting);
         }
         return match &situation {
             Some(situation) => situation.resume(attempt),
-            None => overdue(case, story, incident).unwrap_or_else(|| blind(story)),
+            None => overdue(case, draft, incident).unwrap_or_else(|| blind(draft)),
         };
     }
     if incident.is_mitigated() {
-        return situation.map_or_else(|| blind(story), |situation| situation.mitigated());
+        return situation.map_or_else(|| blind(draft), |situation| situation.mitigated());
     }
     if incident.is_escalated() && revert::due(incident).is_none() {
-        return Decision::wait(story.look_again);
+        return Decision::wait(draft.look_again);
     }
     if let Some(needed) = needed_for_good(incident) {
         return needed;
     }
-    if let Some(overdue) = overdue(case, story, incident) {
+    if let Some(overdue) = overdue(case, draft, incident) {
         return overdue;
     }
     // What cannot be seen cannot be acted on; what is quiet needs no action.
-    let Some(situation) = situation else { return blind(story) };
+    let Some(situation) = situation else { return blind(draft) };
     if let Some(quiet) = &incident.quiet_since {
         let until = facts(incident.incident_type).closes_at(case, incident, quiet.0);
         let next = format!("resolved if quiet until {}", words::moment(until));
@@ -124,11 +124,11 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, story: &Story, fleet: &Fleet) 
         // What helped is not in force any more, and the fault does not show: what came instead is on its way.
         Some((_, Some(Outcome::Improved))) if diagnosis.finding_of(incident).is_none() => {
             let next = "waits until what replaced the last action is through".to_owned();
-            Decision::Wait { until: story.look_again, next: Some(next) }
+            Decision::Wait { until: draft.look_again, next: Some(next) }
         }
         // Its rule waits for evidence, or sees nothing of it at this moment: what it forbade, it would
         // forbid.
-        _ if diagnosis.finding_of(incident).is_none() => Decision::wait(story.look_again),
+        _ if diagnosis.finding_of(incident).is_none() => Decision::wait(draft.look_again),
         _ => situation.climb(),
     }
 }
@@ -138,14 +138,14 @@ struct Situation<'a> {
     case: &'a Case<'a>,
     server: &'a Server<'a>,
     diagnosis: &'a Diagnosis,
-    story: &'a Story,
+    draft: &'a StatusDraft,
     fleet: &'a Fleet,
     incident: &'a Incident,
 }
 
 impl Situation<'_> {
     fn may(&self, plan: &Plan) -> GuardAnswer {
-        let past = past_actions(self.case, self.server, &self.story.incidents, None);
+        let past = past_actions(self.case, self.server, &self.draft.incidents, None);
         ask(&self.question(plan, None, &past))
     }
 
@@ -159,7 +159,7 @@ impl Situation<'_> {
             case: self.case,
             server: self.server,
             diagnosis: self.diagnosis,
-            incidents: &self.story.incidents,
+            incidents: &self.draft.incidents,
             incident: self.incident,
             plan,
             resumed,
@@ -183,7 +183,7 @@ impl Situation<'_> {
             let recorded = words::moment(attempt.recorded_at.0);
             return Decision::Resume { against: Some(format!("it was meant for {recorded}")) };
         }
-        let past = past_actions(self.case, self.server, &self.story.incidents, Some(&attempt.id));
+        let past = past_actions(self.case, self.server, &self.draft.incidents, Some(&attempt.id));
         let question = self.question(&plan, Some(attempt), &past);
         match if attempt.has_begun() { ask_to_go_on(&question) } else { ask(&question) } {
             GuardAnswer::Permit => Decision::Resume { against: None },
@@ -205,7 +205,7 @@ impl Situation<'_> {
             return self.act_or_hold(*plan);
         }
         let next = incident.follow_ups.first().map(|one| format!("a permanent fix: {}", one.message));
-        Decision::Wait { until: self.story.look_again, next }
+        Decision::Wait { until: self.draft.look_again, next }
     }
 
     /// The revert of an attempt that made things worse.
@@ -336,7 +336,7 @@ impl Situation<'_> {
                 format!("rule {} names no action: see the evidence", incident.name()),
             ),
             None if facts(incident.incident_type).class.is_outside() => Decision::Wait {
-                until: self.story.look_again,
+                until: self.draft.look_again,
                 next: Some(facts(incident.incident_type).class.next().to_owned()),
             },
             None => Decision::escalate(
@@ -387,8 +387,8 @@ fn needed_for_good(incident: &Incident) -> Option<Decision> {
 }
 
 /// The answer is due, whatever the runbook has left. What follows from the incident may be due before it is.
-fn overdue(case: &Case, story: &Story, incident: &Incident) -> Option<Decision> {
-    let urgent = story.most_urgent()?;
+fn overdue(case: &Case, draft: &StatusDraft, incident: &Incident) -> Option<Decision> {
+    let urgent = draft.most_urgent()?;
     let due = urgent.respond_by.0;
     let whose = if urgent.id == incident.id {
         String::new()
@@ -414,11 +414,11 @@ fn verifying(case: &Case, incident: &Incident, look_again: Option<Timestamp>) ->
     Decision::Wait { until: look_again.into_iter().chain(deadline).min(), next }
 }
 
-fn blind(story: &Story) -> Decision {
-    let waiting = story.primary().filter(|incident| incident.escalation.is_none());
-    let overdue = waiting.and(story.most_urgent()).map(|incident| incident.respond_by.0);
+fn blind(draft: &StatusDraft) -> Decision {
+    let waiting = draft.primary().filter(|incident| incident.escalation.is_none());
+    let overdue = waiting.and(draft.most_urgent()).map(|incident| incident.respond_by.0);
     Decision::Wait {
-        until: story.look_again.into_iter().chain(overdue).min(),
+        until: draft.look_again.into_iter().chain(overdue).min(),
         next: Some("waits for evidence: see the condition SignalsAvailable".to_owned()),
     }
 }

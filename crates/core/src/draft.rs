@@ -7,7 +7,7 @@ use crate::catalogue::facts;
 
 /// Everything that the status will tell, before anything new is decided.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Story {
+pub struct StatusDraft {
     /// Open incidents; the primary one first.
     pub incidents: Vec<Incident>,
     /// Resolved ones, newest first.
@@ -22,7 +22,7 @@ pub struct Story {
     pub look_again: Option<Timestamp>,
 }
 
-impl Story {
+impl StatusDraft {
     /// The one incident that may act.
     pub fn primary(&self) -> Option<&Incident> {
         self.incidents.first()

@@ -7,7 +7,7 @@ use mcp_health_api::{
 };
 
 use crate::{
-    Case, Diagnosis, Server, Story, actions, attempt,
+    Case, Diagnosis, Server, StatusDraft, actions, attempt,
     catalogue::{Class, facts, own_rules},
     digest,
     finding::Finding,
@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// Opens an incident for each finding that has none, and brings those that have one up to date.
-pub(crate) fn merge(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
+pub(crate) fn merge(case: &Case, diagnosis: &Diagnosis, draft: &mut StatusDraft) {
     for finding in &diagnosis.findings {
-        let known = story.incidents.iter_mut().find(|incident| finding.is_of(incident));
+        let known = draft.incidents.iter_mut().find(|incident| finding.is_of(incident));
         let Some(incident) = known else {
-            story.incidents.push(open(case, finding));
+            draft.incidents.push(open(case, finding));
             continue;
         };
         if incident.quiet_since.take().is_some() && !incident.follow_ups.is_empty() {
@@ -39,7 +39,7 @@ pub(crate) fn merge(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
         // Of the server itself, the same fault on other pods is the same story.
         let is_of_others = class.is_outside() || class.is_told();
         let is_about_others = is_of_others && subjects(finding) != incident.subjects;
-        // While an attempt is judged, the story stays what it was begun for.
+        // While an attempt is judged, the incident stays what it was begun for.
         let cause = if incident.open_attempt().is_some() { incident.cause } else { finding.cause };
         if (severity, cause) != (incident.severity, incident.cause) || is_about_others {
             incident.severity = severity;
@@ -96,7 +96,7 @@ fn subjects(finding: &Finding) -> Vec<Subject> {
 /// The primary incident first: the one that an attempt is under way for; else the one whose attempt made
 /// things worse, because what else is found may come of that; else the one of the primary finding. The others
 /// follow from it.
-pub(crate) fn order(diagnosis: &Diagnosis, story: &mut Story) {
+pub(crate) fn order(diagnosis: &Diagnosis, draft: &mut StatusDraft) {
     let place = |incident: &Incident| {
         let found = diagnosis.findings.iter().position(|finding| finding.is_of(incident));
         (
@@ -109,9 +109,9 @@ pub(crate) fn order(diagnosis: &Diagnosis, story: &mut Story) {
             incident.caused_by.is_some(),
         )
     };
-    story.incidents.sort_by_key(place);
-    let primary = story.primary().map(|incident| incident.id.clone());
-    for (rank, incident) in story.incidents.iter_mut().enumerate() {
+    draft.incidents.sort_by_key(place);
+    let primary = draft.primary().map(|incident| incident.id.clone());
+    for (rank, incident) in draft.incidents.iter_mut().enumerate() {
         // What is mitigated, or outside the server, is a fault of its own, and waits for its own mending.
         let is_of_its_own = incident.is_mitigated() || facts(incident.incident_type).class.is_outside();
         incident.caused_by = primary.clone().filter(|_| rank > 0 && !is_of_its_own);
@@ -121,7 +121,7 @@ pub(crate) fn order(diagnosis: &Diagnosis, story: &mut Story) {
     }
 }
 
-/// The Deployment that the story is about is gone, or is another one of the same name.
+/// The Deployment that the status is about is gone, or is another one of the same name.
 pub(crate) fn target_is_another(case: &Case) -> Option<&'static str> {
     let remembered = case.status.target.as_ref()?;
     match case.signals.target.fresh()? {
@@ -131,23 +131,23 @@ pub(crate) fn target_is_another(case: &Case) -> Option<&'static str> {
     }
 }
 
-pub(crate) fn close_all(case: &Case, story: &mut Story, why: &str) {
-    for incident in std::mem::take(&mut story.incidents) {
-        close(case, story, incident, why);
+pub(crate) fn close_all(case: &Case, draft: &mut StatusDraft, why: &str) {
+    for incident in std::mem::take(&mut draft.incidents) {
+        close(case, draft, incident, why);
     }
 }
 
-fn close(case: &Case, story: &mut Story, mut incident: Incident, why: &str) {
+fn close(case: &Case, draft: &mut StatusDraft, mut incident: Incident, why: &str) {
     if let Some(attempt) = incident.open_attempt_mut() {
         attempt::end(attempt, Outcome::Superseded, why.to_owned(), case.now);
-        attempt::note_outcome(&mut story.last_action, attempt);
+        attempt::note_outcome(&mut draft.last_action, attempt);
     }
-    resolve(case, &mut story.history, incident, why.to_owned());
+    resolve(case, &mut draft.history, incident, why.to_owned());
 }
 
 /// Closes the incidents whose rule is gone from the policy: nobody asks about them any more. What is half
 /// done is carried out first, and what is in force for a time is taken back when that is over.
-pub(crate) fn close_gone_rules(case: &Case, story: &mut Story) {
+pub(crate) fn close_gone_rules(case: &Case, draft: &mut StatusDraft) {
     let is_over = |incident: &mut Incident| {
         let half_done = incident.open_attempt().is_some_and(|one| one.has_begun() && !one.is_carried_out());
         own_rules::is_gone(case, incident)
@@ -155,19 +155,24 @@ pub(crate) fn close_gone_rules(case: &Case, story: &mut Story) {
             && !half_done
             && revert::due(incident).is_none()
     };
-    let gone: Vec<_> = story.incidents.extract_if(.., is_over).collect();
+    let gone: Vec<_> = draft.incidents.extract_if(.., is_over).collect();
     for incident in gone {
-        close(case, story, incident, "the rule was removed from the policy");
+        close(case, draft, incident, "the rule was removed from the policy");
     }
 }
 
 /// Closes the incidents whose rule has been saying for long enough that all is well. A rule that cannot see
 /// closes nothing.
-pub(crate) fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, story: &mut Story) {
+pub(crate) fn close_quiet(
+    case: &Case,
+    server: Option<&Server>,
+    diagnosis: &Diagnosis,
+    draft: &mut StatusDraft,
+) {
     let well = server.is_some_and(|server| server.target.desired == 0 || server.is_rolled_out());
     let mut over = Vec::new();
     let mut looks = Vec::new();
-    for incident in &mut story.incidents {
+    for incident in &mut draft.incidents {
         // While something temporary is in force, the rule alone tells: another fault, or a rollout, is
         // another story.
         let quiet = (well || !incident.follow_ups.is_empty())
@@ -189,11 +194,11 @@ pub(crate) fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diag
         }
     }
     for at in looks {
-        story.look_again_at(at);
+        draft.look_again_at(at);
     }
     for id in over {
-        if let Some(at) = story.incidents.iter().position(|incident| incident.id == id) {
-            let incident = story.incidents.remove(at);
+        if let Some(at) = draft.incidents.iter().position(|incident| incident.id == id) {
+            let incident = draft.incidents.remove(at);
             let spent = incident.attempts.iter().rev().find(|attempt| attempt.is_spent());
             let class = facts(incident.incident_type).class;
             let resolution = match (spent, &incident.caused_by) {
@@ -215,7 +220,7 @@ pub(crate) fn close_quiet(case: &Case, server: Option<&Server>, diagnosis: &Diag
                 (Some(attempt), _) => format!("all is well again, some time after {}", attempt.action),
                 (None, None) => "all is well again, without an action of the operator".to_owned(),
             };
-            resolve(case, &mut story.history, incident, resolution);
+            resolve(case, &mut draft.history, incident, resolution);
         }
     }
 }

@@ -51,7 +51,7 @@ pub mod words;
 pub use case::{Case, Fleet, Settings};
 pub use decide::{Decision, decide};
 pub use diagnose::diagnose;
-pub use draft::Story;
+pub use draft::StatusDraft;
 pub use finding::Diagnosis;
 pub use server::Server;
 pub use verify::verify;

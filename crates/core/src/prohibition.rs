@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_health_api::{ActionType, Incident, LIFT_PROHIBITION_ANNOTATION, Time};
 
 use crate::{
-    Case, Diagnosis, Story,
+    Case, Diagnosis, StatusDraft,
     catalogue::facts,
     escalation::{PROHIBITION_UNVERIFIED, escalate},
     signals::Lift,
@@ -62,9 +62,9 @@ pub fn forbidding<'a>(
 
 /// Notes since when evidence is missing for what incidents forbid, and escalates those that have been without
 /// it for too long, once. Nothing is lifted by time alone.
-pub(crate) fn verify(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
+pub(crate) fn verify(case: &Case, diagnosis: &Diagnosis, draft: &mut StatusDraft) {
     let mut looks = Vec::new();
-    for incident in &mut story.incidents {
+    for incident in &mut draft.incidents {
         looks.extend(lifted_until(case, incident));
         let finding = diagnosis.finding_of(incident);
         let is_seen = finding
@@ -92,6 +92,6 @@ pub(crate) fn verify(case: &Case, diagnosis: &Diagnosis, story: &mut Story) {
         }
     }
     for at in looks {
-        story.look_again_at(at);
+        draft.look_again_at(at);
     }
 }

@@ -11,7 +11,7 @@ use mcp_health_api::{
 };
 
 use crate::{
-    Case, Diagnosis, Server, Story, actions, attempt,
+    Case, Diagnosis, Server, StatusDraft, actions, attempt,
     catalogue::facts,
     escalation::{SMOKE_TEST_FAILED, escalation},
     finding::Finding,
@@ -20,9 +20,9 @@ use crate::{
 use judge::{Assessment, FaultNow, judge};
 use standing::{job_is_gone, may_be_in_force, unproven};
 
-/// Continues the story from the status: judges the open attempt, merges what is found, closes what is over.
-pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
-    let mut story = Story {
+/// Continues the draft from the status: judges the open attempt, merges what is found, closes what is over.
+pub fn verify(case: &Case, diagnosis: &Diagnosis) -> StatusDraft {
+    let mut draft = StatusDraft {
         incidents: case.status.incidents.clone(),
         history: case.status.history.clone(),
         last_action: case.status.last_action.clone(),
@@ -31,34 +31,34 @@ pub fn verify(case: &Case, diagnosis: &Diagnosis) -> Story {
         look_again: diagnosis.look_again,
     };
     if let Some(end) = incident::target_is_another(case) {
-        incident::close_all(case, &mut story, end);
-        story.target = None;
+        incident::close_all(case, &mut draft, end);
+        draft.target = None;
     }
     if case.signals.rival.is_some() {
         // Two objects with the same incident would page twice, and neither would know of the other's actions.
-        incident::close_all(case, &mut story, "another object is in charge of the target");
+        incident::close_all(case, &mut draft, "another object is in charge of the target");
     }
     let server = Server::of(case);
-    judge_attempts(case, server.as_ref(), diagnosis, &mut story);
-    incident::close_gone_rules(case, &mut story);
-    lapse_follow_ups(case, server.as_ref(), &mut story);
-    incident::merge(case, diagnosis, &mut story);
-    incident::close_quiet(case, server.as_ref(), diagnosis, &mut story);
-    incident::order(diagnosis, &mut story);
-    prohibition::verify(case, diagnosis, &mut story);
-    escalated::reevaluate(case, server.as_ref(), diagnosis, &mut story);
-    escalated::call_for_what_lies_outside(case, &mut story);
+    judge_attempts(case, server.as_ref(), diagnosis, &mut draft);
+    incident::close_gone_rules(case, &mut draft);
+    lapse_follow_ups(case, server.as_ref(), &mut draft);
+    incident::merge(case, diagnosis, &mut draft);
+    incident::close_quiet(case, server.as_ref(), diagnosis, &mut draft);
+    incident::order(diagnosis, &mut draft);
+    prohibition::verify(case, diagnosis, &mut draft);
+    escalated::reevaluate(case, server.as_ref(), diagnosis, &mut draft);
+    escalated::call_for_what_lies_outside(case, &mut draft);
     if let Some(server) = &server {
         // What may become an incident is no proof of health either.
         let wrong = diagnosis.findings.iter().any(|one| speaks_against(case, server, one))
             || !diagnosis.pending.is_empty();
         let (target, look_again) = healthy::target_status(case, server, wrong);
-        story.target = Some(target);
+        draft.target = Some(target);
         if let Some(at) = look_again {
-            story.look_again_at(at);
+            draft.look_again_at(at);
         }
     }
-    story
+    draft
 }
 
 /// Whether a finding keeps the template in force from becoming known good. SEV4 is advice; a certificate and
@@ -78,10 +78,10 @@ fn speaks_against(case: &Case, server: &Server, one: &Finding) -> bool {
     counts && (facts(one.incident).speaks_against_template)(one)
 }
 
-fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, story: &mut Story) {
+fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, draft: &mut StatusDraft) {
     let mut looks = Vec::new();
     let mut over = Vec::new();
-    for incident in &mut story.incidents {
+    for incident in &mut draft.incidents {
         let seen = FaultNow::of(case, server, diagnosis, incident);
         let Some(attempt) = incident.open_attempt_mut() else { continue };
         advance(case, server, attempt);
@@ -100,7 +100,7 @@ fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, s
             }
             Assessment::Ended(outcome, message) => {
                 attempt::end(attempt, outcome, message, case.now);
-                attempt::note_outcome(&mut story.last_action, attempt);
+                attempt::note_outcome(&mut draft.last_action, attempt);
                 let attempt = attempt.clone();
                 if let Some(why) = unproven(case, &attempt) {
                     call_for_proof(case, incident, &attempt, &why);
@@ -114,12 +114,12 @@ fn judge_attempts(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, s
         }
     }
     for at in looks {
-        story.look_again_at(at);
+        draft.look_again_at(at);
     }
     for (id, resolution) in over {
-        if let Some(at) = story.incidents.iter().position(|incident| incident.id == id) {
-            let incident = story.incidents.remove(at);
-            incident::resolve(case, &mut story.history, incident, resolution);
+        if let Some(at) = draft.incidents.iter().position(|incident| incident.id == id) {
+            let incident = draft.incidents.remove(at);
+            incident::resolve(case, &mut draft.history, incident, resolution);
         }
     }
 }
@@ -187,10 +187,10 @@ fn helped_words(incident: &Incident, attempt: &Attempt) -> String {
 
 /// What was temporary and is not in force any more needs no follow-up: whoever owns the server has changed
 /// it. While the operator itself takes it back, it is being judged whether it can be done without.
-fn lapse_follow_ups(case: &Case, server: Option<&Server>, story: &mut Story) {
+fn lapse_follow_ups(case: &Case, server: Option<&Server>, draft: &mut StatusDraft) {
     let Some(server) = server else { return };
     let mut looks = Vec::new();
-    for incident in &mut story.incidents {
+    for incident in &mut draft.incidents {
         let attempts = &incident.attempts;
         incident.follow_ups.retain(|one| {
             let attempt = attempts.iter().find(|attempt| attempt.id == one.attempt);
@@ -206,6 +206,6 @@ fn lapse_follow_ups(case: &Case, server: Option<&Server>, story: &mut Story) {
         }));
     }
     for at in looks.into_iter().filter(|at| *at > case.now) {
-        story.look_again_at(at);
+        draft.look_again_at(at);
     }
 }

@@ -19,7 +19,7 @@ use mcp_health_api::{
     CONFIG_ANNOTATION, CONTENT_ANNOTATION, Effect, HealthyConfig, Incident, KIND_CONFIG_COPY, MANAGER,
     McpServerHealth, TargetStatus,
 };
-use mcp_health_core::{Case, Story, actions::config_name, healthy::copy_name};
+use mcp_health_core::{Case, StatusDraft, actions::config_name, healthy::copy_name};
 use serde_json::json;
 
 use crate::{error::answer, observe::ConfigMapWire, owned};
@@ -55,32 +55,38 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Makes the copies that the story names and the status does not, and deletes those that nothing needs any more.
+    /// Makes the copies that the draft names and the status does not, and deletes those that nothing needs any more.
     /// Calls nobody while both name the same.
-    pub async fn keep(&self, client: &Client, object: &McpServerHealth, case: &Case<'_>, story: &mut Story) {
+    pub async fn keep(
+        &self,
+        client: &Client,
+        object: &McpServerHealth,
+        case: &Case<'_>,
+        draft: &mut StatusDraft,
+    ) {
         if case.signals.rival.is_some() {
             return;
         }
         let known = healthy(case.status.target.as_ref());
-        let wanted: Vec<HealthyConfig> = healthy(story.target.as_ref()).to_vec();
+        let wanted: Vec<HealthyConfig> = healthy(draft.target.as_ref()).to_vec();
         let mut missing = BTreeSet::new();
         let is_new = |config: &&HealthyConfig| !config.copy.is_empty() && !known.contains(config);
         for config in wanted.iter().filter(is_new) {
             if !self.is_made(client, object, config).await {
                 missing.insert(&config.name);
                 let later = case.now.saturating_add(SignedDuration::try_from(PAUSE).unwrap_or_default()).ok();
-                story.look_again = story.look_again.into_iter().chain(later).min();
+                draft.look_again = draft.look_again.into_iter().chain(later).min();
             }
         }
-        if let Some(healthy) = story.target.as_mut().and_then(|target| target.last_healthy.as_mut()) {
+        if let Some(healthy) = draft.target.as_mut().and_then(|target| target.last_healthy.as_mut()) {
             healthy.config.retain(|config| !missing.contains(&config.name));
         }
         let before = named(case.status.target.as_ref(), &case.status.incidents);
-        let after = named(story.target.as_ref(), &story.incidents);
+        let after = named(draft.target.as_ref(), &draft.incidents);
         // While an incident is open, what may have to come back is not known yet: nothing is deleted.
         let is_open = |incidents: &[Incident]| !incidents.is_empty();
         let changes = before != after || (is_open(&case.status.incidents) && !before.is_empty());
-        if changes && !is_open(&story.incidents) {
+        if changes && !is_open(&draft.incidents) {
             let needed: BTreeSet<_> = before.into_iter().chain(after).collect();
             if let Err(error) = in_time(delete_surplus(client, object, &needed)).await {
                 tracing::warn!(%error, "old copies of ConfigMaps could not be deleted; the next copy tries again");

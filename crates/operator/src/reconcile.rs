@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
 use mcp_health_api::{McpServerHealth, McpServerHealthStatus};
 use mcp_health_core::{
-    Case, Decision, Diagnosis, Story, decide, diagnose, diagnose::Verdict, references, report,
+    Case, Decision, Diagnosis, StatusDraft, decide, diagnose, diagnose::Verdict, references, report,
     signals::Signals, verify,
 };
 
@@ -45,20 +45,20 @@ pub async fn reconcile(
     let case = case(&context, &object, &before, &signals, now);
     let diagnosis = diagnose(&case);
     context.stores.urgent.set(&key, !diagnosis.undecided.is_empty());
-    let mut story = verify(&case, &diagnosis);
-    Box::pin(context.copies.keep(&context.client, &object, &case, &mut story)).await;
-    let decision = decided(&context, &key, &case, &diagnosis, &story);
+    let mut draft = verify(&case, &diagnosis);
+    Box::pin(context.copies.keep(&context.client, &object, &case, &mut draft)).await;
+    let decision = decided(&context, &key, &case, &diagnosis, &draft);
 
-    let object = record_and_act(&context, &object, &case, &diagnosis, &mut story, &decision).await?; // record, act
-    keep_for_a_person(&context, &object, &case, &mut story).await;
+    let object = record_and_act(&context, &object, &case, &diagnosis, &mut draft, &decision).await?; // record, act
+    keep_for_a_person(&context, &object, &case, &mut draft).await;
 
-    let status = report::status(&case, &diagnosis, &story, &decision);
+    let status = report::status(&case, &diagnosis, &draft, &decision);
     let object = report(&context, &key, object, &before, status).await?;
     let open = object.status.as_ref().map(|status| status.incidents.as_slice()).unwrap_or_default();
     let verdict = Verdict::of(&diagnosis, &signals, open);
     context.stores.judged.note(&key, object, verdict);
     context.metrics.reconciled("ok", started.elapsed().as_secs_f64());
-    Ok(look_again(report::next_look(&story, &decision)))
+    Ok(look_again(report::next_look(&draft, &decision)))
 }
 
 fn case<'a>(
@@ -73,13 +73,19 @@ fn case<'a>(
 }
 
 /// decide, with a place in the fleet.
-fn decided(context: &Context, key: &Key, case: &Case, diagnosis: &Diagnosis, story: &Story) -> Decision {
+fn decided(
+    context: &Context,
+    key: &Key,
+    case: &Case,
+    diagnosis: &Diagnosis,
+    draft: &StatusDraft,
+) -> Decision {
     if !context.fleet.is_complete() {
         let soon = case.now.saturating_add(SignedDuration::from_secs(1)).ok();
         return Decision::Wait { until: soon, next: Some("waits until all statuses are read".to_owned()) };
     }
     let target = case.signals.target.fresh().and_then(Option::as_ref);
-    context.fleet.decide(key, target, case.now, |others| decide(case, diagnosis, story, others))
+    context.fleet.decide(key, target, case.now, |others| decide(case, diagnosis, draft, others))
 }
 
 /// report: the status if it says anything new, and then an Event for each change of state.

@@ -1,4 +1,4 @@
-//! report: the story and the decision as a status, its conditions, and the Events that tell of a change.
+//! report: the draft and the decision as a status, its conditions, and the Events that tell of a change.
 //! A status that says nothing new is equal to the one before, and is not written.
 
 mod conditions;
@@ -12,7 +12,7 @@ use mcp_health_api::{
 };
 
 use crate::{
-    Case, Decision, Diagnosis, Server, Story,
+    Case, Decision, Diagnosis, Server, StatusDraft,
     actions::did,
     catalogue::facts,
     start_budget,
@@ -23,10 +23,10 @@ use crate::{
 pub fn status(
     case: &Case,
     diagnosis: &Diagnosis,
-    story: &Story,
+    draft: &StatusDraft,
     decision: &Decision,
 ) -> McpServerHealthStatus {
-    let mut incidents = story.incidents.clone();
+    let mut incidents = draft.incidents.clone();
     for (rank, incident) in incidents.iter_mut().enumerate() {
         if rank == 0 {
             tell_decision(incident, decision);
@@ -45,11 +45,11 @@ pub fn status(
         severity: incidents.iter().map(|incident| incident.severity).min(),
         summary: None,
         conditions: Vec::new(),
-        target: story.target.clone(),
-        last_action: story.last_action.clone(),
+        target: draft.target.clone(),
+        last_action: draft.last_action.clone(),
         incidents,
-        pending: story.pending.clone(),
-        history: story.history.clone(),
+        pending: draft.pending.clone(),
+        history: draft.history.clone(),
     };
     let server = Server::of(case);
     status.summary = Some(summary(case, server.as_ref(), &status));
@@ -222,17 +222,17 @@ fn attempt_words(attempt: &Attempt) -> String {
     }
 }
 
-/// When to look again though nothing changes: the earliest of what the story and the decision ask for.
-pub fn next_look(story: &Story, decision: &Decision) -> Option<Timestamp> {
+/// When to look again though nothing changes: the earliest of what the draft and the decision ask for.
+pub fn next_look(draft: &StatusDraft, decision: &Decision) -> Option<Timestamp> {
     let decided = match decision {
         Decision::Wait { until, .. } => *until,
         Decision::Hold { hold, .. } => hold.until.as_ref().map(|until| until.0),
         Decision::Act(_) | Decision::Resume { .. } | Decision::Escalate { .. } => None,
     };
-    let due = story
+    let due = draft
         .primary()
         .filter(|incident| incident.escalation.is_none() && !incident.is_answered())
-        .and(story.most_urgent())
+        .and(draft.most_urgent())
         .map(|incident| incident.respond_by.0);
-    story.look_again.into_iter().chain(decided).chain(due).min()
+    draft.look_again.into_iter().chain(decided).chain(due).min()
 }

@@ -4,7 +4,7 @@
 use mcp_health_api::{ActionType, Incident, Time};
 
 use crate::{
-    Case, Diagnosis, Server, Story,
+    Case, Diagnosis, Server, StatusDraft,
     catalogue::{entry::tells_no_reason, facts},
     escalation::{
         ATTEMPTS_EXHAUSTED, FLAPPING, LOCKED_OUT, MADE_THINGS_WORSE, NEEDED_FOR_GOOD, NO_AUTOMATIC_ACTION,
@@ -16,9 +16,9 @@ use crate::{
 
 /// What lies outside the server follows from nothing in it: where it is not the primary, a person is called
 /// for it when its own answer is due.
-pub(super) fn call_for_what_lies_outside(case: &Case, story: &mut Story) {
+pub(super) fn call_for_what_lies_outside(case: &Case, draft: &mut StatusDraft) {
     let mut looks = Vec::new();
-    for incident in story.incidents.iter_mut().skip(1) {
+    for incident in draft.incidents.iter_mut().skip(1) {
         if !facts(incident.incident_type).class.is_outside()
             || incident.escalation.is_some()
             || incident.is_answered()
@@ -34,7 +34,7 @@ pub(super) fn call_for_what_lies_outside(case: &Case, story: &mut Story) {
         escalate(case, incident, RESPONSE_OVERDUE, &message);
     }
     for at in looks {
-        story.look_again_at(at);
+        draft.look_again_at(at);
     }
 }
 
@@ -55,8 +55,13 @@ const FINAL: [&str; 7] = [
 
 /// An escalation was for what was found then. Where the cause is another one now, or evidence is back that
 /// was missing, the incident is judged again: the escalation stays on record, and what was tried counts.
-pub(super) fn reevaluate(case: &Case, server: Option<&Server>, diagnosis: &Diagnosis, story: &mut Story) {
-    for incident in &mut story.incidents {
+pub(super) fn reevaluate(
+    case: &Case,
+    server: Option<&Server>,
+    diagnosis: &Diagnosis,
+    draft: &mut StatusDraft,
+) {
+    for incident in &mut draft.incidents {
         let is_blamed = server.is_some_and(|server| is_blamed_since(case, server, incident));
         let is_found = diagnosis.finding_of(incident).is_some() && incident.unseen_since.is_none();
         let may = is_found

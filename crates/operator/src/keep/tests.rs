@@ -70,7 +70,7 @@ fn deleted() -> (StatusCode, Value) {
     (StatusCode::OK, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
 }
 
-/// What the story names after so many looks, and what was sent.
+/// What the draft names after so many looks, and what was sent.
 async fn kept(
     looks: usize,
     before: Option<TargetStatus>,
@@ -92,10 +92,10 @@ async fn kept(
     };
     let mut named = Vec::new();
     for _ in 0..looks {
-        let mut story = Story { target: Some(after.clone()), ..Story::default() };
-        copies.keep(&client, &object, &case, &mut story).await;
-        named = super::healthy(story.target.as_ref()).iter().map(|one| one.content.clone()).collect();
-        assert_eq!(story.look_again.is_some(), named.is_empty(), "what is not kept is come back to");
+        let mut draft = StatusDraft { target: Some(after.clone()), ..StatusDraft::default() };
+        copies.keep(&client, &object, &case, &mut draft).await;
+        named = super::healthy(draft.target.as_ref()).iter().map(|one| one.content.clone()).collect();
+        assert_eq!(draft.look_again.is_some(), named.is_empty(), "what is not kept is come back to");
     }
     let sent = sent.lock().unwrap().clone();
     (named, sent)
@@ -185,8 +185,8 @@ async fn while_an_incident_is_open_no_copy_is_deleted_and_once_it_is_over_those_
         let (spec, status, signals, settings) = (&object.spec, &status, &signals, &settings);
         let case = Case { generation: 1, spec, status, signals, settings, now };
         let target = Some(healthy("2"));
-        let mut story = Story { target, incidents: incident(still_open), ..Story::default() };
-        Copies::default().keep(&client, &object, &case, &mut story).await;
+        let mut draft = StatusDraft { target, incidents: incident(still_open), ..StatusDraft::default() };
+        Copies::default().keep(&client, &object, &case, &mut draft).await;
         let sent = sent.lock().unwrap().clone();
         let gone = sent.iter().filter(|sent| sent.method == Method::DELETE);
         let gone: Vec<_> = gone.map(|sent| sent.path.rsplit('/').next().unwrap()).collect();

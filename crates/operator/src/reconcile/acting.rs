@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mcp_health_api::{Attempt, McpServerHealth, StepState};
 use mcp_health_core::{
-    Case, Decision, Diagnosis, Server, Story,
+    Case, Decision, Diagnosis, Server, StatusDraft,
     actions::Plan,
     attempt::{self, Acted},
     escalation, report,
@@ -29,7 +29,7 @@ pub async fn record_and_act(
     object: &Arc<McpServerHealth>,
     case: &Case<'_>,
     diagnosis: &Diagnosis,
-    story: &mut Story,
+    draft: &mut StatusDraft,
     decision: &Decision,
 ) -> Result<Arc<McpServerHealth>, Error> {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
@@ -37,10 +37,10 @@ pub async fn record_and_act(
     let target = target(context, case, object, &namespace, server.as_ref());
     let acting = Acting { context, case, diagnosis, decision, object, server: server.as_ref(), target };
     let (object, acted) = match (decision, &server) {
-        (Decision::Act(plan), Some(server)) => acting.begin(plan, server, story).await?,
-        (Decision::Resume { against }, _) => acting.resume(against.as_deref(), story).await?,
+        (Decision::Act(plan), Some(server)) => acting.begin(plan, server, draft).await?,
+        (Decision::Resume { against }, _) => acting.resume(against.as_deref(), draft).await?,
         (Decision::Escalate { reason, message }, _) => {
-            if let Some(incident) = story.primary_mut() {
+            if let Some(incident) = draft.primary_mut() {
                 escalation::escalate(case, incident, reason, message);
             }
             return Ok(Arc::clone(object));
@@ -52,7 +52,7 @@ pub async fn record_and_act(
         context.stores.references.forget(&Key::of(&*object));
     }
     if let Some(acted) = acted {
-        story.acted(case, server.as_ref(), &acted);
+        draft.acted(case, server.as_ref(), &acted);
     }
     Ok(object)
 }
@@ -87,16 +87,16 @@ impl Acting<'_> {
     }
 
     /// Records the plan as an attempt, and carries it out.
-    pub async fn begin(&self, plan: &Plan, server: &Server<'_>, story: &mut Story) -> Carried {
+    pub async fn begin(&self, plan: &Plan, server: &Server<'_>, draft: &mut StatusDraft) -> Carried {
         let (context, nothing) = (self.context, Ok((Arc::clone(self.object), None)));
         self.lease(plan.steps.first().is_some_and(|step| step.effect.is_untraceable()))?;
-        let Some(incident) = story.primary_mut() else { return nothing };
+        let Some(incident) = draft.primary_mut() else { return nothing };
         attempt::record(self.case, server, incident, plan);
-        story.begin_step();
-        let Some(attempt) = story.open_attempt().cloned() else { return nothing };
+        draft.begin_step();
+        let Some(attempt) = draft.open_attempt().cloned() else { return nothing };
         context.unsent.note(uid_of(self.object), &attempt);
-        let intent = report::status(self.case, self.diagnosis, story, self.decision);
-        let evidence = collecting(context, self.object, self.case, Some(server), story);
+        let intent = report::status(self.case, self.diagnosis, draft, self.decision);
+        let evidence = collecting(context, self.object, self.case, Some(server), draft);
         let (written, prepared, confirmed, collected) = tokio::join!(
             context.statuses.write(&context.client, self.object, intent),
             self.target.prepare(&plan.steps[0]),
@@ -111,37 +111,37 @@ impl Acting<'_> {
                 Box::pin(self.target.carry_out(&attempt, prepared?, facts)).await
             }
             Confirmed::Changed(why) => {
-                story.step_not_begun();
+                draft.step_not_begun();
                 Ok(Acted::Superseded(format!("it was not carried out: {why}")))
             }
             Confirmed::Forbidden(message) => {
-                story.step_not_begun();
+                draft.step_not_begun();
                 Ok(Acted::Refused { reason: "Forbidden".to_owned(), message })
             }
         };
-        keep(evidence.as_ref(), collected, story).await;
+        keep(evidence.as_ref(), collected, draft).await;
         Ok((written, Some(acted?)))
     }
 
     /// Goes on with the open attempt, from what can be looked up of it.
-    pub async fn resume(&self, against: Option<&str>, story: &mut Story) -> Carried {
+    pub async fn resume(&self, against: Option<&str>, draft: &mut StatusDraft) -> Carried {
         let (written, against) = match against {
             Some(why) => {
                 self.lease(false)?;
                 (Arc::clone(self.object), Some(why.to_owned()))
             }
-            None => match self.record_step(story).await? {
+            None => match self.record_step(draft).await? {
                 Some(recorded) => recorded,
                 None => return Ok((Arc::clone(self.object), None)),
             },
         };
-        let Some(attempt) = story.open_attempt().cloned() else { return Ok((written, None)) };
+        let Some(attempt) = draft.open_attempt().cloned() else { return Ok((written, None)) };
         // What the operator that recorded it did not live to keep.
-        let evidence = collecting(self.context, self.object, self.case, self.server, story)
+        let evidence = collecting(self.context, self.object, self.case, self.server, draft)
             .filter(|evidence| evidence.incident.evidence_kept != Some(evidence::name(&attempt.id)));
         let collected = collect(evidence.as_ref(), &attempt.id).await;
         let acted = Box::pin(self.target.resume(&attempt, against.as_deref())).await;
-        keep(evidence.as_ref(), collected, story).await;
+        keep(evidence.as_ref(), collected, draft).await;
         Ok((written, Some(acted?)))
     }
 
@@ -149,17 +149,17 @@ impl Acting<'_> {
     /// the object as written, and what speaks against going on.
     async fn record_step(
         &self,
-        story: &mut Story,
+        draft: &mut StatusDraft,
     ) -> Result<Option<(Arc<McpServerHealth>, Option<String>)>, Error> {
-        let Some(attempt) = story.open_attempt() else { return Ok(None) };
+        let Some(attempt) = draft.open_attempt() else { return Ok(None) };
         let (steps, begins) = (attempt.steps.clone(), wants_record(attempt));
         self.lease(begins)?;
-        if story.begin_step()
-            && let Some(attempt) = story.open_attempt()
+        if draft.begin_step()
+            && let Some(attempt) = draft.open_attempt()
         {
             self.context.unsent.note(uid_of(self.object), attempt);
         }
-        let intent = begins.then(|| report::status(self.case, self.diagnosis, story, self.decision));
+        let intent = begins.then(|| report::status(self.case, self.diagnosis, draft, self.decision));
         let write = async {
             match intent {
                 Some(intent) => self.context.statuses.write(&self.context.client, self.object, intent).await,
@@ -170,7 +170,7 @@ impl Acting<'_> {
         let Some(written) = written? else { return Ok(None) };
         let against = confirmed?.against();
         if against.is_some() && begins {
-            story.step_not_begun();
+            draft.step_not_begun();
         }
         Ok(Some((written, against)))
     }

@@ -107,10 +107,10 @@ async fn go_on(client: &Client, lease: Lease) -> (Result<Option<Acted>, Error>, 
     let signals = context.stores.signals(&object, now);
     let case = case(&context, &object, &status, &signals, now);
     let diagnosis = diagnose(&case);
-    let mut story = Story { incidents: status.incidents.clone(), ..Story::default() };
+    let mut draft = StatusDraft { incidents: status.incidents.clone(), ..StatusDraft::default() };
     let decision = Decision::Resume { against: None };
     let acting = acting(&context, &case, (&diagnosis, &decision), &object, None);
-    let acted = acting.resume(None, &mut story).await.map(|(_, acted)| acted);
+    let acted = acting.resume(None, &mut draft).await.map(|(_, acted)| acted);
     let mut seen: McpServerHealthStatus = serde_json::from_value(draining("Started")).unwrap();
     context.unsent.restore("object-1", &mut seen);
     (acted, seen.incidents[0].attempts[0].steps[0].state)
@@ -170,9 +170,9 @@ async fn begin(suspended: bool) -> (Acted, usize) {
         undoes: None,
     });
     let decision = Decision::Act(plan.clone());
-    let mut story = Story { incidents: status.incidents.clone(), ..Story::default() };
+    let mut draft = StatusDraft { incidents: status.incidents.clone(), ..StatusDraft::default() };
     let acting = acting(&context, &case, (&diagnosis, &decision), &object, Some(server));
-    let (_, acted) = acting.begin(&plan, server, &mut story).await.unwrap();
+    let (_, acted) = acting.begin(&plan, server, &mut draft).await.unwrap();
     let patched = sent.lock().unwrap().iter().filter(|sent| sent.starts_with("PATCH")).count();
     (acted.unwrap(), patched)
 }

@@ -6,7 +6,7 @@ use mcp_health_api::{
     Attempt, Effect, HealthyConfig, McpServerHealthSpec, McpServerHealthStatus, Step, StepState,
 };
 use mcp_health_core::{
-    Case, Decision, Diagnosis, Fleet, Server, Settings, Story,
+    Case, Decision, Diagnosis, Fleet, Server, Settings, StatusDraft,
     attempt::{self, Acted, Effected},
     decide, diagnose, escalation, report,
     signals::{AnswersSince, Dependency, Reading, Signals},
@@ -296,7 +296,7 @@ impl Operator {
         &mut self,
         case: &Case,
         diagnosis: &Diagnosis,
-        story: &mut Story,
+        story: &mut StatusDraft,
         decision: &Decision,
         object: &mut Object,
         look: &mut Look,
@@ -388,7 +388,7 @@ impl Operator {
     }
 
     /// Makes the copies that the story names; what cannot be copied is left out of it.
-    fn keep(&mut self, story: &mut Story, before: &McpServerHealthStatus) {
+    fn keep(&mut self, story: &mut StatusDraft, before: &McpServerHealthStatus) {
         let known = before.target.as_ref().and_then(|target| target.last_healthy.as_ref());
         let known = known.map(|healthy| healthy.config.clone()).unwrap_or_default();
         if let Some(healthy) = story.target.as_mut().and_then(|target| target.last_healthy.as_mut()) {

@@ -3,7 +3,7 @@
 
 use mcp_health_api::{Incident, McpServerHealthSpec, McpServerHealthStatus};
 use mcp_health_core::{
-    Case, Decision, Diagnosis, Fleet, Settings, Story, decide, diagnose,
+    Case, Decision, Diagnosis, Fleet, Settings, StatusDraft, decide, diagnose,
     signals::{Reading, Signals, Target},
     verify,
 };
@@ -29,7 +29,7 @@ pub struct Scene {
 /// What is concluded and decided in a scene.
 pub struct Concluded {
     pub diagnosis: Diagnosis,
-    pub story: Story,
+    pub story: StatusDraft,
     pub decision: Decision,
 }
 

@@ -273,9 +273,9 @@ fn told_to_people(object: &McpServerHealth, dependencies: Vec<Dependency>) -> St
         now: Timestamp::now(),
     };
     let diagnosis = diagnose(&case);
-    let story = verify(&case, &diagnosis);
-    let decision = decide(&case, &diagnosis, &story, &Fleet::default());
-    let status = report::status(&case, &diagnosis, &story, &decision);
+    let draft = verify(&case, &diagnosis);
+    let decision = decide(&case, &diagnosis, &draft, &Fleet::default());
+    let status = report::status(&case, &diagnosis, &draft, &decision);
     let news = report::news(&before, &status);
     format!("{} {news:?} {:?}", serde_json::to_string(&status).unwrap(), diagnosis.problems(&signals))
 }
