@@ -67,10 +67,12 @@ impl<'a> Web<'a> {
         } else {
             Box::new(stream)
         };
-        let answer = async { Connection::over(stream).await?.ask(request, limit, until).await };
-        let answer = answer.await.map_err(|failed| Asking { host, patience, shown: None }.barred(&failed))?;
-        let (head, body) = answer.into_parts();
-        Ok(Got { status: head.status, headers: head.headers, body })
+        let got = async {
+            let answer = Connection::over(stream).await?.ask(request, until).await?;
+            let (status, headers) = (answer.head.status, answer.head.headers.clone());
+            Ok(Got { status, headers, body: answer.read(limit, until).await? })
+        };
+        got.await.map_err(|failed| Asking { host, patience, shown: None }.barred(&failed))
     }
 }
 

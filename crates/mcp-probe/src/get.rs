@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request};
 use http_body_util::Full;
 use jiff::Timestamp;
 use mcp_health_core::signals::{Fault, FaultKind};
-use net::Failed;
+use net::{Answer, Failed};
 use tokio::time::Instant;
 
 use crate::connection;
@@ -48,19 +48,17 @@ pub async fn get(endpoint: &Endpoint, limit: usize) -> Result<Got, Fault> {
 async fn get_by(endpoint: &Endpoint, limit: usize, deadline: Instant) -> Result<Got, Fault> {
     let (host, mut path) =
         endpoint.checked().map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))?;
-    let ask = async |path: &PathAndQuery| {
-        let answer = ask(endpoint, &host, path, limit, deadline).await;
-        answer.map_err(|failed| connection::fault(&failed, endpoint))
-    };
-    let mut answer = ask(&path).await?;
+    let fault = |failed| connection::fault(&failed, endpoint);
+    let mut answer = ask(endpoint, &host, &path, deadline).await.map_err(fault)?;
     for _ in 0..REDIRECTS {
-        let Some(other) = redirected(&Method::GET, &answer, endpoint, path.as_str()) else { break };
+        let head = (answer.head.status, &answer.head.headers);
+        let Some(other) = redirected(&Method::GET, head, endpoint, path.as_str()) else { break };
         path = other;
-        answer = ask(&path).await?;
+        answer = ask(endpoint, &host, &path, deadline).await.map_err(fault)?;
     }
-    let (head, body) = answer.into_parts();
-    let status = head.status.as_u16();
-    Ok(Got { status, retry_after: retry_after(status, &head.headers, Timestamp::now()), body })
+    let status = answer.head.status.as_u16();
+    let retry_after = retry_after(status, &answer.head.headers, Timestamp::now());
+    Ok(Got { status, retry_after, body: answer.read(limit, deadline).await.map_err(fault)? })
 }
 
 /// One request, over a connection of its own.
@@ -68,14 +66,13 @@ async fn ask(
     endpoint: &Endpoint,
     host: &HeaderValue,
     path: &PathAndQuery,
-    limit: usize,
     deadline: Instant,
-) -> Result<Response<Vec<u8>>, Failed> {
+) -> Result<Answer, Failed> {
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.uri_mut() = path.clone().into();
     let headers = request.headers_mut();
     headers.insert(HOST, host.clone());
     headers.insert(USER_AGENT, HeaderValue::from_static(CLIENT));
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
-    connection::open(endpoint, false, deadline).await?.ask(request, limit, deadline).await
+    connection::open(endpoint, false, deadline).await?.ask(request, deadline).await
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use mcp_health_core::mcp::{Answer, Asked, End, Era, Judged, LEGACY, Question, judge};
@@ -131,7 +131,8 @@ impl Http {
     ) -> Result<Response<Incoming>, Fault> {
         let mut response = self.send_once(method.clone(), headers.clone(), body.clone(), repeatable).await?;
         for _ in 0..REDIRECTS {
-            let Some(path) = redirected(&method, &response, &self.endpoint, self.path.as_str()) else {
+            let head = (response.status(), response.headers());
+            let Some(path) = redirected(&method, head, &self.endpoint, self.path.as_str()) else {
                 break;
             };
             self.path = path;
@@ -228,17 +229,17 @@ impl Http {
 
 /// The path that a response redirects to, within the same origin. A `GET` may be redirected by any status; of
 /// what has a body, only 307 and 308 keep it.
-pub fn redirected<B>(
+pub fn redirected(
     method: &Method,
-    response: &Response<B>,
+    (status, headers): (StatusCode, &HeaderMap),
     endpoint: &Endpoint,
     from: &str,
 ) -> Option<PathAndQuery> {
-    let keeps = match response.status().as_u16() {
+    let keeps = match status.as_u16() {
         307 | 308 => true,
         301..=303 => method == Method::GET,
         _ => false,
     };
-    let location = response.headers().get(LOCATION).filter(|_| keeps)?.to_str().ok()?;
+    let location = headers.get(LOCATION).filter(|_| keeps)?.to_str().ok()?;
     origin::same_origin(location, endpoint, from).filter(|path| path.as_str() != from)
 }

@@ -12,16 +12,25 @@ use crate::{Failed, Late};
 /// Which addresses may be contacted.
 pub type Permit<'a> = &'a (dyn Fn(SocketAddr) -> bool + Send + Sync);
 
+/// The addresses of a name, all of which are permitted.
+pub async fn resolve(
+    to: impl ToSocketAddrs,
+    permit: Permit<'_>,
+    until: Instant,
+) -> Result<Vec<SocketAddr>, Failed> {
+    let addresses = timeout_at(until, lookup_host(to)).await.map_err(|_| Failed::Late(Late::Resolve))?;
+    let addresses: Vec<SocketAddr> = addresses.map_err(Failed::Resolve)?.collect();
+    match addresses.iter().find(|address| !permit(**address)) {
+        Some(forbidden) => Err(Failed::Forbidden(*forbidden)),
+        None => Ok(addresses),
+    }
+}
+
 /// Connects to the first address that takes the connection. All addresses of a name must be permitted: a name
 /// that leads elsewhere is not contacted at all.
 pub async fn dial(to: impl ToSocketAddrs, permit: Permit<'_>, until: Instant) -> Result<TcpStream, Failed> {
-    let addresses = timeout_at(until, lookup_host(to)).await.map_err(|_| Failed::Late(Late::Resolve))?;
-    let addresses: Vec<SocketAddr> = addresses.map_err(Failed::Resolve)?.collect();
-    if let Some(forbidden) = addresses.iter().find(|address| !permit(**address)) {
-        return Err(Failed::Forbidden(*forbidden));
-    }
     let mut last = Failed::NoAddress;
-    for address in addresses {
+    for address in resolve(to, permit, until).await? {
         match timeout_at(until, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Messages are small, and each is waited for.

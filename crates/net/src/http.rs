@@ -1,7 +1,7 @@
 //! HTTP/1.1 over one connection. Nobody goes where an answer points.
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, response::Parts};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,
@@ -58,23 +58,33 @@ impl Connection {
         Ok(answer.map_err(|_| Failed::Late(Late::Answer))??)
     }
 
-    /// Sends a request, and brings its answer; of the body, `limit` bytes and what came with them.
-    pub async fn ask(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        limit: usize,
-        until: Instant,
-    ) -> Result<Response<Vec<u8>>, Failed> {
-        let (head, mut rest) = self.send(request, until).await?.into_parts();
+    /// Sends the only request that goes over this connection.
+    pub async fn ask(mut self, request: Request<Full<Bytes>>, until: Instant) -> Result<Answer, Failed> {
+        let (head, body) = self.send(request, until).await?.into_parts();
+        Ok(Answer { head, body, _connection: self })
+    }
+}
+
+/// An answer whose body nobody has read yet.
+pub struct Answer {
+    /// Its status and headers.
+    pub head: Parts,
+    body: Incoming,
+    _connection: Connection,
+}
+
+impl Answer {
+    /// Of the body, `limit` bytes and what came with them.
+    pub async fn read(mut self, limit: usize, until: Instant) -> Result<Vec<u8>, Failed> {
         let mut body = Vec::new();
         while body.len() < limit {
-            let frame = timeout_at(until, rest.frame()).await;
+            let frame = timeout_at(until, self.body.frame()).await;
             match frame.map_err(|_| Failed::Late(Late::Body))? {
                 Some(Ok(frame)) => body.extend(frame.into_data().unwrap_or_default()),
                 Some(Err(_)) => return Err(Failed::CutWithin),
                 None => break,
             }
         }
-        Ok(Response::from_parts(head, body))
+        Ok(body)
     }
 }

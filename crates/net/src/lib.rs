@@ -10,8 +10,8 @@ pub mod roots;
 mod tls;
 mod trust;
 
-pub use dial::{Permit, dial};
+pub use dial::{Permit, dial, resolve};
 pub use failed::{Failed, Late};
-pub use http::Connection;
+pub use http::{Answer, Connection};
 pub use tls::{Stream, secure, server_name};
 pub use trust::{Proof, Trust};

@@ -19,6 +19,7 @@ mod keep;
 mod lease;
 mod observe;
 mod owned;
+mod pod_http;
 mod reconcile;
 mod status;
 mod supervise;

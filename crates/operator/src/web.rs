@@ -3,21 +3,24 @@
 //! name is contacted wherever its name leads; what an object names, only where the [allow-list](AllowList)
 //! permits the address.
 
-use std::{error::Error, fs, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error, fs, io, sync::Arc, time::Duration};
 
 use mcp_health_api::MANAGER;
-use net::roots;
+use net::{Failed, roots};
 use reqwest::{
     Client, ClientBuilder, Response,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect::Policy,
 };
 use rustls::{ClientConfig, crypto::ring};
+use tokio::time::Instant;
 
 use crate::{allowed::may_lead_to, endpoints::AllowList};
 
 /// Connections that nobody uses are kept for as long.
 const IDLE: Duration = Duration::from_secs(90);
+/// How long a name may take to resolve: resolvers ask a second server after 5 s.
+const RESOLVED: Duration = Duration::from_secs(10);
 
 /// Why a body was not read.
 pub enum Unread {
@@ -64,20 +67,13 @@ struct AddressGuard {
     port: u16,
 }
 
-/// A name leads to an address that the allow-list does not permit.
-#[derive(Debug, thiserror::Error)]
-#[error("the name resolves to {0}, which is not permitted")]
-struct ForbiddenAddress(SocketAddr);
-
 impl Resolve for AddressGuard {
     fn resolve(&self, name: Name) -> Resolving {
         let (allowed, port) = (Arc::clone(&self.allowed), self.port);
         Box::pin(async move {
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), port)).await?.collect();
-            match addresses.iter().find(|one| !may_lead_to(&allowed, **one)) {
-                Some(forbidden) => Err(ForbiddenAddress(*forbidden).into()),
-                None => Ok(Box::new(addresses.into_iter()) as Addrs),
-            }
+            let permit = |address| may_lead_to(&allowed, address);
+            let addresses = net::resolve((name.as_str(), port), &permit, Instant::now() + RESOLVED).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }
@@ -109,7 +105,7 @@ pub fn refusal(error: &(dyn Error + 'static)) -> &'static str {
     let of_request =
         |is: fn(&reqwest::Error) -> bool| causes.iter().any(|one| one.downcast_ref().is_some_and(is));
     let is_refused = |one: &io::Error| one.kind() == io::ErrorKind::ConnectionRefused;
-    if causes.iter().any(|one| one.is::<ForbiddenAddress>()) {
+    if causes.iter().any(|one| matches!(one.downcast_ref(), Some(Failed::Forbidden(_)))) {
         "its name resolves to an address that the operator may not contact (signals.allowedEndpoints)"
     } else if of_request(reqwest::Error::is_dns) {
         "its name cannot be resolved"

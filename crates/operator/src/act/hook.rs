@@ -1,28 +1,31 @@
 //! CallHook: `POST` to a declared path on every ready pod of the server, and on nothing else. Nothing tells
 //! afterwards whether it took place, so that it was recorded by itself before, and is never repeated.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use axum::body::Body;
 use futures::{StreamExt, stream};
-use http::{Request, header::USER_AGENT};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use mcp_health_api::{Attempt, Hook, MANAGER, Step};
+use http::Method;
+use mcp_health_api::{Attempt, Hook, Step};
 use mcp_health_core::{
     actions::{Answers, hears},
     attempt::Effected,
 };
+use net::Failed;
 use tokio::time::Instant;
 
 use super::{executor::Executor, stepped::Stepped};
+use crate::pod_http;
 
 /// Pods that are asked at the same time.
 const AT_ONCE: usize = 64;
 /// Pods that are named of those that did not do it.
 const NAMED: usize = 3;
 
-/// Calls the hook, and says what came of it. No redirect is followed, and what an answer says beside its status is
-/// not read.
+/// Calls the hook, and says what came of it. No redirect is followed, and what an answer says beside its
+/// status is not read.
 pub async fn carry_out(target: &Executor<'_>, attempt: &Attempt, step: &Step) -> Stepped {
     let name = step.to.as_deref().unwrap_or_default();
     let Some(hook) = target.object.spec.hooks.iter().find(|hook| hook.name == name) else {
@@ -35,21 +38,13 @@ pub async fn carry_out(target: &Executor<'_>, attempt: &Attempt, step: &Step) ->
     };
     // One time for all: the calls begin at once, and an answer that comes later is not waited for.
     let until = Instant::now() + Duration::try_from(hook.timeout.span()).unwrap_or_default();
-    let client: Calling = Client::builder(TokioExecutor::new()).build_http();
     let hearing = target.pods.iter().filter(|pod| hears(pod, attempt));
-    let calls = hearing.map(|pod| {
-        let client = &client;
-        async move {
-            let answer = match pod.address {
-                Some(address) => {
-                    let call = call(client, address, port, hook);
-                    let late = || format!("no answer within {}", hook.timeout);
-                    tokio::time::timeout_at(until, call).await.unwrap_or_else(|_| Err(late()))
-                }
-                None => Err("it has no address".to_owned()),
-            };
-            answer.map_err(|why| format!("{}: {why}", pod.name))
-        }
+    let calls = hearing.map(async |pod| {
+        let answer = match pod.address {
+            Some(address) => call(address, port, hook, until).await,
+            None => Err("it has no address".to_owned()),
+        };
+        answer.map_err(|why| format!("{}: {why}", pod.name))
     });
     let answers: Vec<Result<(), String>> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
     Stepped::Done(Effected {
@@ -59,23 +54,15 @@ pub async fn carry_out(target: &Executor<'_>, attempt: &Attempt, step: &Step) ->
     })
 }
 
-type Calling = Client<hyper_util::client::legacy::connect::HttpConnector, Body>;
-
-async fn call(client: &Calling, address: IpAddr, port: u16, hook: &Hook) -> Result<(), String> {
-    let host = match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    };
-    let request = Request::post(format!("http://{host}:{port}{}", hook.path))
-        .header(USER_AGENT, MANAGER)
-        .body(Body::empty())
+async fn call(address: IpAddr, port: u16, hook: &Hook, until: Instant) -> Result<(), String> {
+    let address = SocketAddr::new(address, port);
+    let request = pod_http::request(Method::POST, address, &hook.path)
         .map_err(|error| format!("its path is none: {error}"))?;
-    match client.request(request).await {
-        Ok(answer) if answer.status().is_success() => Ok(()),
-        Ok(answer) => Err(format!("it answered {}", answer.status().as_u16())),
-        Err(error) => {
-            Err(if error.is_connect() { "no connection" } else { "the connection broke off" }.to_owned())
-        }
+    match pod_http::ask(address, request, until).await {
+        Ok(answer) if answer.head.status.is_success() => Ok(()),
+        Ok(answer) => Err(format!("it answered {}", answer.head.status.as_u16())),
+        Err(Failed::Late(_)) => Err(format!("no answer within {}", hook.timeout)),
+        Err(failed) => Err(pod_http::refusal(&failed).to_owned()),
     }
 }
 

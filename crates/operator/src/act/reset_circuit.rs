@@ -1,21 +1,23 @@
-//! ResetCircuit: `POST` to the reset of one circuit breaker, on the pod that has it, and on nothing else. Nothing tells
-//! afterwards whether it took place, so that it was recorded by itself before, and is never repeated.
+//! ResetCircuit: `POST` to the reset of one circuit breaker, on the pod that has it, and on nothing else.
+//! Nothing tells afterwards whether it took place, so that it was recorded by itself before, and is never
+//! repeated.
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::body::Body;
-use http::{Request, StatusCode, header::USER_AGENT};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use mcp_health_api::{MANAGER, Step};
+use http::{Method, StatusCode};
+use mcp_health_api::Step;
 use mcp_health_core::{attempt::Effected, circuits::name_words};
+use net::Failed;
+use tokio::time::Instant;
 
 use super::{executor::Executor, stepped::Stepped};
+use crate::pod_http;
 
 /// How long the pod may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Resets the circuit, and says what came of it. No redirect is followed, and what an answer says beside its status is
-/// not read.
+/// Resets the circuit, and says what came of it. No redirect is followed, and what an answer says beside its
+/// status is not read.
 pub async fn carry_out(target: &Executor<'_>, step: &Step) -> Stepped {
     let name = step.object.as_deref().and_then(|object| object.strip_prefix("Pod/")).unwrap_or_default();
     let named = step.to.as_deref().unwrap_or_default();
@@ -28,27 +30,25 @@ pub async fn carry_out(target: &Executor<'_>, step: &Step) -> Stepped {
         return Stepped::superseded(format!("pod {name} has no address, or no port"));
     };
     let path = http.circuit_breakers.trim_end_matches('/');
-    let url = format!("http://{}{path}/{}/reset", SocketAddr::new(address, port), encoded(named));
-    let request = Request::post(url).header(USER_AGENT, MANAGER).body(Body::empty());
-    let Ok(request) = request else {
+    let address = SocketAddr::new(address, port);
+    let reset = format!("{path}/{}/reset", encoded(named));
+    let Ok(request) = pod_http::request(Method::POST, address, &reset) else {
         let message = format!("circuit {circuit} of pod {name} cannot be named in a path");
         return Stepped::refused("ResetRefused", message);
     };
-    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
-    let answer = tokio::time::timeout(PATIENCE.min(target.timeout), client.request(request)).await;
-    match answer {
-        Ok(Ok(answer)) if answer.status().is_success() => {
-            done(format!("pod {name} has reset circuit {circuit}"))
-        }
-        Ok(Ok(answer)) if answer.status() == StatusCode::NOT_FOUND => Stepped::refused(
+    let until = Instant::now() + PATIENCE.min(target.timeout);
+    let answer = pod_http::ask(address, request, until).await;
+    match answer.map(|answer| answer.head.status) {
+        Ok(status) if status.is_success() => done(format!("pod {name} has reset circuit {circuit}")),
+        Ok(StatusCode::NOT_FOUND) => Stepped::refused(
             "CircuitUnknown",
             format!("pod {name} knows no circuit {circuit} to reset: it answered 404 at {path}/…/reset"),
         ),
-        Ok(Ok(answer)) => Stepped::refused(
+        Ok(status) => Stepped::refused(
             "ResetRefused",
-            format!("pod {name} did not reset circuit {circuit}: it answered {}", answer.status().as_u16()),
+            format!("pod {name} did not reset circuit {circuit}: it answered {}", status.as_u16()),
         ),
-        Ok(Err(error)) if error.is_connect() => Stepped::refused(
+        Err(Failed::Connect(..)) => Stepped::refused(
             "CircuitsOnlyOnLocalhost",
             format!(
                 "pod {name} takes no connection on port {port}: its circuits are to be reached on 127.0.0.1 only, or \
@@ -56,8 +56,10 @@ pub async fn carry_out(target: &Executor<'_>, step: &Step) -> Stepped {
             ),
         ),
         // It was asked, and may have done it.
-        Ok(Err(_)) => done(format!("pod {name} cut the connection: it may have reset circuit {circuit}")),
-        Err(_) => done(format!("pod {name} did not answer in time: it may have reset circuit {circuit}")),
+        Err(Failed::Late(_)) => {
+            done(format!("pod {name} did not answer in time: it may have reset circuit {circuit}"))
+        }
+        Err(_) => done(format!("pod {name} cut the connection: it may have reset circuit {circuit}")),
     }
 }
 

@@ -14,26 +14,24 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, to_bytes};
-use http::{
-    HeaderMap, Request, StatusCode,
-    header::{ACCEPT, USER_AGENT},
-};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
 use jiff::{SignedDuration, Timestamp};
-use mcp_health_api::{MANAGER, McpServerHealth, PrometheusSignal};
+use mcp_health_api::{McpServerHealth, PrometheusSignal};
 use mcp_health_core::{
     health_body,
     metrics::{Naming, Windows},
     signals::{Metrics, Pod, Reading},
 };
 use mcp_probe::retry_after;
+use net::Failed;
+use tokio::time::Instant;
 
 use super::{
     backoff::{Backoff, Reception, Stake},
     list_watch::{Pace, is_recent},
     table::Key,
 };
+use crate::pod_http;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,8 +40,8 @@ const TURN: Duration = Duration::from_secs(1);
 /// The longest answer that is read, in bytes.
 const LONGEST: usize = 4 << 20;
 
-/// The client that asks.
-type Asking = Client<HttpConnector, Body>;
+/// The formats of metrics that are read.
+const FORMATS: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
 
 /// See the module.
 pub struct Scraped {
@@ -205,24 +203,28 @@ impl Server {
     }
 }
 
-/// No redirect is followed.
-async fn get(client: &Asking, address: SocketAddr, path: &str) -> Result<String, NoMetrics> {
+/// What a pod tells at a path.
+async fn get(address: SocketAddr, path: &str) -> Result<String, NoMetrics> {
     let failed = |why: String| NoMetrics::new(why, Reception::Failed);
-    let request = Request::get(format!("http://{address}{path}"))
-        .header(USER_AGENT, MANAGER)
-        .header(ACCEPT, "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
-        .body(Body::empty())
+    let until = Instant::now() + PATIENCE;
+    let mut request = pod_http::request(Method::GET, address, path)
         .map_err(|error| failed(format!("its path is none: {error}")))?;
-    let broken = "the connection broke off";
-    let answer = client.request(request).await;
-    let answer = answer
-        .map_err(|error| failed(if error.is_connect() { "no connection" } else { broken }.to_owned()))?;
-    if answer.status() != StatusCode::OK {
-        return Err(NoMetrics::of(answer.status().as_u16(), answer.headers()));
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static(FORMATS));
+    let not_answered = |refused: Failed| match refused {
+        Failed::Late(_) => failed(format!("no answer within {} s", PATIENCE.as_secs())),
+        refused => failed(pod_http::refusal(&refused).to_owned()),
+    };
+    let answer = pod_http::ask(address, request, until).await.map_err(not_answered)?;
+    if answer.head.status != StatusCode::OK {
+        return Err(NoMetrics::of(answer.head.status.as_u16(), &answer.head.headers));
     }
-    let body = to_bytes(Body::new(answer.into_body()), LONGEST).await;
-    let body = body.map_err(|_| failed(format!("{broken}, or told more than {} MiB", LONGEST >> 20)))?;
-    Ok(String::from_utf8_lossy(&body).into_owned())
+    match answer.read(LONGEST + 1, until).await {
+        Ok(body) if body.len() <= LONGEST => Ok(String::from_utf8_lossy(&body).into_owned()),
+        Err(late @ Failed::Late(_)) => Err(not_answered(late)),
+        Ok(_) | Err(_) => {
+            Err(failed(format!("the connection broke off, or told more than {} MiB", LONGEST >> 20)))
+        }
+    }
 }
 
 fn path_of(object: &McpServerHealth) -> &str {

@@ -3,22 +3,17 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use jiff::Timestamp;
 use mcp_health_api::McpServerHealth;
 use mcp_health_core::signals::Pod;
 use tokio::{
     sync::Semaphore,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval},
 };
 
 use super::{
-    super::{
-        backoff::{Reception, digest},
-        stores::Stores,
-        table::Key,
-    },
-    Asked, Asking, Look, NoMetrics, PATIENCE, Scraped, TURN, get, path_of,
+    super::{backoff::digest, stores::Stores, table::Key},
+    Asked, Look, Scraped, TURN, get, path_of,
 };
 
 /// Pods that are asked at the same time.
@@ -27,7 +22,6 @@ const AT_ONCE: usize = 64;
 /// Asks each server once a period, until the operator ends.
 pub async fn keep(stores: Arc<Stores>) {
     let Some(scraped) = &stores.scraped else { return };
-    let client: Asking = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
     let places = Semaphore::new(AT_ONCE);
     let turns = scraped.period.as_secs().max(1);
     let mut clock = interval(TURN);
@@ -44,7 +38,7 @@ pub async fn keep(stores: Arc<Stores>) {
                 for (key, object) in objects.into_iter().filter(|(key, _)| digest(&key) % turns == turn) {
                     if !busy.contains(&key) && let Some(look) = stores.look_of(scraped, key, object) {
                         busy.insert(look.key.clone());
-                        under_way.push(ask(&stores, scraped, &client, &places, look));
+                        under_way.push(ask(&stores, scraped, &places, look));
                     }
                 }
             }
@@ -57,14 +51,13 @@ pub async fn keep(stores: Arc<Stores>) {
 }
 
 /// Asks all pods of a server, and notes each answer as it comes.
-async fn ask(stores: &Stores, scraped: &Scraped, client: &Asking, places: &Semaphore, look: Look) -> Key {
+async fn ask(stores: &Stores, scraped: &Scraped, places: &Semaphore, look: Look) -> Key {
     join_all(look.pods.iter().map(async |pod| {
         // It is never closed.
         let _place = places.acquire().await;
-        let late = || NoMetrics::new(format!("no answer within {} s", PATIENCE.as_secs()), Reception::Failed);
         stores.requests.made_beside(&look.key, 1);
-        let answer = timeout(PATIENCE, get(client, pod.address, path_of(&look.object))).await;
-        scraped.note(&look, pod, answer.unwrap_or_else(|_| Err(late())), Timestamp::now());
+        let answer = get(pod.address, path_of(&look.object)).await;
+        scraped.note(&look, pod, answer, Timestamp::now());
     }))
     .await;
     scraped.end(&look, |pod| stores.pods.get(&Key::new(&look.key.namespace, pod)).is_some());

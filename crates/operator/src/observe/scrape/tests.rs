@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
 use axum::{Router, http::StatusCode, response::Redirect, routing};
-use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -169,8 +168,7 @@ async fn a_pod_is_asked_at_its_own_address_and_no_redirect_is_followed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
-    let client: Asking = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
-    let ask = async |path| get(&client, address, path).await.map_err(|one| one.said);
+    let ask = async |path| get(address, path).await.map_err(|one| one.said);
     assert_eq!(ask("/metrics").await.as_deref(), Ok("mcp_sessions 1\n"));
     let failed = |why: &str| Err(why.to_owned());
     assert_eq!(ask("/elsewhere").await, failed("it answers 307"));
