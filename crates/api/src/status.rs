@@ -698,9 +698,12 @@ impl Attempt {
         self.steps.iter().find(|step| step.state != StepState::Done)
     }
 
-    /// Whether it counts against limits: it touched the target, or may have.
+    /// Whether it counts against limits: it touched the target, or may have. A revert that failed does not: it is planned
+    /// again from what is seen then.
     pub fn is_spent(&self) -> bool {
-        self.has_begun() || !matches!(self.outcome, Some(Outcome::Superseded | Outcome::Refused))
+        let is_open_revert = self.undoes.is_some() && self.outcome == Some(Outcome::Failed);
+        let is_unsent = matches!(self.outcome, Some(Outcome::Superseded | Outcome::Refused));
+        self.has_begun() || !(is_unsent || is_open_revert)
     }
 }
 
@@ -855,6 +858,8 @@ pub enum Outcome {
     Reverted,
     /// It was not carried out: the API server refused it.
     Refused,
+    /// A deadline passed, and it is not known whether its last step took place. It counts as if it did.
+    Failed,
 }
 
 impl fmt::Display for Outcome {

@@ -10,7 +10,7 @@ use crate::{
     Case, Server, StatusDraft,
     actions::{Answers, Plan, Stop, run_job, stop, touches},
     catalogue::reach_of,
-    escalation::escalation,
+    escalation::{STEP_OVERDUE, escalation},
     signals::RecordedAction,
     time::after,
 };
@@ -19,6 +19,8 @@ use crate::{
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
 /// After an attempt that came too late, the world is looked at again.
 const SUPERSEDED_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// How long it is tried to tell whether a step took place, from when it could be carried out.
+const STEP_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 /// The most actions that are remembered on the target.
 const REMEMBERED_MOST: usize = 60;
 
@@ -37,6 +39,8 @@ pub enum Acted {
         /// In a sentence.
         message: String,
     },
+    /// It could not be told in time whether the next step took place: why.
+    Failed(String),
 }
 
 /// What one step came to.
@@ -160,6 +164,18 @@ impl StatusDraft {
                     incident.escalation = Some(escalation(reason, message, now));
                 }
             }
+            Acted::Failed(why) => {
+                let message = format!(
+                    "it is not known whether {} took place, {} minutes after it could: {why}",
+                    attempt.id,
+                    STEP_DEADLINE.as_mins()
+                );
+                end(attempt, Outcome::Failed, message.clone(), now);
+                note_outcome(&mut self.last_action, attempt);
+                if incident.escalation.as_ref().is_none_or(|one| one.reason != STEP_OVERDUE) {
+                    incident.escalation = Some(escalation(STEP_OVERDUE, &message, now));
+                }
+            }
         }
     }
 }
@@ -178,6 +194,14 @@ fn deadline(case: &Case, patience: SignedDuration, attempt: &Attempt) -> Timesta
     let job = attempt.steps.iter().any(|step| step.effect == Effect::RunJob);
     let patience = if job { patience.saturating_add(run_job::PATIENCE) } else { patience };
     after(case.now, patience.saturating_add(case.settings.settle))
+}
+
+/// Whether the next step of an attempt could have been carried out for so long that it is given up where it
+/// cannot be told what became of it: since the record, or since the last of its waits was over.
+pub fn is_overdue(attempt: &Attempt, now: Timestamp) -> bool {
+    let waits = attempt.steps.iter().filter_map(|step| step.until.as_ref()).map(|until| until.0);
+    let since = waits.fold(attempt.recorded_at.0, Timestamp::max);
+    now.duration_since(since) > STEP_DEADLINE
 }
 
 /// If the next step lets time pass, its time begins now.

@@ -9,7 +9,9 @@ use crate::{
     actions::{self, Plan, Planned},
     attempt::past_actions,
     catalogue::{facts, worst_pod},
-    escalation::{MADE_THINGS_WORSE, NEEDED_FOR_GOOD, NO_AUTOMATIC_ACTION, RESPONSE_OVERDUE, REVERTED},
+    escalation::{
+        MADE_THINGS_WORSE, NEEDED_FOR_GOOD, NO_AUTOMATIC_ACTION, RESPONSE_OVERDUE, REVERTED, STEP_OVERDUE,
+    },
     guards::{GuardAnswer, GuardQuestion, ask, ask_to_go_on},
     revert::{self, Revert},
     runbook::runbook,
@@ -117,6 +119,9 @@ pub fn decide(case: &Case, diagnosis: &Diagnosis, draft: &StatusDraft, fleet: &F
             REVERTED,
             format!("{}: {}", last.id, last.message.as_deref().unwrap_or("somebody took the action back")),
         ),
+        Some((last, Some(Outcome::Failed))) => {
+            Decision::escalate(STEP_OVERDUE, last.message.clone().unwrap_or_default())
+        }
         Some((last, Some(Outcome::Inconclusive))) => Decision::escalate(
             "Inconclusive",
             format!("{}: {}", last.id, last.message.as_deref().unwrap_or("its effect could not be judged")),

@@ -25,6 +25,8 @@ pub(crate) const REVERTED: &str = "Reverted";
 pub(crate) const SMOKE_TEST_FAILED: &str = "SmokeTestFailed";
 /// Nothing has helped in the time that the severity leaves.
 pub(crate) const RESPONSE_OVERDUE: &str = "ResponseOverdue";
+/// It could not be told in time whether a step of an action took place.
+pub(crate) const STEP_OVERDUE: &str = "StepOverdue";
 /// The runbook names no action for what was found.
 pub(crate) const NO_AUTOMATIC_ACTION: &str = "NoAutomaticAction";
 /// Evidence is missing for too long for what an incident forbids.

@@ -47,12 +47,12 @@ pub(crate) fn plan(case: &Case, server: &Server, incident: &Incident, attempt: &
     }
 }
 
-/// When a revert that the API server refused is tried again.
+/// When a revert that the API server refused, or of which nothing could be told, is tried again.
 pub(crate) fn refused_until(incident: &Incident) -> Option<Timestamp> {
-    let mut refused =
-        incident.attempts.iter().rev().take_while(|one| {
-            one.undoes.is_some() && one.outcome == Some(Outcome::Refused) && !one.is_spent()
-        });
+    let mut refused = incident.attempts.iter().rev().take_while(|one| {
+        let is_not_done = matches!(one.outcome, Some(Outcome::Refused | Outcome::Failed));
+        one.undoes.is_some() && is_not_done && !one.is_spent()
+    });
     let last = refused.next()?.finished_at.as_ref()?.0;
     let doublings = refused.count().min(MOST_DOUBLINGS);
     Some(after(last, REFUSED_PAUSE.saturating_mul(1 << doublings)))

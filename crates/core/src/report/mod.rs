@@ -217,6 +217,7 @@ fn attempt_words(attempt: &Attempt) -> String {
         }
         (Some(Outcome::Superseded), _) => format!("{} was overtaken by another change", attempt.action),
         (Some(Outcome::Reverted), _) => format!("{did}, which somebody took back"),
+        (Some(Outcome::Failed), _) => format!("{} failed: what became of it is not known", attempt.action),
         (Some(Outcome::Refused), _) if attempt.has_begun() => format!("{did}, and could not go on"),
         (Some(Outcome::Refused), _) => format!("{} was refused", attempt.action),
     }

@@ -8,6 +8,7 @@ use mcp_health_api::{
 use mcp_health_core::{
     Decision, Fleet, Server,
     actions::{self, Planned},
+    attempt::{Acted, is_overdue},
     guards::{GuardAnswer, GuardQuestion, ask},
     signals::{Autoscaler, Budget, Reading, RecordedAction, Scaled, Strategy},
 };
@@ -472,7 +473,7 @@ fn escalated(scene: &mut Scene, reason: &str) {
 }
 
 #[test]
-fn a_revert_happens_once_and_one_that_the_api_server_refuses_is_tried_again_with_pauses() {
+fn a_revert_happens_once_and_one_that_was_refused_or_failed_is_tried_again_with_pauses() {
     let mut scene = made_worse();
     let mut revert = scene.status.incidents[0].attempts[0].clone();
     (revert.id, revert.undoes) = ("x-2".to_owned(), Some("x-1".to_owned()));
@@ -482,18 +483,56 @@ fn a_revert_happens_once_and_one_that_the_api_server_refuses_is_tried_again_with
     for step in &mut revert.steps {
         (step.state, step.template) = (StepState::Recorded, None);
     }
-    revert.outcome = Some(Outcome::Refused);
-    for (refusals, pause) in [(1, 60), (2, 120), (7, 3840), (12, 3840)] {
+    let cases = [Outcome::Refused, Outcome::Failed].map(|outcome| {
+        [(1, 60), (2, 120), (7, 3840), (12, 3840)].map(|(times, pause)| (outcome, times, pause))
+    });
+    for (outcome, refusals, pause) in cases.into_iter().flatten() {
+        revert.outcome = Some(outcome);
         let mut scene = made_worse();
         escalated(&mut scene, "AdmissionDenied");
         revert.finished_at = Some(Time(moment(scene.now)));
         scene.status.incidents[0].attempts.extend(vec![revert.clone(); refusals]);
         let Decision::Hold { hold, .. } = scene.concluded().decision else { panic!("not held") };
-        assert_eq!(hold.until, Some(Time(moment(scene.now + pause))), "{refusals}");
+        assert_eq!(hold.until, Some(Time(moment(scene.now + pause))), "{outcome} {refusals}");
         assert_eq!(hold.reason, "RevertRefused");
         scene.now += pause;
         assert_eq!(scene.decision(), "Undo Rollback");
     }
+}
+
+#[test]
+fn a_step_of_which_nothing_can_be_told_is_overdue_ten_minutes_after_it_could_be_carried_out() {
+    let mut attempt = made_worse().status.incidents[0].attempts[0].clone();
+    let recorded = attempt.recorded_at.0;
+    let after = |seconds: i64| recorded + jiff::SignedDuration::from_secs(seconds);
+    assert!(!is_overdue(&attempt, after(600)));
+    assert!(is_overdue(&attempt, after(601)));
+    attempt.steps[0].until = Some(Time(after(300)));
+    assert!(!is_overdue(&attempt, after(900)), "the time of its waits does not count");
+    assert!(is_overdue(&attempt, after(901)));
+}
+
+#[test]
+fn an_attempt_that_failed_is_escalated_frees_its_place_and_counts_as_done() {
+    let mut scene = made_worse();
+    let attempt = &mut scene.status.incidents[0].attempts[0];
+    (attempt.outcome, attempt.finished_at) = (None, None);
+    for step in &mut attempt.steps {
+        (step.state, step.template) = (StepState::Recorded, None);
+    }
+    let concluded = scene.concluded();
+    let mut draft = concluded.story;
+    draft.acted(&scene.case(), None, &Acted::Failed("reading it has no answer".to_owned()));
+    let incident = &draft.incidents[0];
+    assert!(incident.open_attempt().is_none(), "its place is free");
+    let failed = &incident.attempts[0];
+    assert_eq!(failed.outcome, Some(Outcome::Failed));
+    assert!(failed.is_spent(), "it may have been done");
+    let escalation = incident.escalation.as_ref().unwrap();
+    assert_eq!(escalation.reason, "StepOverdue");
+    assert!(escalation.message.contains("reading it has no answer"), "{}", escalation.message);
+    scene.status.incidents = draft.incidents;
+    assert!(matches!(scene.concluded().decision, Decision::Wait { .. }), "nothing more is done by itself");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! record and act: the intent goes to the status before anything is touched; what it rests on is confirmed in the same
-//! round trip; then its steps, fenced by it.
+//! record and act: the intent goes to the status before anything is touched; what it rests on is confirmed in
+//! the same round trip; then its steps, fenced by it.
 
 use std::sync::Arc;
 
@@ -123,8 +123,21 @@ impl Acting<'_> {
         Ok((written, Some(acted?)))
     }
 
-    /// Goes on with the open attempt, from what can be looked up of it.
+    /// Goes on with the open attempt, from what can be looked up of it. Where nothing can be told of its next
+    /// step for too long, it fails, and frees its place.
     pub async fn resume(&self, against: Option<&str>, draft: &mut StatusDraft) -> Carried {
+        match self.go_on(against, draft).await {
+            Err(Error::Unknown { what, why, .. })
+                if draft.open_attempt().is_some_and(|open| attempt::is_overdue(open, self.case.now)) =>
+            {
+                let why = format!("{what} on {} has no answer: {why}", self.target.words());
+                Ok((self.context.statuses.latest(self.object), Some(Acted::Failed(why))))
+            }
+            carried => carried,
+        }
+    }
+
+    async fn go_on(&self, against: Option<&str>, draft: &mut StatusDraft) -> Carried {
         let (written, against) = match against {
             Some(why) => {
                 self.lease(false)?;
@@ -145,8 +158,8 @@ impl Acting<'_> {
         Ok((written, Some(acted?)))
     }
 
-    /// Writes that the next step begins, if nothing would tell afterwards; confirms what it rests on in any case. Returns
-    /// the object as written, and what speaks against going on.
+    /// Writes that the next step begins, if nothing would tell afterwards; confirms what it rests on in any
+    /// case. Returns the object as written, and what speaks against going on.
     async fn record_step(
         &self,
         draft: &mut StatusDraft,

@@ -116,6 +116,44 @@ async fn go_on(client: &Client, lease: Lease) -> (Result<Option<Acted>, Error>, 
     (acted, seen.incidents[0].attempts[0].steps[0].state)
 }
 
+/// An API server that answers 500 to all but a change of the status.
+fn broken() -> Client {
+    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    tokio::spawn(async move {
+        while let Some((request, send)) = handle.next_request().await {
+            let (status, body) = match *request.method() {
+                Method::PUT => (200, serde_json::to_value(object(&draining("Recorded"))).unwrap()),
+                _ => (500, json!({"kind": "Status", "code": 500, "message": "etcd is down"})),
+            };
+            let body = Body::from(serde_json::to_vec(&body).unwrap());
+            send.send_response(Response::builder().status(status).body(body).unwrap());
+        }
+    });
+    Client::new(service, "mcp")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_cannot_be_looked_up_fails_ten_minutes_after_its_record_and_not_before() {
+    let went_on = async |minutes: i64| {
+        let lease = with_left(Duration::from_secs(15));
+        let (context, object) = (context(&broken(), lease), Arc::new(object(&draining("Recorded"))));
+        let status = object.status.clone().unwrap();
+        let recorded = status.incidents[0].attempts[0].recorded_at.0;
+        let now = recorded + SignedDuration::from_mins(minutes) + SignedDuration::from_secs(1);
+        let signals = context.stores.signals(&object, now);
+        let case = case(&context, &object, &status, &signals, now);
+        let diagnosis = diagnose(&case);
+        let mut draft = StatusDraft { incidents: status.incidents.clone(), ..StatusDraft::default() };
+        let decision = Decision::Resume { against: None };
+        let acting = acting(&context, &case, (&diagnosis, &decision), &object, None);
+        acting.resume(None, &mut draft).await.map(|(_, acted)| acted)
+    };
+    let early = Box::pin(went_on(9)).await.unwrap_err().to_string();
+    assert!(early.contains("etcd is down"), "{early}");
+    let Some(Acted::Failed(why)) = Box::pin(went_on(10)).await.unwrap() else { panic!("it goes on") };
+    assert!(why.contains("Deployment mcp/mcp-server") && why.contains("etcd is down"), "{why}");
+}
+
 /// An API server that answers all, and says whether the namespace is suspended; and what it was sent.
 fn answering(suspended: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
