@@ -70,3 +70,82 @@ pub async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     let shown = shown.lock().unwrap_or_else(PoisonError::into_inner).take();
     (session, shown)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use tokio_rustls::{
+        TlsAcceptor,
+        rustls::{ServerConfig, pki_types::PrivateKeyDer},
+    };
+
+    use super::*;
+    use crate::Trust;
+
+    /// A server's certificate for `redis.mcp`, which it signed itself.
+    struct Server {
+        config: Arc<ServerConfig>,
+        pem: String,
+    }
+
+    impl Server {
+        fn new() -> Self {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(["redis.mcp".to_owned()]).unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], key)
+                .unwrap();
+            Self { config: Arc::new(config), pem: certificate.pem() }
+        }
+
+        /// What a handshake with it comes to, and whether its certificate was seen.
+        async fn shakes(&self, host: &str, proof: Proof<'_>) -> (Result<(), Failed>, bool) {
+            let (here, there) = tokio::io::duplex(16 << 10);
+            let accepting = TlsAcceptor::from(self.config.clone()).accept(there);
+            let until = Instant::now() + Duration::from_secs(5);
+            let ((session, shown), _) = tokio::join!(secure(here, host, proof, &[], until), accepting);
+            (session.map(drop), shown.is_some())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_proves_as_much_as_is_asked_for_and_is_shown_in_any_case() {
+        let (server, other) = (Server::new(), Server::new());
+        let own = Trust::pem(server.pem.as_bytes()).unwrap();
+        let foreign = Trust::pem(other.pem.as_bytes()).unwrap();
+        for (host, proof, holds) in [
+            ("redis.mcp", Proof::Name(&own), true),
+            ("rabbit.mcp", Proof::Name(&own), false),
+            ("rabbit.mcp", Proof::Chain(&own), true),
+            ("redis.mcp", Proof::Chain(&foreign), false),
+            ("redis.mcp", Proof::Name(&foreign), false),
+            ("10.0.0.7", Proof::Nothing, true),
+        ] {
+            let (result, was_shown) = server.shakes(host, proof).await;
+            assert!(was_shown, "{host} {proof:?}");
+            match result {
+                Ok(()) => assert!(holds, "{host} {proof:?}"),
+                Err(Failed::Tls(rustls::Error::InvalidCertificate(why))) => {
+                    assert!(!holds, "{host} {proof:?}: {why:?}");
+                }
+                Err(other) => panic!("{host} {proof:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_never_answers_the_handshake_is_told_as_late() {
+        let (here, _there) = tokio::io::duplex(16 << 10);
+        let (session, _) = secure(here, "redis.mcp", Proof::Nothing, &[], Instant::now()).await;
+        assert!(matches!(session, Err(Failed::Late(Late::Tls))));
+    }
+}
