@@ -26,6 +26,18 @@ use crate::{
     observe::{DeploymentWire, Facts, ReplicaSetWire, look_up},
 };
 
+/// How often a change is sent while nothing but the target's status changes. During a rollout its controller
+/// writes that several times a second, and each time the version that the change tests is over.
+const SENT_AGAIN: usize = 4;
+
+/// What came of sending a change.
+enum Sent {
+    /// The step is over.
+    Ended(Stepped),
+    /// It did not take place: only the target's status has changed, which has this version now.
+    StatusChanged(String),
+}
+
 /// Whether the effect leaves the attempt's mark on the target.
 pub fn is_marking(effect: Effect) -> bool {
     matches!(
@@ -141,11 +153,38 @@ impl Executor<'_> {
             (Effect::MarkTarget, _) => Vec::new(),
             (effect, _) => return Ok(Stepped::superseded(format!("{effect:?} was not prepared"))),
         };
-        let operations = patch::fenced(attempt, &step.uid, &version, &facts, &changes);
-        match self.patch("changing it", operations).await? {
-            Ok(changed) => Ok(effected(changed, step)),
-            Err(error) => self.after_refusal(attempt, step, &version, &error).await,
+        let mut version = version;
+        for _ in 0..SENT_AGAIN {
+            match self.send(attempt, step, &version, &facts, &changes).await? {
+                Sent::Ended(stepped) => return Ok(stepped),
+                Sent::StatusChanged(now) => version = now,
+            }
+            // It has had its look at the lease for the first.
+            if !self.lease.has_left() {
+                break;
+            }
         }
+        Ok(self.overtaken())
+    }
+
+    /// Sends the change once, fenced by a version of the target.
+    async fn send(
+        &self,
+        attempt: &Attempt,
+        step: &Step,
+        version: &str,
+        facts: &Facts,
+        changes: &[Value],
+    ) -> Result<Sent, Error> {
+        let operations = patch::fenced(attempt, &step.uid, version, facts, changes);
+        match self.patch("changing it", operations).await? {
+            Ok(changed) => Ok(Sent::Ended(effected(changed, step))),
+            Err(error) => self.after_refusal(attempt, step, (version, facts), &error).await,
+        }
+    }
+
+    fn overtaken(&self) -> Stepped {
+        Stepped::superseded(format!("{} changed at the same moment", self.words()))
     }
 
     /// The API server said no: a fence held, a right is missing, or somebody's admission rule objects.
@@ -153,16 +192,16 @@ impl Executor<'_> {
         &self,
         attempt: &Attempt,
         step: &Step,
-        version: &str,
+        (version, facts): (&str, &Facts),
         error: &kube::Error,
-    ) -> Result<Stepped, Error> {
+    ) -> Result<Sent, Error> {
         let Some(status) =
             answer(error).filter(|status| (400..500).contains(&status.code) && status.code != 429)
         else {
             return Err(self.unknown("changing it", error));
         };
         if status.code == 404 {
-            return Ok(Stepped::superseded(format!("{} is gone", self.words())));
+            return Ok(Sent::Ended(Stepped::superseded(format!("{} is gone", self.words()))));
         }
         if status.code == 403 {
             let reason =
@@ -172,21 +211,26 @@ impl Executor<'_> {
                 self.words(),
                 status.message
             );
-            return Ok(Stepped::refused(reason, message));
+            return Ok(Sent::Ended(Stepped::refused(reason, message)));
         }
         let Some(live) = self.live().await? else {
-            return Ok(Stepped::superseded(format!("{} is gone", self.words())));
+            return Ok(Sent::Ended(Stepped::superseded(format!("{} is gone", self.words()))));
         };
         if patch::bears_mark(&live, attempt) {
-            return Ok(found(live, step));
+            return Ok(Sent::Ended(found(live, step)));
         }
         let meta = live.meta();
         if meta.uid.as_deref() == Some(&step.uid) && meta.resource_version.as_deref() == Some(version) {
             let message =
                 format!("the API server refuses the change of {}: {}", self.words(), status.message);
-            return Ok(Stepped::refused("ChangeRefused", message));
+            return Ok(Sent::Ended(Stepped::refused("ChangeRefused", message)));
         }
-        Ok(Stepped::superseded(format!("{} changed at the same moment", self.words())))
+        let seen = Facts::of(&live);
+        let is_decided_on = step.resource_version.as_ref().is_none_or(|recorded| *recorded == facts.version);
+        if is_decided_on && meta.uid.as_deref() == Some(&step.uid) && seen.fence == facts.fence {
+            return Ok(Sent::StatusChanged(seen.version));
+        }
+        Ok(Sent::Ended(self.overtaken()))
     }
 
     async fn patch(
@@ -228,8 +272,8 @@ fn fences_hold(live: &DeploymentWire, step: &Step) -> bool {
     same && meta.uid.as_deref() == Some(&step.uid)
 }
 
-/// The change is there, by its mark; what is in force now may be somebody's change after it. A template that comes back
-/// is known before; one that was edited is the one in force, if nobody has changed anything since.
+/// The change is there, by its mark; what is in force now may be somebody's change after it. A template that
+/// comes back is known before; one that was edited is the one in force, if nobody has changed anything since.
 fn found(live: DeploymentWire, step: &Step) -> Stepped {
     let Stepped::Changed(mut effected, live) = effected(live, step) else {
         return Stepped::superseded("the change cannot be told");

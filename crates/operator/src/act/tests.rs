@@ -226,6 +226,56 @@ async fn a_target_that_changed_at_the_same_moment_is_not_touched() {
     assert_eq!(sent.len(), 2, "one patch, one look, no second patch");
 }
 
+/// Carries out a change that was decided on at version 7, whose first tests fail, each time at what is live
+/// then.
+async fn carry_out_against(live: &[Value], last: (StatusCode, Value)) -> (Acted, Vec<Sent>) {
+    let failed = live.iter().flat_map(|live| [refusal(422, "test failed"), (StatusCode::OK, live.clone())]);
+    let (client, sent) = api_server(failed.chain([last]).collect());
+    let decided = serde_json::from_value(deployment("uid-1", "7", None)).unwrap();
+    let (prepared, facts) = (Prepared::Template(template("good")), Facts::of(&decided));
+    let acted = target(&client).carry_out(&attempt(), prepared, facts).await;
+    let sent = sent.lock().unwrap().clone();
+    (acted.unwrap(), sent)
+}
+
+#[tokio::test]
+async fn while_only_the_status_of_the_target_changes_the_change_is_sent_again_with_the_new_version() {
+    let mut rolled = deployment("uid-1", "9", None);
+    rolled["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!("4");
+    rolled["status"] = json!({"updatedReplicas": 1});
+    let done = (StatusCode::OK, deployment("uid-1", "10", Some("crashloop-1-1")));
+    let (acted, sent) = carry_out_against(&[deployment("uid-1", "8", None), rolled], done).await;
+    assert_eq!(acted, all_done());
+    let patches = sent.iter().filter(|sent| sent.method == Method::PATCH);
+    let versions: Vec<_> = patches.map(|sent| sent.body[1]["value"].clone()).collect();
+    assert_eq!(versions, ["7", "8", "9"]);
+    let all: Vec<_> =
+        ["8", "9", "10", "11"].iter().map(|version| deployment("uid-1", version, None)).collect();
+    let (acted, sent) = carry_out_against(&all, refusal(500, "never asked")).await;
+    assert!(matches!(acted, Acted::Superseded(_)), "it is decided anew");
+    assert_eq!(sent.iter().filter(|sent| sent.method == Method::PATCH).count(), 4);
+}
+
+#[tokio::test]
+async fn what_else_than_the_status_of_the_target_changes_ends_the_attempt_without_a_second_patch() {
+    let changes: [(&str, Value); 6] = [
+        ("/metadata/generation", json!(4)),
+        ("/metadata/annotations", json!({"a": "b", "team": "search"})),
+        ("/metadata/labels", json!({"argocd.argoproj.io/instance": "x"})),
+        ("/metadata/ownerReferences", json!([{"apiVersion": "v1", "kind": "A", "name": "a", "uid": "a"}])),
+        ("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z")),
+        ("/metadata/uid", json!("uid-2")),
+    ];
+    for (path, value) in changes {
+        let mut live = deployment("uid-1", "8", None);
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        live.pointer_mut(parent).unwrap()[name] = value;
+        let (acted, sent) = carry_out_against(&[live], refusal(500, "never asked")).await;
+        assert!(matches!(acted, Acted::Superseded(_)), "{path}");
+        assert_eq!(sent.iter().filter(|sent| sent.method == Method::PATCH).count(), 1, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_missing_right_is_named() {
     let (acted, _) =

@@ -17,7 +17,7 @@ use mcp_health_core::{
     signals::{RecordedAction, Strategy, Target},
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     pod_spec,
@@ -76,6 +76,11 @@ pub struct Facts {
     pub has_annotations: bool,
     /// Its pod template has annotations.
     pub template_has_annotations: bool,
+    /// Its resourceVersion.
+    pub version: String,
+    /// Digest of all that a decision rests on and its controller does not write: its generation, which stands
+    /// for its spec, and its metadata.
+    pub fence: String,
 }
 
 impl Facts {
@@ -91,8 +96,26 @@ impl Facts {
                 .template
                 .pointer("/metadata/annotations")
                 .is_some_and(Value::is_object),
+            version: wire.metadata.resource_version.clone().unwrap_or_default(),
+            fence: fence(&wire.metadata),
         }
     }
+}
+
+/// The Deployment controller's number for the revision in force.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+fn fence(meta: &ObjectMeta) -> String {
+    let annotations = meta.annotations.iter().flatten().filter(|(name, _)| *name != REVISION);
+    let all = json!([
+        meta.generation,
+        meta.labels,
+        annotations.collect::<Vec<_>>(),
+        meta.owner_references,
+        meta.finalizers,
+        meta.deletion_timestamp,
+    ]);
+    digest::short(all.to_string().as_bytes(), 16)
 }
 
 impl Row for DeploymentRow {
@@ -104,7 +127,10 @@ impl Row for DeploymentRow {
         // A new resourceVersion alone says nothing, but the next change must be fenced by it.
         let mut same = self.target.clone();
         same.resource_version.clone_from(&before.target.resource_version);
-        same != before.target || self.pod_labels != before.pod_labels || self.facts != before.facts
+        let mut facts = self.facts.clone();
+        facts.version.clone_from(&before.facts.version);
+        facts.fence.clone_from(&before.facts.fence);
+        same != before.target || self.pod_labels != before.pod_labels || facts != before.facts
     }
 
     fn concerns(&self, key: &Key) -> Concerns {

@@ -89,6 +89,8 @@ impl Acting<'_> {
     /// Records the plan as an attempt, and carries it out.
     pub async fn begin(&self, plan: &Plan, server: &Server<'_>, draft: &mut StatusDraft) -> Carried {
         let (context, nothing) = (self.context, Ok((Arc::clone(self.object), None)));
+        // As the target was when it was decided on: its next patch is fenced by that.
+        let facts = context.stores.facts(self.object);
         self.lease(plan.steps.first().is_some_and(|step| step.effect.is_untraceable()))?;
         let Some(incident) = draft.primary_mut() else { return nothing };
         attempt::record(self.case, server, incident, plan);
@@ -106,10 +108,7 @@ impl Acting<'_> {
         // The object is gone: nothing is recorded, so nothing is done.
         let Some(written) = written? else { return nothing };
         let acted = match confirmed? {
-            Confirmed::Unchanged => {
-                let facts = context.stores.facts(self.object);
-                Box::pin(self.target.carry_out(&attempt, prepared?, facts)).await
-            }
+            Confirmed::Unchanged => Box::pin(self.target.carry_out(&attempt, prepared?, facts)).await,
             Confirmed::Changed(why) => {
                 draft.step_not_begun();
                 Ok(Acted::Superseded(format!("it was not carried out: {why}")))
