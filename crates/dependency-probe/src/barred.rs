@@ -8,7 +8,7 @@ use mcp_health_core::{
     signals::{CheckStep, Failure},
 };
 use net::{Failed, Late};
-use tokio_rustls::rustls::{CertificateError, Error};
+use tokio_rustls::rustls::{CertificateError, Error, OtherError};
 
 use crate::certificate::Shown;
 
@@ -155,7 +155,9 @@ fn wrong(error: &CertificateError, server_name: &str, shown: Option<&Shown>) -> 
         CertificateError::BadSignature => "whose signature is wrong".to_owned(),
         CertificateError::BadEncoding => "that cannot be read".to_owned(),
         // What openssl makes of itself unless told otherwise, and what rustls takes from no server.
-        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+        CertificateError::Other(OtherError(why))
+            if why.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) =>
+        {
             let by_itself = shown.is_some_and(|shown| shown.is_self_signed);
             let by_itself = if by_itself { " that signed itself" } else { "" };
             format!("of an authority{by_itself}, which is none of a server (CA:TRUE)")
