@@ -35,6 +35,7 @@ pub async fn reconcile(
     context.unsent.restore(uid_of(&object), &mut before);
     let now = whole_second(Timestamp::now());
 
+    context.stores.ask_for_logs(&object, now);
     let mut signals = context.stores.signals(&object, now); // observe
     let wanted = references::wanted(&case(&context, &object, &before, &signals, now));
     let looked_up = context

@@ -26,6 +26,7 @@ impl Stores {
     }
 
     fn is_judged_otherwise(&self, object: &McpServerHealth, before: &Verdict, now: Timestamp) -> bool {
+        self.ask_for_logs(object, now);
         let signals = self.signals(object, now);
         let none = McpServerHealthStatus::default();
         let case = Case {

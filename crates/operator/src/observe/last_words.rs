@@ -72,8 +72,19 @@ impl Hearing {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds to a pod of a server what was heard of it, and asks for what was not heard yet.
-    pub fn add_to(&self, deployment: &Key, key: &Key, pod: &mut Pod, now: Timestamp) {
+    /// Adds to a pod what was heard of it.
+    pub fn add_to(&self, key: &Key, pod: &mut Pod) {
+        let all = self.lock();
+        let Some(heard) = all.get(key).filter(|heard| heard.uid == pod.uid) else { return };
+        for container in &mut pod.containers {
+            if let Some(known) = heard.containers.get(&container.name) {
+                container.last_words = known.said.clone();
+            }
+        }
+    }
+
+    /// Asks for what was not heard yet of a pod of a server.
+    pub fn ask(&self, deployment: &Key, key: &Key, pod: &Pod, now: Timestamp) {
         let mut all = self.lock();
         if !all.contains_key(key) && !pod.containers.iter().any(|one| recent_end(one, now).is_some()) {
             return;
@@ -83,7 +94,7 @@ impl Hearing {
             *heard = Heard { uid: pod.uid.clone(), ..Heard::default() };
         }
         let mut asks = Vec::new();
-        for container in &mut pod.containers {
+        for container in &pod.containers {
             if let Some(exit) = recent_end(container, now)
                 && let run = run_of(container, exit)
                 && heard.is_news(&container.name, run, now)
@@ -100,9 +111,6 @@ impl Hearing {
                     since,
                     order: 0,
                 }));
-            }
-            if let Some(known) = heard.containers.get(&container.name) {
-                container.last_words = known.said.clone();
             }
         }
         for ask in asks {

@@ -32,8 +32,18 @@ type WorkloadSeen = (Reading<Option<Target>>, Reading<Vec<Revision>>, Reading<Ve
 type LimitsSeen = (Reading<Vec<Autoscaler>>, Reading<Vec<Quota>>);
 
 impl Stores {
-    /// What is seen of the server of an object, now. Reads stores; calls nobody, but has it asked what
-    /// containers said before they ended.
+    /// Has the logs fetched of containers of a server that ended, where none was yet. What is seen next of
+    /// the server says that they are awaited.
+    pub fn ask_for_logs(&self, object: &McpServerHealth, now: Timestamp) {
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        let target = Key::new(namespace, &object.spec.target_ref.name);
+        let Some(row) = self.deployments.get(&target) else { return };
+        for (key, row) in self.pods_of(namespace, &row.target.uid) {
+            self.hearing.ask(&target, &key, &row.pod, now);
+        }
+    }
+
+    /// What is seen of the server of an object, now. Reads stores; calls nobody, and changes nothing.
     pub fn signals(&self, object: &McpServerHealth, now: Timestamp) -> Signals {
         let namespace = object.meta().namespace.as_deref().unwrap_or_default();
         let name = object.meta().name.as_deref().unwrap_or_default();
@@ -83,7 +93,7 @@ impl Stores {
             rules,
             probes,
             circuits,
-            dependencies: dependencies::aged(self.depended_on(object, postgres), now),
+            dependencies: dependencies::aged(self.depended_on(object, postgres.as_ref()), now),
             database,
             alerts,
             report: annotation(object, REPORT_ANNOTATION).map(str::to_owned),
@@ -190,7 +200,7 @@ impl Stores {
             revisions.push(row.revision.clone());
             for (key, row) in self.pods.of_group(&key) {
                 let mut pod = row.pod.clone();
-                self.hearing.add_to(target, &key, &mut pod, now);
+                self.hearing.add_to(&key, &mut pod);
                 if !pod.ready && !pod.deleting {
                     pod.troubles = self.events.of(&pod.uid, now);
                 }

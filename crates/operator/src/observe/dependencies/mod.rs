@@ -184,7 +184,7 @@ impl Dependencies {
     }
 
     /// What another source knows of a dependency, as a whole.
-    fn take_in(&self, key: &Key, dependency: Dependency) {
+    pub fn take_in(&self, key: &Key, dependency: Dependency) {
         let name = dependency.name.clone();
         self.lock().with(key, &name, |seen| *seen = Seen(dependency));
     }
@@ -245,8 +245,8 @@ impl Dependencies {
         certified.filter(|(place, _)| !place.is_empty()).collect()
     }
 
-    /// What is known of all that an object declares.
-    fn reading(&self, object: &McpServerHealth) -> Reading<Vec<Dependency>> {
+    /// What is known of all that an object declares; of its database, what is given.
+    fn reading(&self, object: &McpServerHealth, database: Option<&Dependency>) -> Reading<Vec<Dependency>> {
         if declared(&object.spec).next().is_none() {
             return Reading::Off;
         }
@@ -256,8 +256,9 @@ impl Dependencies {
         let (key, inner) = (Key::of(object), self.lock());
         let remembered = answered(Some(object));
         let view = |name: &str| {
-            let seen = inner.by_object.get(&key).and_then(|all| all.get(name));
-            let Some(Seen(seen)) = seen else {
+            let of_source = database.filter(|database| database.name == name);
+            let known = || Some(&inner.by_object.get(&key)?.get(name)?.0);
+            let Some(seen) = of_source.or_else(known) else {
                 return Dependency { name: name.to_owned(), ..Dependency::default() };
             };
             let mut view = seen.clone();

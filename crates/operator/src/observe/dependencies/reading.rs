@@ -4,7 +4,7 @@ use mcp_health_api::McpServerHealth;
 use mcp_health_core::signals::{Dependency, Reading};
 
 use super::{
-    super::{probes::Probes, stores::Stores, table::Key},
+    super::{probes::Probes, stores::Stores},
     NO_WAY,
 };
 
@@ -14,13 +14,10 @@ impl Stores {
     pub fn depended_on(
         &self,
         object: &McpServerHealth,
-        database: Option<Dependency>,
+        database: Option<&Dependency>,
     ) -> Reading<Vec<Dependency>> {
         let Some(dependencies) = &self.dependencies else { return Reading::Off };
-        if let Some(database) = database {
-            dependencies.take_in(&Key::of(object), database);
-        }
-        match dependencies.reading(object) {
+        match dependencies.reading(object, database) {
             Reading::Fresh(_) if self.probes.as_ref().is_some_and(Probes::has_no_way) => {
                 Reading::Unavailable(NO_WAY.to_owned())
             }

@@ -271,7 +271,7 @@ fn only_what_may_change_a_verdict_is_news_and_what_was_answered_is_of_that_quest
         let at = Timestamp::from_second(second).unwrap();
         dependencies.note(&key, "api", at, (Some(about("api:80", question)), came), &[])
     };
-    let seen = || match dependencies.reading(&one) {
+    let seen = || match dependencies.reading(&one, None) {
         Reading::Fresh(all) => all[0].clone(),
         other => panic!("{other:?}"),
     };
@@ -300,7 +300,7 @@ fn only_what_may_change_a_verdict_is_news_and_what_was_answered_is_of_that_quest
     note("b", Ok(failed(CheckStep::Route)));
     assert!(!seen().ever_answered && seen().known_as != before);
     let told = object("mcp", "one", &signals, &[seen().known_as.unwrap()]);
-    assert!(matches!(dependencies.reading(&told), Reading::Fresh(all) if all[0].ever_answered));
+    assert!(matches!(dependencies.reading(&told, None), Reading::Fresh(all) if all[0].ever_answered));
     dependencies.keep_to(&key, &object("mcp", "one", &json!({}), &[]));
     assert!(dependencies.lock().by_object.is_empty() && dependencies.lock().leaning.is_empty());
 }
@@ -314,7 +314,7 @@ fn since_when_it_answers_is_kept_longer_than_its_answers_and_begins_anew_after_a
     let since = |second: i64, question: &str, came: Came| {
         let about = Some(about("api:80", question));
         dependencies.note(&Key::of(&one), "api", at(second), (about, came), &[]);
-        match dependencies.reading(&one) {
+        match dependencies.reading(&one, None) {
             Reading::Fresh(all) => all[0].answers_since,
             other => panic!("{other:?}"),
         }
@@ -393,5 +393,5 @@ fn where_there_is_a_way_to_nothing_it_is_the_operators_own_and_no_evidence() {
     let dependencies = Dependencies::default();
     let object = object("mcp", "one", &json!({"dependencies": [http("a", "http://a/")]}), &[]);
     dependencies.no_way.store(true, Relaxed);
-    assert_eq!(dependencies.reading(&object), Reading::Unavailable(NO_WAY.to_owned()));
+    assert_eq!(dependencies.reading(&object, None), Reading::Unavailable(NO_WAY.to_owned()));
 }

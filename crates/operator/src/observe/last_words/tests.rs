@@ -70,7 +70,9 @@ struct Scene {
 impl Scene {
     /// The pod as a reconcile sees it, and what was asked.
     fn look(&self, mut pod: Pod, now: i64) -> (Pod, Vec<Ask>) {
-        self.hearing.add_to(&Key::new("mcp", "server"), &Key::new("mcp", "a"), &mut pod, at(now));
+        let key = Key::new("mcp", "a");
+        self.hearing.ask(&Key::new("mcp", "server"), &key, &pod, at(now));
+        self.hearing.add_to(&key, &mut pod);
         let asks: Vec<Ask> = std::iter::from_fn(|| self.hearing.queue.try_next()).collect();
         for ask in &asks {
             self.hearing.queue.done(&ask.pod.namespace);
@@ -201,8 +203,8 @@ async fn of_a_thousand_pods_that_crashed_and_are_ready_no_log_is_fetched_and_a_r
     let (wake, _woken) = unbounded();
     let stores = Arc::new(Stores::new(&Config::parse_from(["mcp-health-operator"]), wake).unwrap());
     let server = Key::new("mcp", "server");
-    let ask = |(key, mut pod): (Key, Pod)| {
-        stores.hearing.add_to(&server, &key, &mut pod, Timestamp::now());
+    let ask = |(key, pod): (Key, Pod)| {
+        stores.hearing.ask(&server, &key, &pod, Timestamp::now());
     };
     let now = nearest_second(Timestamp::now());
     for number in 0..3000 {
@@ -241,8 +243,8 @@ impl Heard {
 async fn a_request_that_waited_for_too_long_is_unavailable_without_being_sent() {
     let (wake, _woken) = unbounded();
     let stores = Arc::new(Stores::new(&Config::parse_from(["mcp-health-operator"]), wake).unwrap());
-    let (key, mut pod) = put(&stores, &crashed("real", nearest_second(Timestamp::now()), 2, false));
-    stores.hearing.add_to(&Key::new("mcp", "server"), &key, &mut pod, Timestamp::now());
+    let (key, pod) = put(&stores, &crashed("real", nearest_second(Timestamp::now()), 2, false));
+    stores.hearing.ask(&Key::new("mcp", "server"), &key, &pod, Timestamp::now());
     let ask = stores.hearing.queue.try_next().unwrap();
     let since = ask.since - LastWords::LONGEST_WAIT - SignedDuration::from_secs(1);
     let ask = Ask { since, ..ask };

@@ -7,6 +7,14 @@ use mcp_health_core::signals::{Database, Dependency, Reading};
 use super::super::{stores::Stores, table::Key};
 
 impl Stores {
+    /// Has what an object's database came to counted as that of something which the server depends on.
+    pub fn note_database(&self, object: &McpServerHealth, now: Timestamp) {
+        let (_, database) = self.database_of(object, now);
+        if let Some((dependencies, database)) = self.dependencies.as_ref().zip(database) {
+            dependencies.take_in(&Key::of(object), database);
+        }
+    }
+
     /// What an object's database tells, and the database as something that the server depends on.
     pub fn database_of(
         &self,

@@ -189,7 +189,11 @@ impl Asking {
                 Topic::Mcp => self.mcp(probes, key, &object, &row).await,
                 Topic::Http => self.http(probes, key, &object, &row).await,
                 Topic::Dependencies => (self.rounds.ask(&self.stores, key, &object).await, round::INTERVAL),
-                Topic::Postgres => self.looks.look(&self.stores, key, &object).await,
+                Topic::Postgres => {
+                    let looked = self.looks.look(&self.stores, key, &object).await;
+                    self.stores.note_database(&object, Timestamp::now());
+                    looked
+                }
             })
         };
         let (is_news, pause) = done.await.unwrap_or((false, SOON));

@@ -77,6 +77,14 @@ impl Probes {
         with(server)
     }
 
+    /// What is remembered of it, to be read.
+    fn read<T>(&self, key: &Key, uid: &str, object: &McpServerHealth, with: impl FnOnce(&Server) -> T) -> T {
+        match self.lock().get(key).filter(|server| server.uid == uid) {
+            Some(server) => with(server),
+            None => with(&Server::new(uid, object)),
+        }
+    }
+
     /// Forgets an object that is gone.
     fn forget(&self, object: &Key) {
         self.lock().remove(object);

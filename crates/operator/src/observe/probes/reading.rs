@@ -49,9 +49,7 @@ impl Stores {
             if enabled { ways::ways(self, object, row, port) } else { Vec::new() }
         };
         let (mcp_ways, http_ways) = (ways(mcp.enabled, mcp.port), ways(http.enabled, http.port));
-        let (probed, circuits) = probes.of(&key, &row.target.uid, object, |server| {
-            server.see(ProbeQuestion::Mcp, &mcp_ways);
-            server.see(ProbeQuestion::Health, &http_ways);
+        let (probed, circuits) = probes.read(&key, &row.target.uid, object, |server| {
             let trouble = server.mcp_trouble.as_ref().filter(|_| mcp.enabled).cloned();
             let mut probed = server.probed_of_mcp(&mcp, &mcp_ways, signals.mcp.is_some());
             let rate = keep::rate(http.interval, signals.http.is_some());

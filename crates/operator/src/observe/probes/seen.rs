@@ -34,6 +34,11 @@ fn of(what: u64, way: &Way) -> u64 {
     digest(&(what, way.instance, way.tls, &way.host))
 }
 
+/// Whether exactly one Service is among the ways.
+fn are_of_one_service(ways: &[Way]) -> bool {
+    ways.iter().filter(|way| matches!(way.path, ProbePath::Service(_))).count() == 1
+}
+
 /// The Service of a path, where it goes through one.
 fn service_of(path: &ProbePath) -> Option<String> {
     match path {
@@ -149,8 +154,7 @@ impl Server {
 
     /// Notes which ways there are.
     pub fn see(&mut self, question: ProbeQuestion, ways: &[Way]) {
-        let services = ways.iter().filter(|way| matches!(way.path, ProbePath::Service(_)));
-        if services.count() == 1 {
+        if are_of_one_service(ways) {
             self.of_one_service.insert(question);
         } else {
             self.of_one_service.remove(&question);
@@ -179,9 +183,13 @@ impl Server {
     /// Whether a path was answered once. What an earlier operator was answered through a Service is known of
     /// this one only where there is no other.
     fn was_answered(&self, question: ProbeQuestion, path: &ProbePath) -> bool {
+        self.was_answered_of(question, path, self.of_one_service.contains(&question))
+    }
+
+    fn was_answered_of(&self, question: ProbeQuestion, path: &ProbePath, is_one_service: bool) -> bool {
         let service = service_of(path);
         let remembered = question.answered(service.is_some());
-        let certain = service.is_none() || self.of_one_service.contains(&question);
+        let certain = service.is_none() || is_one_service;
         self.answered.contains(&(question, service))
             || (certain && remembered.is_some_and(|one| self.remembered.contains(&one)))
     }
@@ -343,9 +351,10 @@ impl Server {
     /// What the paths of a question came to. Left out: what was never answered and was not declared.
     pub fn probed(&self, question: ProbeQuestion, ways: &[Way], rate: Rate, each: u16) -> Vec<Probed> {
         let to_pods = |way: &&Way| question != ProbeQuestion::Canary || matches!(way.path, ProbePath::Pod(_));
+        let is_one_service = are_of_one_service(ways);
         let view = |way: &Way| {
             let seen = self.paths.get(&(question, way.path.clone()));
-            let ever_answered = self.was_answered(question, &way.path);
+            let ever_answered = self.was_answered_of(question, &way.path, is_one_service);
             let pause = self.pause(question, &way.path, rate).max(rate.interval * u32::from(each));
             (ever_answered || rate.is_declared || way.leads_elsewhere).then(|| Probed {
                 path: way.path.clone(),
