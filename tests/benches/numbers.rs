@@ -246,15 +246,14 @@ async fn round(client: &Client, space: &str, at: usize) -> Result<Duration> {
     timeout(LIMIT, work).await.map_err(|_| format!("{space}/{name} is not mitigated"))?
 }
 
-/// One item for each Event that shows a pod of a server whose container ended with an error.
+/// One item for each Event that shows a pod of a server in `CrashLoopBackOff`: from then on the rule is sure.
 fn evidence(client: &Client, space: &str, name: &str) -> impl stream::Stream<Item = ()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), space);
     let config = watcher::Config::default().labels(&format!("app={name}"));
     watcher(pods, config).applied_objects().filter_map(async |pod| {
-        let status = pod.ok()?.status?;
-        let states = status.container_statuses?.into_iter().flat_map(|one| [one.state, one.last_state]);
-        let ended = states.flatten().find_map(|state| state.terminated);
-        ended.filter(|ended| ended.exit_code != 0).map(drop)
+        let containers = pod.ok()?.status?.container_statuses?;
+        let waits = containers.into_iter().find_map(|one| one.state?.waiting);
+        waits?.reason.filter(|reason| reason == "CrashLoopBackOff").map(drop)
     })
 }
 
@@ -300,8 +299,11 @@ fn revision(image: &str) -> Patch<Value> {
     let crash_after = (image == BAD).then_some("200ms");
     // No log can be read of a simulated container; its message says as much.
     let message = (image == BAD).then_some("TypeError: settings is undefined");
+    let never_ready = (image == BAD).then_some("true");
     let annotations = json!({
-        "simulation.mcphealth.dev/crash-after": crash_after, "simulation.mcphealth.dev/message": message,
+        "simulation.mcphealth.dev/crash-after": crash_after,
+        "simulation.mcphealth.dev/message": message,
+        "simulation.mcphealth.dev/never-ready": never_ready,
     });
     let pods = json!({"containers": [{"name": "server", "image": image}]});
     Patch::Strategic(json!({"spec": {"template": {"metadata": {"annotations": annotations}, "spec": pods}}}))

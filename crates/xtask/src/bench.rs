@@ -16,7 +16,8 @@ const NODES: u32 = 15;
 
 /// Builds the operator, and runs `tests/benches/numbers.rs`.
 pub fn run() -> Result<()> {
-    let programs = workspace::build_release(&["mcp-health-operator"])?;
+    // Both, as everywhere: alone, what they share would be built once more.
+    let programs = workspace::build_release(&["mcp-health-operator", "mcp-demo-server"])?;
     let operator = programs.first().ok_or_else(|| Error::other("cargo has built no operator"))?;
     let plan =
         Plan { node: Wanted::Simulated, simulated_nodes: Some(NODES), addons: false, ..Plan::default() };
