@@ -35,7 +35,7 @@ pub mod probes;
 pub mod prohibition;
 pub mod quantity;
 pub mod references;
-mod refusals;
+pub mod refusals;
 pub mod report;
 mod revert;
 mod runbook;

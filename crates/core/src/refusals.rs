@@ -35,6 +35,34 @@ pub fn of_create(message: &str) -> Refusal {
     }
 }
 
+/// What it means that the API server did not carry out a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Nothing was decided, or it is not known: no answer, not now (429), or a fault of its own (5xx).
+    Undecided,
+    /// The operator lacks the right.
+    NoRight,
+    /// An admission policy or webhook denies it.
+    Denied,
+    /// There is no such object.
+    Gone,
+    /// It contradicts what is there, or is not valid.
+    Invalid,
+}
+
+/// What an answer means to a request with this verb (`patch`, `create`), by its code and its message.
+pub fn of_request(code: u16, message: &str, verb: &str) -> Refused {
+    match code {
+        // Authorization names the verb: `User "x" cannot patch resource "deployments"`. Admission does not.
+        403 if message.contains(&format!("cannot {verb}")) => Refused::NoRight,
+        403 => Refused::Denied,
+        404 => Refused::Gone,
+        429 => Refused::Undecided,
+        400..500 => Refused::Invalid,
+        _ => Refused::Undecided,
+    }
+}
+
 /// Whether the scheduler's message names what no further node and no waiting can bring: an object that is missing.
 pub fn is_definitive_for_scheduling(message: &str) -> bool {
     let message = message.to_lowercase();
@@ -79,6 +107,26 @@ pub fn is_transient_pull(message: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_api_server_did_not_carry_out_is_told_apart_by_code_and_verb() {
+        let no_right =
+            "deployments.apps \"a\" is forbidden: User \"x\" cannot patch resource \"deployments\"";
+        for (code, message, refused) in [
+            (403, no_right, Refused::NoRight),
+            (403, "admission webhook \"policy\" denied the request: not on Fridays", Refused::Denied),
+            (403, "exceeded quota: count/jobs.batch=1", Refused::Denied),
+            (404, "not found", Refused::Gone),
+            (409, "the object has been modified", Refused::Invalid),
+            (422, "the server rejected our request", Refused::Invalid),
+            (429, "too many requests", Refused::Undecided),
+            (500, "etcd is down", Refused::Undecided),
+            (503, "", Refused::Undecided),
+        ] {
+            assert_eq!(of_request(code, message, "patch"), refused, "{code} {message}");
+        }
+        assert_eq!(of_request(403, no_right, "create"), Refused::Denied, "another verb than was asked for");
+    }
 
     #[test]
     fn messages_of_the_api_server_are_understood() {

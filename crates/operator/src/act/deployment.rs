@@ -11,7 +11,8 @@ use kube::{
 };
 use mcp_health_api::{Attempt, Effect, MANAGER, Step};
 use mcp_health_core::{
-    actions::template_edit::edited, attempt::Effected, digest, references::LOOKED_UP, signals::Presence,
+    actions::template_edit::edited, attempt::Effected, digest, references::LOOKED_UP, refusals::Refused,
+    signals::Presence,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ use super::{
     stepped::{Prepared, Stepped},
 };
 use crate::{
-    error::{Error, answer},
+    error::Error,
     observe::{DeploymentWire, Facts, ReplicaSetWire, look_up},
 };
 
@@ -195,23 +196,18 @@ impl Executor<'_> {
         (version, facts): (&str, &Facts),
         error: &kube::Error,
     ) -> Result<Sent, Error> {
-        let Some(status) =
-            answer(error).filter(|status| (400..500).contains(&status.code) && status.code != 429)
-        else {
-            return Err(self.unknown("changing it", error));
+        let (refused, said) = self.refused("changing it", "patch", error)?;
+        let denied = |reason| {
+            let message = format!("the API server does not let the operator change {}: {said}", self.words());
+            Ok(Sent::Ended(Stepped::refused(reason, message)))
         };
-        if status.code == 404 {
-            return Ok(Sent::Ended(Stepped::superseded(format!("{} is gone", self.words()))));
-        }
-        if status.code == 403 {
-            let reason =
-                if status.message.contains("cannot patch") { "Forbidden" } else { "AdmissionDenied" };
-            let message = format!(
-                "the API server does not let the operator change {}: {}",
-                self.words(),
-                status.message
-            );
-            return Ok(Sent::Ended(Stepped::refused(reason, message)));
+        match refused {
+            Refused::Gone => {
+                return Ok(Sent::Ended(Stepped::superseded(format!("{} is gone", self.words()))));
+            }
+            Refused::NoRight => return denied("Forbidden"),
+            Refused::Denied => return denied("AdmissionDenied"),
+            Refused::Invalid | Refused::Undecided => {}
         }
         let Some(live) = self.live().await? else {
             return Ok(Sent::Ended(Stepped::superseded(format!("{} is gone", self.words()))));
@@ -221,8 +217,7 @@ impl Executor<'_> {
         }
         let meta = live.meta();
         if meta.uid.as_deref() == Some(&step.uid) && meta.resource_version.as_deref() == Some(version) {
-            let message =
-                format!("the API server refuses the change of {}: {}", self.words(), status.message);
+            let message = format!("the API server refuses the change of {}: {said}", self.words());
             return Ok(Sent::Ended(Stepped::refused("ChangeRefused", message)));
         }
         let seen = Facts::of(&live);

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use kube::{Api, Client};
 use mcp_health_api::McpServerHealth;
-use mcp_health_core::signals::{Pod, Revision};
+use mcp_health_core::{
+    refusals::{self, Refused},
+    signals::{Pod, Revision},
+};
 
 use super::unsent::Unsent;
 use crate::{
-    error::Error,
+    error::{Error, answer},
     lease::Lease,
     observe::{Databases, DeploymentWire},
 };
@@ -67,5 +70,20 @@ impl Executor<'_> {
             object: self.words(),
             why: format!("no answer within {} s", self.timeout.as_secs()),
         })
+    }
+
+    /// What an answer means by which the API server did not carry out a request with this verb, and its words. `Err`
+    /// where it may have, or may later: the attempt stays recorded.
+    pub fn refused(
+        &self,
+        what: &'static str,
+        verb: &str,
+        error: &kube::Error,
+    ) -> Result<(Refused, String), Error> {
+        let status = answer(error).ok_or_else(|| self.unknown(what, error))?;
+        match refusals::of_request(status.code, &status.message, verb) {
+            Refused::Undecided => Err(self.unknown(what, error)),
+            refused => Ok((refused, status.message.clone())),
+        }
     }
 }

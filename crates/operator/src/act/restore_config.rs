@@ -15,6 +15,7 @@ use mcp_health_core::{
     actions::config_name,
     attempt::{Acted, Effected},
     healthy::copy_name,
+    refusals::Refused,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -151,15 +152,12 @@ impl Executor<'_> {
         const WHAT: &str = "keeping the content of a ConfigMap";
         match self.in_time(WHAT, keep::copy(self.client, self.object, live)).await? {
             Ok(()) => Ok(None),
-            Err(NoCopy::Api(error)) => match answer(&error).filter(|status| is_refusal(status.code)) {
-                Some(status) => {
-                    let reason = if status.code == 403 { "Forbidden" } else { "CopyRefused" };
-                    let message =
-                        format!("what ConfigMap {} holds cannot be kept: {}", words(step), status.message);
-                    Ok(Some(Stepped::refused(reason, message)))
-                }
-                None => Err(self.unknown(WHAT, &error)),
-            },
+            Err(NoCopy::Api(error)) => {
+                let (refused, said) = self.refused(WHAT, "create", &error)?;
+                let reason = if refused == Refused::NoRight { "Forbidden" } else { "CopyRefused" };
+                let message = format!("what ConfigMap {} holds cannot be kept: {said}", words(step));
+                Ok(Some(Stepped::refused(reason, message)))
+            }
             Err(other) => {
                 let message = format!("what ConfigMap {} holds cannot be kept: {other}", words(step));
                 Ok(Some(Stepped::refused("CopyRefused", message)))
@@ -175,17 +173,15 @@ impl Executor<'_> {
         error: &kube::Error,
     ) -> Result<Stepped, Error> {
         const WHAT: &str = "changing a ConfigMap";
-        let Some(status) = answer(error).filter(|status| is_refusal(status.code)) else {
-            return Err(self.unknown(WHAT, error));
-        };
+        let (refused, said) = self.refused(WHAT, "patch", error)?;
         let name = words(step);
-        if status.code == 403 {
-            let reason =
-                if status.message.contains("cannot patch") { "Forbidden" } else { "AdmissionDenied" };
-            let message = format!(
-                "the API server does not let the operator change ConfigMap {name}: {}",
-                status.message
-            );
+        let reason = match refused {
+            Refused::NoRight => Some("Forbidden"),
+            Refused::Denied => Some("AdmissionDenied"),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            let message = format!("the API server does not let the operator change ConfigMap {name}: {said}");
             return Ok(Stepped::refused(reason, message));
         }
         let api = self.config_maps();
@@ -198,8 +194,7 @@ impl Executor<'_> {
         if live.metadata.uid.as_deref() == Some(&step.uid)
             && live.metadata.resource_version == step.resource_version
         {
-            let message =
-                format!("the API server refuses the change of ConfigMap {name}: {}", status.message);
+            let message = format!("the API server refuses the change of ConfigMap {name}: {said}");
             return Ok(Stepped::refused("ChangeRefused", message));
         }
         Ok(Stepped::superseded(format!("ConfigMap {name} changed at the same moment")))
@@ -208,11 +203,6 @@ impl Executor<'_> {
 
 fn refused(reason: &str, message: String) -> Prepared {
     Prepared::Refused(Acted::Refused { reason: reason.to_owned(), message })
-}
-
-/// The API server has understood, and will not; not just now has no such answer.
-fn is_refusal(code: u16) -> bool {
-    (400..500).contains(&code) && code != 429
 }
 
 fn words(step: &Step) -> &str {

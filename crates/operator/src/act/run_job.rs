@@ -13,6 +13,7 @@ use mcp_health_api::{ATTEMPT_ANNOTATION, Attempt, KIND_JOB, MANAGER, Step};
 use mcp_health_core::{
     actions::{JOB_PATIENCE, job_name},
     attempt::Effected,
+    refusals::Refused,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -115,17 +116,13 @@ fn no_right(
     verb: &str,
     error: &kube::Error,
 ) -> Result<Stepped, Error> {
-    let Some(status) = answer(error).filter(|status| (400..500).contains(&status.code) && status.code != 429)
-    else {
-        return Err(target.unknown(what, error));
-    };
-    let forbidden = status.code == 403 && status.message.contains(&format!("cannot {verb}"));
-    let (reason, hint) = if forbidden {
+    let (refused, said) = target.refused(what, verb, error)?;
+    let (reason, hint) = if refused == Refused::NoRight {
         ("Forbidden", "; the operator's chart gives the right by actions.runJob=true")
     } else {
         ("JobRefused", "")
     };
-    let message = format!("{what} for {} is refused: {}{hint}", target.words(), status.message);
+    let message = format!("{what} for {} is refused: {said}{hint}", target.words());
     Ok(Stepped::refused(reason, message))
 }
 
