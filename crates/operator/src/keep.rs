@@ -4,16 +4,19 @@
 //! What cannot be copied is left out of the status, and tried again later: nothing waits for it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use jiff::SignedDuration;
-use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::{
+    api::core::v1::ConfigMap,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{Patch, PatchParams, PostParams},
 };
 use mcp_health_api::{
     CONFIG_ANNOTATION, CONTENT_ANNOTATION, Effect, HealthyConfig, Incident, KIND_CONFIG_COPY, MANAGER,
@@ -212,28 +215,15 @@ async fn delete_surplus(
     object: &McpServerHealth,
     needed: &BTreeSet<String>,
 ) -> Result<(), NoCopy> {
-    let api = api::<ConfigMap>(client, object);
     let selector = owned::selector(object, KIND_CONFIG_COPY);
-    let copies = api.list_metadata(&ListParams::default().labels(&selector)).await?.items;
-    let mut by_config = BTreeMap::<String, Vec<_>>::new();
-    for copy in copies.into_iter().map(|copy| copy.metadata) {
-        let of = copy.annotations.as_ref().and_then(|all| all.get(CONFIG_ANNOTATION)).cloned();
-        by_config.entry(of.unwrap_or_default()).or_default().push(copy);
-    }
-    let owner = owner(object);
-    for mut copies in by_config.into_values() {
-        copies.sort_by(|a, b| b.creation_timestamp.cmp(&a.creation_timestamp));
-        for copy in copies.into_iter().skip(KEPT) {
-            let Some(name) = copy.name.filter(|name| !needed.contains(name)) else { continue };
-            if copy.owner_references.as_deref() != Some(std::slice::from_ref(&owner)) {
-                continue;
-            }
-            let same = Preconditions { uid: copy.uid, ..Preconditions::default() };
-            let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
-            api.delete(&name, &params).await?;
-        }
-    }
-    Ok(())
+    let owner = object.meta().uid.as_deref().unwrap_or_default();
+    let api = api::<ConfigMap>(client, object);
+    Ok(owned::prune(&api, &selector, owner, KEPT, copied, needed).await?)
+}
+
+/// The ConfigMap that a copy is of.
+fn copied(copy: &ObjectMeta) -> Option<&String> {
+    copy.annotations.as_ref()?.get(CONFIG_ANNOTATION)
 }
 
 #[cfg(test)]

@@ -31,10 +31,11 @@ use std::{collections::HashMap, process::ExitCode, sync::Arc, time::Duration};
 use clap::Parser;
 use futures::{
     StreamExt,
-    channel::mpsc::{UnboundedSender, unbounded},
+    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
     future::join_all,
 };
-use kube::Client;
+use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
+use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -82,21 +83,7 @@ async fn run(config: Config) -> Result<(), String> {
     let (wake, woken) = unbounded();
     let stores = Arc::new(Stores::new(&config, wake)?);
     let poller = Poller::new(&config, Arc::clone(&metrics))?;
-    let context = Arc::new(Context {
-        client: client.clone(),
-        stores: Arc::clone(&stores),
-        statuses: status::Statuses::default(),
-        fleet: fleet::Fleet::new(config.scopes().len(), config.settings()),
-        copies: keep::Copies::default(),
-        lease: Lease::new(&config),
-        unsent: act::Unsent::default(),
-        switch: (!config.switch_configmap.is_empty())
-            .then(|| (config.lease_namespace.clone(), config.switch_configmap.clone())),
-        recorder: events::recorder(client.clone(), &config.identity),
-        settings: config.settings(),
-        keep_evidence: config.keep_evidence,
-        metrics: Arc::clone(&metrics),
-    });
+    let context = Arc::new(context(&config, &client, &stores, &metrics));
 
     // Whoever waits for the lease is warm already: the tables are kept up from the start.
     // Each is a task of its own: what one waits for wakes none of the others.
@@ -110,32 +97,7 @@ async fn run(config: Config) -> Result<(), String> {
         tasks.start(Task::new("the probes", asking.keep()));
     }
     let leases = lease::api(&client, &config);
-    let work = async {
-        first_lists(&stores).await;
-        metrics.set_ready();
-        context.lease.acquire(&leases, async || status::none_was_written(&client, &config).await).await;
-        let pace = Pace::of(&config);
-        let mut queues: HashMap<Option<String>, UnboundedSender<Key>> = HashMap::new();
-        let mut controllers = Vec::new();
-        for scope in config.scopes() {
-            let (queue, keys) = unbounded();
-            queues.insert(scope.clone(), queue);
-            controllers.push(controller::run(client.clone(), scope, pace, keys, Arc::clone(&context)));
-        }
-        let distribute = woken.for_each(|key: Key| {
-            let queue = queues.get(&None).or_else(|| queues.get(&Some(key.namespace.to_string())));
-            if let Some(queue) = queue {
-                // Fails only when the operator is ending.
-                let _ = queue.unbounded_send(key);
-            }
-            std::future::ready(())
-        });
-        tokio::select! {
-            () = context.lease.keep(&leases) => Err("the lease is lost".to_owned()),
-            _ = join_all(controllers) => Err("the controllers ended".to_owned()),
-            () = distribute => Err("the watches ended".to_owned()),
-        }
-    };
+    let work = lead(&config, &client, &context, &leases, woken);
     let ended = tokio::select! {
         ended = work => ended,
         why = tasks.ended() => Err(why),
@@ -149,6 +111,59 @@ async fn run(config: Config) -> Result<(), String> {
         probes.end().await;
     }
     ended
+}
+
+/// What every reconcile is given.
+fn context(config: &Config, client: &Client, stores: &Arc<Stores>, metrics: &Arc<Metrics>) -> Context {
+    Context {
+        client: client.clone(),
+        stores: Arc::clone(stores),
+        statuses: status::Statuses::default(),
+        fleet: fleet::Fleet::new(config.scopes().len(), config.settings()),
+        copies: keep::Copies::default(),
+        lease: Lease::new(config),
+        unsent: act::Unsent::default(),
+        switch: (!config.switch_configmap.is_empty())
+            .then(|| (config.lease_namespace.clone(), config.switch_configmap.clone())),
+        recorder: events::recorder(client.clone(), &config.identity),
+        settings: config.settings(),
+        keep_evidence: config.keep_evidence,
+        metrics: Arc::clone(metrics),
+    }
+}
+
+/// Waits for the first lists and for the lease, and then has the servers looked at, until the lease is lost.
+async fn lead(
+    config: &Config,
+    client: &Client,
+    context: &Arc<Context>,
+    leases: &Api<LeaseObject>,
+    woken: UnboundedReceiver<Key>,
+) -> Result<(), String> {
+    first_lists(&context.stores).await;
+    context.metrics.set_ready();
+    context.lease.acquire(leases, async || status::none_was_written(client, config).await).await;
+    let pace = Pace::of(config);
+    let mut queues: HashMap<Option<String>, UnboundedSender<Key>> = HashMap::new();
+    let mut controllers = Vec::new();
+    for scope in config.scopes() {
+        let (queue, keys) = unbounded();
+        queues.insert(scope.clone(), queue);
+        controllers.push(controller::run(client.clone(), scope, pace, keys, Arc::clone(context)));
+    }
+    let distribute = woken.for_each(|key: Key| {
+        let queue = queues.get(&None).or_else(|| queues.get(&Some(key.namespace.to_string())));
+        if let Some(queue) = queue {
+            // Fails only when the operator is ending.
+            let _ = queue.unbounded_send(key);
+        }
+        std::future::ready(())
+    });
+    tokio::select! {
+        () = context.lease.keep(leases) => Err("the lease is lost".to_owned()),
+        _ = join_all(controllers) => Err("the controllers ended".to_owned()),
+        () = distribute => Err("the watches ended".to_owned()),
+    }
 }
 
 /// The client, by the pod's service account or by `KUBECONFIG`.

@@ -1,10 +1,13 @@
 //! What every object that the operator creates bears: whose it is, and what it is for. It goes with the
 //! McpServerHealth that it belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api, Resource,
+    api::{DeleteParams, ListParams, Preconditions},
+};
 use mcp_health_api::{ATTEMPT_ANNOTATION, KIND_LABEL, McpServerHealth, OBJECT_LABEL};
 use mcp_health_core::digest;
 
@@ -24,6 +27,34 @@ pub fn metadata(object: &McpServerHealth, name: String, kind: &str) -> ObjectMet
 pub fn selector(object: &McpServerHealth, kind: &str) -> String {
     let labels: Vec<_> = labels(object, kind).iter().map(|(name, value)| format!("{name}={value}")).collect();
     labels.join(",")
+}
+
+/// Deletes the oldest ConfigMaps that the object with this uid alone owns, beyond the `most` newest of each group, but for
+/// those that are needed.
+pub async fn prune(
+    api: &Api<ConfigMap>,
+    selector: &str,
+    owner: &str,
+    most: usize,
+    group: fn(&ObjectMeta) -> Option<&String>,
+    needed: &BTreeSet<String>,
+) -> Result<(), kube::Error> {
+    let found = api.list_metadata(&ListParams::default().labels(selector)).await?.items;
+    let is_own =
+        |meta: &ObjectMeta| matches!(meta.owner_references.as_deref(), Some([only]) if only.uid == owner);
+    let mut groups = BTreeMap::<Option<&String>, Vec<&ObjectMeta>>::new();
+    for meta in found.iter().map(|one| &one.metadata) {
+        groups.entry(group(meta)).or_default().push(meta);
+    }
+    for mut members in groups.into_values() {
+        members.sort_by(|a, b| (&b.creation_timestamp, &b.name).cmp(&(&a.creation_timestamp, &a.name)));
+        for meta in members.into_iter().skip(most).filter(|meta| is_own(meta)) {
+            let Some(name) = meta.name.as_ref().filter(|name| !needed.contains(*name)) else { continue };
+            let same = Preconditions { uid: meta.uid.clone(), ..Preconditions::default() };
+            api.delete(name, &DeleteParams { preconditions: Some(same), ..DeleteParams::default() }).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The labels of objects of this kind that belong to `object`.

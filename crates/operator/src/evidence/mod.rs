@@ -9,19 +9,20 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt::Display, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    time::Duration,
+};
 
 use futures::future::join_all;
-use k8s_openapi::{
-    api::{
-        core::v1::{ConfigMap, Pod},
-        events::v1::Event,
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Pod},
+    events::v1::Event,
 };
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, ListParams, LogParams, PostParams},
+    api::{ListParams, LogParams, PostParams},
 };
 use mcp_health_api::{Incident, KIND_EVIDENCE, MANAGER, McpServerHealth};
 use mcp_health_core::{Server, signals::Signals};
@@ -160,20 +161,8 @@ async fn in_time<T>(until: Instant, call: impl Future<Output = Result<T, kube::E
 
 /// Deletes the oldest of an object's evidence, beyond what is kept.
 async fn prune(api: Api<ConfigMap>, selector: String, owner: Option<String>) {
-    let all = match api.list_metadata(&ListParams::default().labels(&selector)).await {
-        Ok(all) => all,
-        Err(error) => return tracing::warn!(%error, "old evidence could not be listed"),
-    };
-    let ours = |meta: &ObjectMeta| {
-        meta.owner_references.iter().flatten().any(|one| Some(&one.uid) == owner.as_ref())
-    };
-    let ours = all.items.iter().map(|one| &one.metadata).filter(|meta| ours(meta));
-    let mut by_age: Vec<_> = ours.map(|meta| (&meta.creation_timestamp, &meta.name)).collect();
-    by_age.sort();
-    let surplus = by_age.len().saturating_sub(KEPT);
-    for name in by_age.into_iter().take(surplus).filter_map(|(_, name)| name.as_deref()) {
-        if let Err(error) = api.delete(name, &DeleteParams::default()).await {
-            tracing::warn!(%error, config_map = name, "old evidence could not be deleted");
-        }
+    let owner = owner.unwrap_or_default();
+    if let Err(error) = owned::prune(&api, &selector, &owner, KEPT, |_| None, &BTreeSet::new()).await {
+        tracing::warn!(%error, "old evidence could not be deleted");
     }
 }

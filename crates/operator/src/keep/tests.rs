@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use mcp_health_api::{HealthyRevision, McpServerHealthStatus, Time};
