@@ -29,8 +29,8 @@ pub fn selector(object: &McpServerHealth, kind: &str) -> String {
     labels.join(",")
 }
 
-/// Deletes the oldest ConfigMaps that the object with this uid alone owns, beyond the `most` newest of each group, but for
-/// those that are needed.
+/// Deletes the oldest ConfigMaps that the object with this uid alone owns, beyond the `most` newest of each
+/// group, but for those that are needed.
 pub async fn prune(
     api: &Api<ConfigMap>,
     selector: &str,

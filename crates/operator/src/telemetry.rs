@@ -152,35 +152,12 @@ impl Default for Metrics {
             "Servers whose action a guard holds, by reason",
             Family::clone(&held),
         );
-        let (queries, polls) =
-            (Family::default(), Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0]));
-        registry.register("prometheus_queries", "Queries of Prometheus, by outcome", Family::clone(&queries));
-        registry.register(
-            "prometheus_poll_duration_seconds",
-            "Duration of all queries that one Prometheus is asked at a tick",
-            polls.clone(),
-        );
+        let (queries, polls) = of_prometheus(&mut registry);
         let probe_times: fn() -> Histogram =
             || Histogram::new([0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]);
         let probe_duration = Family::new_with_constructor(probe_times);
         let (probes, requests) = of_probes(&mut registry, &probe_duration);
-        let (checks, certificates) = (Family::default(), Family::default());
-        let check_duration = Family::new_with_constructor(probe_times);
-        registry.register(
-            "dependency_checks",
-            "Questions to what servers depend on, by kind and outcome: Ok, or the step that failed",
-            Family::clone(&checks),
-        );
-        registry.register(
-            "dependency_check_duration_seconds",
-            "Duration of a question to what servers depend on",
-            Family::clone(&check_duration),
-        );
-        registry.register(
-            "dependency_certificate_expiry_timestamp_seconds",
-            "Until when the certificate of what servers depend on holds, by its place, in seconds since 1970",
-            Family::clone(&certificates),
-        );
+        let (checks, check_duration, certificates) = of_dependencies(&mut registry, probe_times);
         Self {
             registry,
             reconciles,
@@ -202,6 +179,47 @@ impl Default for Metrics {
             ready: AtomicBool::new(false),
         }
     }
+}
+
+/// What Prometheus is asked.
+fn of_prometheus(registry: &mut Registry) -> (Family<QueryLabels, Counter>, Histogram) {
+    let (queries, polls) = (Family::default(), Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0]));
+    registry.register("prometheus_queries", "Queries of Prometheus, by outcome", Family::clone(&queries));
+    registry.register(
+        "prometheus_poll_duration_seconds",
+        "Duration of all queries that one Prometheus is asked at a tick",
+        polls.clone(),
+    );
+    (queries, polls)
+}
+
+/// The checks of what servers depend on: outcomes, durations, and certificates.
+type OfDependencies = (
+    Family<CheckLabels, Counter>,
+    Family<KindLabels, Histogram, fn() -> Histogram>,
+    Family<PlaceLabels, Gauge>,
+);
+
+/// What the things are asked that servers depend on.
+fn of_dependencies(registry: &mut Registry, times: fn() -> Histogram) -> OfDependencies {
+    let (checks, certificates) = (Family::default(), Family::default());
+    let check_duration = Family::new_with_constructor(times);
+    registry.register(
+        "dependency_checks",
+        "Questions to what servers depend on, by kind and outcome: Ok, or the step that failed",
+        Family::clone(&checks),
+    );
+    registry.register(
+        "dependency_check_duration_seconds",
+        "Duration of a question to what servers depend on",
+        Family::clone(&check_duration),
+    );
+    registry.register(
+        "dependency_certificate_expiry_timestamp_seconds",
+        "Until when the certificate of what servers depend on holds, by its place, in seconds since 1970",
+        Family::clone(&certificates),
+    );
+    (checks, check_duration, certificates)
 }
 
 /// What servers are asked, and how many requests they get.

@@ -72,8 +72,8 @@ impl Executor<'_> {
         })
     }
 
-    /// What an answer means by which the API server did not carry out a request with this verb, and its words. `Err`
-    /// where it may have, or may later: the attempt stays recorded.
+    /// What an answer means by which the API server did not carry out a request with this verb, and its
+    /// words. `Err` where it may have, or may later: the attempt stays recorded.
     pub fn refused(
         &self,
         what: &'static str,
