@@ -29,8 +29,8 @@ pub fn selector(object: &McpServerHealth, kind: &str) -> String {
     labels.join(",")
 }
 
-/// Deletes the oldest ConfigMaps that the object with this uid alone owns, beyond the `most` newest of each
-/// group, but for those that are needed.
+/// Deletes, oldest first, the oldest ConfigMaps that the object with this uid alone owns, beyond the `most`
+/// newest of each group, but for those that are needed.
 pub async fn prune(
     api: &Api<ConfigMap>,
     selector: &str,
@@ -48,7 +48,7 @@ pub async fn prune(
     }
     for mut members in groups.into_values() {
         members.sort_by(|a, b| (&b.creation_timestamp, &b.name).cmp(&(&a.creation_timestamp, &a.name)));
-        for meta in members.into_iter().skip(most).filter(|meta| is_own(meta)) {
+        for meta in members.into_iter().skip(most).rev().filter(|meta| is_own(meta)) {
             let Some(name) = meta.name.as_ref().filter(|name| !needed.contains(*name)) else { continue };
             let same = Preconditions { uid: meta.uid.clone(), ..Preconditions::default() };
             api.delete(name, &DeleteParams { preconditions: Some(same), ..DeleteParams::default() }).await?;

@@ -158,8 +158,8 @@ async fn the_newest_copies_stay_and_those_that_a_status_names() {
     let gone = sent.iter().filter(|sent| sent.method == Method::DELETE);
     let gone: Vec<_> = gone.map(|sent| (sent.path.rsplit('/').next().unwrap(), &sent.body)).collect();
     let [(first, fence), (second, _)] = gone.as_slice() else { panic!("{gone:#?}") };
-    assert_eq!((*first, *second), ("d", "e"));
-    assert_eq!(fence["preconditions"]["uid"], "d");
+    assert_eq!((*first, *second), ("e", "d"), "the oldest first");
+    assert_eq!(fence["preconditions"]["uid"], "e");
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn while_an_incident_is_open_no_copy_is_deleted_and_once_it_is_over_those_
             if open { vec![serde_json::from_value(one).unwrap()] } else { Vec::new() };
         incidents
     };
-    for (still_open, expected) in [(true, vec![]), (false, vec!["d", "e"])] {
+    for (still_open, expected) in [(true, vec![]), (false, vec!["e", "d"])] {
         let all = copies(&[&after, "b", "c", "d", &before, "e"]);
         let answers = vec![live("2"), (StatusCode::CREATED, live("2").1), all, deleted(), deleted()];
         let (client, sent) = api_server(answers);
