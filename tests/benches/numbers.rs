@@ -7,6 +7,7 @@
 //! writes an intent to a status and patches.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     path::Path,
     process::{Child, Command, Stdio},
@@ -229,15 +230,20 @@ async fn round(client: &Client, space: &str, at: usize) -> Result<Duration> {
     let mut targets = Box::pin(watcher(deployments.clone(), config).applied_objects());
     deployments.patch(&name, &PatchParams::default(), &revision(BAD)).await?;
     let work = async {
-        let mut since = None;
+        let (mut since, mut was_bad, mut mitigated) = (None, false, None);
+        // Two watches: what happened first need not be told first.
         loop {
+            if let (Some(since), Some(mitigated)) = (since, mitigated) {
+                return Ok(Instant::saturating_duration_since(&mitigated, since));
+            }
             tokio::select! {
                 biased;
                 pod = evidence.next(), if since.is_none() => since = pod.map(|()| Instant::now()),
                 target = targets.try_next() => {
                     let target = target?.ok_or("the watch of Deployments ends")?;
-                    if let Some(since) = since && image_of(&target) == GOOD {
-                        return Ok(since.elapsed());
+                    was_bad |= image_of(&target) == BAD;
+                    if was_bad && mitigated.is_none() && image_of(&target) == GOOD {
+                        mitigated = Some(Instant::now());
                     }
                 }
             }
@@ -246,15 +252,21 @@ async fn round(client: &Client, space: &str, at: usize) -> Result<Duration> {
     timeout(LIMIT, work).await.map_err(|_| format!("{space}/{name} is not mitigated"))?
 }
 
-/// One item for each Event that shows a pod of a server in `CrashLoopBackOff`: from then on the rule is sure.
+/// One item for each Event from which the rule is sure: a pod of a server is in `CrashLoopBackOff`, or its
+/// container has ended twice, in different seconds.
 fn evidence(client: &Client, space: &str, name: &str) -> impl stream::Stream<Item = ()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), space);
     let config = watcher::Config::default().labels(&format!("app={name}"));
-    watcher(pods, config).applied_objects().filter_map(async |pod| {
+    let mut ends = BTreeSet::new();
+    let mut look = move |pod: watcher::Result<Pod>| {
         let containers = pod.ok()?.status?.container_statuses?;
-        let waits = containers.into_iter().find_map(|one| one.state?.waiting);
-        waits?.reason.filter(|reason| reason == "CrashLoopBackOff").map(drop)
-    })
+        let states = || containers.iter().flat_map(|one| [&one.state, &one.last_state]).flatten();
+        let ended = states().filter_map(|state| state.terminated.as_ref()?.finished_at.as_ref());
+        ends.extend(ended.map(|at| at.0.as_second()));
+        let reason = states().find_map(|state| state.waiting.as_ref()?.reason.as_deref());
+        (ends.len() > 1 || reason == Some("CrashLoopBackOff")).then_some(())
+    };
+    watcher(pods, config).applied_objects().filter_map(move |pod| std::future::ready(look(pod)))
 }
 
 /// The bare loop: what the operator cannot do without.
